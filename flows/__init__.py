@@ -1,0 +1,1 @@
+"""Orchestration only: what happens, in which order."""

@@ -1,0 +1,252 @@
+"""The Prefect and MLflow servers of one machine: start them, reuse them, stop them.
+
+Both bind to 127.0.0.1, keep their state below the home folder, and go on running when a run has
+ended, so that its pages can be read. Servers that PREFECT_API_URL or MLFLOW_TRACKING_URI name are
+used as they are. Nothing here may import prefect, mlflow or torch: `apply_settings` decides what
+they find in the environment when they are imported.
+"""
+
+import fcntl
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from tasks.storage import home, project_root, read_json, write_json
+
+SECONDS_TO_BECOME_HEALTHY = 180.0
+
+
+class StackError(RuntimeError):
+    """A server cannot be started or reached; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that this home started."""
+
+    name: str
+    url: str
+    """Its address for people."""
+    port: int
+    pid: int
+    created_at: float
+    """When the process began, in seconds since 1970: tells it from a later one of the same id."""
+
+    def is_running(self) -> bool:
+        """Whether that very process still lives."""
+        try:
+            process = psutil.Process(self.pid)
+            is_same = bool(abs(process.create_time() - self.created_at) < 1.0)
+            return is_same and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            return False
+
+
+def apply_settings() -> None:
+    """Put the settings that every process of ours needs into the environment, before imports.
+
+    A variable that a person has set stays.
+    """
+    prefect_home = home() / "prefect"
+    for name, value in {
+        # OpenMP threads that spin at barriers slow training tenfold beside a busy neighbour.
+        "OMP_WAIT_POLICY": "passive",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_HOME": str(prefect_home),
+        "PREFECT_PROFILES_PATH": str(prefect_home / "profiles.toml"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        # By default the server stores one task state per transaction and falls behind.
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "100",
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+        "PREFECT_LOGGING_SETTINGS_PATH": str(project_root() / "flows" / "logging.yml"),
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "",  # flows/logging.yml configures ours in full
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+        "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_LOGGING_LEVEL": "ERROR",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4",
+        "GIT_PYTHON_REFRESH": "quiet",
+        "PYTHONWARNINGS": "ignore",
+    }.items():
+        os.environ.setdefault(name, value)
+
+
+def ensure_servers(
+    prefect_port: int | None = None,
+    mlflow_port: int | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> dict[str, str]:
+    """Start what is not running, wait until all is healthy, and name the servers' addresses.
+
+    Returns {"prefect": url, "mlflow": url}, and sets PREFECT_API_URL and MLFLOW_TRACKING_URI for
+    this process. A port of None prefers 4200 and 5000 and takes a free one where those are taken.
+    Raises StackError for a wanted port that is taken and for a server that does not come up.
+    """
+    with _lock():
+        running = _recorded()
+        urls, waiting = {}, []
+        for name, port in (("prefect", prefect_port), ("mlflow", mlflow_port)):
+            named = os.environ.get(_ADDRESS_VARIABLES[name])
+            if named:
+                urls[name] = named.removesuffix("/api")
+            elif name in running and port in (None, running[name].port):
+                urls[name] = running[name].url
+            else:
+                if name in running:
+                    _stop(running.pop(name))
+                server = _start(name, _free_port(name, port))
+                waiting.append(server)
+                running[name] = server
+                urls[name] = server.url
+                write_json(_record_path(), {key: asdict(each) for key, each in running.items()})
+        if waiting:
+            say("starting the " + " and the ".join(f"{s.name} server" for s in waiting))
+        for server in waiting:
+            _wait_until_healthy(server)
+    for name, url in urls.items():
+        if not _is_healthy(name, url):
+            raise StackError(
+                f"the {name} server at {url} does not answer; start it, or unset"
+                f" {_ADDRESS_VARIABLES[name]} to use a local one"
+            )
+        os.environ[_ADDRESS_VARIABLES[name]] = url + ("/api" if name == "prefect" else "")
+    return urls
+
+
+def stop_servers() -> list[Server]:
+    """Stop the servers that this home started, and return them."""
+    with _lock():
+        servers = list(_recorded().values())
+        for server in servers:
+            _stop(server)
+        _record_path().unlink(missing_ok=True)
+    return servers
+
+
+def servers() -> list[tuple[Server, bool]]:
+    """The servers that this home started and that still run, each with whether it is healthy."""
+    return [(server, _is_healthy(name, server.url)) for name, server in _recorded().items()]
+
+
+_ADDRESS_VARIABLES = {"prefect": "PREFECT_API_URL", "mlflow": "MLFLOW_TRACKING_URI"}
+_PREFERRED_PORTS = {"prefect": 4200, "mlflow": 5000}
+_HEALTH_PATHS = {"prefect": "/api/health", "mlflow": "/health"}
+
+
+def _record_path() -> Path:
+    return home() / "servers.json"
+
+
+@contextmanager
+def _lock() -> Iterator[None]:
+    """Only one process of a home starts or stops servers at a time."""
+    home().mkdir(parents=True, exist_ok=True)
+    with (home() / "servers.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _recorded() -> dict[str, Server]:
+    """The recorded servers that still run; leftovers of a crash or a reboot are dropped."""
+    try:
+        recorded = {name: Server(**fields) for name, fields in read_json(_record_path()).items()}
+    except (OSError, ValueError, TypeError):
+        return {}
+    return {name: server for name, server in recorded.items() if server.is_running()}
+
+
+def _free_port(name: str, wanted: int | None) -> int:
+    preferred = _PREFERRED_PORTS[name] if wanted is None else wanted
+    for port in [preferred] if wanted else [preferred, 0]:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise StackError(
+        f"port {wanted} is taken by another program; choose another with --{name}-port, or leave"
+        " the option out to get a free one"
+    )
+
+
+def _start(name: str, port: int) -> Server:
+    url = f"http://127.0.0.1:{port}"
+    address = ["--host", "127.0.0.1", "--port", str(port)]
+    command = {
+        "prefect": [sys.executable, "-m", "prefect", "--no-prompt", "server", "start", *address],
+        "mlflow": [
+            *[sys.executable, "-m", "mlflow", "server", *address, "--workers", "1"],
+            *["--backend-store-uri", f"sqlite:///{home() / 'mlflow.db'}"],
+            *["--artifacts-destination", str(home() / "mlartifacts")],
+        ],
+    }[name]
+    environment = {**os.environ, "PREFECT_UI_API_URL": f"{url}/api"} if name == "prefect" else None
+    with _log_path(name).open("ab") as log:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            cwd=home(),
+            env=environment,
+        )
+    return Server(name, url, port, process.pid, psutil.Process(process.pid).create_time())
+
+
+def _log_path(name: str) -> Path:
+    path = home() / "logs" / f"{name}-server.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _wait_until_healthy(server: Server) -> None:
+    deadline = time.monotonic() + SECONDS_TO_BECOME_HEALTHY
+    while not _is_healthy(server.name, server.url):
+        if not server.is_running():
+            raise StackError(
+                f"the {server.name} server ended at once; see {_log_path(server.name)}"
+            )
+        if time.monotonic() > deadline:
+            raise StackError(
+                f"the {server.name} server is not healthy after {SECONDS_TO_BECOME_HEALTHY:.0f} s;"
+                f" see {_log_path(server.name)}"
+            )
+        time.sleep(0.2)
+
+
+def _is_healthy(name: str, url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url + _HEALTH_PATHS[name], timeout=5) as answer:
+            body: str = answer.read().decode()
+    except (OSError, ValueError):
+        return False
+    return body == ("OK" if name == "mlflow" else "true")
+
+
+def _stop(server: Server) -> None:
+    """Ask a server and its children to end, and insist after ten seconds."""
+    if not server.is_running():
+        return
+    parent = psutil.Process(server.pid)
+    family = [parent, *parent.children(recursive=True)]
+    parent.terminate()
+    _, alive = psutil.wait_procs(family, timeout=10)
+    for process in alive:
+        process.kill()

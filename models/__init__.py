@@ -1,0 +1,1 @@
+"""The generative models and their numbers: pure PyTorch and NumPy."""

@@ -1,0 +1,84 @@
+"""Seeded batches: a batch is a pure function of (seed, step).
+
+Nothing remembers a position in the data, so a run that was killed resumes with exactly the batches
+it would have seen, and two runs of one seed see the same data in the same order.
+The whole data set lives on the training device and is indexed there: for data that fits in memory a
+DataLoader only adds work.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def seed_at(seed: int, step: int, stream: int = 0) -> int:
+    """Mix a run's seed, a step and a stream number into one 64-bit seed.
+
+    Streams keep independent uses of randomness (data order, noise, evaluation) apart.
+    """
+    return int(np.random.SeedSequence([seed, stream, step]).generate_state(1, np.uint64)[0])
+
+
+def generator_at(seed: int, step: int, stream: int = 0, device: str = "cpu") -> torch.Generator:
+    """A torch generator that depends on nothing but its arguments."""
+    return torch.Generator(device=device).manual_seed(seed_at(seed, step, stream))
+
+
+DATA_STREAM = 0
+NOISE_STREAM = 1
+
+
+class ImageBatches:
+    """Batches of a uint8 image tensor, each epoch in a new order, without replacement.
+
+    images: (N, C, H, W) uint8, on the device that trains. A last, incomplete batch of an epoch is
+    dropped; a data set smaller than one batch is served whole.
+    """
+
+    def __init__(self, images: Tensor, batch_size: int, seed: int) -> None:
+        assert images.dtype == torch.uint8 and images.ndim == 4, (images.dtype, images.shape)
+        self.images = images
+        self.batch_size = min(batch_size, len(images))
+        self.seed = seed
+        self._epoch = -1
+        self._order = torch.empty(0, dtype=torch.long)
+
+    def indices_at(self, step: int) -> Tensor:
+        """Which images one step sees: (B,) int64."""
+        epoch, position = divmod(step, len(self.images) // self.batch_size)
+        if epoch != self._epoch:
+            generator = generator_at(self.seed, epoch, DATA_STREAM)
+            order = torch.randperm(len(self.images), generator=generator)
+            self._epoch, self._order = epoch, order.to(self.images.device)
+        return self._order[position * self.batch_size : (position + 1) * self.batch_size]
+
+    def at(self, step: int) -> Tensor:
+        """The batch of one step: (B, C, H, W) float32 in [0, 1]."""
+        return self.images[self.indices_at(step)].float() / 255
+
+
+class TokenBatches:
+    """Batches of windows at random positions of one token sequence.
+
+    tokens: (N,) integers, on the device that trains; N must exceed context_length.
+    """
+
+    def __init__(self, tokens: Tensor, context_length: int, batch_size: int, seed: int) -> None:
+        if len(tokens) <= context_length:
+            raise ValueError(
+                f"the training text has {len(tokens)} tokens; a context of {context_length} needs"
+                " more: use a longer text or a shorter context_length"
+            )
+        self.tokens = tokens
+        self.context_length = context_length
+        self.batch_size = batch_size
+        self.seed = seed
+        self._offsets = torch.arange(context_length + 1, device=tokens.device)
+
+    def at(self, step: int) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of one step, each (B, T) int64; targets are inputs shifted by one."""
+        generator = generator_at(self.seed, step, DATA_STREAM)
+        num_starts = len(self.tokens) - self.context_length
+        starts = torch.randint(num_starts, (self.batch_size, 1), generator=generator)
+        windows = self.tokens[starts.to(self.tokens.device) + self._offsets].long()  # (B, T + 1)
+        return windows[:, :-1], windows[:, 1:]

@@ -1,0 +1,68 @@
+"""The voice of tasks: log lines and live progress, for the terminal and the Prefect UI at once.
+
+Lines go to the logger "atelier"; flows/logging.yml sends it to both. Outside a Prefect run, as in
+tests, nothing but the line itself happens.
+"""
+
+import logging
+import time
+from typing import cast
+from uuid import UUID
+
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.context import TaskRunContext
+
+_logger = logging.getLogger("atelier")
+
+SECONDS_BETWEEN_REPORTS = 5.0
+
+
+def log(message: str) -> None:
+    """One line for a person: what happened, with its numbers."""
+    _logger.info(message)
+
+
+def in_task_run() -> bool:
+    """Whether Prefect is running the current task, so that artifacts have a place to go."""
+    return TaskRunContext.get() is not None
+
+
+class Progress:
+    """Progress of one long step, reported at most every few seconds.
+
+    what: the step in two or three words; total: how many units make it complete.
+    """
+
+    def __init__(self, what: str, total: int, done: int = 0) -> None:
+        self.what = what
+        self.total = total
+        self._first = done
+        self._started_at = time.monotonic()
+        self._reported_at = self._started_at
+        self._artifact: UUID | None = None
+        if in_task_run():
+            self._artifact = cast(
+                UUID,
+                create_progress_artifact(
+                    progress=100.0 * done / total, description=f"{what}: starting"
+                ),
+            )
+
+    def is_due(self) -> bool:
+        """Whether the last report is old enough for another."""
+        return time.monotonic() - self._reported_at >= SECONDS_BETWEEN_REPORTS
+
+    def report(self, done: int, numbers: dict[str, float]) -> None:
+        """Say how far the step is, its numbers, and the time left at the speed so far."""
+        self._reported_at = time.monotonic()
+        elapsed = self._reported_at - self._started_at
+        left = elapsed / max(1, done - self._first) * (self.total - done)
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+        message = f"{self.what}: {done}/{self.total}  {shown}  {left:.0f} s left"
+        log(message)
+        if self._artifact is not None:
+            update_progress_artifact(
+                artifact_id=self._artifact,
+                progress=100.0 * done / self.total,
+                description=message,
+            )

@@ -1,0 +1,411 @@
+"""Where data comes from: one row of SOURCES for each named source, and readers of a person's files.
+
+A reader returns everything in memory, unsplit unless the source has an official test part; writing,
+splitting and checking are `tasks.ingestion`'s. This is the only module that uses the network.
+"""
+
+import contextlib
+import hashlib
+import io
+import re
+import urllib.error
+import urllib.request
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from tasks.storage import ChecksumMismatch, atomic_file, data_root, home, sha256_of
+
+Kind = Literal["images", "text"]
+
+SMALLEST_SIDE, LARGEST_SIDE = 8, 64
+
+
+class BadInput(ValueError):
+    """What a person named or gave cannot be used; the message says what, got, wanted, what next."""
+
+
+class Unreachable(ConnectionError):
+    """A download failed in a way that may pass; it is retried."""
+
+
+@dataclass(kw_only=True, slots=True)
+class RawImages:
+    """Images as a reader found them."""
+
+    pixels: np.ndarray
+    """(N, C, H, W) uint8."""
+    labels: np.ndarray
+    """(N,) int64, indices into class_names."""
+    ids: list[str]
+    class_names: tuple[str, ...]
+    official_test: np.ndarray | None = None
+    """(N,) bool: the source's own test part, or None where it has none."""
+    quarantined: list[tuple[str, str]] = field(default_factory=list)
+    """Ids of files that could not be read, each with the reason."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """A named data set: what it is, whose it is, and how to read it."""
+
+    kind: Kind
+    title: str
+    licence: str
+    read_images: Callable[[], RawImages] | None = None
+    read_text: Callable[[], str] | None = None
+
+
+def find_source(name: str, kind: Kind, image_size: int | None = None) -> Source:
+    """The source of a name such as `digits` or `folder:PATH`, or BadInput with the choices.
+
+    image_size: side in pixels to which a person's own images are resized; None keeps their size.
+    """
+    scheme, _, location = name.partition(":")
+    if location and scheme in ("folder", "file"):
+        return _own_source(name, scheme, Path(location).expanduser(), kind, image_size)
+    source = SOURCES.get(name)
+    if source is None or source.kind != kind:
+        known = ", ".join(sorted(key for key, value in SOURCES.items() if value.kind == kind))
+        own = "folder:PATH" if kind == "images" else "file:PATH, folder:PATH"
+        wrong = "is not a source of" if source else "is not a known source of"
+        raise BadInput(f"{name!r} {wrong} {kind}; choose one of: {known}, {own}")
+    if image_size is not None:
+        raise BadInput(f"an image size only applies to folder:PATH, not to {name!r}; leave it out")
+    return source
+
+
+def _own_source(name: str, scheme: str, path: Path, kind: Kind, image_size: int | None) -> Source:
+    licence = "your own"
+    if kind == "images":
+        if scheme == "file":
+            raise BadInput(f"images are read from a folder, got {name!r}; use folder:PATH")
+        if not path.is_dir():
+            raise BadInput(f"{path} is not a folder; give a folder with one sub-folder per class")
+        return Source(
+            kind=kind,
+            title=f"images in {path.name}/",
+            licence=licence,
+            read_images=lambda: read_image_folder(path, image_size),
+        )
+    if scheme == "file" and not path.is_file():
+        raise BadInput(f"{path} is not a file; give the path of a UTF-8 text file")
+    if scheme == "folder" and not path.is_dir():
+        raise BadInput(f"{path} is not a folder; give a folder that holds .txt files")
+    read = read_text_file if scheme == "file" else read_text_folder
+    return Source(kind=kind, title=path.name, licence=licence, read_text=lambda: read(path))
+
+
+# Images ---------------------------------------------------------------------------------------
+
+
+def read_digits() -> RawImages:
+    """1797 handwritten digits, 8x8, 17 grey levels, from scikit-learn."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    return RawImages(
+        pixels=np.rint(digits.images * (255 / 16)).astype(np.uint8)[:, None],
+        labels=digits.target.astype(np.int64),
+        ids=[f"digits/{index:04d}" for index in range(len(digits.target))],
+        class_names=tuple("0123456789"),
+    )
+
+
+# The files inside the archives; torchvision pins the archives themselves by MD5.
+_MNIST_SHA256 = {
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+}
+
+
+def read_mnist() -> RawImages:
+    """MNIST: 60,000 + 10,000 handwritten digits, 28x28."""
+    return _read_torchvision("mnist", "MNIST", _MNIST_SHA256)
+
+
+def read_fashion_mnist() -> RawImages:
+    """Fashion-MNIST: 60,000 + 10,000 pictures of clothes, 28x28."""
+    return _read_torchvision("fashion-mnist", "FashionMNIST", {})
+
+
+def read_cifar10() -> RawImages:
+    """CIFAR-10: 50,000 + 10,000 colour photographs, 32x32."""
+    return _read_torchvision("cifar10", "CIFAR10", {})
+
+
+def _read_torchvision(folder: str, class_name: str, sha256: dict[str, str]) -> RawImages:
+    """Both parts of a torchvision data set, from $ATELIER_DATA or else downloaded."""
+    from torchvision import datasets
+
+    dataset_class = getattr(datasets, class_name)
+    found = data_root()
+    root, download = home() / "data" / "downloads" / folder, True
+    if found is not None and (found / folder).is_dir():
+        root, download = found / folder, False
+    parts = []
+    for train in (True, False):
+        try:
+            # torchvision draws its own progress bar on stderr
+            with contextlib.redirect_stderr(io.StringIO()):
+                parts.append(dataset_class(root=root, train=train, download=download))
+        except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
+            raise _unreachable(folder, error) from error
+        except (RuntimeError, ValueError, EOFError) as error:
+            if download and "downloading" in str(error).lower():
+                raise _unreachable(folder, error) from error
+            raise ChecksumMismatch(
+                f"{folder}: the files in {root} cannot be read ({error}); delete that folder's"
+                f" files and run again to download them, or put whole ones there"
+            ) from error
+    for name, wanted in sha256.items():
+        _check_file(root / class_name / "raw" / name, wanted)
+    return _joined(folder, parts)
+
+
+def _joined(folder: str, parts: list) -> RawImages:  # type: ignore[type-arg]
+    pixels = [np.asarray(part.data) for part in parts]
+    joined = np.concatenate(pixels)
+    joined = joined[:, None] if joined.ndim == 3 else joined.transpose(0, 3, 1, 2)
+    sizes = [len(part) for part in pixels]
+    names = tuple(name.split(" - ")[0] for name in parts[0].classes)  # "0 - zero" -> "0"
+    return RawImages(
+        pixels=np.ascontiguousarray(joined, dtype=np.uint8),
+        labels=np.concatenate([np.asarray(part.targets) for part in parts]).astype(np.int64),
+        ids=[
+            f"{folder}/{split}/{index:05d}"
+            for split, size in zip(("train", "test"), sizes, strict=True)
+            for index in range(size)
+        ],
+        class_names=names,
+        official_test=np.repeat([False, True], sizes),
+    )
+
+
+def read_image_folder(folder: Path, image_size: int | None) -> RawImages:
+    """A person's images: every sub-folder is a class; grey if all are grey, else RGB.
+
+    Files that cannot be decoded are quarantined. Raises BadInput for no images, for mixed sizes
+    without image_size, and for sides outside 8 to 64 pixels.
+    """
+    from PIL import Image
+
+    if image_size is not None and not SMALLEST_SIDE <= image_size <= LARGEST_SIDE:
+        raise BadInput(
+            f"image size must lie between {SMALLEST_SIDE} and {LARGEST_SIDE}, got {image_size}"
+        )
+    suffixes = set(Image.registered_extensions())
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
+    if not paths:
+        raise BadInput(
+            f"{folder} holds no images; wanted one sub-folder per class with PNG, JPEG or similar"
+        )
+    pictures, kept, quarantined = [], [], []
+    for path in paths:
+        try:
+            pictures.append(_decoded(path, image_size))
+            kept.append(path)
+        except (OSError, ValueError, SyntaxError, Warning, Image.DecompressionBombError) as error:
+            reason = str(error).splitlines()[0].replace(str(path), path.name)
+            quarantined.append((path.relative_to(folder).as_posix(), reason))
+    if not kept:
+        raise BadInput(f"none of the {len(paths)} images in {folder} can be read: {quarantined[0]}")
+    pixels = _stacked(folder, pictures)
+    class_names = tuple(sorted({path.parent.relative_to(folder).as_posix() for path in kept}))
+    index_of = {name: index for index, name in enumerate(class_names)}
+    labels = [index_of[path.parent.relative_to(folder).as_posix()] for path in kept]
+    return RawImages(
+        pixels=pixels,
+        labels=np.array(labels, dtype=np.int64),
+        ids=[path.relative_to(folder).as_posix() for path in kept],
+        class_names=class_names,
+        quarantined=quarantined,
+    )
+
+
+def _decoded(path: Path, image_size: int | None) -> np.ndarray:
+    """One picture as (H, W, 1) or (H, W, 3) uint8; transparency is laid on white."""
+    from PIL import Image, ImageOps
+
+    with warnings.catch_warnings(), Image.open(path) as opened:
+        warnings.simplefilter("error")  # a decompression bomb is only a warning
+        if opened.mode.startswith(("I", "F")):
+            raise ValueError(f"{opened.mode} pixels are not supported; convert it to 8 bits")
+        image = ImageOps.exif_transpose(opened)
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            image = image.convert("RGB")
+        image = image.convert("L" if image.mode in ("1", "L") else "RGB")
+        if image_size is not None:
+            image = ImageOps.fit(image, (image_size, image_size), Image.Resampling.BOX)
+        array = np.asarray(image, dtype=np.uint8)
+    return array[:, :, None] if array.ndim == 2 else array
+
+
+def _stacked(folder: Path, pictures: list[np.ndarray]) -> np.ndarray:
+    sizes = sorted({picture.shape[:2] for picture in pictures})
+    if len(sizes) > 1:
+        shown = ", ".join(f"{width}x{height}" for height, width in sizes[:4])
+        raise BadInput(
+            f"the images in {folder} have {len(sizes)} different sizes ({shown}, ...); wanted one:"
+            " pass --image-size N to crop and resize them all to N x N"
+        )
+    height, width = sizes[0]
+    if not all(SMALLEST_SIDE <= side <= LARGEST_SIDE for side in (height, width)):
+        raise BadInput(
+            f"the images in {folder} are {width}x{height}; wanted sides of {SMALLEST_SIDE} to"
+            f" {LARGEST_SIDE} pixels: pass --image-size N to crop and resize them to N x N"
+        )
+    num_channels = max(picture.shape[2] for picture in pictures)
+    stacked = [np.broadcast_to(p, (height, width, num_channels)) for p in pictures]
+    return np.ascontiguousarray(np.stack(stacked).transpose(0, 3, 1, 2))
+
+
+# Text -----------------------------------------------------------------------------------------
+
+
+def read_pydocs() -> str:
+    """The Python language reference inside every CPython, each long paragraph kept once.
+
+    The topics quote each other at length; without this, a tenth of the held-out text would also
+    stand, word for word, in the training part.
+    """
+    from pydoc_data.topics import topics
+
+    seen: set[str] = set()
+    kept = []
+    for name in sorted(topics):
+        for paragraph in re.split(r"\n\s*\n", topics[name].strip("\n")):
+            if len(paragraph) < 40 or paragraph not in seen:
+                kept.append(paragraph)
+            seen.add(paragraph)
+    return "\n\n".join(kept)
+
+
+_TINY_SHAKESPEARE = (
+    "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
+    "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+)
+
+
+def read_tiny_shakespeare() -> str:
+    """40,000 lines of Shakespeare, as used by char-rnn and nanoGPT."""
+    url, sha256 = _TINY_SHAKESPEARE
+    found = data_root()
+    path = home() / "data" / "downloads" / "tinyshakespeare" / "input.txt"
+    if found is not None and (found / "tinyshakespeare" / "input.txt").is_file():
+        path = found / "tinyshakespeare" / "input.txt"
+    elif not path.is_file():
+        download(url, sha256, path)
+    _check_file(path, sha256)
+    return read_text_file(path)
+
+
+def read_text_folder(folder: Path) -> str:
+    """All .txt and .md files below a folder, in the order of their names."""
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".txt", ".md"))
+    if not paths:
+        raise BadInput(f"{folder} holds no .txt or .md file; put the corpus there as UTF-8 text")
+    return "\n".join(read_text_file(path) for path in paths)
+
+
+def read_text_file(path: Path) -> str:
+    """A text file as str; UTF-8, or UTF-16 with its byte-order mark. BadInput for anything else."""
+    content = path.read_bytes()
+    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise BadInput(
+            f"{path} is not UTF-8 text (byte {error.start} is 0x{content[error.start]:02x});"
+            " convert it to UTF-8, or check that it is a text file at all"
+        ) from error
+    if "\0" in text:
+        raise BadInput(f"{path} looks like a binary file (it holds NUL bytes); wanted UTF-8 text")
+    return text
+
+
+# Network --------------------------------------------------------------------------------------
+
+
+def download(url: str, sha256: str, path: Path) -> None:
+    """Fetch a file whose digest is known; nothing is left behind unless it is the right one.
+
+    Raises Unreachable when the network fails and ChecksumMismatch for other content.
+    """
+    try:
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            content = answer.read()
+    except (OSError, EOFError) as error:
+        raise _unreachable(path.parent.name, error) from error
+    got = hashlib.sha256(content).hexdigest()
+    if got != sha256:
+        raise ChecksumMismatch(
+            f"{url}: received {len(content)} bytes with sha256 {got[:12]}, expected {sha256[:12]};"
+            " the download was cut short or the file has changed: run again"
+        )
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def _unreachable(name: str, error: Exception) -> Unreachable:
+    return Unreachable(
+        f"{name} could not be downloaded ({error}); check the network, or set ATELIER_DATA to a"
+        f" folder that holds {name}/"
+    )
+
+
+def _check_file(path: Path, wanted: str) -> None:
+    got = sha256_of(path)
+    if got != wanted:
+        raise ChecksumMismatch(
+            f"{path}: sha256 is {got[:12]}, expected {wanted[:12]}; the file is truncated or"
+            " corrupt: delete it and run again"
+        )
+
+
+SOURCES = {
+    "digits": Source(
+        kind="images",
+        title="Handwritten digits, 8x8 (scikit-learn, embedded)",
+        licence="BSD-3-Clause; UCI ML repository, E. Alpaydin and C. Kaynak, CC BY 4.0",
+        read_images=read_digits,
+    ),
+    "mnist": Source(
+        kind="images",
+        title="MNIST handwritten digits, 28x28",
+        licence="CC BY-SA 3.0; Y. LeCun, C. Cortes, C. Burges",
+        read_images=read_mnist,
+    ),
+    "fashion-mnist": Source(
+        kind="images",
+        title="Fashion-MNIST, 28x28",
+        licence="MIT; Zalando SE",
+        read_images=read_fashion_mnist,
+    ),
+    "cifar10": Source(
+        kind="images",
+        title="CIFAR-10, 32x32 colour",
+        licence="unstated; A. Krizhevsky",
+        read_images=read_cifar10,
+    ),
+    "pydocs": Source(
+        kind="text",
+        title="The Python language reference (inside every CPython, embedded)",
+        licence="PSF-2.0; Python Software Foundation",
+        read_text=read_pydocs,
+    ),
+    "tinyshakespeare": Source(
+        kind="text",
+        title="Tiny Shakespeare, 1.1 MB",
+        licence="public domain",
+        read_text=read_tiny_shakespeare,
+    ),
+}

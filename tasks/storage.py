@@ -1,0 +1,189 @@
+"""The one door to disk: the home folder, atomic writes, digests and manifests.
+
+Whatever a task leaves behind is either complete or absent: files are written under a temporary name
+in the same folder, flushed to the disk, and renamed.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+TEMPORARY_PREFIX = ".partial-"
+_CHUNK_BYTES = 1 << 20
+
+
+class DiskFull(OSError):
+    """No space is left where a result was to be written; what was there before is untouched."""
+
+
+class ChecksumMismatch(ValueError):
+    """A file is not the one that was expected: truncated, corrupt or replaced."""
+
+
+def home() -> Path:
+    """Where everything the program writes lies: $ATELIER_HOME, by default `.atelier` beside us."""
+    configured = os.environ.get("ATELIER_HOME")
+    return Path(configured).expanduser().resolve() if configured else project_root() / ".atelier"
+
+
+def project_root() -> Path:
+    """The folder that holds flows/, tasks/ and models/."""
+    return Path(__file__).resolve().parent.parent
+
+
+def data_root() -> Path | None:
+    """Where a person keeps data sets: $ATELIER_DATA, or None when it is not set."""
+    configured = os.environ.get("ATELIER_DATA")
+    return Path(configured).expanduser().resolve() if configured else None
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Give a temporary path to write to; when the block ends well, it becomes `path`.
+
+    Raises DiskFull when the disk is full; on any error the temporary file is removed and an older
+    `path` stays as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        with _disk_full_named(path):
+            yield temporary
+            _flush(temporary)
+            temporary.chmod(0o644)  # mkstemp makes files that only their owner may read
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary folder to fill; when the block ends well, it becomes `path`.
+
+    If another process finished the same folder first, its result stays and ours is dropped: folders
+    are named by the digest of what they hold, so the two are the same.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=path.parent))
+    try:
+        with _disk_full_named(path):
+            yield temporary
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    _flush(file)
+            temporary.chmod(0o755)
+            try:
+                temporary.rename(path)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _disk_full_named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DiskFull(
+            error.errno,
+            f"no space left to write {path.name}; free some space there, then run the same"
+            " command again: finished steps are kept",
+            str(path.parent),
+        ) from error
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file's content with UTF-8 text, atomically; newlines are written as they are."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="", errors="surrogatepass")
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file's content, atomically."""
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON value or a receipt (a dataclass), atomically, for people and programs."""
+    plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+    write_text(path, json.dumps(plain, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def digest_of(value: Any) -> str:
+    """The sha256 of a JSON value or dataclass, independent of the order of keys."""
+    plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def folder_digests(folder: Path) -> dict[str, str]:
+    """The sha256 of every file below a folder, by its relative path."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
+
+
+def check_digests(folder: Path, expected: dict[str, str]) -> None:
+    """Raise ChecksumMismatch unless each named file is there with its sha256."""
+    for name, wanted in expected.items():
+        path = folder / name
+        got = sha256_of(path) if path.is_file() else "missing"
+        if got != wanted:
+            raise ChecksumMismatch(f"{path}: sha256 is {got[:12]}, expected {wanted[:12]}")
+
+
+def is_whole(folder: Path, say: Callable[[str], None]) -> bool:
+    """Whether a folder with a receipt was written to its end and is unchanged since.
+
+    A damaged one is removed, and `say` hears why, so that the caller can write it again.
+    """
+    if not folder.exists():
+        return False
+    try:
+        check_digests(folder, read_json(folder / "receipt.json")["files"])
+    except (OSError, ValueError, KeyError) as error:
+        say(f"a stored result is damaged and will be made again: {error}")
+        remove(folder)
+        return False
+    return True
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

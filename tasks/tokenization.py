@@ -1,0 +1,99 @@
+"""From a corpus to tokens: fit a vocabulary on the training split, encode every split.
+
+Token ids lie in memory-mappable arrays beside the vocabulary that made them; the folder is named by
+the digest of both.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from models.tokenizer import BpeTokenizer, CharacterTokenizer, Tokenizer, tokenizer_from_dict
+from tasks.ingestion import SPLITS, Corpus, Split, load_text
+from tasks.provenance import code_digest
+from tasks.reporting import log
+from tasks.storage import (
+    atomic_folder,
+    digest_of,
+    folder_digests,
+    home,
+    is_whole,
+    read_json,
+    write_json,
+)
+
+Scheme = Literal["characters", "bpe"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenSet:
+    """Receipt of a tokenized corpus."""
+
+    name: str
+    """The corpus's name, the first part of its models' names."""
+    corpus: Corpus
+    scheme: Scheme
+    folder: str
+    digest: str
+    """sha256 of the vocabulary and of the corpus it encoded."""
+    vocabulary_size: int
+    num_train: int
+    num_validation: int
+    num_test: int
+
+
+@task(name="tokenize-corpus", cache_policy=NO_CACHE)
+def tokenize_corpus(
+    corpus: Corpus, scheme: Scheme = "characters", vocabulary_size: int = 1024
+) -> TokenSet:
+    """Fit a vocabulary on the training split and write every split as ids.
+
+    vocabulary_size counts for "bpe" only; "characters" has as many as the text, and 256 bytes.
+    """
+    key = digest_of([corpus.digest, scheme, vocabulary_size, code_digest(["models.tokenizer"])])
+    folder = home() / "data" / "tokens" / f"{corpus.name}-{scheme}-{key[:12]}"
+    if not is_whole(folder, log):
+        _write(folder, corpus, fit_tokenizer(load_text(corpus, "train"), scheme, vocabulary_size))
+    record = read_json(folder / "receipt.json")["receipt"]
+    tokens = TokenSet(name=corpus.name, corpus=corpus, scheme=scheme, folder=str(folder), **record)
+    log(
+        f"{tokens.name}: {tokens.vocabulary_size} {scheme} in the vocabulary;"
+        f" {tokens.num_train} / {tokens.num_validation} / {tokens.num_test} tokens"
+    )
+    return tokens
+
+
+def fit_tokenizer(text: str, scheme: Scheme, vocabulary_size: int) -> Tokenizer:
+    """A vocabulary learned from a training text."""
+    if scheme == "characters":
+        return CharacterTokenizer.fit(text)
+    return BpeTokenizer.fit(text, vocabulary_size)
+
+
+def _write(folder: Path, corpus: Corpus, tokenizer: Tokenizer) -> None:
+    with atomic_folder(folder) as temporary:
+        write_json(temporary / "tokenizer.json", tokenizer.to_dict())
+        dtype = np.uint16 if tokenizer.vocabulary_size <= 2**16 else np.uint32
+        sizes = {}
+        for split in SPLITS:
+            ids = tokenizer.encode(load_text(corpus, split)).astype(dtype)
+            np.save(temporary / f"{split}.npy", ids)
+            sizes[f"num_{split}"] = len(ids)
+        files = folder_digests(temporary)
+        record = {"digest": digest_of(files), "vocabulary_size": tokenizer.vocabulary_size, **sizes}
+        write_json(temporary / "receipt.json", {"receipt": record, "files": files})
+
+
+def load_tokens(tokens: TokenSet, split: Split) -> np.ndarray:
+    """The ids of one split: (N,) uint16 or uint32, memory-mapped."""
+    ids: np.ndarray = np.load(Path(tokens.folder) / f"{split}.npy", mmap_mode="r")
+    return ids
+
+
+def load_tokenizer(tokens: TokenSet) -> Tokenizer:
+    """The vocabulary that encoded a token set."""
+    return tokenizer_from_dict(read_json(Path(tokens.folder) / "tokenizer.json"))

@@ -1,0 +1,233 @@
+"""The one door to MLflow's tracking: runs, metrics, data sets and files.
+
+A run's id is a value that callers pass: MLflow's own active run is per thread and therefore a trap
+in tasks.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import mlflow
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from tasks.ingestion import Corpus, ImageSet
+from tasks.storage import home
+
+EXPERIMENT = "atelier"
+_BATCH_SIZE = 1000  # the most metrics that the server takes in one request
+
+
+class TrackingUnavailable(ConnectionError):
+    """The MLflow server does not answer; a task that meets this is tried again."""
+
+
+def tracking_uri() -> str:
+    """Where runs are kept: $MLFLOW_TRACKING_URI, or the database in the home folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home() / 'mlflow.db'}"
+
+
+def client() -> MlflowClient:
+    """A client of the tracking server and of the model registry."""
+    mlflow.set_tracking_uri(tracking_uri())  # models are loaded through the global address
+    return MlflowClient(tracking_uri=tracking_uri())
+
+
+@contextmanager
+def outages_named() -> Iterator[None]:
+    """Turn MLflow's report of a lost connection into TrackingUnavailable."""
+    try:
+        yield
+    except MlflowException as error:
+        if "API request to" in str(error) and "failed" in str(error):
+            raise TrackingUnavailable(
+                f"MLflow at {tracking_uri()} does not answer: {str(error).splitlines()[0]}"
+            ) from error
+        raise
+
+
+@contextmanager
+def open_run(
+    name: str,
+    *,
+    parent_run_id: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    parameters: Mapping[str, Any] | None = None,
+) -> Iterator[str]:
+    """Open a run, give its id, and close it as FINISHED, FAILED (an error) or KILLED (a stop)."""
+    with outages_named():
+        runs = client()
+        all_tags = {"mlflow.runName": name, **(tags or {}), **_prefect_tags()}
+        if parent_run_id:
+            all_tags["mlflow.parentRunId"] = parent_run_id
+        run_id = str(runs.create_run(_experiment_id(runs), tags=all_tags).info.run_id)
+        log_parameters(run_id, parameters or {})
+    status = "KILLED"
+    try:
+        yield run_id
+        status = "FINISHED"
+    except Exception:
+        status = "FAILED"
+        raise
+    finally:
+        with outages_named():
+            runs.set_terminated(run_id, status)
+
+
+def _experiment_id(runs: MlflowClient) -> str:
+    experiment = runs.get_experiment_by_name(EXPERIMENT)
+    if experiment is not None:
+        return str(experiment.experiment_id)
+    try:
+        return str(runs.create_experiment(EXPERIMENT))
+    except MlflowException:  # another process was faster
+        experiment = runs.get_experiment_by_name(EXPERIMENT)
+        if experiment is None:
+            raise
+        return str(experiment.experiment_id)
+
+
+def _prefect_tags() -> dict[str, str]:
+    from prefect.context import FlowRunContext
+    from prefect.settings import PREFECT_UI_URL
+
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return {}
+    flow_run = context.flow_run
+    tags = {"prefect.flow_run_id": str(flow_run.id), "prefect.flow_run_name": flow_run.name}
+    if PREFECT_UI_URL.value():
+        tags["prefect.url"] = f"{PREFECT_UI_URL.value()}/runs/flow-run/{flow_run.id}"
+    return tags
+
+
+def log_parameters(run_id: str, parameters: Mapping[str, Any]) -> None:
+    """Record a run's settings; nested ones get dotted names."""
+    flat = _flattened(parameters)
+    if flat:
+        with outages_named():
+            client().log_batch(run_id, params=[Param(k, str(v)) for k, v in flat.items()])
+
+
+def _flattened(parameters: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in parameters.items():
+        if isinstance(value, Mapping):
+            flat.update(_flattened(value, f"{prefix}{name}."))
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+class MetricStream:
+    """Metrics of a loop, sent in batches: one request may carry a thousand numbers."""
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        self._client = client()
+        self._waiting: list[Metric] = []
+
+    def add(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Keep some numbers of one step for the next flush."""
+        now = int(time.time() * 1000)
+        self._waiting += [Metric(name, value, now, step) for name, value in numbers.items()]
+
+    def flush(self) -> None:
+        """Send what is waiting."""
+        while self._waiting:
+            with outages_named():
+                self._client.log_batch(self.run_id, metrics=self._waiting[:_BATCH_SIZE])
+            del self._waiting[:_BATCH_SIZE]
+
+
+def log_metrics(run_id: str, numbers: Mapping[str, float], step: int = 0) -> None:
+    """Record final numbers of a run."""
+    stream = MetricStream(run_id)
+    stream.add(step, numbers)
+    stream.flush()
+
+
+def log_dataset(run_id: str, data: ImageSet | Corpus, context: str) -> None:
+    """Name the data a run used, with its digest; context: what it was used for."""
+    fields = asdict(data)
+    profile = {name: value for name, value in fields.items() if name.startswith(("num", "bytes"))}
+    dataset = Dataset(
+        name=data.name,
+        digest=data.digest[:12],
+        source_type="local",
+        source=json.dumps({"source": data.source, "sha256": data.digest}),
+        profile=json.dumps(profile),
+    )
+    with outages_named():
+        client().log_inputs(
+            run_id, datasets=[DatasetInput(dataset, [InputTag("mlflow.data.context", context)])]
+        )
+
+
+def set_tags(run_id: str, tags: Mapping[str, str]) -> None:
+    """Add facts to a run by which it can be found."""
+    with outages_named():
+        runs = client()
+        for name, value in tags.items():
+            runs.set_tag(run_id, name, value)
+
+
+def log_file(run_id: str, path: Path, folder: str = "") -> None:
+    """Store a file with a run."""
+    with outages_named():
+        client().log_artifact(run_id, str(path), folder or None)
+
+
+def log_picture(run_id: str, png: Path, key: str, step: int) -> None:
+    """Store a picture of one step; the run's page shows the steps of a key on a slider."""
+    from PIL import Image
+
+    with outages_named(), Image.open(png) as image:
+        client().log_image(run_id, image, key=key, step=step)
+
+
+def fetch_artifacts(run_id: str, folder: str, into: Path) -> Path:
+    """Copy a folder of a run's artifacts; returns where it now lies."""
+    with outages_named():
+        return Path(client().download_artifacts(run_id, folder, str(into)))
+
+
+def is_served() -> bool:
+    """Whether runs are kept by a server that has pages to link to."""
+    return tracking_uri().startswith(("http://", "https://"))
+
+
+def run_url(run_id: str) -> str:
+    """The page of a run."""
+    experiment = client().get_run(run_id).info.experiment_id
+    return (
+        f"{tracking_uri()}/#/experiments/{experiment}/runs/{run_id}?workflowType=machine_learning"
+    )
+
+
+def version_url(name: str, version: int) -> str:
+    """The page of a registered version."""
+    return f"{tracking_uri()}/#/models/{name}/versions/{version}?workflowType=machine_learning"
+
+
+def registry_url() -> str:
+    """The page that lists the registered models."""
+    return f"{tracking_uri()}/#/models?workflowType=machine_learning"
+
+
+def artifact_url(run_id: str, path: str) -> str:
+    """The address of a run's artifact: what a browser needs to show a picture."""
+    return f"{tracking_uri()}{artifact_path(run_id, path)}"
+
+
+def artifact_path(run_id: str, path: str) -> str:
+    """The same without the host: what a registry description needs."""
+    return f"/get-artifact?path={quote(path, safe='')}&run_uuid={run_id}"
