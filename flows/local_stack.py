@@ -57,6 +57,7 @@ def apply_settings() -> None:
     A variable that a person has set stays.
     """
     prefect_home = home() / "prefect"
+    prefect_home.mkdir(parents=True, exist_ok=True)  # Prefect makes the last folder only
     for name, value in {
         # OpenMP threads that spin at barriers slow training tenfold beside a busy neighbour.
         "OMP_WAIT_POLICY": "passive",
@@ -89,11 +90,13 @@ def ensure_servers(
     prefect_port: int | None = None,
     mlflow_port: int | None = None,
     say: Callable[[str], None] = lambda _: None,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> dict[str, str]:
     """Start what is not running, wait until all is healthy, and name the servers' addresses.
 
     Returns {"prefect": url, "mlflow": url}, and sets PREFECT_API_URL and MLFLOW_TRACKING_URI for
-    this process. A port of None prefers 4200 and 5000 and takes a free one where those are taken.
+    this process before it calls `meanwhile`, whose work overlaps with the servers' start.
+    A port of None prefers 4200 and 5000 and takes a free one where those are taken.
     Raises StackError for a wanted port that is taken and for a server that does not come up.
     """
     with _lock():
@@ -113,8 +116,11 @@ def ensure_servers(
                 running[name] = server
                 urls[name] = server.url
                 write_json(_record_path(), {key: asdict(each) for key, each in running.items()})
+        for name, url in urls.items():
+            os.environ[_ADDRESS_VARIABLES[name]] = url + ("/api" if name == "prefect" else "")
         if waiting:
             say("starting the " + " and the ".join(f"{s.name} server" for s in waiting))
+        meanwhile()
         for server in waiting:
             _wait_until_healthy(server)
     for name, url in urls.items():
@@ -123,7 +129,6 @@ def ensure_servers(
                 f"the {name} server at {url} does not answer; start it, or unset"
                 f" {_ADDRESS_VARIABLES[name]} to use a local one"
             )
-        os.environ[_ADDRESS_VARIABLES[name]] = url + ("/api" if name == "prefect" else "")
     return urls
 
 

@@ -26,6 +26,7 @@ def generator_at(seed: int, step: int, stream: int = 0, device: str = "cpu") -> 
 
 DATA_STREAM = 0
 NOISE_STREAM = 1
+INITIAL_STREAM = 2
 
 
 class ImageBatches:

@@ -4,8 +4,10 @@ With the loops of `models.fitting` there is no random state and no data position
 functions of (seed, step). No pickle: tensors go into a safetensors file, the rest into JSON.
 """
 
+import copy
+import math
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -78,6 +80,33 @@ class TrainingState:
         for name, control in self.controls.items():
             control.load_state_dict(record["controls"][name])
         self.step = record["step"]
+
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+class BestWeights(Generic[Model]):
+    """A copy of a model's weights at the step that validated best; a Control."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = copy.deepcopy(model)
+        self.step = 0
+        self.loss = math.inf
+
+    def offer(self, step: int, loss: float, model: nn.Module) -> None:
+        """Take over the weights of a step if its validation loss is the lowest so far."""
+        if loss < self.loss:
+            self.step, self.loss = step, loss
+            self.model.load_state_dict(model.state_dict())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Which step was best; the weights are saved as a module."""
+        return {"step": self.step, "loss": self.loss if self.step else None}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over such a state."""
+        self.step = state["step"]
+        self.loss = math.inf if state["loss"] is None else state["loss"]
 
 
 def _copied(tensor: Tensor) -> Tensor:

@@ -45,6 +45,11 @@ class TokenSet:
     num_validation: int
     num_test: int
 
+    @property
+    def tokenizer_path(self) -> Path:
+        """The vocabulary, as JSON."""
+        return Path(self.folder) / "tokenizer.json"
+
 
 @task(name="tokenize-corpus", cache_policy=NO_CACHE)
 def tokenize_corpus(
@@ -96,4 +101,4 @@ def load_tokens(tokens: TokenSet, split: Split) -> np.ndarray:
 
 def load_tokenizer(tokens: TokenSet) -> Tokenizer:
     """The vocabulary that encoded a token set."""
-    return tokenizer_from_dict(read_json(Path(tokens.folder) / "tokenizer.json"))
+    return tokenizer_from_dict(read_json(tokens.tokenizer_path))

@@ -130,15 +130,18 @@ def _flattened(parameters: Mapping[str, Any], prefix: str = "") -> dict[str, Any
 class MetricStream:
     """Metrics of a loop, sent in batches: one request may carry a thousand numbers."""
 
-    def __init__(self, run_id: str) -> None:
+    def __init__(self, run_id: str, prefix: str = "") -> None:
         self.run_id = run_id
+        self.prefix = prefix
         self._client = client()
         self._waiting: list[Metric] = []
 
     def add(self, step: int, numbers: Mapping[str, float]) -> None:
         """Keep some numbers of one step for the next flush."""
         now = int(time.time() * 1000)
-        self._waiting += [Metric(name, value, now, step) for name, value in numbers.items()]
+        self._waiting += [
+            Metric(self.prefix + name, value, now, step) for name, value in numbers.items()
+        ]
 
     def flush(self) -> None:
         """Send what is waiting."""
@@ -181,9 +184,12 @@ def set_tags(run_id: str, tags: Mapping[str, str]) -> None:
 
 
 def log_file(run_id: str, path: Path, folder: str = "") -> None:
-    """Store a file with a run."""
+    """Store a file, or all files of a folder, with a run."""
     with outages_named():
-        client().log_artifact(run_id, str(path), folder or None)
+        if path.is_dir():
+            client().log_artifacts(run_id, str(path), folder or None)
+        else:
+            client().log_artifact(run_id, str(path), folder or None)
 
 
 def log_picture(run_id: str, png: Path, key: str, step: int) -> None:
@@ -194,9 +200,27 @@ def log_picture(run_id: str, png: Path, key: str, step: int) -> None:
         client().log_image(run_id, image, key=key, step=step)
 
 
-def fetch_artifacts(run_id: str, folder: str, into: Path) -> Path:
-    """Copy a folder of a run's artifacts; returns where it now lies."""
+def metric_history(run_id: str, name: str) -> list[tuple[int, float]]:
+    """The (step, value) points of one metric, in the order of steps."""
     with outages_named():
+        history = client().get_metric_history(run_id, name)
+    return sorted((metric.step, metric.value) for metric in history)
+
+
+def run_metrics(run_id: str) -> dict[str, float]:
+    """The latest value of each of a run's metrics."""
+    with outages_named():
+        return dict(client().get_run(run_id).data.metrics)
+
+
+def fetch_artifacts(run_id: str, folder: str, into: Path) -> Path:
+    """Copy a folder of a run's artifacts; returns where it now lies.
+
+    Raises FileNotFoundError when the run has no such folder.
+    """
+    with outages_named():
+        if not client().list_artifacts(run_id, folder):
+            raise FileNotFoundError(f"run {run_id} has no artifacts in {folder}/")
         return Path(client().download_artifacts(run_id, folder, str(into)))
 
 

@@ -1,0 +1,53 @@
+# Every command below does its own set-up; `make` alone lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SETUP := $(VENV)/.setup-done
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run up down test test-fast lint format lock clean
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(SETUP) ## install everything into .venv, from the hashed lock
+
+$(SETUP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Atelier needs Python 3.11 or newer; $(PYTHON) is older. Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing the locked environment into $(VENV) (5 to 6 GB, some minutes) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: setup ## train, judge, register and sample the four models on the embedded data
+	@$(BIN)/atelier run
+
+up: setup ## start the Prefect and MLflow servers
+	@$(BIN)/atelier up
+
+down: setup ## stop them
+	@$(BIN)/atelier down
+
+test: setup ## all tests, the slow ones too
+	@$(BIN)/python -m pytest -q
+
+test-fast: setup ## the tests of a few seconds each
+	@$(BIN)/python -m pytest -q -m "not slow"
+
+lint: setup ## style, types, import rules
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: setup ## put the code into its style
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+lock: ## resolve the dependencies again (needs uv)
+	uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade --group dev \
+		--no-header --no-annotate pyproject.toml -o requirements.lock
+
+clean: ## remove the environment; your runs under .atelier stay
+	rm -rf $(VENV)

@@ -1,0 +1,56 @@
+"""Train, judge and register the two image models; the same lines for each."""
+
+from prefect import flow
+from tasks.training.gan import fit_gan
+
+from models.recipes import Preset, gan_recipe, vae_recipe
+from tasks.evaluation import evaluate_images
+from tasks.gate import gate
+from tasks.ingestion import ImageSet
+from tasks.registration import Version, register_version
+from tasks.tracking import open_run
+from tasks.training.classifier import fit_classifier
+from tasks.training.vae import fit_vae
+
+
+@flow(name="train-vae", flow_run_name="{images.name}-vae, {preset}, seed {seed}")
+def train_vae(
+    images: ImageSet, preset: Preset = "standard", seed: int = 0, parent_run_id: str | None = None
+) -> Version:
+    """Fit a variational auto-encoder, judge it on held-out images, register it.
+
+    Args:
+        images: the receipt of an image set.
+        preset: how much work: quick, standard or full.
+        seed: 0 to 2147483647; the same seed gives the same weights on the same machine.
+        parent_run_id: the MLflow run under which this one is filed.
+    """
+    config, fit = vae_recipe(preset, images.channels, images.height, images.width, seed)
+    with open_run(f"{images.name}-vae", parent_run_id=parent_run_id) as run_id:
+        judge = fit_classifier(images, run_id)
+        fitted = fit_vae(images, config, fit, run_id)
+        scorecard = evaluate_images(fitted, images, judge, run_id)
+        verdict = gate(fitted, scorecard)
+        return register_version(fitted, scorecard, verdict)
+
+
+@flow(name="train-gan", flow_run_name="{images.name}-gan, {preset}, seed {seed}")
+def train_gan(
+    images: ImageSet, preset: Preset = "standard", seed: int = 0, parent_run_id: str | None = None
+) -> Version:
+    """Fit a generative adversarial network, judge its samples, register it.
+
+    Args:
+        images: the receipt of an image set.
+        preset: how much work: quick, standard or full.
+        seed: 0 to 2147483647; the same seed gives the same weights on the same machine.
+        parent_run_id: the MLflow run under which this one is filed.
+    """
+    shape = (images.channels, images.height, images.width)
+    config, fit = gan_recipe(preset, shape, len(images.class_names), seed)
+    with open_run(f"{images.name}-gan", parent_run_id=parent_run_id) as run_id:
+        judge = fit_classifier(images, run_id)
+        fitted = fit_gan(images, config, fit, run_id)
+        scorecard = evaluate_images(fitted, images, judge, run_id)
+        verdict = gate(fitted, scorecard)
+        return register_version(fitted, scorecard, verdict)

@@ -1,0 +1,32 @@
+"""Raw images and text to data sets that models train on."""
+
+from prefect import flow
+
+from tasks.ingestion import ImageSet, ingest_images, ingest_text
+from tasks.tokenization import Scheme, TokenSet, tokenize_corpus
+
+
+@flow(name="prepare-images", flow_run_name="{source}")
+def prepare_images(source: str = "digits", image_size: int | None = None) -> ImageSet:
+    """Read, check, split and store an image set.
+
+    Args:
+        source: digits, mnist, fashion-mnist, cifar10, or folder:PATH with a sub-folder per class.
+        image_size: side in pixels to which your own images are cropped and resized.
+    """
+    return ingest_images(source, image_size)
+
+
+@flow(name="prepare-corpus", flow_run_name="{source}, {scheme}")
+def prepare_corpus(
+    source: str = "pydocs", scheme: Scheme = "characters", vocabulary_size: int = 1024
+) -> TokenSet:
+    """Read, check, split, store and tokenize a text.
+
+    Args:
+        source: pydocs, tinyshakespeare, file:PATH or folder:PATH.
+        scheme: one token per character, or byte-level BPE.
+        vocabulary_size: number of BPE tokens; characters ignore it.
+    """
+    corpus = ingest_text(source)
+    return tokenize_corpus(corpus, scheme, vocabulary_size)

@@ -1,0 +1,52 @@
+"""Train, judge and register the two next-token models; the same lines for each."""
+
+from prefect import flow
+
+from models.recipes import Preset, gpt_recipe, ngram_recipe
+from tasks.evaluation import evaluate_tokens
+from tasks.gate import gate
+from tasks.registration import Version, register_version
+from tasks.tokenization import TokenSet
+from tasks.tracking import open_run
+from tasks.training.gpt import fit_gpt
+from tasks.training.ngram import fit_ngram
+
+
+@flow(name="train-ngram", flow_run_name="{tokens.name}-ngram, {preset}")
+def train_ngram(
+    tokens: TokenSet, preset: Preset = "standard", seed: int = 0, parent_run_id: str | None = None
+) -> Version:
+    """Count n-grams, smooth them, judge the model on held-out text, register it.
+
+    Args:
+        tokens: the receipt of a tokenized corpus.
+        preset: how much work: quick, standard or full.
+        seed: seeds the sampled examples; counting itself is not random.
+        parent_run_id: the MLflow run under which this one is filed.
+    """
+    config = ngram_recipe(preset)
+    with open_run(f"{tokens.name}-ngram", parent_run_id=parent_run_id) as run_id:
+        fitted = fit_ngram(tokens, config, seed, run_id)
+        scorecard = evaluate_tokens(fitted, tokens, run_id)
+        verdict = gate(fitted, scorecard)
+        return register_version(fitted, scorecard, verdict)
+
+
+@flow(name="train-gpt", flow_run_name="{tokens.name}-gpt, {preset}, seed {seed}")
+def train_gpt(
+    tokens: TokenSet, preset: Preset = "standard", seed: int = 0, parent_run_id: str | None = None
+) -> Version:
+    """Fit a GPT from scratch, judge it on held-out text, register it.
+
+    Args:
+        tokens: the receipt of a tokenized corpus.
+        preset: how much work: quick, standard or full.
+        seed: 0 to 2147483647; the same seed gives the same weights on the same machine.
+        parent_run_id: the MLflow run under which this one is filed.
+    """
+    config, fit = gpt_recipe(preset, tokens.vocabulary_size, tokens.num_train, seed)
+    with open_run(f"{tokens.name}-gpt", parent_run_id=parent_run_id) as run_id:
+        fitted = fit_gpt(tokens, config, fit, run_id)
+        scorecard = evaluate_tokens(fitted, tokens, run_id)
+        verdict = gate(fitted, scorecard)
+        return register_version(fitted, scorecard, verdict)

@@ -1,0 +1,178 @@
+"""The file that MLflow executes to load a registered version: code, safetensors and JSON only.
+
+It travels inside every version beside a copy of `models/`, so it imports nothing else of the
+project. Each row of a request asks for `num_samples` samples; parameters hold for all rows.
+"""
+
+import base64
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import torch
+from mlflow.pyfunc import PythonModel
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+
+from models import gan, vae
+from models.decoding import DecodingConfig, generate
+from models.gpt import Gpt, GptConfig
+from models.ngram import NgramConfig, NgramModel
+from models.tokenizer import tokenizer_from_dict
+
+MOST_SAMPLES, MOST_TOKENS = 10_000, 20_000
+
+
+class SampleModel(PythonModel):
+    """A trained generative model of any family that draws samples on request."""
+
+    def load_context(self, context: Any) -> None:
+        """Rebuild the model from the version's files."""
+        paths = {name: Path(path) for name, path in context.artifacts.items()}
+        record = _json(paths["config"])
+        self.family: str = record["family"]
+        self.config: dict[str, Any] = record["config"]
+        tensors = load_file(paths["weights"])
+        if self.family in ("vae", "gan"):
+            self.examples = load_file(paths["examples"])["examples"]  # (N, C, H, W) uint8
+        else:
+            self.tokenizer = tokenizer_from_dict(_json(paths["tokenizer"]))
+            self.prompt: str = _json(paths["sampling"])["prompt"]
+        self.model = _BUILDERS[self.family](self.config, tensors)
+
+    def predict(
+        self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
+        """Samples for each row: PNG pictures in base64, or texts."""
+        given = params or {}
+        rows = []
+        for index, request in enumerate(model_input.to_dict("records") or [{}]):
+            known = {name: value for name, value in request.items() if not pd.isna(value)}
+            for sample in self._samples({**given, **known}):
+                rows.append({"request": index, **sample})
+        return pd.DataFrame(rows)
+
+    def _samples(self, asked: dict[str, Any]) -> list[dict[str, Any]]:
+        num_samples, seed = int(asked.get("num_samples", 1)), int(asked.get("seed", 0))
+        temperature = float(asked.get("temperature", 1.0))
+        if self.family in ("vae", "gan"):
+            label = int(asked.get("label", -1))
+            drawn = self.draw_images(num_samples, seed, temperature, label)
+            return [{"png_base64": _png_base64(picture)} for picture in drawn]
+        texts = self.write_texts(
+            num_samples,
+            seed,
+            temperature,
+            top_k=int(asked.get("top_k", 0)),
+            prompt=str(asked.get("prompt", "")),
+            num_tokens=int(asked.get("num_tokens", 200)),
+        )
+        return [{"text": text} for text in texts]
+
+    def draw_images(
+        self, num_samples: int, seed: int = 0, temperature: float = 1.0, label: int = -1
+    ) -> np.ndarray:
+        """New images, (N, C, H, W) uint8; a label of -1 lets a conditional model vary it."""
+        _check_range("num_samples", num_samples, 1, MOST_SAMPLES)
+        _check_range("seed", seed, 0, 2**31 - 1)
+        _check_range("temperature", temperature, 0.01, 10.0)
+        if self.family == "vae":
+            _check_range("label", label, -1, -1)  # this model knows no classes
+            images = self.model.sample(num_samples, seed, temperature=temperature)
+        else:
+            _check_range("label", label, -1, self.config["num_classes"] - 1)
+            labels = None if label < 0 else torch.full((num_samples,), label)
+            images = gan.sample(self.model, num_samples, seed, labels, temperature)
+        return _bytes_of(images)
+
+    def reconstruct(self, images: np.ndarray) -> np.ndarray:
+        """Images (N, C, H, W) uint8 through the latent point and back; a VAE only."""
+        return _bytes_of(self.model.reconstruct(torch.from_numpy(images).float() / 255))
+
+    def interpolate(self, first: np.ndarray, last: np.ndarray, num_steps: int) -> np.ndarray:
+        """The images on the way between two, each (C, H, W) uint8; a VAE only."""
+        ends = [torch.from_numpy(image).float() / 255 for image in (first, last)]
+        return _bytes_of(self.model.interpolate(*ends, num_steps))
+
+    def write_texts(
+        self,
+        num_samples: int,
+        seed: int = 0,
+        temperature: float = 1.0,
+        *,
+        top_k: int = 0,
+        prompt: str = "",
+        num_tokens: int = 200,
+    ) -> list[str]:
+        """Continuations of a prompt, without the prompt; an empty one takes the version's own."""
+        _check_range("num_samples", num_samples, 1, MOST_SAMPLES)
+        _check_range("num_tokens", num_tokens, 1, MOST_TOKENS)
+        _check_range("seed", seed, 0, 2**31 - 1)
+        _check_range("temperature", temperature, 0.01, 10.0)
+        _check_range("top_k", top_k, 0, self.model.vocabulary_size)
+        ids = self.tokenizer.encode(prompt or self.prompt).astype("int64")
+        tokens = generate(
+            self.model,
+            torch.from_numpy(ids),
+            num_tokens=num_tokens,
+            num_sequences=num_samples,
+            config=DecodingConfig(temperature=temperature, top_k=top_k),
+            seed=seed,
+        )
+        return [self.tokenizer.decode(row) for row in tokens.tolist()]
+
+
+def _vae(config: dict[str, Any], tensors: dict[str, Tensor]) -> vae.Vae:
+    model = vae.Vae(vae.VaeConfig(**config))
+    model.load_state_dict(tensors)
+    return model.eval()
+
+
+def _gan(config: dict[str, Any], tensors: dict[str, Tensor]) -> gan.Generator:
+    model = gan.Generator(gan.GanConfig(**config))
+    model.load_state_dict(tensors)
+    return model.eval()
+
+
+def _gpt(config: dict[str, Any], tensors: dict[str, Tensor]) -> Gpt:
+    model = Gpt(GptConfig(**config))
+    model.load_state_dict(tensors)
+    return model.eval()
+
+
+def _ngram(config: dict[str, Any], tensors: dict[str, Tensor]) -> NgramModel:
+    return NgramModel.from_tensors(NgramConfig(**config), tensors)
+
+
+_BUILDERS: dict[str, Any] = {"vae": _vae, "gan": _gan, "ngram": _ngram, "gpt": _gpt}
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _check_range(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise mlflow.exceptions.MlflowException.invalid_parameter_value(
+            f"{name} must lie between {low} and {high}, got {value}"
+        )
+
+
+def _bytes_of(images: Tensor) -> np.ndarray:
+    array: np.ndarray = (images * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+    return array
+
+
+def _png_base64(image: np.ndarray) -> str:
+    buffer = io.BytesIO()
+    pixels = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+mlflow.models.set_model(SampleModel())

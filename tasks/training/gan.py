@@ -1,0 +1,95 @@
+"""Fit the GAN: both losses, the penalties and the referee's view of the game, logged as it goes."""
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from models.batches import INITIAL_STREAM, ImageBatches, seed_at
+from models.fitting import FitConfig, adversarial_steps
+from models.gan import Gan, GanConfig, fixed_latents, images_of, labelled_batches, optimizers_of
+from models.training_state import TrainingState, num_parameters
+from tasks import pictures
+from tasks.ingestion import ImageSet, load_images
+from tasks.retries import is_transient
+from tasks.storage import write_bytes
+from tasks.tracking import MetricStream, log_file, log_parameters, log_picture
+from tasks.training.loop import (
+    Fitted,
+    example_images,
+    finished,
+    stored,
+    training_device,
+    watched,
+    workplace,
+)
+
+GRID_IMAGES = 10
+GRID_FRACTIONS = (0.01, 0.03, 0.1, 0.25, 0.5, 0.75, 1.0)
+"""Moments of training, as fractions of its steps, at which the fixed latent points are drawn."""
+
+
+@task(name="fit-gan", retries=1, retry_condition_fn=is_transient, cache_policy=NO_CACHE)
+def fit_gan(images: ImageSet, config: GanConfig, fit: FitConfig, run_id: str) -> Fitted:
+    """Train both networks on the training split; what is kept is the averaged generator."""
+    device = training_device()
+    place = workplace(
+        family="gan",
+        data_name=images.name,
+        data_digest=images.digest,
+        settings={"config": asdict(config), "fit": asdict(fit)},
+        seed=fit.seed,
+        run_id=run_id,
+        device=device.type,
+    )
+    log_parameters(run_id, {"gan": asdict(config), "fit": asdict(fit)})
+    if (earlier := stored(place)) is not None:
+        return earlier
+    started_at = time.monotonic()
+    torch.manual_seed(seed_at(fit.seed, 0, INITIAL_STREAM))
+    model = Gan(config).to(device)
+    optimizers = optimizers_of(model, fit.learning_rate)
+    state = TrainingState({"gan": model}, optimizers)
+    pixels, labels = load_images(images, "train")
+    batches = ImageBatches(torch.from_numpy(pixels.copy()).to(device), fit.batch_size, fit.seed)
+    classes = torch.from_numpy(labels).to(device) if config.num_classes else None
+    moments = {max(1, round(fraction * fit.steps)) for fraction in GRID_FRACTIONS}
+    for step in watched(
+        lambda start: adversarial_steps(
+            model,
+            optimizers,
+            labelled_batches(batches, classes),
+            fit,
+            start,
+        ),
+        state,
+        place,
+        num_steps=fit.steps,
+        metrics=MetricStream(run_id),
+        shown=("generator_loss", "discriminator_loss"),
+    ):
+        if step.step in moments:
+            _keep_grid(model, step.step, place.folder, run_id)
+    return finished(
+        place,
+        tensors=model.average.state_dict(),
+        config=config,
+        seconds=time.monotonic() - started_at,
+        num_parameters=num_parameters(model.generator),
+        extra_tensors={"examples.safetensors": {"examples": example_images(images)}},
+    )
+
+
+def _keep_grid(model: Gan, step: int, folder: Path, run_id: str) -> None:
+    """What the averaged generator makes of the same latent points, now."""
+    latents = fixed_latents(model.config, GRID_IMAGES, seed=0)
+    num_classes = model.config.num_classes
+    labels = torch.arange(GRID_IMAGES) % num_classes if num_classes else None
+    drawn = (images_of(model.average, latents, labels) * 255).round().to(torch.uint8)
+    path = folder / "progress" / f"step-{step:07d}.png"
+    write_bytes(path, pictures.grid(drawn.cpu().numpy(), GRID_IMAGES))
+    log_file(run_id, path, "progress")
+    log_picture(run_id, path, "fixed latent points", step)

@@ -1,0 +1,83 @@
+"""Fit the GPT: next-token prediction on random windows, the best validated weights kept."""
+
+import time
+from dataclasses import asdict
+
+import torch
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from models.batches import INITIAL_STREAM, TokenBatches, seed_at
+from models.fitting import FitConfig, likelihood_steps
+from models.gpt import Gpt, GptConfig, make_optimizer
+from models.training_state import BestWeights, TrainingState, num_parameters
+from tasks.retries import is_transient
+from tasks.storage import read_json
+from tasks.tokenization import TokenSet, load_tokens
+from tasks.tracking import MetricStream, log_parameters
+from tasks.training.loop import (
+    Fitted,
+    default_prompt,
+    finished,
+    stored,
+    training_device,
+    watched,
+    workplace,
+)
+
+NUM_VALIDATIONS = 10
+VALIDATION_TOKENS = 16_384
+
+
+@task(name="fit-gpt", retries=1, retry_condition_fn=is_transient, cache_policy=NO_CACHE)
+def fit_gpt(tokens: TokenSet, config: GptConfig, fit: FitConfig, run_id: str) -> Fitted:
+    """Train the GPT on the training split; a retry or a new process resumes where it stopped."""
+    device = training_device()
+    place = workplace(
+        family="gpt",
+        data_name=tokens.name,
+        data_digest=tokens.digest,
+        settings={"config": asdict(config), "fit": asdict(fit)},
+        seed=fit.seed,
+        run_id=run_id,
+        device=device.type,
+    )
+    log_parameters(run_id, {"gpt": asdict(config), "fit": asdict(fit)})
+    if (earlier := stored(place)) is not None:
+        return earlier
+    started_at = time.monotonic()
+    torch.manual_seed(seed_at(fit.seed, 0, INITIAL_STREAM))
+    model = Gpt(config).to(device)
+    optimizer = make_optimizer(model, fit)
+    best = BestWeights(model)
+    state = TrainingState({"model": model, "best": best.model}, {"all": optimizer}, {"best": best})
+    train = torch.from_numpy(load_tokens(tokens, "train").astype("int64")).to(device)
+    held_out = load_tokens(tokens, "validation")[:VALIDATION_TOKENS].astype("int64")
+    validation = torch.from_numpy(held_out).to(device)
+    batches = TokenBatches(train, config.context_length, fit.batch_size, fit.seed)
+    metrics = MetricStream(run_id)
+    validate_every = max(1, fit.steps // NUM_VALIDATIONS)
+    for step in watched(
+        lambda start: likelihood_steps(model, optimizer, batches.at, fit, start),
+        state,
+        place,
+        num_steps=fit.steps,
+        metrics=metrics,
+    ):
+        if step.step % validate_every == 0 or step.step == fit.steps:
+            loss = -float(model.score(validation, start=1).mean())
+            metrics.add(step.step, {"validation_nats_per_token": loss})
+            best.offer(step.step, loss, model)
+    metrics.add(fit.steps, {"best_step": best.step})
+    metrics.flush()
+    return finished(
+        place,
+        tensors=best.model.state_dict(),
+        config=config,
+        seconds=time.monotonic() - started_at,
+        num_parameters=num_parameters(model),
+        extra_json={
+            "tokenizer.json": read_json(tokens.tokenizer_path),
+            "sampling.json": {"prompt": default_prompt(tokens)},
+        },
+    )

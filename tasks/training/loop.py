@@ -1,0 +1,233 @@
+"""What all fits share: where their files go, the watched loop, checkpoints and the receipt."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from models.fitting import Step
+from models.training_state import TrainingState
+from tasks.ingestion import ImageSet, load_images, load_text
+from tasks.provenance import step_key
+from tasks.reporting import Progress, log
+from tasks.storage import (
+    atomic_file,
+    digest_of,
+    home,
+    is_whole,
+    read_json,
+    remove,
+    sha256_of,
+    write_json,
+)
+from tasks.tokenization import TokenSet
+from tasks.tracking import MetricStream
+
+SECONDS_BETWEEN_CHECKPOINTS = 10.0
+NUM_LOGGED_STEPS = 200
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fitted:
+    """Receipt of a trained model."""
+
+    family: str
+    name: str
+    """The registered model's name, `<dataset>-<family>`."""
+    run_id: str
+    """The MLflow run that holds its curves."""
+    folder: str
+    digest: str
+    """sha256 of weights and configuration: the identity of what was learned."""
+    data_digest: str
+    seed: int
+    seconds: float
+    """Wall time of the training that made the weights."""
+    num_parameters: int
+    was_stored: bool = field(default=False)
+    """Whether an earlier run had already made exactly this model."""
+
+    @property
+    def weights_path(self) -> Path:
+        """The weights, as safetensors."""
+        return Path(self.folder) / "weights.safetensors"
+
+    @property
+    def config_path(self) -> Path:
+        """The configuration, as JSON."""
+        return Path(self.folder) / "config.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Workplace:
+    """Where one fit works, and what it is called."""
+
+    family: str
+    name: str
+    run_id: str
+    seed: int
+    data_digest: str
+    folder: Path
+
+    @property
+    def checkpoint_path(self) -> Path:
+        """The state to resume from, while training is under way."""
+        return self.folder / "checkpoint.safetensors"
+
+
+def workplace(
+    *,
+    family: str,
+    data_name: str,
+    data_digest: str,
+    settings: dict[str, Any],
+    seed: int,
+    run_id: str,
+    device: str,
+) -> Workplace:
+    """The folder of a fit, named by all that its result depends on."""
+    name = f"{data_name}-{family}"
+    key = step_key(settings, [data_digest], [f"tasks.training.{family}"], device)
+    return Workplace(
+        family=family,
+        name=name,
+        run_id=run_id,
+        seed=seed,
+        data_digest=data_digest,
+        folder=home() / "runs" / name / key[:16],
+    )
+
+
+def stored(place: Workplace) -> Fitted | None:
+    """The receipt of an earlier run of exactly this fit, if its files are still as it left them."""
+    if not (place.folder / "receipt.json").exists() or not is_whole(place.folder, log):
+        return None
+    record = read_json(place.folder / "receipt.json")["receipt"]
+    log(f"{place.name}: unchanged, trained before in {record['seconds']:.0f} s")
+    return Fitted(**{**record, "run_id": place.run_id, "was_stored": True})
+
+
+def watched(
+    steps: Callable[[int], Iterator[Step]],
+    state: TrainingState,
+    place: Workplace,
+    *,
+    num_steps: int,
+    metrics: MetricStream,
+    shown: tuple[str, ...] = ("loss",),
+) -> Iterator[Step]:
+    """Resume where a checkpoint says, then pass the steps on: logged, reported and checkpointed.
+
+    shown: the terms that a progress line tells.
+    """
+    _resume(state, place)
+    progress = Progress(f"training {place.name}", num_steps, done=state.step)
+    saved_at = time.monotonic()
+    log_every = max(1, num_steps // NUM_LOGGED_STEPS)
+    for step in steps(state.step):
+        state.step = step.step
+        if step.step % log_every == 0 or step.step == num_steps:
+            metrics.add(step.step, step.numbers())
+        yield step
+        if progress.is_due():
+            numbers = step.numbers()
+            progress.report(step.step, {name: numbers[name] for name in shown})
+            metrics.flush()
+        if time.monotonic() - saved_at >= SECONDS_BETWEEN_CHECKPOINTS:
+            save_checkpoint(state, place)
+            saved_at = time.monotonic()
+    progress.report(num_steps, {})
+    metrics.flush()
+
+
+def save_checkpoint(state: TrainingState, place: Workplace) -> None:
+    """Replace the checkpoint, atomically: tensors, and the rest as JSON in the file's header."""
+    tensors, record = state.snapshot()
+    with atomic_file(place.checkpoint_path) as temporary:
+        save_file(tensors, temporary, metadata={"record": json.dumps(record)})
+
+
+def _resume(state: TrainingState, place: Workplace) -> None:
+    if not place.checkpoint_path.exists():
+        return
+    try:
+        with safe_open(place.checkpoint_path, framework="pt") as file:
+            record = json.loads(file.metadata()["record"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except Exception as error:  # safetensors has an error class of its own in Rust
+        log(f"{place.name}: the checkpoint is damaged ({error}); training starts again")
+        remove(place.checkpoint_path)
+        return
+    state.restore(tensors, record)
+    log(f"{place.name}: resumed at step {state.step}")
+
+
+def finished(
+    place: Workplace,
+    *,
+    tensors: dict[str, Tensor],
+    config: Any,
+    seconds: float,
+    num_parameters: int,
+    extra_json: dict[str, Any] | None = None,
+    extra_tensors: dict[str, dict[str, Tensor]] | None = None,
+) -> Fitted:
+    """Write weights, configuration and, last, the receipt; then drop the checkpoint.
+
+    extra_json, extra_tensors: what else belongs to the model, such as its tokenizer or example
+    images, by file name.
+    """
+    json_files = {
+        "config.json": {"family": place.family, "config": asdict(config)},
+        **(extra_json or {}),
+    }
+    tensor_files = {"weights.safetensors": tensors, **(extra_tensors or {})}
+    for name, value in json_files.items():
+        write_json(place.folder / name, value)
+    for name, values in tensor_files.items():
+        with atomic_file(place.folder / name) as temporary:
+            save_file({k: v.detach().cpu().contiguous() for k, v in values.items()}, temporary)
+    files = {name: sha256_of(place.folder / name) for name in [*json_files, *tensor_files]}
+    fitted = Fitted(
+        family=place.family,
+        name=place.name,
+        run_id=place.run_id,
+        folder=str(place.folder),
+        digest=digest_of(files),
+        data_digest=place.data_digest,
+        seed=place.seed,
+        seconds=seconds,
+        num_parameters=num_parameters,
+    )
+    write_json(place.folder / "receipt.json", {"receipt": asdict(fitted), "files": files})
+    remove(place.checkpoint_path)
+    log(f"{place.name}: trained in {seconds:.0f} s, {num_parameters:,} parameters")
+    return fitted
+
+
+def example_images(images: ImageSet, number: int = 16) -> Tensor:
+    """A few held-out images that a version carries along: (N, C, H, W) uint8."""
+    pixels, _ = load_images(images, "test")
+    chosen = np.linspace(0, len(pixels) - 1, number).astype(int)
+    return torch.from_numpy(pixels[chosen].copy())
+
+
+def default_prompt(tokens: TokenSet, most_characters: int = 40) -> str:
+    """The beginning of a held-out line: what a token model continues when nobody asks."""
+    lines = load_text(tokens.corpus, "validation").split("\n")[1:]
+    line = next((line for line in lines if len(line) >= most_characters // 2), "\n")
+    cut = line[:most_characters]
+    return cut if len(line) <= most_characters else cut.rsplit(" ", 1)[0] or cut
+
+
+def training_device() -> torch.device:
+    """The GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,87 @@
+"""Fit the VAE: both losses logged apart and together, the best validated weights kept."""
+
+import time
+from dataclasses import asdict
+
+import torch
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from models.batches import INITIAL_STREAM, ImageBatches, seed_at
+from models.fitting import FitConfig, likelihood_steps
+from models.training_state import BestWeights, TrainingState, num_parameters
+from models.vae import Vae, VaeConfig, binarize, fit_mixture, make_optimizer, negative_elbo
+from tasks.ingestion import ImageSet, load_images
+from tasks.retries import is_transient
+from tasks.tracking import MetricStream, log_parameters
+from tasks.training.loop import (
+    Fitted,
+    example_images,
+    finished,
+    stored,
+    training_device,
+    watched,
+    workplace,
+)
+
+NUM_VALIDATIONS = 20
+VALIDATION_IMAGES = 1000
+
+
+@task(name="fit-vae", retries=1, retry_condition_fn=is_transient, cache_policy=NO_CACHE)
+def fit_vae(images: ImageSet, config: VaeConfig, fit: FitConfig, run_id: str) -> Fitted:
+    """Train the VAE on the training split; a retry or a new process resumes where it stopped."""
+    device = training_device()
+    place = workplace(
+        family="vae",
+        data_name=images.name,
+        data_digest=images.digest,
+        settings={"config": asdict(config), "fit": asdict(fit)},
+        seed=fit.seed,
+        run_id=run_id,
+        device=device.type,
+    )
+    log_parameters(run_id, {"vae": asdict(config), "fit": asdict(fit)})
+    if (earlier := stored(place)) is not None:
+        return earlier
+    started_at = time.monotonic()
+    torch.manual_seed(seed_at(fit.seed, 0, INITIAL_STREAM))
+    model = Vae(config).to(device)
+    optimizer = make_optimizer(model, fit)
+    best = BestWeights(model)
+    state = TrainingState({"model": model, "best": best.model}, {"all": optimizer}, {"best": best})
+    train = torch.from_numpy(load_images(images, "train")[0].copy()).to(device)
+    held_out = torch.from_numpy(load_images(images, "validation")[0][:VALIDATION_IMAGES].copy())
+    validation = held_out.to(device).float() / 255
+    if config.likelihood == "bernoulli":
+        validation = binarize(validation, seed=0)
+    batches = ImageBatches(train, fit.batch_size, fit.seed)
+    metrics = MetricStream(run_id)
+    validate_every = max(1, fit.steps // NUM_VALIDATIONS)
+    for step in watched(
+        lambda start: likelihood_steps(model, optimizer, batches.at, fit, start),
+        state,
+        place,
+        num_steps=fit.steps,
+        metrics=metrics,
+        shown=("negative_elbo", "reconstruction", "kl"),
+    ):
+        if step.step % validate_every == 0 or step.step == fit.steps:
+            model.eval()
+            losses = negative_elbo(model, validation, seed=0)
+            loss = float(losses["negative_elbo"].mean())
+            metrics.add(step.step, {"validation_negative_elbo": loss})
+            if step.step > config.kl_warmup_steps:
+                best.offer(step.step, loss, model)
+    metrics.add(fit.steps, {"best_step": best.step})
+    metrics.flush()
+    best.model.eval()
+    fit_mixture(best.model, train.float() / 255, seed=fit.seed)
+    return finished(
+        place,
+        tensors=best.model.state_dict(),
+        config=config,
+        seconds=time.monotonic() - started_at,
+        num_parameters=num_parameters(model),
+        extra_tensors={"examples.safetensors": {"examples": example_images(images)}},
+    )

@@ -1,0 +1,91 @@
+"""The house rules, read from the code: three floors, arrows only down."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FLOORS = ("flows", "tasks", "models")
+SOURCES = sorted(path for floor in FLOORS for path in (ROOT / floor).rglob("*.py"))
+
+MODELS_MAY_IMPORT = {"torch", "numpy", "tokenizers", "models"}
+MLFLOW_DOORS = {"tasks/tracking.py", "tasks/registration.py", "tasks/served_model.py"}
+NETWORK_DOORS = {"tasks/sources.py", "flows/local_stack.py"}
+NO_NAMES = {"utils", "helpers", "common", "misc", "base", "core", "manager"}
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name_of(path)}: relative import"
+            yield str(node.module)
+
+
+def top_level(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in imports(path)}
+
+
+def test_there_is_something_to_check() -> None:
+    assert {"flows/full_run.py", "tasks/storage.py", "models/vae.py"} <= set(map(name_of, SOURCES))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "models").rglob("*.py")), ids=name_of)
+def test_models_import_only_torch_numpy_tokenizers_and_a_quiet_standard_library(path: Path) -> None:
+    import sys
+
+    third_party = {name for name in top_level(path) if name not in sys.stdlib_module_names}
+    assert third_party <= MODELS_MAY_IMPORT
+    assert not top_level(path) & {"logging", "pathlib", "os", "urllib", "socket", "subprocess"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tasks").rglob("*.py")), ids=name_of)
+def test_tasks_never_import_flows(path: Path) -> None:
+    assert "flows" not in top_level(path)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "flows").rglob("*.py")), ids=name_of)
+def test_flows_leave_torch_and_mlflow_to_the_floors_below(path: Path) -> None:
+    assert not top_level(path) & {"torch", "mlflow", "numpy", "pandas"}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_effects_have_one_door_each(path: Path) -> None:
+    source = path.read_text(encoding="utf-8")
+    if name_of(path) not in MLFLOW_DOORS:
+        assert "mlflow" not in top_level(path)
+    if name_of(path) not in NETWORK_DOORS:
+        assert not top_level(path) & {"urllib.request", "requests", "socket", "httpx"}
+        assert "urllib.request" not in set(imports(path))
+    if name_of(path) != "tasks/storage.py":
+        assert not any(call in source for call in ("os.replace", "os.rename", ".rename("))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_no_module_has_a_name_that_says_nothing(path: Path) -> None:
+    assert not NO_NAMES & {path.stem, *path.relative_to(ROOT).parts}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_nothing_is_pickled_and_nothing_prints_but_the_command_line(path: Path) -> None:
+    assert not top_level(path) & {"pickle", "cloudpickle", "joblib", "dill"}
+    calls = {
+        node.func.id
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
+    assert "print" not in calls or name_of(path) == "flows/__main__.py"
+
+
+def test_families_do_not_import_each_other() -> None:
+    families = {"vae", "gan", "ngram", "gpt"}
+    for family in families:
+        others = {f"models.{name}" for name in families - {family}}
+        assert not others & set(imports(ROOT / "models" / f"{family}.py"))
