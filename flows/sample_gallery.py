@@ -7,7 +7,7 @@ from tasks.sampling import Work, draw_images, fresh_folder, publish_gallery, wri
 from tasks.tracking import open_run
 
 
-@flow(name="sample-gallery", flow_run_name="seed {seed}")
+@flow(name="sample-gallery", flow_run_name="gallery, seed {seed}")
 def sample_gallery(
     names: list[str] | None = None, seed: int = 0, parent_run_id: str | None = None
 ) -> str:

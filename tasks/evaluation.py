@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from prefect import task
 from prefect.artifacts import create_table_artifact
-from prefect.cache_policies import NO_CACHE
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -39,6 +38,7 @@ from models.tokenizer import tokenizer_from_dict
 from tasks import pictures
 from tasks.ingestion import Corpus, ImageSet, load_images, load_text
 from tasks.reporting import in_task_run, log
+from tasks.retries import NETWORKED
 from tasks.storage import read_json, write_bytes, write_text
 from tasks.tokenization import TokenSet, load_tokens
 from tasks.tracking import artifact_url, is_served, log_dataset, log_file, log_metrics, set_tags
@@ -77,12 +77,32 @@ class Verdict:
     reason: str
 
 
+_TITLES = {
+    "test_nll_nats": "negative log-likelihood, nats per image",
+    "test_negative_elbo_nats": "negative ELBO, nats per image",
+    "test_reconstruction_nats": "reconstruction loss, nats per image",
+    "test_kl_nats": "KL divergence, nats per image",
+    "test_reconstruction_error": "mean squared reconstruction error",
+    "test_frechet_distance": "Fréchet distance",
+    "test_class_entropy_nats": "entropy of the drawn classes, nats",
+}
+
+
 def title(metric: str) -> str:
     """A metric's name for people: `test_bits_per_byte` is "bits per byte"."""
-    return metric.removeprefix("test_").replace("_", " ")
+    return _TITLES.get(metric, metric.removeprefix("test_").replace("_", " "))
 
 
-@task(name="evaluate-images", cache_policy=NO_CACHE)
+def beside_the_floor(metrics: dict[str, float]) -> list[tuple[str, float, float | None]]:
+    """Rows of (title, value, what real held-out images score or None)."""
+    return [
+        (title(name), value, metrics.get(f"floor_{name.removeprefix('test_')}"))
+        for name, value in metrics.items()
+        if not name.startswith("floor_")
+    ]
+
+
+@task(name="evaluate-images", task_run_name="evaluate {fitted.name}", **NETWORKED)
 def evaluate_images(fitted: Fitted, images: ImageSet, judge: Fitted, run_id: str) -> Scorecard:
     """Measure an image model's samples, and a VAE's likelihood, on the test split."""
     drawn, requested, metrics, faults = _draw(fitted, images)
@@ -263,7 +283,7 @@ def _keep_pictures(fitted: Fitted, images: ImageSet, drawn: np.ndarray, run_id: 
     log_file(run_id, folder, "samples")
 
 
-@task(name="evaluate-tokens", cache_policy=NO_CACHE)
+@task(name="evaluate-tokens", task_run_name="evaluate {fitted.name}", **NETWORKED)
 def evaluate_tokens(fitted: Fitted, tokens: TokenSet, run_id: str) -> Scorecard:
     """Measure a token model on the test split, and the texts that it writes."""
     model = _token_model(fitted)
@@ -345,19 +365,14 @@ def _publish(scorecard: Scorecard, data: ImageSet | Corpus) -> None:
 
 def _table(scorecard: Scorecard) -> list[dict[str, Any]]:
     """Each held-out number, and beside it what real held-out images score, where that exists."""
-    rows = []
-    for name, value in scorecard.metrics.items():
-        if name.startswith("floor_"):
-            continue
-        floor = scorecard.metrics.get(name.replace("test_", "floor_", 1))
-        rows.append(
-            {
-                "metric": title(name),
-                "value": f"{value:.5g}",
-                "real data": "" if floor is None else f"{floor:.5g}",
-            }
-        )
-    return rows
+    return [
+        {
+            "metric": name,
+            "value": f"{value:.5g}",
+            "real data": "" if floor is None else f"{floor:.5g}",
+        }
+        for name, value, floor in beside_the_floor(scorecard.metrics)
+    ]
 
 
 def _table_description(scorecard: Scorecard) -> str:

@@ -1,21 +1,18 @@
 """The gate: what a candidate must show before it may be called champion."""
 
 from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from tasks.evaluation import Scorecard, Verdict
 from tasks.registration import champion_of
-from tasks.retries import DELAYS_SECONDS, is_transient
+from tasks.retries import NETWORKED
 from tasks.tracking import outages_named
 from tasks.training.loop import Fitted
 
 
 @task(
     name="gate",
-    retries=3,
-    retry_delay_seconds=DELAYS_SECONDS,
-    retry_condition_fn=is_transient,
-    cache_policy=NO_CACHE,
+    task_run_name="gate {fitted.name}",
+    **NETWORKED,
 )
 def gate(fitted: Fitted, scorecard: Scorecard) -> Verdict:
     """Accept a sound model that is the first, or better than the champion on the same data."""

@@ -14,10 +14,9 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from tasks.reporting import log
-from tasks.retries import DELAYS_SECONDS, is_transient
+from tasks.retries import NETWORKED
 from tasks.sources import BadInput, RawImages, find_source
 from tasks.storage import atomic_folder, digest_of, folder_digests, home, is_whole, write_json
 
@@ -74,10 +73,8 @@ class Corpus:
 
 @task(
     name="ingest-images",
-    retries=3,
-    retry_delay_seconds=DELAYS_SECONDS,
-    retry_condition_fn=is_transient,
-    cache_policy=NO_CACHE,
+    task_run_name="ingest {source}",
+    **NETWORKED,
 )
 def ingest_images(source: str, image_size: int | None = None) -> ImageSet:
     """Read, check, split and store an image source; see `tasks.sources` for the names."""
@@ -242,10 +239,8 @@ def load_images(images: ImageSet, split: Split) -> tuple[np.ndarray, np.ndarray]
 
 @task(
     name="ingest-text",
-    retries=3,
-    retry_delay_seconds=DELAYS_SECONDS,
-    retry_condition_fn=is_transient,
-    cache_policy=NO_CACHE,
+    task_run_name="ingest {source}",
+    **NETWORKED,
 )
 def ingest_text(source: str) -> Corpus:
     """Read, check, normalise, split and store a text source."""

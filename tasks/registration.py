@@ -18,11 +18,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types.schema import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from prefect import task
-from prefect.cache_policies import NO_CACHE
 
-from tasks.evaluation import Scorecard, Verdict, title
+from tasks.evaluation import Scorecard, Verdict, beside_the_floor, title
 from tasks.reporting import log
-from tasks.retries import DELAYS_SECONDS, is_transient
+from tasks.retries import NETWORKED
 from tasks.storage import project_root
 from tasks.tracking import artifact_path, client, outages_named, version_url
 from tasks.training.loop import Fitted
@@ -59,10 +58,8 @@ class Version:
 
 @task(
     name="register-version",
-    retries=3,
-    retry_delay_seconds=DELAYS_SECONDS,
-    retry_condition_fn=is_transient,
-    cache_policy=NO_CACHE,
+    task_run_name="register {fitted.name}",
+    **NETWORKED,
 )
 def register_version(fitted: Fitted, scorecard: Scorecard, verdict: Verdict) -> Version:
     """Register a trained model, unless this content already is; then set its alias.
@@ -210,7 +207,8 @@ def _tags(fitted: Fitted, scorecard: Scorecard, verdict: Verdict) -> dict[str, s
 
 def _description(fitted: Fitted, scorecard: Scorecard, verdict: Verdict) -> str:
     numbers = "\n".join(
-        f"| {title(name)} | {value:.5g} |" for name, value in scorecard.metrics.items()
+        f"| {name} | {value:.5g} | {'' if floor is None else f'{floor:.5g}'} |"
+        for name, value, floor in beside_the_floor(scorecard.metrics)
     )
     if fitted.family in ("vae", "gan"):
         picture = artifact_path(scorecard.run_id, "samples/samples.png")
@@ -225,7 +223,7 @@ def _description(fitted: Fitted, scorecard: Scorecard, verdict: Verdict) -> str:
         f" seed {fitted.seed}\n"
         f"* data: {scorecard.data_title}, digest `{fitted.data_digest[:12]}`,"
         f" licence: {scorecard.data_licence}\n\n"
-        f"| measured on held-out data | value |\n|---|---|\n{numbers}\n\n"
+        f"| measured on held-out data | this version | real data |\n|---|---|---|\n{numbers}\n\n"
         "```python\nimport mlflow\n"
         f'model = mlflow.pyfunc.load_model("models:/{fitted.name}@{CHAMPION}")\n'
         'model.predict([{}], params={"num_samples": 4, "seed": 1})\n```\n'

@@ -16,13 +16,12 @@ import numpy as np
 from PIL import Image
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
-from prefect.cache_policies import NO_CACHE
 
 from tasks import pictures
-from tasks.evaluation import title
+from tasks.evaluation import beside_the_floor, title
 from tasks.registration import CHAMPION, FAMILIES, champion_of, loaded
 from tasks.reporting import in_task_run, log
-from tasks.retries import DELAYS_SECONDS, is_transient
+from tasks.retries import NETWORKED
 from tasks.storage import home, project_root, write_bytes, write_json, write_text
 from tasks.tracking import (
     artifact_url,
@@ -59,10 +58,8 @@ class Work:
 
 @task(
     name="draw-images",
-    retries=3,
-    retry_delay_seconds=DELAYS_SECONDS,
-    retry_condition_fn=is_transient,
-    cache_policy=NO_CACHE,
+    task_run_name="draw {name}",
+    **NETWORKED,
 )
 def draw_images(name: str, folder: str, seed: int = 0) -> Work:
     """Let the champion of an image model draw: samples, and what its family can show besides."""
@@ -94,10 +91,8 @@ def draw_images(name: str, folder: str, seed: int = 0) -> Work:
 
 @task(
     name="write-text",
-    retries=3,
-    retry_delay_seconds=DELAYS_SECONDS,
-    retry_condition_fn=is_transient,
-    cache_policy=NO_CACHE,
+    task_run_name="write {name}",
+    **NETWORKED,
 )
 def write_texts(name: str, folder: str, seed: int = 0) -> Work:
     """Let the champion of a token model write, at several temperatures."""
@@ -159,10 +154,8 @@ def _growth(run_id: str, scratch_beside: Path) -> bytes | None:
 
 @task(
     name="publish-gallery",
-    retries=3,
-    retry_delay_seconds=DELAYS_SECONDS,
-    retry_condition_fn=is_transient,
-    cache_policy=NO_CACHE,
+    task_run_name="publish gallery",
+    **NETWORKED,
 )
 def publish_gallery(works: list[Work], folder: str, run_id: str) -> str:
     """Write the page, store all files with the run, show them in the Prefect UI.
@@ -260,13 +253,21 @@ def _curves(work: Work) -> str:
 
 
 def _numbers(work: Work) -> str:
-    metrics = run_metrics(work.run_id)
+    measured = {
+        name: value
+        for name, value in sorted(run_metrics(work.run_id).items())
+        if name.startswith(("test_", "floor_"))
+    }
     rows = "".join(
-        f"<tr><td>{html.escape(title(name))}</td><td>{value:.5g}</td></tr>"
-        for name, value in sorted(metrics.items())
-        if name.startswith("test_")
+        f"<tr><td>{html.escape(name)}</td><td>{value:.5g}</td>"
+        f"<td>{'' if floor is None else f'{floor:.5g}'}</td></tr>"
+        for name, value, floor in beside_the_floor(measured)
     )
-    return f"<details><summary>measured on held-out data</summary><table>{rows}</table></details>"
+    heads = "<tr><th></th><th>this version</th><th>real data</th></tr>"
+    return (
+        "<details><summary>measured on held-out data</summary>"
+        f"<table>{heads}{rows}</table></details>"
+    )
 
 
 def _yardstick(works: list[Work]) -> str:

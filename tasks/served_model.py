@@ -14,7 +14,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import torch
-from mlflow.pyfunc import PythonModel
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
@@ -31,7 +31,7 @@ MOST_SAMPLES, MOST_TOKENS = 10_000, 20_000
 class SampleModel(PythonModel):
     """A trained generative model of any family that draws samples on request."""
 
-    def load_context(self, context: Any) -> None:
+    def load_context(self, context: PythonModelContext) -> None:
         """Rebuild the model from the version's files."""
         paths = {name: Path(path) for name, path in context.artifacts.items()}
         record = _json(paths["config"])
@@ -46,7 +46,10 @@ class SampleModel(PythonModel):
         self.model = _BUILDERS[self.family](self.config, tensors)
 
     def predict(
-        self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+        self,
+        context: PythonModelContext,
+        model_input: pd.DataFrame,
+        params: dict[str, Any] | None = None,
     ) -> pd.DataFrame:
         """Samples for each row: PNG pictures in base64, or texts."""
         given = params or {}

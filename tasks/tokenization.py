@@ -10,12 +10,12 @@ from typing import Literal
 
 import numpy as np
 from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from models.tokenizer import BpeTokenizer, CharacterTokenizer, Tokenizer, tokenizer_from_dict
 from tasks.ingestion import SPLITS, Corpus, Split, load_text
 from tasks.provenance import code_digest
 from tasks.reporting import log
+from tasks.retries import LOCAL
 from tasks.storage import (
     atomic_folder,
     digest_of,
@@ -51,7 +51,7 @@ class TokenSet:
         return Path(self.folder) / "tokenizer.json"
 
 
-@task(name="tokenize-corpus", cache_policy=NO_CACHE)
+@task(name="tokenize-corpus", task_run_name="tokenize {corpus.name}", **LOCAL)
 def tokenize_corpus(
     corpus: Corpus, scheme: Scheme = "characters", vocabulary_size: int = 1024
 ) -> TokenSet:

@@ -1,7 +1,9 @@
 """Tiny real things for tests: a home, an image set, a corpus, a tracking database, a server."""
 
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,10 @@ _SESSION_HOME = tempfile.TemporaryDirectory(prefix="atelier-tests-")
 os.environ["ATELIER_HOME"] = _SESSION_HOME.name
 os.environ["PYTHONWARNINGS"] = "default"
 local_stack.apply_settings()
+
+from tasks.ingestion import ImageSet, ingest_images, ingest_text  # noqa: E402
+from tasks.tokenization import TokenSet, tokenize_corpus  # noqa: E402
+from tasks.tracking import client, open_run  # noqa: E402
 
 
 @pytest.fixture
@@ -50,3 +56,43 @@ def text_file(tmp_path: Path) -> Path:
     path = tmp_path / "corpus.txt"
     path.write_text("\n".join(lines) + "\n")
     return path
+
+
+@pytest.fixture
+def images(atelier_home: Path, image_folder: Path) -> ImageSet:
+    """The receipt of the 120 pictures."""
+    return ingest_images.fn(f"folder:{image_folder}")
+
+
+@pytest.fixture
+def tokens(atelier_home: Path, text_file: Path) -> TokenSet:
+    """The receipt of the corpus, in characters."""
+    return tokenize_corpus.fn(ingest_text.fn(f"file:{text_file}"))
+
+
+@pytest.fixture
+def run_id(tracking_database: str) -> Iterator[str]:
+    """An open MLflow run in a database of its own."""
+    with open_run("test") as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database with all tables: making one takes seconds, copying it none."""
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{path}"
+    client().search_experiments()
+    del os.environ["MLFLOW_TRACKING_URI"]
+    return path
+
+
+@pytest.fixture
+def tracking_database(
+    migrated_database: Path, atelier_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """Where this test's runs are kept; their files lie in the working directory."""
+    shutil.copy(migrated_database, tmp_path / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    monkeypatch.chdir(tmp_path)
+    return os.environ["MLFLOW_TRACKING_URI"]

@@ -18,7 +18,13 @@ from tasks.tracking import MetricStream
 from tasks.training.loop import Fitted, finished, stored, training_device, watched, workplace
 
 
-@task(name="fit-classifier", retries=1, retry_condition_fn=is_transient, cache_policy=NO_CACHE)
+@task(
+    name="fit-classifier",
+    task_run_name="fit {images.name}-classifier",
+    retries=1,
+    retry_condition_fn=is_transient,
+    cache_policy=NO_CACHE,
+)
 def fit_classifier(images: ImageSet, run_id: str) -> Fitted:
     """Train the classifier on the training split, once for an image set."""
     device = training_device()

@@ -7,13 +7,16 @@ from pathlib import Path
 import torch
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from torch import Tensor
 
 from models.batches import INITIAL_STREAM, ImageBatches, seed_at
-from models.fitting import FitConfig, adversarial_steps
+from models.fitting import FitConfig
 from models.gan import Gan, GanConfig, fixed_latents, images_of, labelled_batches, optimizers_of
-from models.training_state import TrainingState, num_parameters
+from models.gan_control import ControlConfig, StabilityMonitor, controlled_state, controlled_steps
+from models.training_state import num_parameters
 from tasks import pictures
 from tasks.ingestion import ImageSet, load_images
+from tasks.reporting import log
 from tasks.retries import is_transient
 from tasks.storage import write_bytes
 from tasks.tracking import MetricStream, log_file, log_parameters, log_picture
@@ -27,12 +30,19 @@ from tasks.training.loop import (
     workplace,
 )
 
+REFERENCE_IMAGES = 1000
 GRID_IMAGES = 10
 GRID_FRACTIONS = (0.01, 0.03, 0.1, 0.25, 0.5, 0.75, 1.0)
 """Moments of training, as fractions of its steps, at which the fixed latent points are drawn."""
 
 
-@task(name="fit-gan", retries=1, retry_condition_fn=is_transient, cache_policy=NO_CACHE)
+@task(
+    name="fit-gan",
+    task_run_name="fit {images.name}-gan",
+    retries=1,
+    retry_condition_fn=is_transient,
+    cache_policy=NO_CACHE,
+)
 def fit_gan(images: ImageSet, config: GanConfig, fit: FitConfig, run_id: str) -> Fitted:
     """Train both networks on the training split; what is kept is the averaged generator."""
     device = training_device()
@@ -52,19 +62,16 @@ def fit_gan(images: ImageSet, config: GanConfig, fit: FitConfig, run_id: str) ->
     torch.manual_seed(seed_at(fit.seed, 0, INITIAL_STREAM))
     model = Gan(config).to(device)
     optimizers = optimizers_of(model, fit.learning_rate)
-    state = TrainingState({"gan": model}, optimizers)
     pixels, labels = load_images(images, "train")
-    batches = ImageBatches(torch.from_numpy(pixels.copy()).to(device), fit.batch_size, fit.seed)
+    train = torch.from_numpy(pixels.copy()).to(device)
     classes = torch.from_numpy(labels).to(device) if config.num_classes else None
+    batches = labelled_batches(ImageBatches(train, fit.batch_size, fit.seed), classes)
+    monitor = StabilityMonitor(ControlConfig(), _reference(train, classes))
+    state = controlled_state(model, optimizers, monitor)
     moments = {max(1, round(fraction * fit.steps)) for fraction in GRID_FRACTIONS}
+    num_rollbacks = 0
     for step in watched(
-        lambda start: adversarial_steps(
-            model,
-            optimizers,
-            labelled_batches(batches, classes),
-            fit,
-            start,
-        ),
+        lambda _: controlled_steps(model, state, batches, fit, monitor),
         state,
         place,
         num_steps=fit.steps,
@@ -73,6 +80,9 @@ def fit_gan(images: ImageSet, config: GanConfig, fit: FitConfig, run_id: str) ->
     ):
         if step.step in moments:
             _keep_grid(model, step.step, place.folder, run_id)
+        if monitor.num_rollbacks > num_rollbacks:
+            num_rollbacks = monitor.num_rollbacks
+            log(f"{place.name}: went back to step {step.step}: {monitor.diagnoses[-1]}")
     return finished(
         place,
         tensors=model.average.state_dict(),
@@ -81,6 +91,12 @@ def fit_gan(images: ImageSet, config: GanConfig, fit: FitConfig, run_id: str) ->
         num_parameters=num_parameters(model.generator),
         extra_tensors={"examples.safetensors": {"examples": example_images(images)}},
     )
+
+
+def _reference(train: Tensor, classes: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Real images for the monitor to compare with, from all over the training split."""
+    step = max(1, len(train) // REFERENCE_IMAGES)
+    return train[::step].float() / 255, None if classes is None else classes[::step]
 
 
 def _keep_grid(model: Gan, step: int, folder: Path, run_id: str) -> None:

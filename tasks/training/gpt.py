@@ -29,7 +29,13 @@ NUM_VALIDATIONS = 10
 VALIDATION_TOKENS = 16_384
 
 
-@task(name="fit-gpt", retries=1, retry_condition_fn=is_transient, cache_policy=NO_CACHE)
+@task(
+    name="fit-gpt",
+    task_run_name="fit {tokens.name}-gpt",
+    retries=1,
+    retry_condition_fn=is_transient,
+    cache_policy=NO_CACHE,
+)
 def fit_gpt(tokens: TokenSet, config: GptConfig, fit: FitConfig, run_id: str) -> Fitted:
     """Train the GPT on the training split; a retry or a new process resumes where it stopped."""
     device = training_device()

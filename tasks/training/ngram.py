@@ -14,7 +14,13 @@ from tasks.tracking import log_parameters
 from tasks.training.loop import Fitted, default_prompt, finished, stored, workplace
 
 
-@task(name="fit-ngram", retries=1, retry_condition_fn=is_transient, cache_policy=NO_CACHE)
+@task(
+    name="fit-ngram",
+    task_run_name="fit {tokens.name}-ngram",
+    retries=1,
+    retry_condition_fn=is_transient,
+    cache_policy=NO_CACHE,
+)
 def fit_ngram(tokens: TokenSet, config: NgramConfig, seed: int, run_id: str) -> Fitted:
     """Count and smooth the n-grams of the training split."""
     place = workplace(

@@ -28,7 +28,13 @@ NUM_VALIDATIONS = 20
 VALIDATION_IMAGES = 1000
 
 
-@task(name="fit-vae", retries=1, retry_condition_fn=is_transient, cache_policy=NO_CACHE)
+@task(
+    name="fit-vae",
+    task_run_name="fit {images.name}-vae",
+    retries=1,
+    retry_condition_fn=is_transient,
+    cache_policy=NO_CACHE,
+)
 def fit_vae(images: ImageSet, config: VaeConfig, fit: FitConfig, run_id: str) -> Fitted:
     """Train the VAE on the training split; a retry or a new process resumes where it stopped."""
     device = training_device()

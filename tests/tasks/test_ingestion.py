@@ -140,7 +140,7 @@ def test_resizing_is_explicit(image_folder: Path) -> None:
 
 
 def test_one_class_is_refused(image_folder: Path) -> None:
-    with pytest.raises(BadInput, match="one class.*at least two"):
+    with pytest.raises(BadInput, match=r"one class.*at least two"):
         ingest_images.fn(f"folder:{image_folder / 'left'}")
 
 
@@ -250,9 +250,9 @@ def test_a_bad_text_is_refused(
 
 def test_utf_16_with_a_mark_is_read(tmp_path: Path) -> None:
     path = tmp_path / "wide.txt"
-    path.write_text("naïve – ☃", encoding="utf-16")
+    path.write_text("naïve, ☃", encoding="utf-16")
 
-    assert read_text_file(path) == "naïve – ☃"
+    assert read_text_file(path) == "naïve, ☃"
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,9 @@ import pytest
 
 from tasks.provenance import code_digest, step_key
 
-MODEL = '"""A model."""\nfrom models import layers\n\n\ndef f(x):\n    """Add."""\n    return x + 1\n'
+MODEL = (
+    '"""A model."""\nfrom models import layers\n\n\ndef f(x):\n    """Add."""\n    return x + 1\n'
+)
 
 
 @pytest.fixture

@@ -50,12 +50,12 @@ def test_a_full_disk_is_named_and_leaves_the_old_file(tmp_path: Path) -> None:
     assert files_below(tmp_path) == ["model.bin"]
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs the device /dev/full")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device /dev/full")
 def test_a_write_to_a_full_device_is_a_full_disk(tmp_path: Path) -> None:
     with (
         pytest.raises(DiskFull),
         atomic_file(tmp_path / "x"),
-        open("/dev/full", "wb", buffering=0) as full,
+        Path("/dev/full").open("wb", buffering=0) as full,
     ):
         full.write(b"1")
 

@@ -1,0 +1,269 @@
+"""From a fit to a version that loads anywhere: evaluation, gate, registry, samples, gallery."""
+
+import subprocess
+import sys
+import zipfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from models.fitting import FitConfig
+from models.gan import GanConfig
+from models.gpt import GptConfig
+from models.ngram import NgramConfig
+from models.vae import VaeConfig
+from tasks.evaluation import Scorecard, Verdict, evaluate_images, evaluate_tokens
+from tasks.gate import gate
+from tasks.ingestion import ImageSet
+from tasks.registration import champion_of, loaded, register_version
+from tasks.sampling import draw_images, fresh_folder, publish_gallery, write_texts
+from tasks.storage import home
+from tasks.tokenization import TokenSet
+from tasks.tracking import open_run
+from tasks.training.classifier import fit_classifier
+from tasks.training.gan import fit_gan
+from tasks.training.gpt import fit_gpt
+from tasks.training.loop import Fitted
+from tasks.training.ngram import fit_ngram
+from tasks.training.vae import fit_vae
+
+FIT = FitConfig(steps=150, batch_size=16, learning_rate=3e-3, warmup_steps=5)
+SHAPE = {"channels": 1, "height": 8, "width": 8}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trained and judged model."""
+
+    fitted: Fitted
+    scorecard: Scorecard
+
+
+@pytest.fixture(scope="module")
+def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One home for this module: a fit that an earlier test made is found, not made again."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture
+def atelier_home(shared_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The shared home; each test still has a tracking database of its own."""
+    monkeypatch.setenv("ATELIER_HOME", str(shared_home))
+    return shared_home
+
+
+@pytest.fixture
+def ngram(tokens: TokenSet, run_id: str) -> Candidate:
+    """A judged n-gram model."""
+    fitted = fit_ngram.fn(tokens, NgramConfig(order=3), 0, run_id)
+    return Candidate(fitted, evaluate_tokens.fn(fitted, tokens, run_id))
+
+
+@pytest.fixture
+def vae(images: ImageSet, run_id: str) -> Candidate:
+    """A judged VAE."""
+    config = VaeConfig(**SHAPE, latent_size=2, base_width=8, hidden_size=32)
+    judge = fit_classifier.fn(images, run_id)
+    fitted = fit_vae.fn(images, config, FIT, run_id)
+    return Candidate(fitted, evaluate_images.fn(fitted, images, judge, run_id))
+
+
+def register(candidate: Candidate) -> Verdict:
+    verdict = gate.fn(candidate.fitted, candidate.scorecard)
+    register_version.fn(candidate.fitted, candidate.scorecard, verdict)
+    return verdict
+
+
+def test_the_first_sound_version_becomes_champion_and_a_second_time_changes_nothing(
+    ngram: Candidate,
+) -> None:
+    assert register(ngram).accepted
+    assert register(ngram).accepted
+
+    versions = MlflowClient().search_model_versions(f"name = '{ngram.fitted.name}'")
+    assert [version.version for version in versions] == [1]
+    champion = champion_of(ngram.fitted.name)
+    assert champion is not None
+    assert champion.tags["content_digest"] == ngram.fitted.digest
+    assert champion.run_id == ngram.fitted.run_id
+    assert "bits per byte" in champion.description
+
+
+def test_a_worse_model_is_registered_as_challenger_with_the_reason(
+    ngram: Candidate, tokens: TokenSet
+) -> None:
+    register(ngram)
+    with open_run("worse") as run_id:
+        fitted = fit_ngram.fn(tokens, NgramConfig(order=1), 0, run_id)
+        worse = Candidate(fitted, evaluate_tokens.fn(fitted, tokens, run_id))
+
+    verdict = register(worse)
+
+    assert not verdict.accepted
+    registry = MlflowClient()
+    challenger = registry.get_model_version_by_alias(fitted.name, "challenger")
+    assert challenger.tags["gate_reason"].startswith("not better")
+    champion = champion_of(fitted.name)
+    assert champion is not None
+    assert champion.version == 1
+
+
+def test_a_faulty_model_never_becomes_champion(ngram: Candidate) -> None:
+    faulty = replace(ngram.scorecard, faults=("collapsed: draws 1 of 10 classes",))
+
+    verdict = gate.fn(ngram.fitted, faulty)
+
+    assert verdict == Verdict(accepted=False, reason="collapsed: draws 1 of 10 classes")
+
+
+def test_the_scorecard_holds_what_the_design_promises(vae: Candidate, ngram: Candidate) -> None:
+    measured = vae.scorecard.metrics
+    assert measured["test_nll_nats"] <= measured["test_negative_elbo_nats"] + 0.5
+    assert measured["test_negative_elbo_nats"] == pytest.approx(
+        measured["test_reconstruction_nats"] + measured["test_kl_nats"]
+    )
+    for name in ("frechet_distance", "kernel_distance", "precision", "recall", "coverage"):
+        assert {f"test_{name}", f"floor_{name}"} <= set(measured)
+    assert measured["classifier_test_accuracy"] == 1.0  # the two classes are easily told apart
+    assert 0 < ngram.scorecard.main_value < 3
+    assert ngram.scorecard.main_value == pytest.approx(
+        ngram.scorecard.metrics["test_nats_per_token"] / np.log(2)  # one byte per character here
+    )
+
+
+def test_numbers_reach_the_run_with_the_digest_of_the_data(vae: Candidate) -> None:
+    run = MlflowClient().get_run(vae.scorecard.run_id)
+
+    assert run.data.metrics["test_nll_nats"] == vae.scorecard.metrics["test_nll_nats"]
+    digests = {each.dataset.digest for each in run.inputs.dataset_inputs}
+    assert digests == {vae.fitted.data_digest[:12]}
+    assert len(run.data.tags["classifier_digest"]) == 64
+
+
+def test_a_version_is_code_safetensors_and_json_without_a_pickle(
+    vae: Candidate, tmp_path: Path
+) -> None:
+    register(vae)
+
+    champion = champion_of(vae.fitted.name)
+    assert champion is not None
+    into = tmp_path / "downloaded"
+    folder = Path(mlflow.artifacts.download_artifacts(champion.source, dst_path=str(into)))
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} <= {
+        *{".py", ".safetensors", ".json", ".yaml", ".txt", ""}
+    }
+    assert (folder / "MLmodel") in files
+    for path in files:
+        assert not path.read_bytes().startswith((b"\x80\x02", b"\x80\x04", b"\x80\x05")), path
+        assert not zipfile.is_zipfile(path), path
+
+
+def test_a_version_loads_in_a_clean_process_outside_the_project(
+    ngram: Candidate, tracking_database: str, tmp_path: Path
+) -> None:
+    register(ngram)
+    with loaded(ngram.fitted.name) as model:
+        (expected,) = model.write_texts(1, seed=3, num_tokens=50)
+
+    program = (
+        "import mlflow\n"
+        f"mlflow.set_tracking_uri({tracking_database!r})\n"
+        f"model = mlflow.pyfunc.load_model('models:/{ngram.fitted.name}@champion')\n"
+        "rows = model.predict([{}], params={'seed': 3, 'num_tokens': 50})\n"
+        "print(rows.iloc[0]['text'], end='')\n"
+    )
+    # -I: neither the working directory nor the environment's paths are searched for modules.
+    result = subprocess.run(
+        [sys.executable, "-I", "-W", "ignore", "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == expected
+
+
+def test_image_requests_are_answered_and_bad_ones_refused(vae: Candidate) -> None:
+    register(vae)
+    model = mlflow.pyfunc.load_model(f"models:/{vae.fitted.name}@champion")
+
+    rows = model.predict([{}], params={"num_samples": 3, "seed": 5})
+    again = model.predict([{}], params={"num_samples": 3, "seed": 5})
+    other = model.predict([{}], params={"num_samples": 3, "seed": 6})
+
+    assert list(rows.columns) == ["request", "png_base64"]
+    assert rows.equals(again)
+    assert not rows.equals(other)
+    assert len(set(rows["png_base64"])) == 3
+    for wrong in ({"num_samples": -1}, {"num_samples": 10_000_000}, {"temperature": 0.0}):
+        with pytest.raises(MlflowException, match="must lie between"):
+            model.predict([{}], params=wrong)
+    with pytest.raises(MlflowException):
+        model.predict([{}], params={"temperature": "hot"})
+
+
+def test_loading_leaves_the_projects_own_modules_in_place(ngram: Candidate) -> None:
+    register(ngram)
+    before, path = sys.modules["models.ngram"], list(sys.path)
+
+    with loaded(ngram.fitted.name) as model:
+        assert type(model.model).__module__ == "models.ngram"
+        assert sys.modules["models.ngram"] is not before
+
+    assert sys.modules["models.ngram"] is before
+    assert sys.path == path
+
+
+def test_the_gallery_is_one_self_contained_page(
+    vae: Candidate, ngram: Candidate, images: ImageSet
+) -> None:
+    shape = GanConfig(**SHAPE, num_classes=2, latent_size=4, base_width=8, dense_width=16)
+    with open_run("gan") as gan_run:
+        game = fit_gan.fn(images, shape, replace(FIT, steps=20), gan_run)
+        judge = fit_classifier.fn(images, gan_run)
+        gan = Candidate(game, evaluate_images.fn(game, images, judge, gan_run))
+    for candidate in (vae, ngram):
+        register(candidate)
+    register_version.fn(gan.fitted, gan.scorecard, Verdict(accepted=True, reason="for the test"))
+    with open_run("gallery") as gallery_run:
+        folder = fresh_folder(gallery_run)
+        works = [
+            draw_images.fn(vae.fitted.name, folder),
+            draw_images.fn(gan.fitted.name, folder),
+            write_texts.fn(ngram.fitted.name, folder),
+        ]
+
+        page = Path(publish_gallery.fn(works, folder, gallery_run))
+
+    assert page == home() / "gallery" / "index.html"
+    text = page.read_text()
+    assert text.count("data:image/png;base64,") == sum(len(work.pictures) for work in works) == 5
+    assert "http://" not in text
+    assert "{{" not in text
+    for candidate in (vae, gan, ngram):
+        assert candidate.fitted.name in text
+    stored = MlflowClient().list_artifacts(gallery_run, "gallery")
+    assert "gallery/index.html" in {file.path for file in stored}
+    again = draw_images.fn(vae.fitted.name, fresh_folder("again"))
+    first_picture = Path(works[0].folder) / "samples.png"
+    assert (Path(again.folder) / "samples.png").read_bytes() == first_picture.read_bytes()
+
+
+def test_a_gpt_is_judged_on_the_same_yardstick(tokens: TokenSet, run_id: str) -> None:
+    shape = {"context_length": 16, "num_layers": 1, "num_heads": 2, "width": 16}
+    config = GptConfig(vocabulary_size=tokens.vocabulary_size, **shape)
+    fitted = fit_gpt.fn(tokens, config, FIT, run_id)
+
+    scorecard = evaluate_tokens.fn(fitted, tokens, run_id)
+
+    assert scorecard.main_metric == "test_bits_per_byte"
+    assert 0 < scorecard.main_value < 5
+    assert scorecard.data_digest == tokens.digest

@@ -1,0 +1,137 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+from safetensors.torch import load_file
+
+from models.fitting import FitConfig
+from models.gan import GanConfig
+from models.gpt import GptConfig
+from models.ngram import NgramConfig
+from models.vae import VaeConfig
+from tasks.ingestion import ImageSet
+from tasks.storage import home, remove
+from tasks.tokenization import TokenSet
+from tasks.tracking import open_run
+from tasks.training.classifier import fit_classifier
+from tasks.training.gan import fit_gan
+from tasks.training.gpt import fit_gpt
+from tasks.training.loop import Fitted, default_prompt
+from tasks.training.ngram import fit_ngram
+from tasks.training.vae import fit_vae
+
+FIT = FitConfig(steps=12, batch_size=8, learning_rate=1e-3, warmup_steps=2)
+FAMILIES = ("vae", "gan", "ngram", "gpt")
+
+
+def fit(family: str, images: ImageSet, tokens: TokenSet, run_id: str, seed: int = 0) -> Fitted:
+    """Train the smallest model of a family for twelve steps."""
+    shape = {"channels": 1, "height": 8, "width": 8}
+    few = replace(FIT, seed=seed)
+    if family == "vae":
+        config = VaeConfig(**shape, latent_size=2, base_width=4, hidden_size=8)
+        return fit_vae.fn(images, config, few, run_id)
+    if family == "gan":
+        game = GanConfig(**shape, num_classes=2, latent_size=4, base_width=8, dense_width=16)
+        return fit_gan.fn(images, game, few, run_id)
+    if family == "ngram":
+        return fit_ngram.fn(tokens, NgramConfig(order=3), seed, run_id)
+    gpt = GptConfig(
+        vocabulary_size=tokens.vocabulary_size,
+        context_length=16,
+        num_layers=1,
+        num_heads=2,
+        width=16,
+        dropout=0.1,
+    )
+    return fit_gpt.fn(tokens, gpt, few, run_id)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_fit_is_reproduced_from_its_seed(
+    family: str, images: ImageSet, tokens: TokenSet, run_id: str
+) -> None:
+    first = fit(family, images, tokens, run_id)
+    remove(home() / "runs")
+
+    second = fit(family, images, tokens, run_id)
+
+    assert not second.was_stored
+    assert second.digest == first.digest
+
+
+@pytest.mark.parametrize("family", ["vae", "gan", "gpt"])
+def test_another_seed_gives_other_weights(
+    family: str, images: ImageSet, tokens: TokenSet, run_id: str
+) -> None:
+    first = fit(family, images, tokens, run_id, seed=1)
+    with open_run("other") as other_run_id:
+        second = fit(family, images, tokens, other_run_id, seed=2)
+
+    assert first.digest != second.digest
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_unchanged_fit_is_not_done_twice_and_a_damaged_one_is(
+    family: str, images: ImageSet, tokens: TokenSet, run_id: str
+) -> None:
+    first = fit(family, images, tokens, run_id)
+    again = fit(family, images, tokens, run_id)
+    assert again == replace(first, was_stored=True)
+
+    weights = bytearray(first.weights_path.read_bytes())
+    weights[-1] ^= 1
+    first.weights_path.write_bytes(weights)
+
+    repaired = fit(family, images, tokens, run_id)
+    assert not repaired.was_stored
+    assert repaired.digest == first.digest
+
+
+def test_a_fit_leaves_weights_config_and_receipt_and_no_checkpoint(
+    images: ImageSet, tokens: TokenSet, run_id: str
+) -> None:
+    fitted = fit("vae", images, tokens, run_id)
+
+    names = {path.name for path in Path(fitted.folder).iterdir()}
+    assert names == {
+        *{"weights.safetensors", "config.json", "examples.safetensors", "receipt.json"}
+    }
+    assert json.loads(fitted.config_path.read_text())["config"]["latent_size"] == 2
+    examples = load_file(Path(fitted.folder) / "examples.safetensors")["examples"]
+    assert tuple(examples.shape) == (16, 1, 8, 8)
+
+
+def test_curves_reach_the_run_apart_and_together(
+    images: ImageSet, tokens: TokenSet, run_id: str
+) -> None:
+    fit("vae", images, tokens, run_id)
+    fit_classifier.fn(images, run_id)
+
+    runs = MlflowClient()
+    recorded = runs.get_run(run_id).data
+    assert {"reconstruction", "kl", "negative_elbo", "kl_weight"} <= set(recorded.metrics)
+    assert {"classifier_loss", "classifier_accuracy"} <= set(recorded.metrics)
+    assert recorded.params["vae.latent_size"] == "2"
+    steps = [metric.step for metric in runs.get_metric_history(run_id, "negative_elbo")]
+    assert steps == list(range(1, 13))
+
+
+def test_the_game_is_drawn_as_training_goes_on(
+    images: ImageSet, tokens: TokenSet, run_id: str
+) -> None:
+    fit("gan", images, tokens, run_id)
+
+    stored = MlflowClient().list_artifacts(run_id, "progress")
+    assert [Path(file.path).name for file in stored] == [
+        f"step-{step:07d}.png" for step in (1, 3, 6, 9, 12)
+    ]
+
+
+def test_the_prompt_is_held_out_text(tokens: TokenSet) -> None:
+    prompt = default_prompt(tokens)
+
+    assert 20 <= len(prompt) <= 40
+    assert prompt in (Path(tokens.corpus.folder) / "validation.txt").read_text()
