@@ -13,24 +13,28 @@ from typing import Any
 
 from flows import local_stack
 from tasks.sources import BadInput, find_source
-from tasks.storage import ChecksumMismatch, DiskFull, home
+from tasks.storage import ChecksumMismatch, DiskFull, check_space, home
 
 FAMILIES = ("vae", "gan", "ngram", "gpt")
 LARGEST_SEED = 2**31 - 1
+SPACE_FOR_A_RUN_BYTES = 300_000_000  # databases of both servers, data, four models, the gallery
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     options = _parser().parse_args(arguments)
-    local_stack.apply_settings()
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # what libraries warn of is for the tests, not for users
     try:
+        local_stack.apply_settings()
         return int(options.command(options))
     except (BadInput, ChecksumMismatch, local_stack.StackError) as error:
         return _complain(str(error), 2)
     except DiskFull as error:
         return _complain(f"{error.filename}: {error.strerror}", 2)
+    except PermissionError as error:
+        reason = f"{error.strerror}: {error.filename}"
+        return _complain(f"{reason}; set ATELIER_HOME to a folder that you may write to", 2)
     except KeyboardInterrupt:
         return _complain("stopped; run the same command again to go on", 130)
 
@@ -139,6 +143,7 @@ def _run(options: argparse.Namespace) -> int:
         find_source(options.images, "images", options.image_size)
     if wants_text:
         find_source(options.text, "text")
+    check_space(home(), SPACE_FOR_A_RUN_BYTES)
     urls = _servers(options)
     from flows.full_run import full_run
 

@@ -45,6 +45,19 @@ def data_root() -> Path | None:
     return Path(configured).expanduser().resolve() if configured else None
 
 
+def check_space(folder: Path, wanted_bytes: int) -> None:
+    """Raise DiskFull unless so much space is free where a folder is, or will be."""
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    if free < wanted_bytes:
+        raise DiskFull(
+            errno.ENOSPC,
+            f"{free / 1e6:.0f} MB are free, a run needs {wanted_bytes / 1e6:.0f} MB; free some"
+            " space, or set ATELIER_HOME to a folder on another disk",
+            str(folder),
+        )
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Give a temporary path to write to; when the block ends well, it becomes `path`.

@@ -86,8 +86,10 @@ def _experiment_id(runs: MlflowClient) -> str:
     experiment = runs.get_experiment_by_name(EXPERIMENT)
     if experiment is not None:
         return str(experiment.experiment_id)
+    # A server knows where artifacts go; a bare database would put them into the working directory.
+    location = None if is_served() else (home() / "mlartifacts").as_uri()
     try:
-        return str(runs.create_experiment(EXPERIMENT))
+        return str(runs.create_experiment(EXPERIMENT, artifact_location=location))
     except MlflowException:  # another process was faster
         experiment = runs.get_experiment_by_name(EXPERIMENT)
         if experiment is None:

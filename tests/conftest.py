@@ -81,9 +81,10 @@ def run_id(tracking_database: str) -> Iterator[str]:
 def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty MLflow database with all tables: making one takes seconds, copying it none."""
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{path}"
-    client().search_experiments()
-    del os.environ["MLFLOW_TRACKING_URI"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
+        patch.chdir(path.parent)  # MLflow makes a folder in the working directory
+        client().search_experiments()
     return path
 
 
@@ -91,7 +92,7 @@ def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tracking_database(
     migrated_database: Path, atelier_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> str:
-    """Where this test's runs are kept; their files lie in the working directory."""
+    """Where this test's runs are kept."""
     shutil.copy(migrated_database, tmp_path / "mlflow.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     monkeypatch.chdir(tmp_path)

@@ -15,7 +15,14 @@ from tasks.ingestion import (
     split_images,
     split_text,
 )
-from tasks.sources import BadInput, RawImages, find_source, read_text_file
+from tasks.sources import (
+    BadInput,
+    RawImages,
+    Unreachable,
+    download,
+    find_source,
+    read_text_file,
+)
 from tasks.storage import ChecksumMismatch, sha256_of
 
 pytestmark = pytest.mark.usefixtures("atelier_home")
@@ -191,6 +198,21 @@ def test_truncated_mnist_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     with pytest.raises(ChecksumMismatch, match="delete"):
         ingest_images.fn("mnist")
+
+
+def test_a_download_is_the_right_file_or_nothing(tmp_path: Path) -> None:
+    remote, local = tmp_path / "remote", tmp_path / "local" / "input.txt"
+    remote.write_bytes(b"abc")
+    digest = sha256_of(remote)
+
+    with pytest.raises(ChecksumMismatch, match="received 3 bytes"):
+        download(remote.as_uri(), "0" * 64, local)
+    with pytest.raises(Unreachable, match="set ATELIER_DATA"):
+        download((tmp_path / "gone").as_uri(), digest, local)
+    assert not local.exists()
+
+    download(remote.as_uri(), digest, local)
+    assert local.read_bytes() == b"abc"
 
 
 def test_a_text_is_cut_where_nanogpt_cuts() -> None:

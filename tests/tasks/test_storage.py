@@ -13,6 +13,7 @@ from tasks.storage import (
     atomic_file,
     atomic_folder,
     check_digests,
+    check_space,
     digest_of,
     folder_digests,
     is_whole,
@@ -122,6 +123,13 @@ def test_a_damaged_folder_is_removed_and_the_reason_said(tmp_path: Path) -> None
     assert not is_whole(folder, said.append)
     assert "damaged" in said[0]
     assert not folder.exists()
+
+
+def test_too_little_space_is_told_before_work_begins(tmp_path: Path) -> None:
+    check_space(tmp_path / "not" / "yet", 1)
+
+    with pytest.raises(DiskFull, match=r"MB are free, a run needs \d+ MB"):
+        check_space(tmp_path / "not" / "yet", 10**18)
 
 
 JSON = st.recursive(

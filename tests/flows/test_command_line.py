@@ -1,0 +1,299 @@
+"""The program as a person uses it: the command, real servers, the registry, the gallery."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mlflow.tracking import MlflowClient
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+ADDRESS = re.compile(r"^(gallery|Prefect UI|MLflow UI) +(\S+)$", re.MULTILINE)
+NOISE = ("Traceback", "Warning", "warning", "Deprecat", "ERROR", "INFO ", " | ")
+
+
+def atelier(home: Path, *arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own, with a home of its own."""
+    kept = ("ATELIER_", "PREFECT_", "MLFLOW_", "PYTHONWARNINGS")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(kept)}
+    return subprocess.run(
+        [sys.executable, "-m", "flows", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env={**clean, "ATELIER_HOME": str(home), **extra},
+    )
+
+
+def post(url: str, body: object) -> Any:
+    """The answer of a JSON service."""
+    request = urllib.request.Request(
+        url, json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)
+
+
+@dataclass(frozen=True)
+class Studio:
+    """A finished run: its home, what it printed, where its servers are."""
+
+    home: Path
+    arguments: tuple[str, ...]
+    printed: str
+    complained: str
+    addresses: dict[str, str]
+
+    @property
+    def prefect(self) -> str:
+        """The Prefect API."""
+        return self.addresses["Prefect UI"] + "/api"
+
+    @property
+    def registry(self) -> MlflowClient:
+        """The MLflow server's registry."""
+        return MlflowClient(self.addresses["MLflow UI"].partition("/#")[0])
+
+
+@pytest.fixture(scope="module")
+def own_data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A folder of small pictures in two classes, and a text."""
+    folder = tmp_path_factory.mktemp("own")
+    random = np.random.default_rng(0)
+    for label, rows in (("top", slice(0, 4)), ("bottom", slice(4, 8))):
+        (folder / "shapes" / label).mkdir(parents=True)
+        for index in range(60):
+            pixels = random.integers(0, 60, (8, 8), dtype=np.uint8)
+            pixels[rows] += 150
+            Image.fromarray(pixels).save(folder / "shapes" / label / f"{index}.png")
+    words = ["the", "cat", "dog", "sees", "hears", "a", "small", "bird", "and", "sleeps"]
+    lines = [" ".join(random.choice(words, size=9)) + "." for _ in range(320)]
+    (folder / "tale.txt").write_text("\n".join(lines) + "\n")
+    return folder / "shapes", folder / "tale.txt"
+
+
+@pytest.fixture(scope="module")
+def studio(
+    tmp_path_factory: pytest.TempPathFactory, own_data: tuple[Path, Path]
+) -> Iterator[Studio]:
+    """One quick run on a person's own files; the servers are stopped at the end."""
+    home = tmp_path_factory.mktemp("studio")
+    pictures, text = own_data
+    arguments = ("run", "--preset", "quick")
+    arguments += ("--images", f"folder:{pictures}", "--text", f"file:{text}")
+    try:
+        done = atelier(home, *arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        addresses = dict(ADDRESS.findall(done.stdout))
+        yield Studio(home, arguments, done.stdout, done.stderr, addresses)
+    finally:
+        stopped = atelier(home, "down")
+    assert stopped.stdout.startswith("stopped: ")
+
+
+NAMES = ["shapes-gan", "shapes-vae", "tale-gpt", "tale-ngram"]
+
+
+@pytest.mark.slow
+def test_a_run_ends_with_a_table_and_three_addresses_and_prints_no_noise(studio: Studio) -> None:
+    assert studio.complained == ""
+    assert not [word for word in NOISE if word in studio.printed]
+    table = studio.printed.partition("model ")[2]
+    for name in NAMES:
+        assert re.search(rf"^{name} +1 +champion ", table, re.MULTILINE), table
+    assert set(studio.addresses) == {"gallery", "Prefect UI", "MLflow UI"}
+    page = Path(studio.addresses["gallery"].removeprefix("file://"))
+    assert all(name in page.read_text() for name in NAMES)
+
+
+@pytest.mark.slow
+def test_four_models_are_registered_as_champions_with_their_lineage(studio: Studio) -> None:
+    registry = studio.registry
+
+    models = {model.name: model for model in registry.search_registered_models()}
+
+    assert sorted(models) == NAMES
+    for name, model in models.items():
+        assert {alias: int(number) for alias, number in model.aliases.items()} == {"champion": 1}
+        version = registry.get_model_version_by_alias(name, "champion")
+        assert {"content_digest", "data_digest", "main_metric"} <= set(version.tags)
+        run = registry.get_run(version.run_id)
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["mlflow.parentRunId"]
+        assert run.data.tags["prefect.flow_run_name"].startswith(name)
+
+
+@pytest.mark.slow
+def test_the_prefect_pages_hold_tables_progress_and_pictures(studio: Studio) -> None:
+    runs = post(f"{studio.prefect}/flow_runs/filter", {})
+    artifacts = post(f"{studio.prefect}/artifacts/filter", {})
+
+    assert {run["state_type"] for run in runs} == {"COMPLETED"}
+    keys = {artifact["key"] for artifact in artifacts}
+    assert {*(f"{name}-scorecard" for name in NAMES), "gallery"} <= keys
+    gallery = next(artifact for artifact in artifacts if artifact["key"] == "gallery")
+    pictures = re.findall(r"!\[[^]]*\]\((http\S+)\)", gallery["data"])
+    assert len(pictures) == 5
+    for url in pictures:
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            assert answer.read().startswith(b"\x89PNG")
+    bars = [artifact for artifact in artifacts if artifact["type"] == "progress"]
+    assert {bar["data"] for bar in bars} == {100.0}
+    logs = post(f"{studio.prefect}/logs/filter", {"limit": 200})
+    assert any("bits per byte" in line["message"] for line in logs)
+
+
+@pytest.mark.slow
+def test_the_same_run_again_trains_and_registers_nothing(studio: Studio) -> None:
+    again = atelier(studio.home, *studio.arguments)
+
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert again.stdout.count("unchanged, trained before") >= len(NAMES)
+    assert again.stdout.count("champion, unchanged") == len(NAMES)
+    assert len(studio.registry.search_model_versions()) == len(NAMES)
+
+
+@pytest.mark.slow
+def test_the_server_creates_the_runs_of_a_schedule(studio: Studio) -> None:
+    """Some versions of SQLAlchemy break Prefect's scheduler without a word."""
+    flows = post(f"{studio.prefect}/flows/filter", {})
+    deployment = post(
+        f"{studio.prefect}/deployments/",
+        {
+            "name": "often",
+            "flow_id": flows[0]["id"],
+            "schedules": [{"schedule": {"interval": 3600}, "active": True}],
+        },
+    )
+    wanted = {"deployments": {"id": {"any_": [deployment["id"]]}}}
+    deadline = time.monotonic() + 120
+    while not (runs := post(f"{studio.prefect}/flow_runs/filter", wanted)):
+        assert time.monotonic() < deadline, "no scheduled run was created"
+        time.sleep(1)
+
+    assert {run["state_type"] for run in runs} == {"SCHEDULED"}
+    urllib.request.urlopen(
+        urllib.request.Request(f"{studio.prefect}/deployments/{deployment['id']}", method="DELETE"),
+        timeout=60,
+    ).close()
+
+
+@pytest.mark.slow
+def test_a_champion_is_served(studio: Studio) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m"]
+    command += ["models:/tale-ngram@champion", "--env-manager", "local"]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
+    uri = studio.addresses["MLflow UI"].partition("/#")[0]
+    log = studio.home / "serve.log"
+    with log.open("w") as output:
+        server = subprocess.Popen(
+            command,
+            env={**os.environ, "MLFLOW_TRACKING_URI": uri},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        url = f"http://127.0.0.1:{port}/invocations"
+        body = {"dataframe_records": [{}], "params": {"num_samples": 2, "num_tokens": 30}}
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                answer = post(url, body)
+                break
+            except OSError:
+                assert time.monotonic() < deadline, log.read_text()
+                assert server.poll() is None, log.read_text()
+                time.sleep(0.5)
+        assert [len(row["text"]) for row in answer["predictions"]] == [30, 30]
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            post(url, {**body, "params": {"temperature": 0.0}})
+        assert refused.value.code == 400
+        assert "temperature must lie between" in json.load(refused.value)["message"]
+    finally:
+        os.killpg(server.pid, 15)
+        server.wait(timeout=60)
+
+
+BAD = [
+    (("--images", "digit"), "is not a known source of images; choose one of"),
+    (("--images", "folder:/no/where"), "is not a folder"),
+    (("--text", "file:/no/where.txt"), "is not a file"),
+    (("--image-size", "16"), "only applies to folder:PATH"),
+    (("--seed", "-1"), "a seed is a whole number from 0 to 2147483647, got '-1'"),
+    (("--seed", "many"), "a seed is a whole number"),
+    (("--models", "vae,diffusion"), "unknown model 'diffusion'"),
+    (("--preset", "fastest"), "invalid choice: 'fastest'"),
+    (("--prefect-port", "70000"), "a port is a whole number from 1 to 65535"),
+    (("--fast",), "unrecognized arguments: --fast"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD, ids=lambda value: str(value)[:40])
+def test_a_wrong_argument_is_named_before_anything_starts(
+    tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    done = atelier(tmp_path / "home", "run", *arguments)
+
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "home" / "servers.json").exists()
+
+
+def test_a_taken_port_is_named(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+
+        done = atelier(tmp_path / "home", "up", "--prefect-port", str(port))
+
+    assert done.returncode == 2
+    assert f"port {port} is taken by another program" in done.stderr
+
+
+@pytest.mark.slow
+def test_bad_data_stops_the_run_before_any_model(studio: Studio, tmp_path: Path) -> None:
+    """One line, exit code 2, nothing registered; the good images were not trained on either."""
+    (tmp_path / "one-line.txt").write_text("word " * 9000)
+    pictures = studio.arguments[4]
+
+    done = atelier(
+        studio.home, "run", "--images", pictures, "--text", f"file:{tmp_path / 'one-line.txt'}",
+        "--seed", "77",
+    )  # fmt: skip
+
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "wanted at least 10000 characters in two lines or more" in done.stderr
+    assert "trained" not in done.stdout
+    assert len(studio.registry.search_model_versions()) == len(NAMES)
+
+
+def test_without_servers_down_and_status_are_calm(
+    tmp_path: Path,
+) -> None:
+    down = atelier(tmp_path / "home", "down")
+    status = atelier(tmp_path / "home", "status")
+
+    assert (down.returncode, down.stdout) == (0, "stopped: nothing was up\n")
+    assert (status.returncode, status.stdout) == (
+        0,
+        "no servers are up; `atelier up` starts them\n",
+    )

@@ -1,0 +1,43 @@
+from typing import Any
+
+import pytest
+
+from models.fitting import Diverged
+from tasks.ingestion import ingest_images, ingest_text
+from tasks.registration import register_version
+from tasks.retries import is_transient
+from tasks.sources import BadInput, Unreachable
+from tasks.storage import ChecksumMismatch, DiskFull
+from tasks.tracking import TrackingUnavailable
+from tasks.training.gan import fit_gan
+
+
+class FailedWith:
+    """A task state that ended in an error."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def result(self) -> Any:
+        """Raise the error, as Prefect's states do."""
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error", [Unreachable("x"), TrackingUnavailable("x"), TimeoutError(), ConnectionResetError()]
+)
+def test_what_may_pass_is_tried_again(error: Exception) -> None:
+    assert is_transient(None, None, FailedWith(error))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [BadInput("x"), Diverged("x"), ChecksumMismatch("x"), DiskFull(28, "x"), ValueError("x")],
+)
+def test_what_will_not_pass_is_not(error: Exception) -> None:
+    assert not is_transient(None, None, FailedWith(error))
+
+
+def test_each_task_has_the_retries_its_nature_needs() -> None:
+    assert [task.retries for task in (ingest_images, ingest_text, register_version)] == [3, 3, 3]
+    assert fit_gan.retries == 1
