@@ -24,9 +24,9 @@ def train_ngram(
         seed: seeds the sampled examples; counting itself is not random.
         parent_run_id: the MLflow run under which this one is filed.
     """
-    config = ngram_recipe(preset)
+    config, tuning = ngram_recipe(preset, tokens.scheme)
     with open_run(f"{tokens.name}-ngram", parent_run_id=parent_run_id) as run_id:
-        fitted = fit_ngram(tokens, config, seed, run_id)
+        fitted = fit_ngram(tokens, config, tuning, seed, run_id)
         scorecard = evaluate_tokens(fitted, tokens, run_id)
         verdict = gate(fitted, scorecard)
         return register_version(fitted, scorecard, verdict)

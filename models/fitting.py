@@ -7,7 +7,7 @@ uninterrupted one bit for bit, with no random state to save.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -110,7 +110,7 @@ def likelihood_steps(
         gradient_norm = nn.utils.clip_grad_norm_(parameters, config.gradient_clip)
         if not torch.isfinite(terms["loss"] + gradient_norm):
             raise Diverged(
-                f"step {step + 1}: loss {float(terms['loss'])}, gradient norm"
+                f"step {step + 1}: loss {float(terms['loss'].detach())}, gradient norm"
                 f" {float(gradient_norm)}; lower the learning rate ({config.learning_rate})"
             )
         optimizer.step()
@@ -128,3 +128,121 @@ def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
     torch._foreach_lerp_(averages, list(model.parameters()), 1 - decay)  # type: ignore[arg-type]
     for mine, theirs in zip(average.buffers(), model.buffers(), strict=True):
         mine.copy_(theirs)
+
+
+class AdversarialModel(Protocol):
+    """What `adversarial_steps` asks of a pair of networks."""
+
+    @property
+    def generator(self) -> nn.Module:
+        """From noise to examples."""
+        ...
+
+    @property
+    def discriminator(self) -> nn.Module:
+        """From examples to scores."""
+        ...
+
+    @property
+    def average(self) -> nn.Module:
+        """The moving average of the generator."""
+        ...
+
+    @property
+    def discriminator_updates(self) -> int:
+        """Updates of the discriminator for each one of the generator."""
+        ...
+
+    def draw(self, batch: Any) -> Tensor:
+        """Generated examples to set against a batch of real ones."""
+        ...
+
+    def discriminator_terms(
+        self, batch: Any, fake: Tensor, progress: float, scale: float
+    ) -> dict[str, Tensor]:
+        """Scalars by name; "discriminator_loss" is minimised. `scale` multiplies penalties."""
+        ...
+
+    def generator_terms(self, batch: Any, fake: Tensor, progress: float) -> dict[str, Tensor]:
+        """Scalars by name; "generator_loss" is minimised."""
+        ...
+
+    def average_decay_at(self, step: int) -> float:
+        """How much of the averaged generator one step keeps."""
+        ...
+
+
+class Scales(Protocol):
+    """Factors by which a control changes the recipe while it runs."""
+
+    learning_rate_scale: float
+    penalty_scale: float
+
+
+@dataclass(slots=True)
+class Unscaled:
+    """The recipe as it is."""
+
+    learning_rate_scale: float = 1.0
+    penalty_scale: float = 1.0
+
+
+def adversarial_steps(
+    model: AdversarialModel,
+    optimizers: Mapping[str, Optimizer],
+    batch_at: Callable[[int], Any],
+    config: FitConfig,
+    start: int = 0,
+    scales: Scales | None = None,
+) -> Iterator[Step]:
+    """Update "discriminator" and "generator" (names in `optimizers`) in turn, then the average.
+
+    The generated examples are drawn once for both updates. With several discriminator updates
+    each sees its own batch, and the generator plays against the last of them.
+    Raises Diverged before an update whose loss or gradient is not finite.
+    """
+    scales = scales or Unscaled()
+    for optimizer in optimizers.values():
+        for group in optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])
+    for step in range(start, config.steps):
+        rate, progress = config.rate_at(step) * scales.learning_rate_scale, step / config.steps
+        torch.manual_seed(seed_at(config.seed, step, NOISE_STREAM))
+        model.discriminator.requires_grad_(True)
+        for turn in range(model.discriminator_updates):
+            batch = batch_at(step * model.discriminator_updates + turn)
+            fake = model.draw(batch)
+            terms = model.discriminator_terms(batch, fake, progress, scales.penalty_scale)
+            norm = _descend("discriminator", optimizers, terms, rate, config, step)
+        terms["discriminator_gradient_norm"] = norm
+        model.discriminator.requires_grad_(False)  # the generator's gradient needs none of its own
+        terms |= model.generator_terms(batch, fake, progress)
+        norm = _descend("generator", optimizers, terms, rate, config, step)
+        terms["generator_gradient_norm"] = norm
+        update_average(model.average, model.generator, model.average_decay_at(step))
+        yield Step(step + 1, {name: value.detach() for name, value in terms.items()})
+
+
+def _descend(
+    name: str,
+    optimizers: Mapping[str, Optimizer],
+    terms: dict[str, Tensor],
+    rate: float,
+    config: FitConfig,
+    step: int,
+) -> Tensor:
+    """One update of one network; gives the norm of its gradient before clipping."""
+    optimizer, loss = optimizers[name], terms[f"{name}_loss"]
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    norm = nn.utils.clip_grad_norm_(parameters, config.gradient_clip)
+    if not torch.isfinite(loss + norm):
+        raise Diverged(
+            f"step {step + 1}: {name} loss {float(loss.detach())}, gradient norm {float(norm)};"
+            f" lower the learning rate ({config.learning_rate}) or raise the penalty"
+        )
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"] * rate
+    optimizer.step()
+    return norm

@@ -5,13 +5,15 @@ minute each on the embedded data), full wants a GPU or patience. docs/experiment
 numbers were found.
 """
 
-from typing import Literal
+from dataclasses import replace
+from typing import Any, Literal
 
 from models.classifier import ClassifierConfig
 from models.fitting import FitConfig
 from models.gan import GanConfig
 from models.gpt import GptConfig
 from models.ngram import NgramConfig
+from models.ngram_tuning import TuningConfig
 from models.vae import VaeConfig
 
 Preset = Literal["quick", "standard", "full"]
@@ -40,10 +42,33 @@ def classifier_recipe(
 def vae_recipe(
     preset: Preset, channels: int, height: int, width: int, seed: int
 ) -> tuple[VaeConfig, FitConfig]:
-    """A VAE for images of a size."""
-    config = VaeConfig(channels=channels, height=height, width=width)
-    steps = {"quick": 300, "standard": 2000, "full": 20_000}[preset]
-    return config, FitConfig(steps=steps, batch_size=128, learning_rate=2e-3, seed=seed)
+    """A VAE for images of a size: Bernoulli pixels for grey images, 256 levels for colour."""
+    shape: dict[str, Any] = {"channels": channels, "height": height, "width": width}
+    shape["likelihood"] = "bernoulli" if channels == 1 else "logistic"
+    if max(height, width) <= 16:
+        sizes: dict[str, Any] = {"latent_size": 16, "base_width": 32}
+        steps, kl_warmup, clip = {"quick": 400, "standard": 2000, "full": 6000}[preset], 300, 100
+    elif preset == "full":
+        sizes = {"latent_size": 32, "base_width": 32, "hidden_size": 512}
+        steps, kl_warmup, clip = 40_000, 1000, 200
+    else:
+        sizes = {"latent_size": 20, "base_width": 16}
+        steps, kl_warmup, clip = {"quick": 500, "standard": 2600}[preset], 1000, 200
+    config = VaeConfig(
+        **shape,
+        **sizes,
+        num_residual_blocks=0 if preset == "quick" else 1,
+        kl_warmup_steps=min(kl_warmup, steps // 4),
+    )
+    fit = FitConfig(
+        steps=steps,
+        batch_size=64,
+        learning_rate=4e-3,
+        warmup_steps=min(200, steps // 8),
+        gradient_clip=clip,  # losses are sums over pixels, and so are their gradients
+        seed=seed,
+    )
+    return config, fit
 
 
 def gan_recipe(
@@ -56,15 +81,41 @@ def gan_recipe(
     return config, FitConfig(steps=steps, batch_size=64, learning_rate=5e-4, seed=seed)
 
 
-def ngram_recipe(preset: Preset) -> NgramConfig:
-    """The order of the n-gram model."""
-    return NgramConfig(order={"quick": 5, "standard": 7, "full": 7}[preset])
+def ngram_recipe(preset: Preset, scheme: str) -> tuple[NgramConfig, TuningConfig]:
+    """The n-gram model for tokens of a scheme, "characters" or "bpe", and how to tune it."""
+    if scheme == "bpe":
+        order = {"quick": 5, "standard": 7, "full": 7}[preset]
+    else:
+        order = {"quick": 9, "standard": 10, "full": 12}[preset]
+    tuning = {
+        "quick": TuningConfig(most_held_out=30_000, num_iterations=30),
+        "standard": TuningConfig(most_held_out=50_000, num_iterations=60),
+        "full": TuningConfig(most_held_out=100_000, num_iterations=100),
+    }[preset]
+    return NgramConfig(order=order), tuning
 
 
 def gpt_recipe(
     preset: Preset, vocabulary_size: int, num_tokens: int, seed: int
 ) -> tuple[GptConfig, FitConfig]:
-    """A GPT for a vocabulary; the context is shortened for texts of few tokens."""
-    config = GptConfig(vocabulary_size=vocabulary_size)
-    steps = {"quick": 100, "standard": 600, "full": 5000}[preset]
-    return config, FitConfig(steps=steps, batch_size=32, learning_rate=5e-3, seed=seed)
+    """A GPT for a vocabulary, and for a training text of a number of tokens."""
+    if preset == "full":
+        config = GptConfig(
+            vocabulary_size=vocabulary_size,
+            context_length=min(256, num_tokens // 4),
+            num_layers=6,
+            num_heads=6,
+            width=384,
+            dropout=0.2,
+            ngram_rows=65_536,
+        )
+        fit = FitConfig(
+            steps=2000, batch_size=64, learning_rate=0.02, warmup_steps=100, weight_decay=0.1
+        )
+    else:
+        config = GptConfig(
+            vocabulary_size=vocabulary_size, context_length=min(128, num_tokens // 4)
+        )
+        steps, warmup = {"quick": (60, 10), "standard": (300, 20)}[preset]
+        fit = FitConfig(steps=steps, batch_size=16, learning_rate=0.03, warmup_steps=warmup)
+    return config, replace(fit, final_learning_rate_fraction=0.0, seed=seed)

@@ -77,6 +77,7 @@ class TrainingState:
             for index, values in saved["scalars"].items():
                 slots.setdefault(int(index), {}).update(values)
             optimizer.load_state_dict({"state": slots, "param_groups": saved["groups"]})
+            _lay_out_as_parameters(optimizer)
         for name, control in self.controls.items():
             control.load_state_dict(record["controls"][name])
         self.step = record["step"]
@@ -107,6 +108,18 @@ class BestWeights(Generic[Model]):
         """Take over such a state."""
         self.step = state["step"]
         self.loss = math.inf if state["loss"] is None else state["loss"]
+
+
+def _lay_out_as_parameters(optimizer: Optimizer) -> None:
+    """Give restored moments the strides of their parameter.
+
+    Files hold plain row-major tensors, but fused optimisers pair the numbers of a channels-last
+    weight with those of its moments by their place in memory.
+    """
+    for parameter, slots in optimizer.state.items():
+        for key, value in slots.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                slots[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _copied(tensor: Tensor) -> Tensor:

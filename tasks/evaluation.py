@@ -17,7 +17,7 @@ from prefect.artifacts import create_table_artifact
 from safetensors.torch import load_file
 from torch import Tensor
 
-from models import gan, vae
+from models import elbo, gan, vae
 from models.classifier import Classifier, ClassifierConfig
 from models.decoding import TokenModel, generate
 from models.gpt import Gpt, GptConfig
@@ -138,7 +138,12 @@ def _draw(
         model.load_state_dict(load_file(fitted.weights_path))
         model.eval()
         metrics, faults = _likelihood_metrics(model, images)
-        return _bytes_of(model.sample(number, EVALUATION_SEED)), None, metrics, faults
+        return (
+            _bytes_of(model.sample(number, EVALUATION_SEED, sampler="mixture")),
+            None,
+            metrics,
+            faults,
+        )
     generator = gan.Generator(gan.GanConfig(**config))
     generator.load_state_dict(load_file(fitted.weights_path))
     labels = None
@@ -153,12 +158,12 @@ def _draw(
 def _likelihood_metrics(model: vae.Vae, images: ImageSet) -> tuple[dict[str, float], list[str]]:
     pixels, _ = load_images(images, "test")
     grey = torch.from_numpy(pixels[:: max(1, len(pixels) // NLL_IMAGES)].copy()).float() / 255
-    seen = vae.binarize(grey, EVALUATION_SEED) if _is_binary(model) else grey
-    losses = vae.negative_elbo(model, seen, EVALUATION_SEED)
-    nll = vae.importance_weighted_nll(model, seen, NLL_SAMPLES, EVALUATION_SEED)
-    num_active = vae.active_units(model, seen)
+    seen = elbo.binarize(grey, EVALUATION_SEED) if _is_binary(model) else grey
+    losses = elbo.negative_elbo(model, seen, EVALUATION_SEED)
+    nll = elbo.importance_weighted_nll(model, seen, NLL_SAMPLES, EVALUATION_SEED)
+    num_active = elbo.active_units(model, seen)
     error = (model.reconstruct(seen) - grey).square().mean()
-    alarm = vae.collapse_alarm(float(losses["kl"].mean()), num_active, model.config.latent_size)
+    alarm = elbo.collapse_alarm(float(losses["kl"].mean()), num_active, model.config.latent_size)
     metrics = {
         "test_nll_nats": float(nll.mean()),
         "test_negative_elbo_nats": float(losses["negative_elbo"].mean()),

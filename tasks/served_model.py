@@ -86,7 +86,7 @@ class SampleModel(PythonModel):
         _check_range("temperature", temperature, 0.01, 10.0)
         if self.family == "vae":
             _check_range("label", label, -1, -1)  # this model knows no classes
-            images = self.model.sample(num_samples, seed, temperature=temperature)
+            images = self.model.sample(num_samples, seed, temperature, sampler="mixture")
         else:
             _check_range("label", label, -1, self.config["num_classes"] - 1)
             labels = None if label < 0 else torch.full((num_samples,), label)

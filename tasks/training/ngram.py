@@ -1,4 +1,4 @@
-"""Fit the n-gram model: count the training split, once."""
+"""Fit the n-gram model: tune its smoothing on a hold-out of the training split, then count."""
 
 import time
 from dataclasses import asdict
@@ -7,6 +7,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from models.ngram import NgramConfig, NgramModel
+from models.ngram_tuning import TuningConfig, tune
 from tasks.retries import is_transient
 from tasks.storage import read_json
 from tasks.tokenization import TokenSet, load_tokens
@@ -21,22 +22,30 @@ from tasks.training.loop import Fitted, default_prompt, finished, stored, workpl
     retry_condition_fn=is_transient,
     cache_policy=NO_CACHE,
 )
-def fit_ngram(tokens: TokenSet, config: NgramConfig, seed: int, run_id: str) -> Fitted:
-    """Count and smooth the n-grams of the training split."""
+def fit_ngram(
+    tokens: TokenSet, config: NgramConfig, tuning: TuningConfig | None, seed: int, run_id: str
+) -> Fitted:
+    """Tune the smoothing on the end of the training split, then count all of it.
+
+    Without tuning it is plain modified Kneser-Ney.
+    """
     place = workplace(
         family="ngram",
         data_name=tokens.name,
         data_digest=tokens.digest,
-        settings={"config": asdict(config)},
+        settings={"config": asdict(config), "tuning": asdict(tuning) if tuning else None},
         seed=seed,
         run_id=run_id,
         device="cpu",
     )
-    log_parameters(run_id, {"ngram": asdict(config)})
+    log_parameters(run_id, {"ngram": asdict(config), "tuning": asdict(tuning) if tuning else {}})
     if (earlier := stored(place)) is not None:
         return earlier
     started_at = time.monotonic()
-    model = NgramModel.fit(load_tokens(tokens, "train"), tokens.vocabulary_size, config)
+    train = load_tokens(tokens, "train")
+    if tuning is not None:
+        config = tune(train, tokens.vocabulary_size, config, tuning)
+    model = NgramModel.fit(train, tokens.vocabulary_size, config)
     tensors = model.tensors()
     return finished(
         place,

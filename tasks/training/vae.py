@@ -8,9 +8,11 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from models.batches import INITIAL_STREAM, ImageBatches, seed_at
+from models.elbo import binarize, negative_elbo
 from models.fitting import FitConfig, likelihood_steps
+from models.mixture import fit_mixture
 from models.training_state import BestWeights, TrainingState, num_parameters
-from models.vae import Vae, VaeConfig, binarize, fit_mixture, make_optimizer, negative_elbo
+from models.vae import Vae, VaeConfig, make_optimizer
 from tasks.ingestion import ImageSet, load_images
 from tasks.retries import is_transient
 from tasks.tracking import MetricStream, log_parameters

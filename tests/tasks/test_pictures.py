@@ -40,9 +40,8 @@ def test_large_images_are_not_shrunk() -> None:
 def test_a_curve_goes_from_left_to_right_and_down_when_values_fall() -> None:
     svg = curve([(1, 4.0), (5, 2.0), (10, 1.0)], width=100, height=50)
 
-    points = [
-        tuple(map(float, p.split(","))) for p in svg.split('points="')[1].split('"')[0].split()
-    ]
+    pairs = svg.split('points="')[1].split('"')[0].split()
+    points = [tuple(map(float, pair.split(","))) for pair in pairs]
     assert [x for x, _ in points] == [10.0, 50.0, 100.0]
     assert points[0][1] < points[1][1] < points[2][1]  # y grows downwards in SVG
     assert all(0 <= y <= 50 for _, y in points)

@@ -60,7 +60,7 @@ def atelier_home(shared_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def ngram(tokens: TokenSet, run_id: str) -> Candidate:
     """A judged n-gram model."""
-    fitted = fit_ngram.fn(tokens, NgramConfig(order=3), 0, run_id)
+    fitted = fit_ngram.fn(tokens, NgramConfig(order=3), None, 0, run_id)
     return Candidate(fitted, evaluate_tokens.fn(fitted, tokens, run_id))
 
 
@@ -99,7 +99,7 @@ def test_a_worse_model_is_registered_as_challenger_with_the_reason(
 ) -> None:
     register(ngram)
     with open_run("worse") as run_id:
-        fitted = fit_ngram.fn(tokens, NgramConfig(order=1), 0, run_id)
+        fitted = fit_ngram.fn(tokens, NgramConfig(order=1), None, 0, run_id)
         worse = Candidate(fitted, evaluate_tokens.fn(fitted, tokens, run_id))
 
     verdict = register(worse)

@@ -37,7 +37,7 @@ def fit(family: str, images: ImageSet, tokens: TokenSet, run_id: str, seed: int 
         game = GanConfig(**shape, num_classes=2, latent_size=4, base_width=8, dense_width=16)
         return fit_gan.fn(images, game, few, run_id)
     if family == "ngram":
-        return fit_ngram.fn(tokens, NgramConfig(order=3), seed, run_id)
+        return fit_ngram.fn(tokens, NgramConfig(order=3), None, seed, run_id)
     gpt = GptConfig(
         vocabulary_size=tokens.vocabulary_size,
         context_length=16,

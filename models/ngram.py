@@ -1,0 +1,323 @@
+"""Interpolated modified Kneser-Ney: the next token predicted by counting, without a neural network.
+
+Each order k refines the order below it: p_k(w | h) = u_k(h, w) + backoff_k(h) p_{k-1}(w | h'),
+where u_k is the share of w in the discounted counts after the context h, backoff_k(h) is the mass
+that discounting freed there, and h' is h without its first token. Order 0 is uniform. A tuned
+config (`models.ngram_tuning`) changes u and backoff; all else stays.
+
+References: Chen & Goodman 1998, "An empirical study of smoothing techniques for language
+modeling"; Heafield et al. 2013, "Scalable modified Kneser-Ney language model estimation" (KenLM,
+whose numbers this model reproduces).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.ngram_counting import (
+    BEGIN,
+    UNKNOWN,
+    Integers,
+    NgramTable,
+    check_ids,
+    count_ngrams,
+)
+from models.ngram_smoothing import (
+    NUM_TUNED,
+    Floats,
+    Mixture,
+    discounted,
+    estimated_discounts,
+    mixed,
+)
+from models.ngram_stream import DenseOrders, NgramStream
+
+SCORED_AT_ONCE = 1 << 18
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NgramConfig:
+    """The defaults are plain modified Kneser-Ney."""
+
+    order: int = 7
+    """Tokens in the longest n-gram, the predicted one included."""
+    sentence_end: int | None = None
+    """Token id after which the context starts afresh; None takes the text as one sentence."""
+    fallback_discounts: tuple[float, float, float] = (0.5, 1.0, 1.5)
+    """For n-grams seen once, twice and more often, in orders whose counts determine none."""
+    tuned: tuple[tuple[float, ...], ...] | None = None
+    """What `models.ngram_tuning.tune` found: per order the numbers of a `Mixture`, in a row."""
+
+    def __post_init__(self) -> None:
+        if self.order < 1:
+            raise ValueError(f"order must be at least 1, got {self.order}")
+        if self.sentence_end is not None and self.sentence_end < 0:
+            raise ValueError(f"sentence_end must be a token id or None, got {self.sentence_end}")
+        # JSON turns tuples into lists.
+        object.__setattr__(self, "fallback_discounts", tuple(self.fallback_discounts))
+        limits = zip(self.fallback_discounts, (1, 2, 3), strict=True)
+        if not all(0 < discount <= limit for discount, limit in limits):
+            raise ValueError(
+                "fallback_discounts must lie above 0 and at most at 1, 2 and 3, got"
+                f" {self.fallback_discounts}"
+            )
+        if self.tuned is not None:
+            object.__setattr__(self, "tuned", tuple(map(tuple, self.tuned)))
+            if [len(row) for row in self.tuned] != [NUM_TUNED] * self.order:
+                raise ValueError(
+                    f"tuned must hold {NUM_TUNED} numbers for each of {self.order} orders, got rows"
+                    f" of {[len(row) for row in self.tuned]}; tune again after changing the order"
+                )
+            if not np.isfinite(self.tuned).all():
+                raise ValueError("tuned holds numbers that are not finite; tune again")
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """What one order contributed to a probability."""
+
+    order: int
+    context: tuple[int, ...]
+    """The last order - 1 tokens; shorter where the sentence began."""
+    count: int
+    """Kneser-Ney's count: how often token followed context in the highest order, after how many
+    different tokens the two came in lower ones."""
+    occurrences: int
+    """How often token followed context."""
+    share: float
+    """u: the token's share of the discounted counts after this context; 0 if never seen there."""
+    backoff: float
+    """The weight of the next lower order after this context; 1 for an unseen context."""
+    probability: float
+    """share + backoff * probability of the next lower order."""
+
+
+class NgramModel:
+    """A table of counts and what follows from it: the probability of every token after any other.
+
+    Tokens are ids in 0 to vocabulary_size - 1; ids that the training text lacks share the mass that
+    unigram discounting freed evenly with all others. At the start of a text the context is the mark
+    of a sentence's beginning.
+    """
+
+    def __init__(
+        self,
+        config: NgramConfig,
+        vocabulary_size: int,
+        seen_tokens: Integers,
+        tables: Sequence[NgramTable],
+    ) -> None:
+        self.config = config
+        self.vocabulary_size = vocabulary_size
+        self.context_length = config.order - 1
+        self.tables = tables
+        self.seen_tokens = seen_tokens
+        self.num_symbols = len(seen_tokens) + 1
+        self.symbol_of = _symbols_of(seen_tokens, vocabulary_size)
+        self._shares: list[Floats] = []
+        self._backoffs: list[Floats] = []
+        num_contexts = 1
+        for k, table in enumerate(tables, 1):
+            shares, backoffs = self._estimate(k, num_contexts)
+            self._shares.append(np.append(shares, 0.0))  # what index UNKNOWN finds
+            self._backoffs.append(np.append(backoffs, 1.0))
+            num_contexts = len(table.keys)
+
+    @classmethod
+    def fit(
+        cls, tokens: NDArray[np.integer], vocabulary_size: int, config: NgramConfig | None = None
+    ) -> "NgramModel":
+        """Count a text. tokens: (N,) ids in 0 to vocabulary_size - 1, N >= 1."""
+        config = config or NgramConfig()
+        if len(tokens) == 0:
+            raise ValueError("the training text has no tokens; an n-gram model needs at least one")
+        check_ids(int(tokens.min()), int(tokens.max()), vocabulary_size)
+        if config.sentence_end is not None:
+            check_ids(config.sentence_end, config.sentence_end, vocabulary_size)
+        seen_tokens = np.flatnonzero(np.bincount(tokens, minlength=vocabulary_size))
+        symbols = _symbols_of(seen_tokens, vocabulary_size)[tokens]
+        starts = _sentence_starts(tokens, config.sentence_end)
+        marked = np.insert(symbols, starts, BEGIN)
+        tables = count_ngrams(marked, len(seen_tokens) + 1, config.order)
+        return cls(config, vocabulary_size, seen_tokens, tables)
+
+    def adjusted_counts(self, order: int) -> Integers:
+        """Kneser-Ney's counts of one order's n-grams: (n,).
+
+        The highest order counts occurrences, lower ones distinct left neighbours, except for
+        n-grams that begin a sentence: they have no neighbour and keep their occurrences.
+        """
+        counts = self.occurrences(order)
+        num_left = self.tables[order - 1].num_left
+        return np.where(num_left > 0, num_left, counts) if order < self.config.order else counts
+
+    def discounts(self, order: int) -> tuple[float, float, float]:
+        """What is subtracted from the counts 1, 2 and 3 or more of one order."""
+        counts = self.adjusted_counts(order)
+        return estimated_discounts(counts) or self.config.fallback_discounts
+
+    def shares(self, order: int) -> Floats:
+        """u, the discounted share of every n-gram of one order after its context: (n + 1,).
+
+        The last is 0, which index UNKNOWN finds.
+        """
+        return self._shares[order - 1]
+
+    def backoffs(self, order: int) -> Floats:
+        """The weight of the order below after every context of this order: (contexts + 1,).
+
+        The last is 1, which index UNKNOWN finds.
+        """
+        return self._backoffs[order - 1]
+
+    def occurrences(self, order: int) -> Integers:
+        """How often the n-grams of one order occurred: (n,)."""
+        counts = self.tables[order - 1].counts.astype(np.int64)
+        if order == 1:
+            counts[BEGIN] = 0
+        return counts
+
+    def _estimate(self, order: int, num_contexts: int) -> tuple[Floats, Floats]:
+        """Discounted shares of the n-grams and back-off weights of their contexts."""
+        contexts, counts = self.contexts(order), self.adjusted_counts(order)
+        if self.config.tuned is None:
+            return discounted(counts, contexts, num_contexts, self.discounts(order))
+        mixture = Mixture.of(self.config.tuned[order - 1])
+        return mixed(mixture, counts, self.occurrences(order), contexts, num_contexts)
+
+    def contexts(self, order: int) -> Integers:
+        """The context of each n-gram of one order, as its rank one order below: (n,)."""
+        return self.tables[order - 1].keys // self.num_symbols
+
+    def score(self, tokens: Tensor, start: int = 0) -> Tensor:
+        """Natural log-probabilities of tokens[start:], each given the tokens before it.
+
+        tokens: (N,) int64, the beginning of a text. Returns (N - start,) float64.
+        """
+        ids = tokens.cpu().numpy()
+        if len(ids):
+            check_ids(int(ids.min()), int(ids.max()), self.vocabulary_size)
+        parts = [np.empty(0)]
+        for first in range(start, len(ids), SCORED_AT_ONCE):
+            context_start = max(0, first - self.context_length)
+            probs = self._probabilities(
+                ids[context_start : first + SCORED_AT_ONCE], is_beginning=context_start == 0
+            )
+            parts.append(np.log(probs[first - context_start :]))
+        return torch.from_numpy(np.concatenate(parts)).to(tokens.device)
+
+    def _probabilities(self, ids: Integers, is_beginning: bool) -> Floats:
+        """Probability of each token given those before it: (n,) to (n,)."""
+        symbols = self.symbols(ids, is_beginning=is_beginning)
+        probs = np.full(len(symbols), 1 / self.vocabulary_size)
+        for k, contexts, ranks in self.ranked(symbols):
+            probs = self.shares(k)[ranks] + self.backoffs(k)[contexts] * probs
+        predicted: Floats = probs[symbols != BEGIN]
+        return predicted
+
+    def symbols(self, ids: Integers, *, is_beginning: bool) -> Integers:
+        """The symbols of a text, with the marks of the sentences that begin in it."""
+        starts = _sentence_starts(ids, self.config.sentence_end)
+        return np.insert(self.symbol_of[ids], starts if is_beginning else starts[1:], BEGIN)
+
+    def ranked(self, symbols: Integers) -> Iterator[tuple[int, Integers, Integers]]:
+        """For each order: the order, and at each place the ranks of the context and the n-gram."""
+        contexts = np.zeros(len(symbols), np.int64)
+        for k in range(1, self.config.order + 1):
+            ranks = self.extended(k, contexts, symbols)
+            yield k, contexts, ranks
+            contexts = np.append(UNKNOWN, ranks[:-1])
+
+    def extended(self, order: int, contexts: Integers, symbols: Integers) -> Integers:
+        """Ranks of the n-grams that extend contexts, ranks one order below, by symbols.
+
+        UNKNOWN where the n-gram was not seen.
+        """
+        if order == 1:
+            return symbols
+        return self.tables[order - 1].rank(contexts, symbols, self.num_symbols)
+
+    def followers(self, order: int, contexts: Integers) -> tuple[Integers, Integers, Floats]:
+        """All that was seen after contexts of one order: (B,) to three of (F,).
+
+        For each follower: the index in `contexts`, the symbol, its share.
+        """
+        keys = self.tables[order - 1].keys
+        bounds = np.stack([contexts, contexts + 1]) * self.num_symbols
+        firsts, ends = np.searchsorted(keys, bounds)
+        lengths = np.where(contexts >= 0, ends - firsts, 0)
+        texts = np.repeat(np.arange(len(contexts)), lengths)
+        offsets = firsts - (np.cumsum(lengths) - lengths)
+        ranks = np.arange(len(texts)) + offsets[texts]
+        return texts, keys[ranks] - bounds[0][texts], self.shares(order)[ranks]
+
+    @cached_property
+    def dense(self) -> DenseOrders:
+        """The distributions after all short contexts, as far as they fit; made when first asked."""
+        return DenseOrders.of(self)
+
+    def stream(self, num_sequences: int) -> NgramStream:
+        """Texts that grow side by side."""
+        return NgramStream(self, num_sequences)
+
+    def explain(self, context: Sequence[int], token: int) -> list[Level]:
+        """How the probability of `token` after `context` came about, order by order.
+
+        context: the tokens before it from the beginning of the text, or at least context_length of
+        them. The last level's probability is the model's.
+        """
+        check_ids(token, token, self.vocabulary_size)
+        stream = self.stream(1)
+        stream.feed(torch.tensor([context], dtype=torch.int64))
+        symbol = self.symbol_of[[token]]
+        probability = 1 / self.vocabulary_size
+        levels = []
+        for k in range(1, self.config.order + 1):
+            rank = self.extended(k, stream.contexts[k - 1], symbol)[0]
+            share = float(self.shares(k)[rank])
+            backoff = float(self.backoffs(k)[stream.contexts[k - 1]][0])
+            probability = share + backoff * probability
+            recent = tuple(context[max(0, len(context) - k + 1) :])
+            count, occurrences = (
+                0 if rank == UNKNOWN else int(counts[rank])
+                for counts in (self.adjusted_counts(k), self.occurrences(k))
+            )
+            levels.append(Level(k, recent, count, occurrences, share, backoff, probability))
+        return levels
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The whole model, but for its config: counts by order, from which all else follows."""
+        named = {"seen_tokens": self.seen_tokens, "vocabulary_size": np.array(self.vocabulary_size)}
+        for k, table in enumerate(self.tables, 1):
+            named |= {f"keys_{k}": table.keys, f"counts_{k}": table.counts}
+            named |= {f"num_left_{k}": table.num_left}
+        return {name: torch.from_numpy(array) for name, array in named.items()}
+
+    @classmethod
+    def from_tensors(cls, config: NgramConfig, tensors: Mapping[str, Tensor]) -> "NgramModel":
+        """Rebuild a model from its `tensors()` and the config it was fitted with."""
+        arrays = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
+        tables = [
+            NgramTable(arrays[f"keys_{k}"], arrays[f"counts_{k}"], arrays[f"num_left_{k}"])
+            for k in range(1, config.order + 1)
+        ]
+        return cls(config, int(arrays["vocabulary_size"]), arrays["seen_tokens"], tables)
+
+
+def _symbols_of(seen_tokens: Integers, vocabulary_size: int) -> Integers:
+    """The symbol of every token id: (V,)."""
+    symbols = np.full(vocabulary_size, UNKNOWN, np.int64)
+    symbols[seen_tokens] = np.arange(1, len(seen_tokens) + 1)
+    return symbols
+
+
+def _sentence_starts(tokens: NDArray[np.integer], sentence_end: int | None) -> Integers:
+    """Where sentences start; the first starts at 0."""
+    if sentence_end is None:
+        return np.zeros(1, np.int64)
+    return np.append(0, np.flatnonzero(tokens[:-1] == sentence_end) + 1)

@@ -1,0 +1,103 @@
+"""Texts that grow token by token under an n-gram model, many side by side.
+
+What a text remembers is one rank per order: that of the context it ends with.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.ngram_counting import BEGIN, UNKNOWN, Integers, check_ids
+from models.ngram_smoothing import Floats
+
+if TYPE_CHECKING:
+    from models.ngram import NgramModel
+
+DENSE_SIZE = 1 << 20
+"""Numbers in the largest order whose distributions are kept whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class DenseOrders:
+    """Whole distributions after every context of the lowest orders."""
+
+    probs: Floats
+    """(rows, S) by symbol; column BEGIN is the probability of any one unseen token."""
+    first_rows: Integers
+    """(orders,) the row of each order's context of rank 0."""
+
+    @classmethod
+    def of(cls, model: "NgramModel") -> "DenseOrders":
+        """Order 1, and as many more as have at most DENSE_SIZE numbers each."""
+        probs = np.full((1, model.num_symbols), 1 / model.vocabulary_size)
+        suffixes = np.zeros(1, np.int64)  # of each context, without its first symbol
+        blocks: list[Floats] = []
+        for k, table in enumerate(model.tables, 1):
+            if blocks and len(suffixes) * model.num_symbols > DENSE_SIZE:
+                break
+            probs = probs[suffixes] * model.backoffs(k)[:-1, None]
+            places, symbols, shares = model.followers(k, np.arange(len(suffixes)))
+            probs[places, symbols] += shares
+            blocks.append(probs)
+            symbols = table.keys % model.num_symbols
+            parents = suffixes[model.contexts(k)]
+            suffixes = np.zeros_like(symbols) if k == 1 else model.extended(k - 1, parents, symbols)
+        first_rows = np.cumsum([0, *(len(block) for block in blocks[:-1])])
+        return cls(np.concatenate(blocks), first_rows)
+
+
+class NgramStream:
+    """The state of B texts: for each order, the rank of the context that each text ends with."""
+
+    def __init__(self, model: "NgramModel", num_sequences: int) -> None:
+        self.model = model
+        self.contexts = np.full((model.config.order, num_sequences), UNKNOWN, np.int64)
+        self._begin(np.ones(num_sequences, bool))
+
+    def feed(self, tokens: Tensor) -> Tensor:
+        """Append tokens, (B, t) int64, t >= 0.
+
+        Returns the natural log-probabilities of the token after all that was fed: (B, V) float64.
+        """
+        ids = tokens.cpu().numpy()
+        if ids.size:
+            check_ids(int(ids.min()), int(ids.max()), self.model.vocabulary_size)
+        for column in ids.T[-max(1, self.model.context_length) :]:  # nothing earlier matters
+            self._advance(column)
+        return torch.from_numpy(self._log_probs()).to(tokens.device)
+
+    def _begin(self, where: NDArray[np.bool_]) -> None:
+        self.contexts[0] = 0  # the empty context
+        self.contexts[1:, where] = UNKNOWN
+        self.contexts[1:2, where] = BEGIN
+
+    def _advance(self, ids: Integers) -> None:
+        symbols = self.model.symbol_of[ids]
+        for k in range(self.model.context_length, 0, -1):  # each from the order below, still old
+            self.contexts[k] = self.model.extended(k, self.contexts[k - 1], symbols)
+        if self.model.config.sentence_end is not None:
+            self._begin(ids == self.model.config.sentence_end)
+
+    def _log_probs(self) -> Floats:
+        """What low orders say is looked up, higher ones add to it: (B, V)."""
+        model, num_texts = self.model, self.contexts.shape[1]
+        rows, num_dense = np.zeros(num_texts, np.int64), len(model.dense.first_rows)
+        for first_row, contexts in zip(model.dense.first_rows, self.contexts, strict=False):
+            rows = np.where(contexts >= 0, first_row + contexts, rows)
+        scale = np.ones(num_texts)
+        added = []
+        for k in range(model.config.order, num_dense, -1):
+            contexts = self.contexts[k - 1]
+            texts, symbols, shares = model.followers(k, contexts)
+            added.append((texts, symbols, shares * scale[texts]))
+            scale *= model.backoffs(k)[contexts]
+        probs = model.dense.probs[rows] * scale[:, None]  # (B, S)
+        for texts, symbols, shares in added:
+            probs[texts, symbols] += shares
+        # Nothing was added to column BEGIN, so it holds what each unseen token has.
+        log_probs: Floats = np.log(probs)[:, np.maximum(model.symbol_of, BEGIN)]
+        return log_probs
