@@ -76,9 +76,32 @@ def gan_recipe(
 ) -> tuple[GanConfig, FitConfig]:
     """A class-conditional GAN for images of a shape (channels, height, width)."""
     channels, height, width = shape
-    config = GanConfig(channels=channels, height=height, width=width, num_classes=num_classes)
-    steps = {"quick": 200, "standard": 1000, "full": 20_000}[preset]
-    return config, FitConfig(steps=steps, batch_size=64, learning_rate=5e-4, seed=seed)
+    sizes: dict[str, Any] = {"channels": channels, "height": height, "width": width}
+    if max(height, width) <= 16:
+        config = GanConfig(**sizes, num_classes=num_classes)
+        steps = {"quick": 600, "standard": 2500, "full": 5000}[preset]
+    else:
+        config = GanConfig(
+            **sizes,
+            num_classes=num_classes,
+            patch_size=4,
+            base_width=64,
+            blocks_per_stage=1,
+            dense_blocks=2,
+            dense_width=256,
+            latent_size=64,
+            penalty=10.0,
+        )
+        steps = {"quick": 100, "standard": 1200, "full": 20_000}[preset]
+    fit = FitConfig(
+        steps=steps,
+        batch_size=32 if preset == "quick" else 64,
+        learning_rate=1e-3,
+        warmup_steps=20,
+        gradient_clip=100.0,  # the penalties keep gradients in bounds; this only stops a blow-up
+        seed=seed,
+    )
+    return config, fit
 
 
 def ngram_recipe(preset: Preset, scheme: str) -> tuple[NgramConfig, TuningConfig]:
@@ -116,6 +139,6 @@ def gpt_recipe(
         config = GptConfig(
             vocabulary_size=vocabulary_size, context_length=min(128, num_tokens // 4)
         )
-        steps, warmup = {"quick": (60, 10), "standard": (300, 20)}[preset]
+        steps, warmup = {"quick": (60, 10), "standard": (450, 20)}[preset]
         fit = FitConfig(steps=steps, batch_size=16, learning_rate=0.03, warmup_steps=warmup)
     return config, replace(fit, final_learning_rate_fraction=0.0, seed=seed)

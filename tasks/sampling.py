@@ -213,6 +213,7 @@ def page(works: list[Work]) -> str:
 
 def _section(work: Work) -> str:
     metric = html.escape(title(work.main_metric))
+    layout = "works texts" if work.texts else "works"
     shown = "".join(
         f'<figure><img alt="{html.escape(caption)}" src="{_data_uri(Path(work.folder) / name)}">'
         f"<figcaption>{html.escape(caption)}</figcaption></figure>"
@@ -227,7 +228,7 @@ def _section(work: Work) -> str:
         f'<section id="{html.escape(work.name)}"><header><h2>{html.escape(work.name)}</h2>'
         f"<p>{html.escape(FAMILIES[work.family])} Version {work.version}.</p>"
         f'<p class="metric"><b>{work.main_value:.4g}</b> {metric}</p></header>'
-        f'{_curves(work)}<div class="works">{shown}{texts}</div>{_numbers(work)}</section>'
+        f'{_curves(work)}<div class="{layout}">{shown}{texts}</div>{_numbers(work)}</section>'
     )
 
 
