@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from flows import local_stack
-from tasks.sources import BadInput, find_source
-from tasks.storage import ChecksumMismatch, DiskFull, check_space, home
+from tasks.sources import find_source
+from tasks.storage import BadInput, ChecksumMismatch, DiskFull, check_space, home
 
 FAMILIES = ("vae", "gan", "ngram", "gpt")
 LARGEST_SEED = 2**31 - 1

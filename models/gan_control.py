@@ -18,7 +18,8 @@ from torch.optim import Optimizer
 
 from models.batches import seed_at
 from models.fitting import Diverged, FitConfig, Step, adversarial_steps
-from models.gan import Gan, sample
+from models.gan import Gan
+from models.gan_networks import sample
 from models.training_state import TrainingState
 
 MONITOR_STREAM = 7  # apart from the streams of data and noise

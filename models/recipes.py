@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from models.classifier import ClassifierConfig
 from models.fitting import FitConfig
-from models.gan import GanConfig
+from models.gan_networks import GanConfig
 from models.gpt import GptConfig
 from models.ngram import NgramConfig
 from models.ngram_tuning import TuningConfig

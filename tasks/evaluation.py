@@ -17,7 +17,7 @@ from prefect.artifacts import create_table_artifact
 from safetensors.torch import load_file
 from torch import Tensor
 
-from models import elbo, gan, vae
+from models import elbo, gan_networks, vae
 from models.classifier import Classifier, ClassifierConfig
 from models.decoding import TokenModel, generate
 from models.gpt import Gpt, GptConfig
@@ -144,14 +144,14 @@ def _draw(
             metrics,
             faults,
         )
-    generator = gan.Generator(gan.GanConfig(**config))
+    generator = gan_networks.Generator(gan_networks.GanConfig(**config))
     generator.load_state_dict(load_file(fitted.weights_path))
     labels = None
     if config["num_classes"]:
         # The classes of the held-out images, so that the class mix is no difference.
         _, test_labels = load_images(images, "test")
         labels = torch.from_numpy(np.resize(test_labels, number))
-    drawn = gan.sample(generator.eval(), number, EVALUATION_SEED, labels)
+    drawn = gan_networks.sample(generator.eval(), number, EVALUATION_SEED, labels)
     return _bytes_of(drawn), None if labels is None else labels.numpy(), {}, []
 
 

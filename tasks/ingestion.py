@@ -15,10 +15,19 @@ import numpy as np
 import pandas as pd
 from prefect import task
 
+from tasks.image_folder import RawImages
 from tasks.reporting import log
 from tasks.retries import NETWORKED
-from tasks.sources import BadInput, RawImages, find_source
-from tasks.storage import atomic_folder, digest_of, folder_digests, home, is_whole, write_json
+from tasks.sources import find_source
+from tasks.storage import (
+    BadInput,
+    atomic_folder,
+    digest_of,
+    folder_digests,
+    home,
+    is_whole,
+    write_json,
+)
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")

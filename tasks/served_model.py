@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from models import gan, vae
+from models import gan_networks, vae
 from models.decoding import DecodingConfig, generate
 from models.gpt import Gpt, GptConfig
 from models.ngram import NgramConfig, NgramModel
@@ -90,7 +90,7 @@ class SampleModel(PythonModel):
         else:
             _check_range("label", label, -1, self.config["num_classes"] - 1)
             labels = None if label < 0 else torch.full((num_samples,), label)
-            images = gan.sample(self.model, num_samples, seed, labels, temperature)
+            images = gan_networks.sample(self.model, num_samples, seed, labels, temperature)
         return _bytes_of(images)
 
     def reconstruct(self, images: np.ndarray) -> np.ndarray:
@@ -136,8 +136,8 @@ def _vae(config: dict[str, Any], tensors: dict[str, Tensor]) -> vae.Vae:
     return model.eval()
 
 
-def _gan(config: dict[str, Any], tensors: dict[str, Tensor]) -> gan.Generator:
-    model = gan.Generator(gan.GanConfig(**config))
+def _gan(config: dict[str, Any], tensors: dict[str, Tensor]) -> gan_networks.Generator:
+    model = gan_networks.Generator(gan_networks.GanConfig(**config))
     model.load_state_dict(tensors)
     return model.eval()
 

@@ -20,6 +20,10 @@ TEMPORARY_PREFIX = ".partial-"
 _CHUNK_BYTES = 1 << 20
 
 
+class BadInput(ValueError):
+    """What a person named or gave cannot be used; the message says what, got, wanted, what next."""
+
+
 class DiskFull(OSError):
     """No space is left where a result was to be written; what was there before is untouched."""
 

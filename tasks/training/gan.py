@@ -11,8 +11,9 @@ from torch import Tensor
 
 from models.batches import INITIAL_STREAM, ImageBatches, seed_at
 from models.fitting import FitConfig
-from models.gan import Gan, GanConfig, fixed_latents, images_of, labelled_batches, optimizers_of
+from models.gan import Gan, labelled_batches, optimizers_of
 from models.gan_control import ControlConfig, StabilityMonitor, controlled_state, controlled_steps
+from models.gan_networks import GanConfig, fixed_latents, images_of
 from models.training_state import num_parameters
 from tasks import pictures
 from tasks.ingestion import ImageSet, load_images

@@ -10,17 +10,13 @@ from torch import nn
 
 from models.batches import ImageBatches
 from models.fitting import Diverged, FitConfig, adversarial_steps
-from models.gan import (
+from models.gan import Gan, discriminator_terms, generator_terms, labelled_batches, optimizers_of
+from models.gan_networks import (
     Discriminator,
-    Gan,
     GanConfig,
     Generator,
-    discriminator_terms,
     fixed_latents,
-    generator_terms,
     images_of,
-    labelled_batches,
-    optimizers_of,
     sample,
 )
 from models.training_state import TrainingState

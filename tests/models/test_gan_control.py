@@ -9,7 +9,7 @@ import torch
 
 from models.batches import ImageBatches
 from models.fitting import Diverged, FitConfig, adversarial_steps
-from models.gan import Gan, GanConfig, labelled_batches, optimizers_of
+from models.gan import Gan, labelled_batches, optimizers_of
 from models.gan_control import (
     ControlConfig,
     StabilityMonitor,
@@ -18,6 +18,7 @@ from models.gan_control import (
     entropy_of,
     spread_within_classes,
 )
+from models.gan_networks import GanConfig
 from models.training_state import TrainingState
 
 TINY = GanConfig(
@@ -168,6 +169,7 @@ def test_a_classifier_tells_when_classes_are_missing():
     assert "collapse: the classes of the samples have 0.10 nats" in found
 
 
+@pytest.mark.slow
 def test_a_healthy_run_is_left_as_it_is():
     gan, state, batch_at, fit, monitor = game(4e-3, steps=100)
     plain, plain_state, *_ = game(4e-3, steps=100)
@@ -230,6 +232,7 @@ def test_a_batch_that_is_not_finite_ends_in_a_diagnosis():
         list(controlled_steps(gan, state, poisoned, fit, monitor))
 
 
+@pytest.mark.slow
 def test_a_sabotaged_run_fails_alone_and_is_saved_by_control():
     rate = 50 * 4e-3  # the recipe of the healthy run above, times 50
     alone, alone_state, batch_at, fit, judge = game(rate)

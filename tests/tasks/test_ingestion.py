@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from tasks.image_folder import RawImages
 from tasks.ingestion import (
     ingest_images,
     ingest_text,
@@ -15,15 +16,8 @@ from tasks.ingestion import (
     split_images,
     split_text,
 )
-from tasks.sources import (
-    BadInput,
-    RawImages,
-    Unreachable,
-    download,
-    find_source,
-    read_text_file,
-)
-from tasks.storage import ChecksumMismatch, sha256_of
+from tasks.sources import Unreachable, download, find_source, read_text_file
+from tasks.storage import BadInput, ChecksumMismatch, sha256_of
 
 pytestmark = pytest.mark.usefixtures("atelier_home")
 

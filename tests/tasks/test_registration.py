@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from models.fitting import FitConfig
-from models.gan import GanConfig
+from models.gan_networks import GanConfig
 from models.gpt import GptConfig
 from models.ngram import NgramConfig
 from models.vae import VaeConfig

@@ -18,7 +18,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from models.fitting import FitConfig
-from models.gan import GanConfig
+from models.gan_networks import GanConfig
 from models.gpt import GptConfig
 from models.vae import VaeConfig
 from tasks.ingestion import ingest_images, ingest_text

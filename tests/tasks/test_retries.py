@@ -6,8 +6,8 @@ from models.fitting import Diverged
 from tasks.ingestion import ingest_images, ingest_text
 from tasks.registration import register_version
 from tasks.retries import is_transient
-from tasks.sources import BadInput, Unreachable
-from tasks.storage import ChecksumMismatch, DiskFull
+from tasks.sources import Unreachable
+from tasks.storage import BadInput, ChecksumMismatch, DiskFull
 from tasks.tracking import TrackingUnavailable
 from tasks.training.gan import fit_gan
 

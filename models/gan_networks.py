@@ -1,0 +1,275 @@
+"""The two networks of a GAN, and how samples are drawn from one of them.
+
+Networks without normalisation layers, residual blocks that start as the identity (Huang et al.
+2024, R3GAN); spectral normalisation where the hinge loss wants it (Miyato et al. 2018).
+"""
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm
+
+SMALLEST_GRID = 7  # grids are halved while their shorter side is larger than this
+SLOPE = 0.2  # of the leaky ReLU
+GAIN = math.sqrt(2 / (1 + SLOPE**2))  # keeps the variance through a leaky ReLU
+Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GanConfig:
+    """Sizes of the two networks and the rules of their game; the defaults fit 8x8 digits."""
+
+    channels: int = 1
+    height: int = 8
+    width: int = 8
+    num_classes: int = 0
+    """0 learns the images alone; more learns them given their class."""
+    latent_size: int = 32
+    base_width: int = 32
+    """Feature maps on the finest grid; doubled with every halving of the grid."""
+    max_width: int = 256
+    """No convolution has more feature maps than this."""
+    blocks_per_stage: int = 0
+    """Residual convolution blocks on every grid, in both networks. 8x8 images learn faster without
+    any; larger ones need them."""
+    dense_width: int = 128
+    dense_blocks: int = 2
+    """Residual dense blocks between the coarsest grid and the latent point or the score."""
+    patch_size: int = 2
+    """Side of the pixel squares that one cell of the finest grid holds."""
+    loss: Literal["relativistic", "hinge", "wasserstein"] = "relativistic"
+    penalty: float = 2.0
+    """Strength of the gradient penalty: gamma of R1 and R2, or lambda of the Wasserstein loss
+    (published: 10). The hinge loss has none: it bounds the discriminator by spectral norms."""
+    final_penalty_fraction: float = 0.02
+    """The penalty falls along a cosine to this fraction of its start."""
+    discriminator_updates: int = 1
+    """Updates of the discriminator for each one of the generator."""
+    average_fraction: float = 0.05
+    """Half-life of the averaged generator, as a fraction of the updates done so far."""
+    augment_probability: float = 0.0
+    """How often an image that the discriminator sees is shifted, towards the end of training."""
+    augment_shift: int = 1
+    """Largest shift in pixels."""
+    num_packed: int = 1
+    """Images that the discriminator judges together; more fights collapse."""
+
+    def __post_init__(self) -> None:
+        for name in ("height", "width"):
+            if not 8 <= getattr(self, name) <= 64:
+                raise ValueError(f"{name} must lie between 8 and 64, got {getattr(self, name)}")
+        if self.channels not in (1, 3):
+            raise ValueError(f"channels must be 1 or 3, got {self.channels}")
+        positive = ("latent_size", "base_width", "max_width", "dense_width", "patch_size")
+        for name in (*positive, "discriminator_updates", "num_packed"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("num_classes", "blocks_per_stage", "dense_blocks", "augment_shift"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        for name in ("final_penalty_fraction", "augment_probability"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
+        if self.loss not in ("relativistic", "hinge", "wasserstein"):
+            raise ValueError(f"loss must be relativistic, hinge or wasserstein, got {self.loss!r}")
+        if not self.penalty >= 0:
+            raise ValueError(f"penalty must be at least 0, got {self.penalty}")
+        if not 0 < self.average_fraction <= 1:
+            raise ValueError(
+                f"average_fraction must lie above 0 and up to 1, got {self.average_fraction}"
+            )
+
+    def grids(self) -> list[tuple[int, int]]:
+        """Rows and columns of each grid, from the finest to the coarsest."""
+        rows, columns = -(-self.height // self.patch_size), -(-self.width // self.patch_size)
+        halvings = 0
+        while min(rows, columns) > SMALLEST_GRID:
+            rows, columns, halvings = -(-rows // 2), -(-columns // 2), halvings + 1
+        return [(rows << level, columns << level) for level in range(halvings, -1, -1)]
+
+    def widths(self) -> list[int]:
+        """Feature maps on each grid, from the finest to the coarsest."""
+        return [min(self.base_width << level, self.max_width) for level in range(len(self.grids()))]
+
+
+class ResidualConvolutions(nn.Module):
+    """x + two convolutions of 3x3; starts as the identity."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = _scaled(nn.Conv2d(width, width, 3, padding=1), GAIN)
+        self.last = _scaled(nn.Conv2d(width, width, 3, padding=1), 0.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to the same shape."""
+        change: Tensor = self.last(F.leaky_relu(self.first(F.leaky_relu(x, SLOPE)), SLOPE))
+        return x + change
+
+
+class ResidualDense(nn.Module):
+    """x + two dense layers; starts as the identity."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = _scaled(nn.Linear(width, width), GAIN)
+        self.last = _scaled(nn.Linear(width, width), 0.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, D) to the same shape."""
+        change: Tensor = self.last(F.leaky_relu(self.first(F.leaky_relu(x, SLOPE)), SLOPE))
+        return x + change
+
+
+class Generator(nn.Module):
+    """From a latent point (and a class) to an image in [-1, 1]."""
+
+    def __init__(self, config: GanConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths, dense = config.widths()[::-1], config.dense_width
+        self.coarsest = config.grids()[-1]
+        embedded = config.latent_size if config.num_classes else 0
+        if config.num_classes:
+            self.classes = nn.Embedding(config.num_classes, embedded)
+        self.enter = _scaled(nn.Linear(config.latent_size + embedded, dense), 1.0)
+        self.dense = nn.Sequential(*[ResidualDense(dense) for _ in range(config.dense_blocks)])
+        self.unflatten = _scaled(nn.Linear(dense, widths[0] * math.prod(self.coarsest)), GAIN)
+        self.stages = nn.ModuleList(
+            nn.Sequential(*[ResidualConvolutions(width) for _ in range(config.blocks_per_stage)])
+            for width in widths
+        )
+        self.narrow = nn.ModuleList(
+            _scaled(nn.Conv2d(a, b, 1, bias=False), 1.0) for a, b in pairwise(widths)
+        )
+        self.paint = _scaled(
+            nn.Conv2d(widths[-1], config.channels * config.patch_size**2, 3, padding=1), GAIN
+        )
+
+    def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+        """latents (B, Z), labels (B,) int64 where the model has classes; gives (B, C, H, W)."""
+        config = self.config
+        if config.num_classes:
+            assert labels is not None, "this generator is class-conditional: labels are needed"
+            latents = torch.cat([latents, self.classes(labels)], dim=1)  # (B, 2Z)
+        h = self.dense(self.enter(latents))  # (B, D)
+        x = self.unflatten(F.leaky_relu(h, SLOPE)).unflatten(1, (-1, *self.coarsest))
+        for level, stage in enumerate(self.stages):
+            if level > 0:
+                x = F.interpolate(self.narrow[level - 1](x), scale_factor=2, mode="nearest")
+            x = stage(x)  # (B, width, rows, columns)
+        # saturation lets black be black: without it a grey haze takes a third of the contrast
+        x = F.pixel_shuffle(self.paint(F.leaky_relu(x, SLOPE)), config.patch_size).tanh()
+        return x[:, :, : config.height, : config.width]
+
+
+class Discriminator(nn.Module):
+    """From an image in [-1, 1] (and a class) to a score: higher looks more real."""
+
+    def __init__(self, config: GanConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths, dense = config.widths(), config.dense_width
+        rows, columns = config.grids()[0]
+        self.margins = (
+            columns * config.patch_size - config.width,
+            rows * config.patch_size - config.height,
+        )
+        seen = config.channels * config.patch_size**2 * config.num_packed
+        self.look = _scaled(nn.Conv2d(seen, widths[0], 3, padding=1), 1.0)
+        self.stages = nn.ModuleList(
+            nn.Sequential(*[ResidualConvolutions(width) for _ in range(config.blocks_per_stage)])
+            for width in widths
+        )
+        self.widen = nn.ModuleList(
+            _scaled(nn.Conv2d(a, b, 1, bias=False), 1.0) for a, b in pairwise(widths)
+        )
+        self.flatten = _scaled(nn.Linear(widths[-1] * math.prod(config.grids()[-1]), dense), GAIN)
+        self.dense = nn.Sequential(*[ResidualDense(dense) for _ in range(config.dense_blocks)])
+        self.score = _scaled(nn.Linear(dense, max(1, config.num_classes)), GAIN)
+        if config.loss == "hinge":
+            _normalise_spectra(self)
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """images (B, C, H, W), labels (B,) int64 where the model has classes: (B / packed,)."""
+        config = self.config
+        assert len(images) % config.num_packed == 0, (len(images), config.num_packed)
+        x = F.pad(images, (0, self.margins[0], 0, self.margins[1]), value=-1.0)
+        x = F.pixel_unshuffle(x, config.patch_size)  # (B, C p p, rows, columns)
+        x = self.look(x.reshape(-1, x.shape[1] * config.num_packed, *x.shape[2:]))
+        for level, stage in enumerate(self.stages):
+            if level > 0:
+                x = self.widen[level - 1](F.avg_pool2d(x, 2))
+            x = stage(x)  # (B, width, rows, columns)
+        h = self.dense(self.flatten(F.leaky_relu(x, SLOPE).flatten(1)))  # (B, D)
+        scores: Tensor = self.score(F.leaky_relu(h, SLOPE))  # (B, classes)
+        if config.num_classes:
+            assert labels is not None, "this discriminator is class-conditional: labels are needed"
+            return scores.gather(1, labels.reshape(-1, config.num_packed)).sum(dim=1)
+        return scores.squeeze(1)
+
+
+def fixed_latents(config: GanConfig, num_samples: int, seed: int) -> Tensor:
+    """Latent points to follow through training: (N, Z), the same for the same seed."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(num_samples, config.latent_size, generator=generator)
+
+
+@torch.no_grad()
+def sample(
+    generator: Generator,
+    num_samples: int,
+    seed: int,
+    labels: Tensor | None = None,
+    temperature: float = 1.0,
+    batch_size: int = 1024,
+) -> Tensor:
+    """Images (N, C, H, W) float in [0, 1]; the same for the same seed.
+
+    Without labels a class-conditional generator takes each class in turn. A temperature below 1
+    draws latent points nearer to the middle: cleaner, less varied images.
+    """
+    config = generator.config
+    if num_samples < 1:
+        raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+    if not temperature > 0:
+        raise ValueError(f"temperature must be positive, got {temperature}")
+    latents = fixed_latents(config, num_samples, seed) * temperature
+    if labels is None and config.num_classes:
+        labels = torch.arange(num_samples) % config.num_classes
+    return images_of(generator, latents, labels, batch_size)
+
+
+@torch.no_grad()
+def images_of(
+    generator: Generator, latents: Tensor, labels: Tensor | None = None, batch_size: int = 1024
+) -> Tensor:
+    """The images of given latent points (N, Z): (N, C, H, W) float in [0, 1]."""
+    device = next(generator.parameters()).device
+    parts = []
+    for start in range(0, len(latents), batch_size):
+        chosen = None if labels is None else labels[start : start + batch_size].to(device)
+        images = generator(latents[start : start + batch_size].to(device), chosen)
+        parts.append((images / 2 + 0.5).clamp(0, 1))
+    return torch.cat(parts)
+
+
+def _scaled(layer: Layer, gain: float) -> Layer:
+    """Normal weights of standard deviation gain / sqrt(fan in), no bias at the start."""
+    nn.init.normal_(layer.weight, std=gain / math.sqrt(layer.weight[0].numel()))
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _normalise_spectra(network: nn.Module) -> None:
+    """Bound the gain of every layer by one; a zero weight has no direction to normalise."""
+    for layer in list(network.modules()):
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            if not layer.weight.any():
+                nn.init.normal_(layer.weight, std=GAIN / math.sqrt(layer.weight[0].numel()))
+            spectral_norm(layer)
