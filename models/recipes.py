@@ -137,8 +137,10 @@ def gpt_recipe(
         )
     else:
         config = GptConfig(
-            vocabulary_size=vocabulary_size, context_length=min(128, num_tokens // 4)
+            vocabulary_size=vocabulary_size,
+            context_length=min(128, num_tokens // 4),
+            ngram_dropout=0.5,
         )
         steps, warmup = {"quick": (60, 10), "standard": (450, 20)}[preset]
-        fit = FitConfig(steps=steps, batch_size=16, learning_rate=0.03, warmup_steps=warmup)
+        fit = FitConfig(steps=steps, batch_size=16, learning_rate=0.02, warmup_steps=warmup)
     return config, replace(fit, final_learning_rate_fraction=0.0, seed=seed)
