@@ -292,7 +292,7 @@ def _keep_pictures(fitted: Fitted, images: ImageSet, drawn: np.ndarray, run_id: 
 def evaluate_tokens(fitted: Fitted, tokens: TokenSet, run_id: str) -> Scorecard:
     """Measure a token model on the test split, and the texts that it writes."""
     model = _token_model(fitted)
-    history = load_tokens(tokens, "validation")[-model.context_length :]
+    history = load_tokens(tokens, "train")[-model.context_length :]  # the text before the test
     sequence = np.concatenate([history, load_tokens(tokens, "test")]).astype(np.int64)
     log_probs = model.score(torch.from_numpy(sequence), start=len(history)).double()
     nats = -float(log_probs.sum())

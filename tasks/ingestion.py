@@ -304,12 +304,14 @@ def _check_text(source: str, text: str) -> None:
 
 
 def split_text(text: str) -> dict[str, str]:
-    """The first 80 % to train, the next 10 % to validate, the last 10 % to test.
+    """The first 10 % to validate, the last 10 % to test, all between to train.
 
-    The test is nanoGPT's validation part: the text from character int(0.9 * length) on.
+    The test is nanoGPT's validation part, the text from character int(0.9 * length) on, and as
+    there it follows the training text directly: a gap of a tenth between the two costs an n-gram
+    model 0.17 nats per character on tiny Shakespeare, because neighbours share a play.
     """
-    first, second = int(0.8 * len(text)), int(0.9 * len(text))
-    return {"train": text[:first], "validation": text[first:second], "test": text[second:]}
+    first, second = int(0.1 * len(text)), int(0.9 * len(text))
+    return {"train": text[first:second], "validation": text[:first], "test": text[second:]}
 
 
 def _leaked_lines(train: str, test: str) -> float:

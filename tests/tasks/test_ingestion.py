@@ -221,7 +221,7 @@ def test_a_text_is_normalised_and_put_together_again(text_file: Path) -> None:
 
     corpus = ingest_text.fn(f"file:{text_file}")
 
-    whole = "".join(load_text(corpus, split) for split in ("train", "validation", "test"))
+    whole = "".join(load_text(corpus, split) for split in ("validation", "train", "test"))
     assert whole == text_file.read_text(encoding="utf-8-sig") + "\n"  # reads line ends as \n
     assert whole.endswith(".\n")
     assert corpus.num_characters == len(whole)
