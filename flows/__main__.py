@@ -32,9 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(str(error), 2)
     except DiskFull as error:
         return _complain(f"{error.filename}: {error.strerror}", 2)
-    except PermissionError as error:
-        reason = f"{error.strerror}: {error.filename}"
-        return _complain(f"{reason}; set ATELIER_HOME to a folder that you may write to", 2)
+    except OSError as error:
+        where = f"{error.strerror or error}: {error.filename or home()}"
+        return _complain(f"{where}; set ATELIER_HOME to a folder that you may write to", 2)
     except KeyboardInterrupt:
         return _complain("stopped; run the same command again to go on", 130)
 
@@ -92,6 +92,8 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         help="crop and resize your own images to N x N pixels, 8 to 64",
     )
     run.add_argument("--tokenizer", choices=("characters", "bpe"), default="characters")
+    losses = ("relativistic", "hinge", "wasserstein")
+    run.add_argument("--gan-loss", choices=losses, default="relativistic")
     _add_ports(run)
     run.set_defaults(command=_run)
 
@@ -156,6 +158,7 @@ def _run(options: argparse.Namespace) -> int:
         seed=options.seed,
         image_size=options.image_size,
         tokenizer=options.tokenizer,
+        gan_loss=options.gan_loss,
     )
     if summary is None:
         return 1
@@ -167,12 +170,12 @@ def _run(options: argparse.Namespace) -> int:
 def _sample(options: argparse.Namespace) -> int:
     urls = _servers(options)
     from flows.sample_gallery import sample_gallery
-    from tasks.registration import registered_models
+    from tasks.registration import champions
 
-    champions = registered_models()
-    unknown = sorted(set(options.names) - set(champions))
-    if unknown or not champions:
-        known = ", ".join(champions) or "none yet: train some with `atelier run`"
+    known_names = champions()
+    unknown = sorted(set(options.names) - set(known_names))
+    if unknown or not known_names:
+        known = ", ".join(known_names) or "none yet: train some with `atelier run`"
         raise BadInput(f"no champion named {', '.join(unknown) or 'anything'}; there are: {known}")
     gallery = _flow_result(sample_gallery, names=options.names or None, seed=options.seed)
     if gallery is None:

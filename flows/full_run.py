@@ -3,20 +3,19 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from models.recipes import Preset
 from prefect import flow
 
 from flows.image_models import train_gan, train_vae
 from flows.prepare_data import prepare_corpus, prepare_images
 from flows.sample_gallery import sample_gallery
 from flows.token_models import train_gpt, train_ngram
+from models.gan_networks import GanLoss
+from models.recipes import Preset
 from tasks.registration import Version
 from tasks.tokenization import Scheme
 from tasks.tracking import open_run
 
 Family = Literal["vae", "gan", "ngram", "gpt"]
-IMAGE_FAMILIES = {"vae": train_vae, "gan": train_gan}
-TOKEN_FAMILIES = {"ngram": train_ngram, "gpt": train_gpt}
 FAMILIES: tuple[Family, ...] = ("vae", "gan", "ngram", "gpt")
 
 
@@ -38,6 +37,7 @@ def full_run(
     seed: int = 0,
     image_size: int | None = None,
     tokenizer: Scheme = "characters",
+    gan_loss: GanLoss = "relativistic",
 ) -> RunSummary:
     """Train, judge and register the chosen models, then publish samples of the champions.
 
@@ -49,17 +49,21 @@ def full_run(
         seed: 0 to 2147483647; the same seed gives the same weights on the same machine.
         image_size: side in pixels to which your own images are cropped and resized.
         tokenizer: one token per character, or byte-level BPE.
+        gan_loss: relativistic with R1 and R2, hinge with spectral norm, or wasserstein (WGAN-GP).
     """
-    image_trainers = [train for family, train in IMAGE_FAMILIES.items() if family in models]
-    token_trainers = [train for family, train in TOKEN_FAMILIES.items() if family in models]
+    wants_images, wants_text = {"vae", "gan"} & set(models), {"ngram", "gpt"} & set(models)
     versions: list[Version] = []
     with open_run(f"{images} and {text}", parameters={"preset": preset, "seed": seed}) as run_id:
         # All data first: bad input must stop the run before anything is trained or registered.
-        image_set = prepare_images(images, image_size) if image_trainers else None
-        token_set = prepare_corpus(text, tokenizer) if token_trainers else None
-        if image_set is not None:
-            versions += [train(image_set, preset, seed, run_id) for train in image_trainers]
-        if token_set is not None:
-            versions += [train(token_set, preset, seed, run_id) for train in token_trainers]
+        image_set = prepare_images(images, image_size) if wants_images else None
+        token_set = prepare_corpus(text, tokenizer) if wants_text else None
+        if image_set and "vae" in models:
+            versions.append(train_vae(image_set, preset, seed, run_id))
+        if image_set and "gan" in models:
+            versions.append(train_gan(image_set, preset, seed, run_id, gan_loss))
+        if token_set and "ngram" in models:
+            versions.append(train_ngram(token_set, preset, seed, run_id))
+        if token_set and "gpt" in models:
+            versions.append(train_gpt(token_set, preset, seed, run_id))
         gallery = sample_gallery([version.name for version in versions], seed, run_id)
     return RunSummary(versions=tuple(versions), gallery=gallery)

@@ -1,15 +1,16 @@
 """Train, judge and register the two image models; the same lines for each."""
 
 from prefect import flow
-from tasks.training.gan import fit_gan
 
-from models.recipes import Preset, gan_recipe, vae_recipe
+from models.gan_networks import GanLoss
+from models.recipes import Preset, classifier_recipe, gan_recipe, vae_recipe
 from tasks.evaluation import evaluate_images
 from tasks.gate import gate
 from tasks.ingestion import ImageSet
 from tasks.registration import Version, register_version
 from tasks.tracking import open_run
 from tasks.training.classifier import fit_classifier
+from tasks.training.gan import fit_gan
 from tasks.training.vae import fit_vae
 
 
@@ -25,9 +26,10 @@ def train_vae(
         seed: 0 to 2147483647; the same seed gives the same weights on the same machine.
         parent_run_id: the MLflow run under which this one is filed.
     """
-    config, fit = vae_recipe(preset, images.channels, images.height, images.width, seed)
+    shape, num_classes = (images.channels, images.height, images.width), len(images.class_names)
+    config, fit = vae_recipe(preset, *shape, seed)
     with open_run(f"{images.name}-vae", parent_run_id=parent_run_id) as run_id:
-        judge = fit_classifier(images, run_id)
+        judge = fit_classifier(images, *classifier_recipe(*shape, num_classes), run_id)
         fitted = fit_vae(images, config, fit, run_id)
         scorecard = evaluate_images(fitted, images, judge, run_id)
         verdict = gate(fitted, scorecard)
@@ -36,7 +38,11 @@ def train_vae(
 
 @flow(name="train-gan", flow_run_name="{images.name}-gan, {preset}, seed {seed}")
 def train_gan(
-    images: ImageSet, preset: Preset = "standard", seed: int = 0, parent_run_id: str | None = None
+    images: ImageSet,
+    preset: Preset = "standard",
+    seed: int = 0,
+    parent_run_id: str | None = None,
+    gan_loss: GanLoss = "relativistic",
 ) -> Version:
     """Fit a generative adversarial network, judge its samples, register it.
 
@@ -45,11 +51,12 @@ def train_gan(
         preset: how much work: quick, standard or full.
         seed: 0 to 2147483647; the same seed gives the same weights on the same machine.
         parent_run_id: the MLflow run under which this one is filed.
+        gan_loss: the rules of the game.
     """
-    shape = (images.channels, images.height, images.width)
-    config, fit = gan_recipe(preset, shape, len(images.class_names), seed)
+    shape, num_classes = (images.channels, images.height, images.width), len(images.class_names)
+    config, fit = gan_recipe(preset, shape, num_classes, seed, gan_loss)
     with open_run(f"{images.name}-gan", parent_run_id=parent_run_id) as run_id:
-        judge = fit_classifier(images, run_id)
+        judge = fit_classifier(images, *classifier_recipe(*shape, num_classes), run_id)
         fitted = fit_gan(images, config, fit, run_id)
         scorecard = evaluate_images(fitted, images, judge, run_id)
         verdict = gate(fitted, scorecard)

@@ -109,9 +109,10 @@ def ensure_servers(
             elif name in running and port in (None, running[name].port):
                 urls[name] = running[name].url
             else:
+                free_port = _free_port(name, port)  # before a running server is stopped for it
                 if name in running:
                     _stop(running.pop(name))
-                server = _start(name, _free_port(name, port))
+                server = _start(name, free_port)
                 waiting.append(server)
                 running[name] = server
                 urls[name] = server.url
@@ -121,8 +122,9 @@ def ensure_servers(
         if waiting:
             say("starting the " + " and the ".join(f"{s.name} server" for s in waiting))
         meanwhile()
-        for server in waiting:
-            _wait_until_healthy(server)
+        for server in running.values():  # one that was found may still be starting
+            if server.url in urls.values():
+                _wait_until_healthy(server)
     for name, url in urls.items():
         if not _is_healthy(name, url):
             raise StackError(

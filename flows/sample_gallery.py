@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from tasks.registration import registered_models
+from tasks.registration import champions
 from tasks.sampling import Work, draw_images, fresh_folder, publish_gallery, write_texts
 from tasks.tracking import open_run
 
@@ -14,11 +14,11 @@ def sample_gallery(
     """Let champions draw and write, and publish one page of it; returns the page's path.
 
     Args:
-        names: registered models to show; all that have a champion when left out.
+        names: registered models to show, those without a champion left out; by default all.
         seed: the same seed and the same champions give the same samples.
         parent_run_id: the MLflow run under which this one is filed.
     """
-    shown = registered_models() if names is None else names
+    shown = [name for name in champions() if names is None or name in names]
     with open_run("gallery", parent_run_id=parent_run_id) as run_id:
         folder = fresh_folder(run_id)
         works = [_make(name, folder, seed) for name in shown]

@@ -20,6 +20,9 @@ GAIN = math.sqrt(2 / (1 + SLOPE**2))  # keeps the variance through a leaky ReLU
 Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
 
+GanLoss = Literal["relativistic", "hinge", "wasserstein"]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GanConfig:
     """Sizes of the two networks and the rules of their game; the defaults fit 8x8 digits."""
@@ -42,7 +45,7 @@ class GanConfig:
     """Residual dense blocks between the coarsest grid and the latent point or the score."""
     patch_size: int = 2
     """Side of the pixel squares that one cell of the finest grid holds."""
-    loss: Literal["relativistic", "hinge", "wasserstein"] = "relativistic"
+    loss: GanLoss = "relativistic"
     penalty: float = 2.0
     """Strength of the gradient penalty: gamma of R1 and R2, or lambda of the Wasserstein loss
     (published: 10). The hinge loss has none: it bounds the discriminator by spectral norms."""

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from models.classifier import ClassifierConfig
 from models.fitting import FitConfig
-from models.gan_networks import GanConfig
+from models.gan_networks import GanConfig, GanLoss
 from models.gpt import GptConfig
 from models.ngram import NgramConfig
 from models.ngram_tuning import TuningConfig
@@ -72,9 +72,16 @@ def vae_recipe(
 
 
 def gan_recipe(
-    preset: Preset, shape: tuple[int, int, int], num_classes: int, seed: int
+    preset: Preset,
+    shape: tuple[int, int, int],
+    num_classes: int,
+    seed: int,
+    loss: GanLoss = "relativistic",
 ) -> tuple[GanConfig, FitConfig]:
-    """A class-conditional GAN for images of a shape (channels, height, width)."""
+    """A class-conditional GAN for images of a shape (channels, height, width).
+
+    Sizes and rates were found for the relativistic loss; the others share them.
+    """
     channels, height, width = shape
     sizes: dict[str, Any] = {"channels": channels, "height": height, "width": width}
     if max(height, width) <= 16:
@@ -93,6 +100,8 @@ def gan_recipe(
             penalty=10.0,
         )
         steps = {"quick": 100, "standard": 1200, "full": 20_000}[preset]
+    if loss != "relativistic":
+        config = replace(config, loss=loss, penalty=10.0)  # of WGAN-GP; the hinge loss has none
     fit = FitConfig(
         steps=steps,
         batch_size=32 if preset == "quick" else 64,

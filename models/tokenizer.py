@@ -202,6 +202,11 @@ _SURROGATES = re.compile(r"([\ud800-\udfff]+)")
 _PIECE_LENGTH = 1 << 16
 
 
+def readable(text: str) -> str:
+    """Text that can be written as UTF-8: lone surrogates, which a model may sample, become "?"."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def _pieces(text: str) -> Iterator[str]:
     """Cut a long text before newlines that follow a visible character.
 

@@ -8,7 +8,7 @@ would reach.
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ from models.image_metrics import (
 )
 from models.ngram import NgramConfig, NgramModel
 from models.text_metrics import bits_per_byte, distinct_n, longest_copied_span
-from models.tokenizer import tokenizer_from_dict
+from models.tokenizer import readable, tokenizer_from_dict
 from tasks import pictures
 from tasks.ingestion import Corpus, ImageSet, load_images, load_text
 from tasks.reporting import in_task_run, log
@@ -43,6 +43,8 @@ from tasks.storage import read_json, write_bytes, write_text
 from tasks.tokenization import TokenSet, load_tokens
 from tasks.tracking import artifact_url, is_served, log_dataset, log_file, log_metrics, set_tags
 from tasks.training.loop import Fitted, default_prompt
+
+Items = TypeVar("Items", np.ndarray, Tensor)
 
 MOST_IMAGES = 10_000
 NLL_IMAGES, NLL_SAMPLES = 1000, 100
@@ -63,6 +65,8 @@ class Scorecard:
     faults: tuple[str, ...]
     """What must keep this model from being used, in words; empty when nothing must."""
     data_digest: str
+    judge_digest: str
+    """Of the classifier that samples were measured with; empty for token models."""
     data_title: str
     data_licence: str
     example: str
@@ -117,6 +121,7 @@ def evaluate_images(fitted: Fitted, images: ImageSet, judge: Fitted, run_id: str
         metrics=metrics,
         faults=tuple(faults),
         data_digest=images.digest,
+        judge_digest=judge.digest,
         data_title=images.title,
         data_licence=images.licence,
         example="",
@@ -196,7 +201,9 @@ def _sample_metrics(
     kernel = kernel_distance(features["train"], features["fake"])
     kernel_floor = kernel_distance(features["train"], features["test"])
     shares = precision_recall_density_coverage(features["test"], features["fake"])
-    floors = precision_recall_density_coverage(features["test"], features["train"])
+    floors = precision_recall_density_coverage(
+        features["test"], _evenly(features["train"], len(test))
+    )
     predicted = _predicted(classifier, drawn)
     metrics = {
         "test_frechet_distance": frechet_distance(features["train"], features["fake"]),
@@ -243,9 +250,15 @@ def _not_finite(metrics: dict[str, float]) -> list[str]:
 
 
 def _at_most(pixels: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """At most ten thousand images, evenly chosen: quadratic metrics stay affordable."""
-    chosen = np.linspace(0, len(pixels) - 1, min(len(pixels), MOST_IMAGES)).astype(int)
-    return np.asarray(pixels[chosen]), labels[chosen]
+    """At most ten thousand images: quadratic metrics stay affordable."""
+    return np.asarray(_evenly(pixels, MOST_IMAGES)), _evenly(labels, MOST_IMAGES)
+
+
+def _evenly(items: Items, most: int) -> Items:
+    """At most so many of the items, from all over: data sets may be sorted by class."""
+    chosen = np.linspace(0, len(items) - 1, min(len(items), most)).astype(int)
+    found: Items = items[chosen]
+    return found
 
 
 @torch.inference_mode()
@@ -280,10 +293,10 @@ def _keep_pictures(fitted: Fitted, images: ImageSet, drawn: np.ndarray, run_id: 
     """A grid of samples, and samples above the training images nearest to them."""
     folder = Path(fitted.folder) / "pictures"
     train, _ = _at_most(*load_images(images, "train"))
-    first = drawn[:12]
+    first = _evenly(drawn, 12)
     distances = torch.cdist(_flat(first), _flat(train))
     pairs = np.concatenate([first, train[distances.argmin(1).numpy()]])
-    write_bytes(folder / "samples.png", pictures.grid(drawn[:60], 10))
+    write_bytes(folder / "samples.png", pictures.grid(_evenly(drawn, 60), 10))
     write_bytes(folder / "nearest_training_images.png", pictures.grid(pairs, 12))
     log_file(run_id, folder, "samples")
 
@@ -313,7 +326,8 @@ def evaluate_tokens(fitted: Fitted, tokens: TokenSet, run_id: str) -> Scorecard:
         main_value=metrics["test_bits_per_byte"],
         metrics=metrics,
         faults=tuple(faults),
-        data_digest=tokens.digest,
+        data_digest=tokens.corpus.digest,
+        judge_digest="",
         data_title=tokens.corpus.title,
         data_licence=tokens.corpus.licence,
         example=texts[:600],
@@ -346,7 +360,7 @@ def _written(model: TokenModel, tokens: TokenSet) -> tuple[str, int]:
         num_sequences=SAMPLED_TEXTS,
         seed=EVALUATION_SEED,
     )
-    texts = [tokenizer.decode(row) for row in drawn.tolist()]
+    texts = [readable(tokenizer.decode(row)) for row in drawn.tolist()]
     training = load_text(tokens.corpus, "train")
     return "\n".join(texts), max(longest_copied_span(text, training).length for text in texts)
 

@@ -24,8 +24,10 @@ def gate(fitted: Fitted, scorecard: Scorecard) -> Verdict:
         return Verdict(accepted=True, reason="the first version that passed the checks")
     if champion.tags.get("content_digest") == fitted.digest:
         return Verdict(accepted=True, reason="the same content as the champion")
-    if champion.tags.get("data_digest") != fitted.data_digest:
-        return Verdict(accepted=True, reason="the data changed since the champion was trained")
+    if champion.tags.get("data_digest") != scorecard.data_digest:
+        return Verdict(accepted=True, reason="the data changed since the champion was judged")
+    if champion.tags.get("judge_digest") != scorecard.judge_digest:
+        return Verdict(accepted=True, reason="the judge changed since the champion was judged")
     incumbent = float(champion.tags["main_value"])
     better = scorecard.main_value < incumbent
     comparison = f"{scorecard.main_value:.4f} against the champion's {incumbent:.4f}"

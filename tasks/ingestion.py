@@ -18,7 +18,7 @@ from prefect import task
 from tasks.image_folder import RawImages
 from tasks.reporting import log
 from tasks.retries import NETWORKED
-from tasks.sources import find_source
+from tasks.sources import SOURCES, find_source
 from tasks.storage import (
     BadInput,
     atomic_folder,
@@ -90,8 +90,8 @@ def ingest_images(source: str, image_size: int | None = None) -> ImageSet:
     found = find_source(source, "images", image_size)
     assert found.read_images is not None
     raw = found.read_images()
-    _check_images(source, raw)
     hashes = [hashlib.sha256(image.tobytes()).hexdigest() for image in raw.pixels]
+    _check_images(source, raw, hashes)
     splits = split_images(raw.labels, hashes, raw.official_test)
     manifest = _manifest(raw, hashes, splits, source)
     digest = digest_of([hashes, raw.labels.tolist(), splits.tolist(), raw.quarantined])
@@ -123,17 +123,18 @@ def ingest_images(source: str, image_size: int | None = None) -> ImageSet:
     return images
 
 
-def _check_images(source: str, raw: RawImages) -> None:
-    counts = np.bincount(raw.labels, minlength=len(raw.class_names))
+def _check_images(source: str, raw: RawImages, hashes: list[str]) -> None:
+    first_of = dict(zip(reversed(hashes), reversed(raw.labels.tolist()), strict=True))
+    counts = np.bincount(list(first_of.values()), minlength=len(raw.class_names))
     if len(raw.class_names) < 2:
         raise BadInput(
             f"{source} has one class ({raw.class_names[0]!r}); wanted at least two, because samples"
             " are judged by a classifier: put each class's images in its own sub-folder"
         )
-    if len(raw.labels) < FEWEST_IMAGES or counts.min() < FEWEST_PER_CLASS:
+    if len(first_of) < FEWEST_IMAGES or counts.min() < FEWEST_PER_CLASS:
         rarest = raw.class_names[int(counts.argmin())]
         raise BadInput(
-            f"{source} has {len(raw.labels)} readable images, {counts.min()} of class {rarest!r};"
+            f"{source} has {len(first_of)} different images, {counts.min()} of class {rarest!r};"
             f" wanted at least {FEWEST_IMAGES} in all and {FEWEST_PER_CLASS} of each class"
         )
 
@@ -326,7 +327,16 @@ def load_text(corpus: Corpus, split: Split) -> str:
 
 
 def short_name(source: str) -> str:
-    """The name of a source's data set: letters, digits and dashes, as model names need it."""
+    """The name of a source's data set: letters, digits and dashes, as model names need it.
+
+    A folder or file gives its own name, and never that of an embedded or downloaded source.
+    """
     scheme, _, location = source.partition(":")
-    stem = Path(location).expanduser().resolve().stem if location else scheme
-    return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-") or "data"
+    if not location:
+        return scheme
+    path = Path(location).expanduser().resolve()
+    name = path.name if scheme == "folder" else path.stem
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    if not slug:
+        return f"data-{digest_of(name)[:6]}"
+    return f"own-{slug}" if slug in SOURCES else slug

@@ -16,6 +16,11 @@ from tasks.storage import digest_of, project_root
 PROJECT_PACKAGES = ("flows", "tasks", "models")
 LIBRARIES = ("torch", "numpy", "tokenizers")
 """The libraries whose version can change a trained model."""
+WITHOUT_EFFECT = {
+    *{"tasks.tracking", "tasks.reporting", "tasks.retries"},
+    *{"tasks.sources", "tasks.image_folder"},
+}
+"""Modules that cannot change a fit: they tell of it, or made its data, whose digest counts."""
 
 
 def step_key(settings: object, inputs: list[str], modules: list[str], device: str) -> str:
@@ -37,17 +42,26 @@ def step_key(settings: object, inputs: list[str], modules: list[str], device: st
 
 def code_digest(modules: list[str], root: Path | None = None) -> str:
     """The digest of some modules and of every project module that they import, directly or not."""
-    root = root or project_root()
-    found: dict[str, str] = {}
+    closure = import_closure(modules, root or project_root())
+    return digest_of(
+        {
+            name: hashlib.sha256(_normalised(tree).encode()).hexdigest()
+            for name, tree in closure.items()
+        }
+    )
+
+
+def import_closure(modules: list[str], root: Path) -> dict[str, ast.Module]:
+    """The syntax trees of modules and of all they import within the project, by dotted name."""
+    found: dict[str, ast.Module] = {}
     waiting = list(modules)
     while waiting:
         name = waiting.pop()
-        if name in found:
+        if name in found or name in WITHOUT_EFFECT:
             continue
-        tree = ast.parse(_module_path(name, root).read_text(encoding="utf-8"))
-        waiting += list(_project_imports(tree, root))
-        found[name] = hashlib.sha256(_normalised(tree).encode()).hexdigest()
-    return digest_of(found)
+        found[name] = ast.parse(_module_path(name, root).read_text(encoding="utf-8"))
+        waiting += _project_imports(found[name], root)
+    return found
 
 
 def _module_path(name: str, root: Path) -> Path:

@@ -22,7 +22,7 @@ from prefect import task
 from tasks.evaluation import Scorecard, Verdict, beside_the_floor, title
 from tasks.reporting import log
 from tasks.retries import NETWORKED
-from tasks.storage import project_root
+from tasks.storage import exclusive, project_root
 from tasks.tracking import artifact_path, client, outages_named, version_url
 from tasks.training.loop import Fitted
 
@@ -66,7 +66,7 @@ def register_version(fitted: Fitted, scorecard: Scorecard, verdict: Verdict) -> 
 
     The alias is moved last: `champion` when the gate accepted it, else `challenger`.
     """
-    with outages_named():
+    with outages_named(), exclusive(fitted.name):
         found = find_version(fitted.name, fitted.digest)
         registered = found or _create_version(fitted, scorecard, verdict)
         version = Version(
@@ -109,11 +109,20 @@ def champion_of(name: str) -> ModelVersion | None:
         return None
 
 
-def registered_models() -> list[str]:
-    """The names of all registered models that have a champion."""
+def champions() -> list[str]:
+    """The names of our registered models that have a champion; others' models are left alone."""
     with outages_named():
-        models = client().search_registered_models()
-        return sorted(model.name for model in models if CHAMPION in model.aliases)
+        registry, names, token = client(), [], None
+        while True:
+            page = registry.search_registered_models(page_token=token)
+            names += [
+                model.name
+                for model in page
+                if CHAMPION in model.aliases and model.tags.get("family") in FAMILIES
+            ]
+            token = page.token
+            if not token:
+                return sorted(names)
 
 
 def _create_version(fitted: Fitted, scorecard: Scorecard, verdict: Verdict) -> ModelVersion:
@@ -195,7 +204,9 @@ def signature_of(family: str) -> ModelSignature:
 def _tags(fitted: Fitted, scorecard: Scorecard, verdict: Verdict) -> dict[str, str]:
     return {
         "content_digest": fitted.digest,
-        "data_digest": fitted.data_digest,
+        "data_digest": scorecard.data_digest,
+        "judge_digest": scorecard.judge_digest,
+        "scorecard_run_id": scorecard.run_id,
         "family": fitted.family,
         "seed": str(fitted.seed),
         "gate": "accepted" if verdict.accepted else "refused",
@@ -221,7 +232,7 @@ def _description(fitted: Fitted, scorecard: Scorecard, verdict: Verdict) -> str:
         f" (lower is better; gate: {verdict.reason})\n\n"
         f"* {fitted.num_parameters:,} parameters, trained in {fitted.seconds:.0f} s,"
         f" seed {fitted.seed}\n"
-        f"* data: {scorecard.data_title}, digest `{fitted.data_digest[:12]}`,"
+        f"* data: {scorecard.data_title}, digest `{scorecard.data_digest[:12]}`,"
         f" licence: {scorecard.data_licence}\n\n"
         f"| measured on held-out data | this version | real data |\n|---|---|---|\n{numbers}\n\n"
         "```python\nimport mlflow\n"

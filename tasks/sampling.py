@@ -47,6 +47,9 @@ class Work:
     family: str
     version: int
     run_id: str
+    """The MLflow run that trained it."""
+    scorecard_run_id: str
+    """The one that judged it."""
     main_metric: str
     main_value: float
     folder: str
@@ -126,6 +129,7 @@ def _work(
         family=champion.tags["family"],
         version=int(champion.version),
         run_id=champion.run_id,
+        scorecard_run_id=champion.tags["scorecard_run_id"],
         main_metric=champion.tags["main_metric"],
         main_value=float(champion.tags["main_value"]),
         folder=str(folder),
@@ -256,7 +260,7 @@ def _curves(work: Work) -> str:
 def _numbers(work: Work) -> str:
     measured = {
         name: value
-        for name, value in sorted(run_metrics(work.run_id).items())
+        for name, value in sorted(run_metrics(work.scorecard_run_id).items())
         if name.startswith(("test_", "floor_"))
     }
     rows = "".join(

@@ -23,7 +23,7 @@ from models import gan_networks, vae
 from models.decoding import DecodingConfig, generate
 from models.gpt import Gpt, GptConfig
 from models.ngram import NgramConfig, NgramModel
-from models.tokenizer import tokenizer_from_dict
+from models.tokenizer import readable, tokenizer_from_dict
 
 MOST_SAMPLES, MOST_TOKENS = 10_000, 20_000
 
@@ -127,7 +127,7 @@ class SampleModel(PythonModel):
             config=DecodingConfig(temperature=temperature, top_k=top_k),
             seed=seed,
         )
-        return [self.tokenizer.decode(row) for row in tokens.tolist()]
+        return [readable(self.tokenizer.decode(row)) for row in tokens.tolist()]
 
 
 def _vae(config: dict[str, Any], tensors: dict[str, Tensor]) -> vae.Vae:

@@ -12,12 +12,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from tasks.image_folder import RawImages, read_image_folder
+from tasks.image_folder import LARGEST_SIDE, SMALLEST_SIDE, RawImages, read_image_folder
 from tasks.storage import BadInput, ChecksumMismatch, atomic_file, data_root, home, sha256_of
 
 Kind = Literal["images", "text"]
@@ -44,8 +45,15 @@ def find_source(name: str, kind: Kind, image_size: int | None = None) -> Source:
     image_size: side in pixels to which a person's own images are resized; None keeps their size.
     """
     scheme, _, location = name.partition(":")
+    if image_size is not None and not SMALLEST_SIDE <= image_size <= LARGEST_SIDE:
+        raise BadInput(
+            f"image size must lie between {SMALLEST_SIDE} and {LARGEST_SIDE}, got {image_size}"
+        )
     if location and scheme in ("folder", "file"):
-        return _own_source(name, scheme, Path(location).expanduser(), kind, image_size)
+        try:
+            return _own_source(name, scheme, Path(location).expanduser(), kind, image_size)
+        except (OSError, RuntimeError) as error:  # no such user's home, a name too long, no right
+            raise BadInput(f"{location} cannot be looked at: {error}") from error
     source = SOURCES.get(name)
     if source is None or source.kind != kind:
         known = ", ".join(sorted(key for key, value in SOURCES.items() if value.kind == kind))
@@ -135,7 +143,7 @@ def _read_torchvision(folder: str, class_name: str, sha256: dict[str, str]) -> R
                 parts.append(dataset_class(root=root, train=train, download=download))
         except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
             raise _unreachable(folder, error) from error
-        except (RuntimeError, ValueError, EOFError) as error:
+        except (RuntimeError, ValueError, EOFError, AssertionError) as error:
             if download and "downloading" in str(error).lower():
                 raise _unreachable(folder, error) from error
             raise ChecksumMismatch(
@@ -208,7 +216,8 @@ def read_tiny_shakespeare() -> str:
 
 def read_text_folder(folder: Path) -> str:
     """All .txt and .md files below a folder, in the order of their names."""
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".txt", ".md"))
+    suffixes = (".txt", ".md")
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
     if not paths:
         raise BadInput(f"{folder} holds no .txt or .md file; put the corpus there as UTF-8 text")
     return "\n".join(read_text_file(path) for path in paths)
@@ -216,7 +225,10 @@ def read_text_folder(folder: Path) -> str:
 
 def read_text_file(path: Path) -> str:
     """A text file as str; UTF-8, or UTF-16 with its byte-order mark. BadInput for anything else."""
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror}") from error
     encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
         text = content.decode(encoding)
@@ -241,7 +253,7 @@ def download(url: str, sha256: str, path: Path) -> None:
     try:
         with urllib.request.urlopen(url, timeout=30) as answer:
             content = answer.read()
-    except (OSError, EOFError) as error:
+    except (OSError, HTTPException) as error:  # a connection cut short is not an OSError
         raise _unreachable(path.parent.name, error) from error
     got = hashlib.sha256(content).hexdigest()
     if got != sha256:

@@ -5,6 +5,7 @@ in the same folder, flushed to the disk, and renamed.
 """
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -69,18 +70,20 @@ def atomic_file(path: Path) -> Iterator[Path]:
     Raises DiskFull when the disk is full; on any error the temporary file is removed and an older
     `path` stays as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        with _disk_full_named(path):
+    with _disk_full_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(
+            prefix=TEMPORARY_PREFIX, suffix=path.suffix, dir=path.parent
+        )
+        os.close(handle)
+        temporary = Path(name)
+        try:
             yield temporary
             _flush(temporary)
             temporary.chmod(0o644)  # mkstemp makes files that only their owner may read
             temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -106,6 +109,16 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                     raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def exclusive(name: str) -> Iterator[None]:
+    """Let only one process of this home at a time into the blocks of a name."""
+    path = home() / "locks" / f"{name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager

@@ -215,6 +215,18 @@ def run_metrics(run_id: str) -> dict[str, float]:
         return dict(client().get_run(run_id).data.metrics)
 
 
+def run_exists(run_id: str) -> bool:
+    """Whether the tracking server knows a run."""
+    try:
+        with outages_named():
+            client().get_run(run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return False
+    return True
+
+
 def fetch_artifacts(run_id: str, folder: str, into: Path) -> Path:
     """Copy a folder of a run's artifacts; returns where it now lies.
 

@@ -5,15 +5,13 @@ from dataclasses import asdict
 
 import torch
 from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from models.batches import INITIAL_STREAM, ImageBatches, seed_at
-from models.classifier import Classifier, make_optimizer
-from models.fitting import likelihood_steps
-from models.recipes import classifier_recipe
+from models.classifier import Classifier, ClassifierConfig, make_optimizer
+from models.fitting import FitConfig, likelihood_steps
 from models.training_state import TrainingState, num_parameters
 from tasks.ingestion import ImageSet, load_images
-from tasks.retries import is_transient
+from tasks.retries import TRAINING
 from tasks.tracking import MetricStream
 from tasks.training.loop import Fitted, finished, stored, training_device, watched, workplace
 
@@ -21,16 +19,13 @@ from tasks.training.loop import Fitted, finished, stored, training_device, watch
 @task(
     name="fit-classifier",
     task_run_name="fit {images.name}-classifier",
-    retries=1,
-    retry_condition_fn=is_transient,
-    cache_policy=NO_CACHE,
+    **TRAINING,
 )
-def fit_classifier(images: ImageSet, run_id: str) -> Fitted:
+def fit_classifier(
+    images: ImageSet, config: ClassifierConfig, fit: FitConfig, run_id: str
+) -> Fitted:
     """Train the classifier on the training split, once for an image set."""
     device = training_device()
-    config, fit = classifier_recipe(
-        images.channels, images.height, images.width, len(images.class_names)
-    )
     place = workplace(
         family="classifier",
         data_name=images.name,

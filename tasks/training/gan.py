@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 from prefect import task
-from prefect.cache_policies import NO_CACHE
 from torch import Tensor
 
 from models.batches import INITIAL_STREAM, ImageBatches, seed_at
@@ -18,7 +17,7 @@ from models.training_state import num_parameters
 from tasks import pictures
 from tasks.ingestion import ImageSet, load_images
 from tasks.reporting import log
-from tasks.retries import is_transient
+from tasks.retries import TRAINING
 from tasks.storage import write_bytes
 from tasks.tracking import MetricStream, log_file, log_parameters, log_picture
 from tasks.training.loop import (
@@ -40,9 +39,7 @@ GRID_FRACTIONS = (0.01, 0.03, 0.1, 0.25, 0.5, 0.75, 1.0)
 @task(
     name="fit-gan",
     task_run_name="fit {images.name}-gan",
-    retries=1,
-    retry_condition_fn=is_transient,
-    cache_policy=NO_CACHE,
+    **TRAINING,
 )
 def fit_gan(images: ImageSet, config: GanConfig, fit: FitConfig, run_id: str) -> Fitted:
     """Train both networks on the training split; what is kept is the averaged generator."""

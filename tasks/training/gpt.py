@@ -5,13 +5,12 @@ from dataclasses import asdict
 
 import torch
 from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from models.batches import INITIAL_STREAM, TokenBatches, seed_at
 from models.fitting import FitConfig, likelihood_steps
 from models.gpt import Gpt, GptConfig, make_optimizer
 from models.training_state import BestWeights, TrainingState, num_parameters
-from tasks.retries import is_transient
+from tasks.retries import TRAINING
 from tasks.storage import read_json
 from tasks.tokenization import TokenSet, load_tokens
 from tasks.tracking import MetricStream, log_parameters
@@ -32,9 +31,7 @@ VALIDATION_TOKENS = 16_384
 @task(
     name="fit-gpt",
     task_run_name="fit {tokens.name}-gpt",
-    retries=1,
-    retry_condition_fn=is_transient,
-    cache_policy=NO_CACHE,
+    **TRAINING,
 )
 def fit_gpt(tokens: TokenSet, config: GptConfig, fit: FitConfig, run_id: str) -> Fitted:
     """Train the GPT on the training split; a retry or a new process resumes where it stopped."""

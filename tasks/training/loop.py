@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from models.fitting import Step
@@ -29,7 +29,7 @@ from tasks.storage import (
     write_json,
 )
 from tasks.tokenization import TokenSet
-from tasks.tracking import MetricStream
+from tasks.tracking import MetricStream, run_exists
 
 SECONDS_BETWEEN_CHECKPOINTS = 10.0
 NUM_LOGGED_STEPS = 200
@@ -112,7 +112,9 @@ def stored(place: Workplace) -> Fitted | None:
         return None
     record = read_json(place.folder / "receipt.json")["receipt"]
     log(f"{place.name}: unchanged, trained before in {record['seconds']:.0f} s")
-    return Fitted(**{**record, "run_id": place.run_id, "was_stored": True})
+    trained_by = record["run_id"]  # it has the curves; another tracking server does not know it
+    run_id = trained_by if run_exists(trained_by) else place.run_id
+    return Fitted(**{**record, "run_id": run_id, "was_stored": True})
 
 
 def watched(
@@ -152,7 +154,7 @@ def save_checkpoint(state: TrainingState, place: Workplace) -> None:
     """Replace the checkpoint, atomically: tensors, and the rest as JSON in the file's header."""
     tensors, record = state.snapshot()
     with atomic_file(place.checkpoint_path) as temporary:
-        save_file(tensors, temporary, metadata={"record": json.dumps(record)})
+        temporary.write_bytes(save(tensors, metadata={"record": json.dumps(record)}))
 
 
 def _resume(state: TrainingState, place: Workplace) -> None:
@@ -194,7 +196,8 @@ def finished(
         write_json(place.folder / name, value)
     for name, values in tensor_files.items():
         with atomic_file(place.folder / name) as temporary:
-            save_file({k: v.detach().cpu().contiguous() for k, v in values.items()}, temporary)
+            plain = {k: v.detach().cpu().contiguous() for k, v in values.items()}
+            temporary.write_bytes(save(plain))  # save_file hides a full disk in an error of its own
     files = {name: sha256_of(place.folder / name) for name in [*json_files, *tensor_files]}
     fitted = Fitted(
         family=place.family,

@@ -4,11 +4,10 @@ import time
 from dataclasses import asdict
 
 from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from models.ngram import NgramConfig, NgramModel
 from models.ngram_tuning import TuningConfig, tune
-from tasks.retries import is_transient
+from tasks.retries import TRAINING
 from tasks.storage import read_json
 from tasks.tokenization import TokenSet, load_tokens
 from tasks.tracking import log_parameters
@@ -18,9 +17,7 @@ from tasks.training.loop import Fitted, default_prompt, finished, stored, workpl
 @task(
     name="fit-ngram",
     task_run_name="fit {tokens.name}-ngram",
-    retries=1,
-    retry_condition_fn=is_transient,
-    cache_policy=NO_CACHE,
+    **TRAINING,
 )
 def fit_ngram(
     tokens: TokenSet, config: NgramConfig, tuning: TuningConfig | None, seed: int, run_id: str

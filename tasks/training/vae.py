@@ -5,7 +5,6 @@ from dataclasses import asdict
 
 import torch
 from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from models.batches import INITIAL_STREAM, ImageBatches, seed_at
 from models.elbo import binarize, negative_elbo
@@ -14,7 +13,7 @@ from models.mixture import fit_mixture
 from models.training_state import BestWeights, TrainingState, num_parameters
 from models.vae import Vae, VaeConfig, make_optimizer
 from tasks.ingestion import ImageSet, load_images
-from tasks.retries import is_transient
+from tasks.retries import TRAINING
 from tasks.tracking import MetricStream, log_parameters
 from tasks.training.loop import (
     Fitted,
@@ -33,9 +32,7 @@ VALIDATION_IMAGES = 1000
 @task(
     name="fit-vae",
     task_run_name="fit {images.name}-vae",
-    retries=1,
-    retry_condition_fn=is_transient,
-    cache_policy=NO_CACHE,
+    **TRAINING,
 )
 def fit_vae(images: ImageSet, config: VaeConfig, fit: FitConfig, run_id: str) -> Fitted:
     """Train the VAE on the training split; a retry or a new process resumes where it stopped."""

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -199,11 +200,12 @@ def test_a_champion_is_served(studio: Studio) -> None:
     command += ["models:/tale-ngram@champion", "--env-manager", "local"]
     command += ["--host", "127.0.0.1", "--port", str(port)]
     uri = studio.addresses["MLflow UI"].partition("/#")[0]
+    activated = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     log = studio.home / "serve.log"
     with log.open("w") as output:
         server = subprocess.Popen(
             command,
-            env={**os.environ, "MLFLOW_TRACKING_URI": uri},
+            env={**os.environ, "MLFLOW_TRACKING_URI": uri, "PATH": activated},
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -226,7 +228,8 @@ def test_a_champion_is_served(studio: Studio) -> None:
         assert refused.value.code == 400
         assert "temperature must lie between" in json.load(refused.value)["message"]
     finally:
-        os.killpg(server.pid, 15)
+        if server.poll() is None:
+            os.killpg(server.pid, signal.SIGTERM)
         server.wait(timeout=60)
 
 

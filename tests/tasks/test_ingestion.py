@@ -150,7 +150,7 @@ def test_three_images_are_refused_and_nothing_is_left(tmp_path: Path, atelier_ho
         (tmp_path / "few" / label).mkdir(parents=True, exist_ok=True)
         Image.new("L", (8, 8), index).save(tmp_path / "few" / label / f"{index}.png")
 
-    with pytest.raises(BadInput, match="has 3 readable images"):
+    with pytest.raises(BadInput, match="has 3 different images"):
         ingest_images.fn(f"folder:{tmp_path / 'few'}")
 
     assert not atelier_home.exists() or files_below(atelier_home) == {}
@@ -179,7 +179,7 @@ def test_a_size_is_refused_for_a_named_source_and_out_of_range(image_folder: Pat
     with pytest.raises(BadInput, match="only applies to folder"):
         find_source("digits", "images", image_size=16)
     with pytest.raises(BadInput, match="between 8 and 64, got 4"):
-        ingest_images.fn(f"folder:{image_folder}", image_size=4)
+        find_source(f"folder:{image_folder}", "images", image_size=4)
 
 
 def test_truncated_mnist_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,7 +273,13 @@ def test_utf_16_with_a_mark_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("source", "name"),
-    [("digits", "digits"), ("folder:/a/My Pictures", "my-pictures"), ("file:/b/É t.txt", "t")],
+    [
+        ("digits", "digits"),
+        ("folder:/a/My Pictures", "my-pictures"),
+        ("folder:/a/set.2024", "set-2024"),
+        ("folder:/a/digits", "own-digits"),
+        ("file:/b/É t.txt", "t"),
+    ],
 )
 def test_short_names_suit_the_registry(source: str, name: str) -> None:
     assert short_name(source) == name

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.provenance import code_digest, step_key
+from tasks.provenance import code_digest, import_closure, step_key
+from tasks.storage import project_root
 
 MODEL = (
     '"""A model."""\nfrom models import layers\n\n\ndef f(x):\n    """Add."""\n    return x + 1\n'
@@ -47,11 +48,14 @@ def test_a_change_in_an_imported_module_counts_and_in_another_does_not(project: 
     assert code_digest(["models.vae"], project) != before
 
 
-def test_families_have_keys_of_their_own() -> None:
-    """Editing one family's model must not change the key of another's fit."""
-    digests = [code_digest([f"tasks.training.{family}"]) for family in ("vae", "ngram", "gpt")]
+@pytest.mark.parametrize("family", ["classifier", "vae", "gan", "ngram", "gpt"])
+def test_a_fit_depends_on_its_own_family_and_not_on_reports_or_other_families(family: str) -> None:
+    closure = set(import_closure([f"tasks.training.{family}"], project_root()))
 
-    assert len(set(digests)) == 3
+    others = {"vae", "gan", "ngram", "gpt"} - {family}
+    assert {f"models.{family}", "tasks.training.loop", "tasks.storage"} <= closure
+    assert not closure & {f"models.{name}" for name in others}
+    assert not closure & {"tasks.tracking", "tasks.reporting", "tasks.sources", "models.recipes"}
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,12 @@ from models.fitting import FitConfig
 from models.gan_networks import GanConfig
 from models.gpt import GptConfig
 from models.ngram import NgramConfig
+from models.recipes import classifier_recipe
 from models.vae import VaeConfig
 from tasks.evaluation import Scorecard, Verdict, evaluate_images, evaluate_tokens
 from tasks.gate import gate
 from tasks.ingestion import ImageSet
-from tasks.registration import champion_of, loaded, register_version
+from tasks.registration import champion_of, champions, loaded, register_version
 from tasks.sampling import draw_images, fresh_folder, publish_gallery, write_texts
 from tasks.storage import home
 from tasks.tokenization import TokenSet
@@ -68,7 +69,7 @@ def ngram(tokens: TokenSet, run_id: str) -> Candidate:
 def vae(images: ImageSet, run_id: str) -> Candidate:
     """A judged VAE."""
     config = VaeConfig(**SHAPE, latent_size=2, base_width=8, hidden_size=32)
-    judge = fit_classifier.fn(images, run_id)
+    judge = fit_classifier.fn(images, *classifier_recipe(1, 8, 8, 2), run_id)
     fitted = fit_vae.fn(images, config, FIT, run_id)
     return Candidate(fitted, evaluate_images.fn(fitted, images, judge, run_id))
 
@@ -119,6 +120,43 @@ def test_a_faulty_model_never_becomes_champion(ngram: Candidate) -> None:
     verdict = gate.fn(ngram.fitted, faulty)
 
     assert verdict == Verdict(accepted=False, reason="collapsed: draws 1 of 10 classes")
+
+
+def test_a_refused_first_version_is_a_challenger_and_no_champion_to_show(
+    ngram: Candidate,
+) -> None:
+    refused = Verdict(accepted=False, reason="collapsed")
+
+    version = register_version.fn(ngram.fitted, ngram.scorecard, refused)
+
+    assert version.alias == "challenger"
+    assert champions() == []
+
+
+def test_other_peoples_models_are_not_ours_to_show(ngram: Candidate) -> None:
+    registry = MlflowClient()
+    registry.create_registered_model("foreign")
+    registry.create_model_version("foreign", source="file:///nowhere", await_creation_for=0)
+    registry.set_registered_model_alias("foreign", "champion", "1")
+
+    register(ngram)
+
+    assert champions() == [ngram.fitted.name]
+
+
+def test_a_changed_judge_is_not_compared_with_the_old_one(
+    vae: Candidate,
+) -> None:
+    register(vae)
+    other = replace(vae.fitted, digest="0" * 64)
+    worse = replace(vae.scorecard, main_value=1e9)
+
+    assert not gate.fn(other, worse).accepted
+    rejudged = gate.fn(other, replace(worse, judge_digest="1" * 64))
+
+    assert rejudged == Verdict(
+        accepted=True, reason="the judge changed since the champion was judged"
+    )
 
 
 def test_the_scorecard_holds_what_the_design_promises(vae: Candidate, ngram: Candidate) -> None:
@@ -228,7 +266,7 @@ def test_the_gallery_is_one_self_contained_page(
     shape = GanConfig(**SHAPE, num_classes=2, latent_size=4, base_width=8, dense_width=16)
     with open_run("gan") as gan_run:
         game = fit_gan.fn(images, shape, replace(FIT, steps=20), gan_run)
-        judge = fit_classifier.fn(images, gan_run)
+        judge = fit_classifier.fn(images, *classifier_recipe(1, 8, 8, 2), gan_run)
         gan = Candidate(game, evaluate_images.fn(game, images, judge, gan_run))
     for candidate in (vae, ngram):
         register(candidate)
@@ -266,4 +304,4 @@ def test_a_gpt_is_judged_on_the_same_yardstick(tokens: TokenSet, run_id: str) ->
 
     assert scorecard.main_metric == "test_bits_per_byte"
     assert 0 < scorecard.main_value < 5
-    assert scorecard.data_digest == tokens.digest
+    assert scorecard.data_digest == tokens.corpus.digest

@@ -10,6 +10,7 @@ from models.fitting import FitConfig
 from models.gan_networks import GanConfig
 from models.gpt import GptConfig
 from models.ngram import NgramConfig
+from models.recipes import classifier_recipe
 from models.vae import VaeConfig
 from tasks.ingestion import ImageSet
 from tasks.storage import home, remove
@@ -108,7 +109,7 @@ def test_curves_reach_the_run_apart_and_together(
     images: ImageSet, tokens: TokenSet, run_id: str
 ) -> None:
     fit("vae", images, tokens, run_id)
-    fit_classifier.fn(images, run_id)
+    fit_classifier.fn(images, *classifier_recipe(1, 8, 8, 2), run_id)
 
     runs = MlflowClient()
     recorded = runs.get_run(run_id).data
