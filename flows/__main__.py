@@ -210,7 +210,7 @@ def _servers(options: argparse.Namespace) -> dict[str, str]:
 
 
 def _print_versions(versions: Sequence[Any]) -> None:
-    from tasks.evaluation import title
+    from tasks.scorecard import title
 
     rows = [("model", "version", "alias", "main metric", "", "seconds")]
     for version in versions:

@@ -4,8 +4,8 @@ from prefect import flow
 
 from models.gan_networks import GanLoss
 from models.recipes import Preset, classifier_recipe, gan_recipe, vae_recipe
-from tasks.evaluation import evaluate_images
 from tasks.gate import gate
+from tasks.image_evaluation import evaluate_images
 from tasks.ingestion import ImageSet
 from tasks.registration import Version, register_version
 from tasks.tracking import open_run

@@ -3,9 +3,9 @@
 from prefect import flow
 
 from models.recipes import Preset, gpt_recipe, ngram_recipe
-from tasks.evaluation import evaluate_tokens
 from tasks.gate import gate
 from tasks.registration import Version, register_version
+from tasks.text_evaluation import evaluate_tokens
 from tasks.tokenization import TokenSet
 from tasks.tracking import open_run
 from tasks.training.gpt import fit_gpt

@@ -2,9 +2,9 @@
 
 from prefect import task
 
-from tasks.evaluation import Scorecard, Verdict
 from tasks.registration import champion_of
 from tasks.retries import NETWORKED
+from tasks.scorecard import Scorecard, Verdict
 from tasks.tracking import outages_named
 from tasks.training.loop import Fitted
 

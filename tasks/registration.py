@@ -19,9 +19,9 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types.schema import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from prefect import task
 
-from tasks.evaluation import Scorecard, Verdict, beside_the_floor, title
 from tasks.reporting import log
 from tasks.retries import NETWORKED
+from tasks.scorecard import Scorecard, Verdict, beside_the_floor, title
 from tasks.storage import exclusive, project_root
 from tasks.tracking import artifact_path, client, outages_named, version_url
 from tasks.training.loop import Fitted

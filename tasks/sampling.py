@@ -18,10 +18,10 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
 from tasks import pictures
-from tasks.evaluation import beside_the_floor, title
 from tasks.registration import CHAMPION, FAMILIES, champion_of, loaded
 from tasks.reporting import in_task_run, log
 from tasks.retries import NETWORKED
+from tasks.scorecard import beside_the_floor, title
 from tasks.storage import home, project_root, write_bytes, write_json, write_text
 from tasks.tracking import (
     artifact_url,

@@ -1,7 +1,6 @@
 """Fit the judge of image samples: a small classifier whose features distances are measured in."""
 
 import time
-from dataclasses import asdict
 
 import torch
 from prefect import task
@@ -26,14 +25,9 @@ def fit_classifier(
 ) -> Fitted:
     """Train the classifier on the training split, once for an image set."""
     device = training_device()
+    settings = {"classifier": config, "classifier_fit": fit}
     place = workplace(
-        family="classifier",
-        data_name=images.name,
-        data_digest=images.digest,
-        settings={"config": asdict(config), "fit": asdict(fit)},
-        seed=fit.seed,
-        run_id=run_id,
-        device=device.type,
+        "classifier", images, settings, seed=fit.seed, run_id=run_id, device=device.type
     )
     if (earlier := stored(place)) is not None:
         return earlier

@@ -1,7 +1,6 @@
 """Fit the GAN: both losses, the penalties and the referee's view of the game, logged as it goes."""
 
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -19,7 +18,7 @@ from tasks.ingestion import ImageSet, load_images
 from tasks.reporting import log
 from tasks.retries import TRAINING
 from tasks.storage import write_bytes
-from tasks.tracking import MetricStream, log_file, log_parameters, log_picture
+from tasks.tracking import MetricStream, log_file, log_picture
 from tasks.training.loop import (
     Fitted,
     example_images,
@@ -44,16 +43,8 @@ GRID_FRACTIONS = (0.01, 0.03, 0.1, 0.25, 0.5, 0.75, 1.0)
 def fit_gan(images: ImageSet, config: GanConfig, fit: FitConfig, run_id: str) -> Fitted:
     """Train both networks on the training split; what is kept is the averaged generator."""
     device = training_device()
-    place = workplace(
-        family="gan",
-        data_name=images.name,
-        data_digest=images.digest,
-        settings={"config": asdict(config), "fit": asdict(fit)},
-        seed=fit.seed,
-        run_id=run_id,
-        device=device.type,
-    )
-    log_parameters(run_id, {"gan": asdict(config), "fit": asdict(fit)})
+    settings = {"gan": config, "fit": fit}
+    place = workplace("gan", images, settings, seed=fit.seed, run_id=run_id, device=device.type)
     if (earlier := stored(place)) is not None:
         return earlier
     started_at = time.monotonic()

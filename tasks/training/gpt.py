@@ -1,7 +1,6 @@
 """Fit the GPT: next-token prediction on random windows, the best validated weights kept."""
 
 import time
-from dataclasses import asdict
 
 import torch
 from prefect import task
@@ -13,7 +12,7 @@ from models.training_state import BestWeights, TrainingState, num_parameters
 from tasks.retries import TRAINING
 from tasks.storage import read_json
 from tasks.tokenization import TokenSet, load_tokens
-from tasks.tracking import MetricStream, log_parameters
+from tasks.tracking import MetricStream
 from tasks.training.loop import (
     Fitted,
     default_prompt,
@@ -36,16 +35,8 @@ VALIDATION_TOKENS = 16_384
 def fit_gpt(tokens: TokenSet, config: GptConfig, fit: FitConfig, run_id: str) -> Fitted:
     """Train the GPT on the training split; a retry or a new process resumes where it stopped."""
     device = training_device()
-    place = workplace(
-        family="gpt",
-        data_name=tokens.name,
-        data_digest=tokens.digest,
-        settings={"config": asdict(config), "fit": asdict(fit)},
-        seed=fit.seed,
-        run_id=run_id,
-        device=device.type,
-    )
-    log_parameters(run_id, {"gpt": asdict(config), "fit": asdict(fit)})
+    settings = {"gpt": config, "fit": fit}
+    place = workplace("gpt", tokens, settings, seed=fit.seed, run_id=run_id, device=device.type)
     if (earlier := stored(place)) is not None:
         return earlier
     started_at = time.monotonic()

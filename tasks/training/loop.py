@@ -29,7 +29,7 @@ from tasks.storage import (
     write_json,
 )
 from tasks.tokenization import TokenSet
-from tasks.tracking import MetricStream, run_exists
+from tasks.tracking import MetricStream, log_parameters, run_exists
 
 SECONDS_BETWEEN_CHECKPOINTS = 10.0
 NUM_LOGGED_STEPS = 200
@@ -84,24 +84,28 @@ class Workplace:
 
 
 def workplace(
-    *,
     family: str,
-    data_name: str,
-    data_digest: str,
+    data: ImageSet | TokenSet,
     settings: dict[str, Any],
+    *,
     seed: int,
     run_id: str,
-    device: str,
+    device: str = "cpu",
 ) -> Workplace:
-    """The folder of a fit, named by all that its result depends on."""
-    name = f"{data_name}-{family}"
-    key = step_key(settings, [data_digest], [f"tasks.training.{family}"], device)
+    """The folder of a fit, named by all that its result depends on.
+
+    settings: configurations (dataclasses, or None) by name; they are recorded with the run.
+    """
+    plain = {key: asdict(value) if value else {} for key, value in settings.items()}
+    log_parameters(run_id, plain)
+    name = f"{data.name}-{family}"
+    key = step_key(plain, [data.digest], [f"tasks.training.{family}"], device)
     return Workplace(
         family=family,
         name=name,
         run_id=run_id,
         seed=seed,
-        data_digest=data_digest,
+        data_digest=data.digest,
         folder=home() / "runs" / name / key[:16],
     )
 

@@ -1,7 +1,6 @@
 """Fit the n-gram model: tune its smoothing on a hold-out of the training split, then count."""
 
 import time
-from dataclasses import asdict
 
 from prefect import task
 
@@ -10,7 +9,6 @@ from models.ngram_tuning import TuningConfig, tune
 from tasks.retries import TRAINING
 from tasks.storage import read_json
 from tasks.tokenization import TokenSet, load_tokens
-from tasks.tracking import log_parameters
 from tasks.training.loop import Fitted, default_prompt, finished, stored, workplace
 
 
@@ -26,16 +24,8 @@ def fit_ngram(
 
     Without tuning it is plain modified Kneser-Ney.
     """
-    place = workplace(
-        family="ngram",
-        data_name=tokens.name,
-        data_digest=tokens.digest,
-        settings={"config": asdict(config), "tuning": asdict(tuning) if tuning else None},
-        seed=seed,
-        run_id=run_id,
-        device="cpu",
-    )
-    log_parameters(run_id, {"ngram": asdict(config), "tuning": asdict(tuning) if tuning else {}})
+    settings = {"ngram": config, "tuning": tuning}
+    place = workplace("ngram", tokens, settings, seed=seed, run_id=run_id)
     if (earlier := stored(place)) is not None:
         return earlier
     started_at = time.monotonic()

@@ -1,7 +1,6 @@
 """Fit the VAE: both losses logged apart and together, the best validated weights kept."""
 
 import time
-from dataclasses import asdict
 
 import torch
 from prefect import task
@@ -14,7 +13,7 @@ from models.training_state import BestWeights, TrainingState, num_parameters
 from models.vae import Vae, VaeConfig, make_optimizer
 from tasks.ingestion import ImageSet, load_images
 from tasks.retries import TRAINING
-from tasks.tracking import MetricStream, log_parameters
+from tasks.tracking import MetricStream
 from tasks.training.loop import (
     Fitted,
     example_images,
@@ -37,16 +36,8 @@ VALIDATION_IMAGES = 1000
 def fit_vae(images: ImageSet, config: VaeConfig, fit: FitConfig, run_id: str) -> Fitted:
     """Train the VAE on the training split; a retry or a new process resumes where it stopped."""
     device = training_device()
-    place = workplace(
-        family="vae",
-        data_name=images.name,
-        data_digest=images.digest,
-        settings={"config": asdict(config), "fit": asdict(fit)},
-        seed=fit.seed,
-        run_id=run_id,
-        device=device.type,
-    )
-    log_parameters(run_id, {"vae": asdict(config), "fit": asdict(fit)})
+    settings = {"vae": config, "fit": fit}
+    place = workplace("vae", images, settings, seed=fit.seed, run_id=run_id, device=device.type)
     if (earlier := stored(place)) is not None:
         return earlier
     started_at = time.monotonic()

@@ -1,26 +1,21 @@
-"""Judge trained models on held-out data: every number with the data's digest beside it.
+"""Judge image models on held-out images: their samples, and a VAE's likelihood.
 
-Image samples are measured in the features of the classifier that the pipeline trained on the same
-data. Beside each distance stands what real held-out images score: the floor that a perfect model
-would reach.
+Samples are measured in the features of the classifier that the pipeline trained on the same data.
+Beside each distance stands what real held-out images score: the floor that a perfect model would
+reach.
 """
 
-import math
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
 from prefect import task
-from prefect.artifacts import create_table_artifact
 from safetensors.torch import load_file
 from torch import Tensor
 
 from models import elbo, gan_networks, vae
 from models.classifier import Classifier, ClassifierConfig
-from models.decoding import TokenModel, generate
-from models.gpt import Gpt, GptConfig
 from models.image_metrics import (
     class_counts,
     class_entropy,
@@ -32,78 +27,18 @@ from models.image_metrics import (
     precision_recall_density_coverage,
     within_class_variance_ratio,
 )
-from models.ngram import NgramConfig, NgramModel
-from models.text_metrics import bits_per_byte, distinct_n, longest_copied_span
-from models.tokenizer import readable, tokenizer_from_dict
 from tasks import pictures
-from tasks.ingestion import Corpus, ImageSet, load_images, load_text
-from tasks.reporting import in_task_run, log
+from tasks.ingestion import ImageSet, load_images
 from tasks.retries import NETWORKED
-from tasks.storage import read_json, write_bytes, write_text
-from tasks.tokenization import TokenSet, load_tokens
-from tasks.tracking import artifact_url, is_served, log_dataset, log_file, log_metrics, set_tags
-from tasks.training.loop import Fitted, default_prompt
+from tasks.scorecard import EVALUATION_SEED, Scorecard, not_finite, publish
+from tasks.storage import read_json, write_bytes
+from tasks.tracking import log_file, set_tags
+from tasks.training.loop import Fitted
 
 Items = TypeVar("Items", np.ndarray, Tensor)
 
 MOST_IMAGES = 10_000
 NLL_IMAGES, NLL_SAMPLES = 1000, 100
-SAMPLED_TEXTS, SAMPLED_TOKENS = 8, 500
-EVALUATION_SEED = 2**31 - 1  # apart from the seeds that people train and sample with
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Scorecard:
-    """Receipt of an evaluation."""
-
-    name: str
-    run_id: str
-    main_metric: str
-    """The metric that decides; lower is better for all families."""
-    main_value: float
-    metrics: dict[str, float]
-    faults: tuple[str, ...]
-    """What must keep this model from being used, in words; empty when nothing must."""
-    data_digest: str
-    judge_digest: str
-    """Of the classifier that samples were measured with; empty for token models."""
-    data_title: str
-    data_licence: str
-    example: str
-    """A piece of generated text, or nothing for image models."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Verdict:
-    """Whether a candidate may be called champion, and why."""
-
-    accepted: bool
-    reason: str
-
-
-_TITLES = {
-    "test_nll_nats": "negative log-likelihood, nats per image",
-    "test_negative_elbo_nats": "negative ELBO, nats per image",
-    "test_reconstruction_nats": "reconstruction loss, nats per image",
-    "test_kl_nats": "KL divergence, nats per image",
-    "test_reconstruction_error": "mean squared reconstruction error",
-    "test_frechet_distance": "Fréchet distance",
-    "test_class_entropy_nats": "entropy of the drawn classes, nats",
-}
-
-
-def title(metric: str) -> str:
-    """A metric's name for people: `test_bits_per_byte` is "bits per byte"."""
-    return _TITLES.get(metric, metric.removeprefix("test_").replace("_", " "))
-
-
-def beside_the_floor(metrics: dict[str, float]) -> list[tuple[str, float, float | None]]:
-    """Rows of (title, value, what real held-out images score or None)."""
-    return [
-        (title(name), value, metrics.get(f"floor_{name.removeprefix('test_')}"))
-        for name, value in metrics.items()
-        if not name.startswith("floor_")
-    ]
 
 
 @task(name="evaluate-images", task_run_name="evaluate {fitted.name}", **NETWORKED)
@@ -128,7 +63,7 @@ def evaluate_images(fitted: Fitted, images: ImageSet, judge: Fitted, run_id: str
     )
     _keep_pictures(fitted, images, drawn, run_id)
     set_tags(run_id, {"classifier_digest": judge.digest})
-    _publish(scorecard, images)
+    publish(scorecard, images)
     return scorecard
 
 
@@ -230,7 +165,7 @@ def _sample_metrics(
 
 def _sample_faults(metrics: dict[str, float], num_classes: int) -> list[str]:
     """The absolute checks: finite, not collapsed, not memorised."""
-    faults = _not_finite(metrics)
+    faults = not_finite(metrics)
     if metrics["test_classes_drawn"] <= num_classes / 2 or metrics["test_coverage"] < 0.05:
         faults.append(
             f"collapsed: draws {metrics['test_classes_drawn']:.0f} of {num_classes} classes,"
@@ -242,11 +177,6 @@ def _sample_faults(metrics: dict[str, float], num_classes: int) -> list[str]:
             f" nearest-neighbour ratio {metrics['test_nearest_neighbour_ratio']:.2f}"
         )
     return faults
-
-
-def _not_finite(metrics: dict[str, float]) -> list[str]:
-    values = metrics.items()
-    return [f"{title(name)} is not finite" for name, value in values if not math.isfinite(value)]
 
 
 def _at_most(pixels: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -299,104 +229,3 @@ def _keep_pictures(fitted: Fitted, images: ImageSet, drawn: np.ndarray, run_id: 
     write_bytes(folder / "samples.png", pictures.grid(_evenly(drawn, 60), 10))
     write_bytes(folder / "nearest_training_images.png", pictures.grid(pairs, 12))
     log_file(run_id, folder, "samples")
-
-
-@task(name="evaluate-tokens", task_run_name="evaluate {fitted.name}", **NETWORKED)
-def evaluate_tokens(fitted: Fitted, tokens: TokenSet, run_id: str) -> Scorecard:
-    """Measure a token model on the test split, and the texts that it writes."""
-    model = _token_model(fitted)
-    history = load_tokens(tokens, "train")[-model.context_length :]  # the text before the test
-    sequence = np.concatenate([history, load_tokens(tokens, "test")]).astype(np.int64)
-    log_probs = model.score(torch.from_numpy(sequence), start=len(history)).double()
-    nats = -float(log_probs.sum())
-    texts, copied = _written(model, tokens)
-    metrics = {
-        "test_bits_per_byte": bits_per_byte(nats, tokens.corpus.bytes_test),
-        "test_nats_per_token": nats / tokens.num_test,
-        **{f"test_distinct_{n}": distinct_n(texts, n) for n in (1, 2, 3)},
-        "test_longest_copied_characters": float(copied),
-    }
-    faults = _not_finite(metrics)
-    if metrics["test_bits_per_byte"] >= 8:
-        faults.append("knows nothing: 8 bits per byte or more, as uniform guessing")
-    scorecard = Scorecard(
-        name=fitted.name,
-        run_id=run_id,
-        main_metric="test_bits_per_byte",
-        main_value=metrics["test_bits_per_byte"],
-        metrics=metrics,
-        faults=tuple(faults),
-        data_digest=tokens.corpus.digest,
-        judge_digest="",
-        data_title=tokens.corpus.title,
-        data_licence=tokens.corpus.licence,
-        example=texts[:600],
-    )
-    folder = Path(fitted.folder) / "texts"
-    write_text(folder / "samples.txt", texts)
-    log_file(run_id, folder, "samples")
-    _publish(scorecard, tokens.corpus)
-    return scorecard
-
-
-def _token_model(fitted: Fitted) -> Any:
-    config = read_json(fitted.config_path)["config"]
-    tensors = load_file(fitted.weights_path)
-    if fitted.family == "ngram":
-        return NgramModel.from_tensors(NgramConfig(**config), tensors)
-    model = Gpt(GptConfig(**config))
-    model.load_state_dict(tensors)
-    return model.eval()
-
-
-def _written(model: TokenModel, tokens: TokenSet) -> tuple[str, int]:
-    """Texts at temperature 1, and the length of the longest span copied from the training text."""
-    tokenizer = tokenizer_from_dict(read_json(tokens.tokenizer_path))
-    prompt = torch.from_numpy(tokenizer.encode(default_prompt(tokens)).astype(np.int64))
-    drawn = generate(
-        model,
-        prompt,
-        num_tokens=SAMPLED_TOKENS,
-        num_sequences=SAMPLED_TEXTS,
-        seed=EVALUATION_SEED,
-    )
-    texts = [readable(tokenizer.decode(row)) for row in drawn.tolist()]
-    training = load_text(tokens.corpus, "train")
-    return "\n".join(texts), max(longest_copied_span(text, training).length for text in texts)
-
-
-def _publish(scorecard: Scorecard, data: ImageSet | Corpus) -> None:
-    """The numbers as MLflow metrics, with the data named, and as a table in the Prefect UI."""
-    log_metrics(scorecard.run_id, scorecard.metrics)
-    for split in ("train", "test"):
-        log_dataset(scorecard.run_id, data, split)
-    measured = f"{title(scorecard.main_metric)} {scorecard.main_value:.4f}"
-    log(f"{scorecard.name}: {measured} on held-out data")
-    for fault in scorecard.faults:
-        log(f"{scorecard.name}: {fault}")
-    if in_task_run():
-        create_table_artifact(
-            table=_table(scorecard),
-            key=f"{scorecard.name}-scorecard",
-            description=_table_description(scorecard),
-        )
-
-
-def _table(scorecard: Scorecard) -> list[dict[str, Any]]:
-    """Each held-out number, and beside it what real held-out images score, where that exists."""
-    return [
-        {
-            "metric": name,
-            "value": f"{value:.5g}",
-            "real data": "" if floor is None else f"{floor:.5g}",
-        }
-        for name, value, floor in beside_the_floor(scorecard.metrics)
-    ]
-
-
-def _table_description(scorecard: Scorecard) -> str:
-    lines = [f"**{scorecard.name}** on held-out {scorecard.data_title}"]
-    if not scorecard.example and is_served():
-        address = artifact_url(scorecard.run_id, "samples/samples.png")
-        lines.append(f"![samples]({address})")
-    return "\n\n".join(lines)
