@@ -1,0 +1,81 @@
+"""What several commands share: kinds of option, the servers they need, how they complain."""
+
+import argparse
+import os
+import sys
+from typing import Any
+
+from flows import local_stack
+from tasks.storage import BadInput, ChecksumMismatch, DiskFull
+
+Commands = Any
+"""argparse's collection of sub-commands, whose class has no public name."""
+
+LARGEST_SEED = 2**31 - 1
+
+
+def seed(text: str) -> int:
+    """A seed for argparse."""
+    return whole_number("a seed", text, 0, LARGEST_SEED)
+
+
+def port(text: str) -> int:
+    """A TCP port for argparse."""
+    return whole_number("a port", text, 1, 65_535)
+
+
+def whole_number(what: str, text: str, low: int, high: int) -> int:
+    """A whole number from low to high; raises argparse's error for anything else."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = low - 1
+    if not low <= number <= high:
+        raise argparse.ArgumentTypeError(
+            f"{what} is a whole number from {low} to {high}, got {text!r}"
+        )
+    return number
+
+
+def add_ports(parser: argparse.ArgumentParser) -> None:
+    """The options that say where the servers listen."""
+    for name, preferred in (("prefect", 4200), ("mlflow", 5000)):
+        parser.add_argument(
+            f"--{name}-port",
+            type=port,
+            metavar="PORT",
+            help=f"default: {preferred}, or a free one",
+        )
+
+
+def servers(options: argparse.Namespace) -> dict[str, str]:
+    """The addresses of both servers, which are started if need be; imports go on meanwhile."""
+
+    def import_meanwhile() -> None:
+        import flows.full_run  # noqa: F401
+
+    return local_stack.ensure_servers(
+        options.prefect_port,
+        options.mlflow_port,
+        say=lambda line: print(f"{line} ...", flush=True),
+        meanwhile=import_meanwhile,
+    )
+
+
+def complain(message: str, code: int) -> int:
+    """Say what is wrong, and return the exit code."""
+    print(f"atelier: {message}", file=sys.stderr)
+    return code
+
+
+def flow_result(flow: Any, **parameters: Any) -> Any:
+    """What a flow returns, or None after one line on how it failed."""
+    try:
+        return flow(**parameters)
+    except (BadInput, ChecksumMismatch, DiskFull):
+        raise
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        where = os.environ["PREFECT_API_URL"].removesuffix("/api")
+        complain(f"{type(error).__name__}: {reason}\nthe whole story: {where}/runs", 1)
+        return None

@@ -1,0 +1,144 @@
+"""`atelier run` and `atelier sample`: the work itself, from this terminal."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from flows.commands.options import Commands, add_ports, flow_result, seed, servers
+from tasks.sources import find_source
+from tasks.storage import BadInput, check_space, home
+
+FAMILIES = ("vae", "gan", "ngram", "gpt")
+SPACE_FOR_A_RUN_BYTES = 300_000_000  # databases of both servers, data, four models, the gallery
+
+
+def add(commands: Commands) -> None:
+    """Add the commands to the parser."""
+    _add_run(commands.add_parser("run", help="train, judge, register and sample the models"))
+    sample = commands.add_parser("sample", help="draw a new gallery from the champions")
+    sample.add_argument("names", nargs="*", metavar="MODEL", help="default: all champions")
+    sample.add_argument("--seed", type=seed, default=0)
+    add_ports(sample)
+    sample.set_defaults(command=_sample)
+
+
+def _add_run(run: argparse.ArgumentParser) -> None:
+    run.add_argument(
+        "--images",
+        default="digits",
+        metavar="SOURCE",
+        help="digits, mnist, fashion-mnist, cifar10 or folder:PATH (default: digits)",
+    )
+    run.add_argument(
+        "--text",
+        default="pydocs",
+        metavar="SOURCE",
+        help="pydocs, tinyshakespeare, file:PATH or folder:PATH (default: pydocs)",
+    )
+    run.add_argument(
+        "--models",
+        type=_families,
+        default=FAMILIES,
+        metavar="LIST",
+        help="any of vae,gan,ngram,gpt (default: all)",
+    )
+    run.add_argument("--preset", choices=("quick", "standard", "full"), default="standard")
+    run.add_argument("--seed", type=seed, default=0, help="0 to 2147483647 (default: 0)")
+    run.add_argument(
+        "--image-size",
+        type=int,
+        metavar="N",
+        help="crop and resize your own images to N x N pixels, 8 to 64",
+    )
+    run.add_argument("--tokenizer", choices=("characters", "bpe"), default="characters")
+    losses = ("relativistic", "hinge", "wasserstein")
+    run.add_argument("--gan-loss", choices=losses, default="relativistic")
+    add_ports(run)
+    run.set_defaults(command=_run)
+
+
+def _families(text: str) -> tuple[str, ...]:
+    chosen = text.split(",")
+    unknown = [name for name in chosen if name not in FAMILIES]
+    if unknown:
+        raise argparse.ArgumentTypeError(
+            f"unknown model {unknown[0]!r}; choose from {','.join(FAMILIES)}"
+        )
+    return tuple(name for name in FAMILIES if name in chosen)
+
+
+def _run(options: argparse.Namespace) -> int:
+    wants_images = bool({"vae", "gan"} & set(options.models))
+    wants_text = bool({"ngram", "gpt"} & set(options.models))
+    if wants_images:
+        find_source(options.images, "images", options.image_size)
+    if wants_text:
+        find_source(options.text, "text")
+    check_space(home(), SPACE_FOR_A_RUN_BYTES)
+    urls = servers(options)
+    from flows.full_run import full_run
+
+    summary = flow_result(
+        full_run,
+        images=options.images,
+        text=options.text,
+        models=options.models,
+        preset=options.preset,
+        seed=options.seed,
+        image_size=options.image_size,
+        tokenizer=options.tokenizer,
+        gan_loss=options.gan_loss,
+    )
+    if summary is None:
+        return 1
+    _print_versions(summary.versions)
+    print_addresses(urls, summary.gallery)
+    return 0
+
+
+def _sample(options: argparse.Namespace) -> int:
+    urls = servers(options)
+    from flows.sample_gallery import sample_gallery
+    from tasks.registration import champions
+
+    known_names = champions()
+    unknown = sorted(set(options.names) - set(known_names))
+    if unknown or not known_names:
+        known = ", ".join(known_names) or "none yet: train some with `atelier run`"
+        raise BadInput(f"no champion named {', '.join(unknown) or 'anything'}; there are: {known}")
+    gallery = flow_result(sample_gallery, names=options.names or None, seed=options.seed)
+    if gallery is None:
+        return 1
+    print_addresses(urls, gallery)
+    return 0
+
+
+def _print_versions(versions: Sequence[Any]) -> None:
+    from tasks.scorecard import title
+
+    rows = [("model", "version", "alias", "main metric", "", "seconds")]
+    for version in versions:
+        metric = title(version.main_metric)
+        state = version.alias if version.is_new else f"{version.alias}, unchanged"
+        value = f"{version.main_value:.4f}"
+        rows.append(
+            (version.name, str(version.version), state, metric, value, f"{version.seconds:.0f}")
+        )
+    print()
+    print_table(rows)
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Rows of equally many cells, in columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        print("  ".join(cells).rstrip())
+
+
+def print_addresses(urls: dict[str, str], gallery: str) -> None:
+    """Where to look now."""
+    print(f"\ngallery     {Path(gallery).as_uri()}")
+    print(f"Prefect UI  {urls['prefect']}")
+    print(f"MLflow UI   {urls['mlflow']}/#/models?workflowType=machine_learning", flush=True)
