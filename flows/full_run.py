@@ -12,8 +12,9 @@ from flows.token_models import train_gpt, train_ngram
 from models.gan_networks import GanLoss
 from models.recipes import Preset
 from tasks.registration import Version
+from tasks.runs import close_dead_runs, open_run
+from tasks.storage import digest_of
 from tasks.tokenization import Scheme
-from tasks.tracking import open_run
 
 Family = Literal["vae", "gan", "ngram", "gpt"]
 FAMILIES: tuple[Family, ...] = ("vae", "gan", "ngram", "gpt")
@@ -53,7 +54,13 @@ def full_run(
     """
     wants_images, wants_text = {"vae", "gan"} & set(models), {"ngram", "gpt"} & set(models)
     versions: list[Version] = []
-    with open_run(f"{images} and {text}", parameters={"preset": preset, "seed": seed}) as run_id:
+    settings = {
+        **{"images": images, "text": text, "models": list(models), "preset": preset, "seed": seed},
+        **{"image_size": image_size, "tokenizer": tokenizer, "gan_loss": gan_loss},
+    }
+    close_dead_runs()
+    title, key = f"{images} and {text}", digest_of(settings)
+    with open_run(title, key=key, parameters=settings) as run_id:
         # All data first: bad input must stop the run before anything is trained or registered.
         image_set = prepare_images(images, image_size) if wants_images else None
         token_set = prepare_corpus(text, tokenizer) if wants_text else None

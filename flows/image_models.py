@@ -8,9 +8,10 @@ from tasks.gate import gate
 from tasks.image_evaluation import evaluate_images
 from tasks.ingestion import ImageSet
 from tasks.registration import Version, register_version
-from tasks.tracking import open_run
+from tasks.runs import task_run
 from tasks.training.classifier import fit_classifier
 from tasks.training.gan import fit_gan
+from tasks.training.loop import fit_key
 from tasks.training.vae import fit_vae
 
 
@@ -28,7 +29,8 @@ def train_vae(
     """
     shape, num_classes = (images.channels, images.height, images.width), len(images.class_names)
     config, fit = vae_recipe(preset, *shape, seed)
-    with open_run(f"{images.name}-vae", parent_run_id=parent_run_id) as run_id:
+    key = fit_key("vae", images, {"vae": config, "fit": fit})
+    with task_run(f"{images.name}-vae", key, parent_run_id) as run_id:
         judge = fit_classifier(images, *classifier_recipe(*shape, num_classes), run_id)
         fitted = fit_vae(images, config, fit, run_id)
         scorecard = evaluate_images(fitted, images, judge, run_id)
@@ -55,7 +57,8 @@ def train_gan(
     """
     shape, num_classes = (images.channels, images.height, images.width), len(images.class_names)
     config, fit = gan_recipe(preset, shape, num_classes, seed, gan_loss)
-    with open_run(f"{images.name}-gan", parent_run_id=parent_run_id) as run_id:
+    key = fit_key("gan", images, {"gan": config, "fit": fit})
+    with task_run(f"{images.name}-gan", key, parent_run_id) as run_id:
         judge = fit_classifier(images, *classifier_recipe(*shape, num_classes), run_id)
         fitted = fit_gan(images, config, fit, run_id)
         scorecard = evaluate_images(fitted, images, judge, run_id)

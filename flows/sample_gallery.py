@@ -3,8 +3,8 @@
 from prefect import flow
 
 from tasks.registration import champions
+from tasks.runs import open_run
 from tasks.sampling import Work, draw_images, fresh_folder, publish_gallery, write_texts
-from tasks.tracking import open_run
 
 
 @flow(name="sample-gallery", flow_run_name="gallery, seed {seed}")

@@ -5,10 +5,11 @@ from prefect import flow
 from models.recipes import Preset, gpt_recipe, ngram_recipe
 from tasks.gate import gate
 from tasks.registration import Version, register_version
+from tasks.runs import task_run
 from tasks.text_evaluation import evaluate_tokens
 from tasks.tokenization import TokenSet
-from tasks.tracking import open_run
 from tasks.training.gpt import fit_gpt
+from tasks.training.loop import fit_key
 from tasks.training.ngram import fit_ngram
 
 
@@ -25,7 +26,8 @@ def train_ngram(
         parent_run_id: the MLflow run under which this one is filed.
     """
     config, tuning = ngram_recipe(preset, tokens.scheme)
-    with open_run(f"{tokens.name}-ngram", parent_run_id=parent_run_id) as run_id:
+    key = fit_key("ngram", tokens, {"ngram": config, "tuning": tuning})
+    with task_run(f"{tokens.name}-ngram", key, parent_run_id) as run_id:
         fitted = fit_ngram(tokens, config, tuning, seed, run_id)
         scorecard = evaluate_tokens(fitted, tokens, run_id)
         verdict = gate(fitted, scorecard)
@@ -45,7 +47,8 @@ def train_gpt(
         parent_run_id: the MLflow run under which this one is filed.
     """
     config, fit = gpt_recipe(preset, tokens.vocabulary_size, tokens.num_train, seed)
-    with open_run(f"{tokens.name}-gpt", parent_run_id=parent_run_id) as run_id:
+    key = fit_key("gpt", tokens, {"gpt": config, "fit": fit})
+    with task_run(f"{tokens.name}-gpt", key, parent_run_id) as run_id:
         fitted = fit_gpt(tokens, config, fit, run_id)
         scorecard = evaluate_tokens(fitted, tokens, run_id)
         verdict = gate(fitted, scorecard)

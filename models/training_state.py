@@ -42,11 +42,14 @@ class TrainingState:
         self.optimizers = dict(optimizers)
         self.controls = dict(controls or {})
         self.step = 0
+        self.seconds = 0.0
+        """Wall time of the updates so far, over all processes that made them."""
 
     def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Copies of every tensor by a flat name, and a JSON-able record of the rest."""
         tensors: dict[str, Tensor] = {}
-        record: dict[str, Any] = {"step": self.step, "optimizers": {}, "controls": {}}
+        record: dict[str, Any] = {"step": self.step, "seconds": self.seconds}
+        record |= {"optimizers": {}, "controls": {}}
         for name, module in self.modules.items():
             for key, value in module.state_dict().items():
                 tensors[f"module/{name}/{key}"] = _copied(value)
@@ -80,7 +83,7 @@ class TrainingState:
             _lay_out_as_parameters(optimizer)
         for name, control in self.controls.items():
             control.load_state_dict(record["controls"][name])
-        self.step = record["step"]
+        self.step, self.seconds = record["step"], record["seconds"]
 
 
 Model = TypeVar("Model", bound=nn.Module)

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from tasks.storage import digest_of, project_root
 
@@ -17,38 +18,47 @@ PROJECT_PACKAGES = ("flows", "tasks", "models")
 LIBRARIES = ("torch", "numpy", "tokenizers")
 """The libraries whose version can change a trained model."""
 WITHOUT_EFFECT = {
-    *{"tasks.tracking", "tasks.reporting", "tasks.retries"},
+    *{"tasks.tracking", "tasks.runs", "tasks.journal", "tasks.step_records"},
+    *{"tasks.reporting", "tasks.retries", "tasks.processes"},
     *{"tasks.sources", "tasks.image_folder"},
 }
 """Modules that cannot change a fit: they tell of it, or made its data, whose digest counts."""
 
 
 def step_key(settings: object, inputs: list[str], modules: list[str], device: str) -> str:
-    """The key of a step: equal keys mean equal results, on the same machine.
+    """The key of a step: equal keys mean equal results, on the same machine; see `key_parts`."""
+    return digest_of(key_parts(settings, inputs, modules, device))
+
+
+def key_parts(
+    settings: object, inputs: list[str], modules: list[str], device: str
+) -> dict[str, Any]:
+    """All that a step's result depends on, as JSON.
 
     settings: a JSON value; inputs: digests of the data it reads; modules: dotted names of the
     project's modules that do the work; device: "cpu" or "cuda".
     """
-    return digest_of(
-        {
-            "settings": settings,
-            "inputs": inputs,
-            "code": code_digest(modules),
-            "libraries": {name: version(name) for name in LIBRARIES},
-            "device": device,
-        }
-    )
+    return {
+        "settings": settings,
+        "inputs": inputs,
+        "code": module_digests(modules),
+        "libraries": {name: version(name) for name in LIBRARIES},
+        "device": device,
+    }
 
 
 def code_digest(modules: list[str], root: Path | None = None) -> str:
     """The digest of some modules and of every project module that they import, directly or not."""
+    return digest_of(module_digests(modules, root))
+
+
+def module_digests(modules: list[str], root: Path | None = None) -> dict[str, str]:
+    """The digest of each of these modules, by dotted name."""
     closure = import_closure(modules, root or project_root())
-    return digest_of(
-        {
-            name: hashlib.sha256(_normalised(tree).encode()).hexdigest()
-            for name, tree in closure.items()
-        }
-    )
+    return {
+        name: hashlib.sha256(_normalised(tree).encode()).hexdigest()
+        for name, tree in closure.items()
+    }
 
 
 def import_closure(modules: list[str], root: Path) -> dict[str, ast.Module]:

@@ -112,12 +112,19 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def exclusive(name: str) -> Iterator[None]:
-    """Let only one process of this home at a time into the blocks of a name."""
+def exclusive(name: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Let only one process of this home at a time into the blocks of a name.
+
+    waiting: called once if another is in there; then its end is waited for.
+    """
     path = home() / "locks" / f"{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 

@@ -7,7 +7,7 @@ in tasks.
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -54,35 +54,9 @@ def outages_named() -> Iterator[None]:
         raise
 
 
-@contextmanager
-def open_run(
-    name: str,
-    *,
-    parent_run_id: str | None = None,
-    tags: Mapping[str, str] | None = None,
-    parameters: Mapping[str, Any] | None = None,
-) -> Iterator[str]:
-    """Open a run, give its id, and close it as FINISHED, FAILED (an error) or KILLED (a stop)."""
-    with outages_named():
-        runs = client()
-        all_tags = {"mlflow.runName": name, **(tags or {}), **_prefect_tags()}
-        if parent_run_id:
-            all_tags["mlflow.parentRunId"] = parent_run_id
-        run_id = str(runs.create_run(_experiment_id(runs), tags=all_tags).info.run_id)
-        log_parameters(run_id, parameters or {})
-    status = "KILLED"
-    try:
-        yield run_id
-        status = "FINISHED"
-    except Exception:
-        status = "FAILED"
-        raise
-    finally:
-        with outages_named():
-            runs.set_terminated(run_id, status)
-
-
-def _experiment_id(runs: MlflowClient) -> str:
+def tracking_experiment() -> str:
+    """The id of the experiment that holds all our runs, which is made if need be."""
+    runs = client()
     experiment = runs.get_experiment_by_name(EXPERIMENT)
     if experiment is not None:
         return str(experiment.experiment_id)
@@ -95,20 +69,6 @@ def _experiment_id(runs: MlflowClient) -> str:
         if experiment is None:
             raise
         return str(experiment.experiment_id)
-
-
-def _prefect_tags() -> dict[str, str]:
-    from prefect.context import FlowRunContext
-    from prefect.settings import PREFECT_UI_URL
-
-    context = FlowRunContext.get()
-    if context is None or context.flow_run is None:
-        return {}
-    flow_run = context.flow_run
-    tags = {"prefect.flow_run_id": str(flow_run.id), "prefect.flow_run_name": flow_run.name}
-    if PREFECT_UI_URL.value():
-        tags["prefect.url"] = f"{PREFECT_UI_URL.value()}/runs/flow-run/{flow_run.id}"
-    return tags
 
 
 def log_parameters(run_id: str, parameters: Mapping[str, Any]) -> None:
@@ -129,35 +89,22 @@ def _flattened(parameters: Mapping[str, Any], prefix: str = "") -> dict[str, Any
     return flat
 
 
-class MetricStream:
-    """Metrics of a loop, sent in batches: one request may carry a thousand numbers."""
+def send_metrics(run_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Record numbers, a thousand in one request; rows: name, value, step, time in ms since 1970.
 
-    def __init__(self, run_id: str, prefix: str = "") -> None:
-        self.run_id = run_id
-        self.prefix = prefix
-        self._client = client()
-        self._waiting: list[Metric] = []
-
-    def add(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Keep some numbers of one step for the next flush."""
-        now = int(time.time() * 1000)
-        self._waiting += [
-            Metric(self.prefix + name, value, now, step) for name, value in numbers.items()
-        ]
-
-    def flush(self) -> None:
-        """Send what is waiting."""
-        while self._waiting:
-            with outages_named():
-                self._client.log_batch(self.run_id, metrics=self._waiting[:_BATCH_SIZE])
-            del self._waiting[:_BATCH_SIZE]
+    The server leaves out what it has already: sending rows twice does no harm.
+    """
+    metrics = [Metric(row["name"], row["value"], row["time"], row["step"]) for row in rows]
+    for start in range(0, len(metrics), _BATCH_SIZE):
+        with outages_named():
+            client().log_batch(run_id, metrics=metrics[start : start + _BATCH_SIZE])
 
 
 def log_metrics(run_id: str, numbers: Mapping[str, float], step: int = 0) -> None:
     """Record final numbers of a run."""
-    stream = MetricStream(run_id)
-    stream.add(step, numbers)
-    stream.flush()
+    now = int(time.time() * 1000)
+    rows = [{"name": k, "value": v, "step": step, "time": now} for k, v in numbers.items()]
+    send_metrics(run_id, rows)
 
 
 def log_dataset(run_id: str, data: ImageSet | Corpus, context: str) -> None:
@@ -207,6 +154,12 @@ def metric_history(run_id: str, name: str) -> list[tuple[int, float]]:
     with outages_named():
         history = client().get_metric_history(run_id, name)
     return sorted((metric.step, metric.value) for metric in history)
+
+
+def last_steps(run_id: str) -> dict[str, int]:
+    """The last step of each metric that a run has so far."""
+    names = run_metrics(run_id)
+    return {name: metric_history(run_id, name)[-1][0] for name in names}
 
 
 def run_metrics(run_id: str) -> dict[str, float]:

@@ -19,8 +19,9 @@ os.environ["PYTHONWARNINGS"] = "default"
 local_stack.apply_settings()
 
 from tasks.ingestion import ImageSet, ingest_images, ingest_text  # noqa: E402
+from tasks.runs import open_run  # noqa: E402
 from tasks.tokenization import TokenSet, tokenize_corpus  # noqa: E402
-from tasks.tracking import client, open_run  # noqa: E402
+from tasks.tracking import client  # noqa: E402
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """Fit the judge of image samples: a small classifier whose features distances are measured in."""
 
-import time
-
 import torch
 from prefect import task
 
@@ -11,8 +9,15 @@ from models.fitting import FitConfig, likelihood_steps
 from models.training_state import TrainingState, num_parameters
 from tasks.ingestion import ImageSet, load_images
 from tasks.retries import TRAINING
-from tasks.tracking import MetricStream
-from tasks.training.loop import Fitted, finished, stored, training_device, watched, workplace
+from tasks.training.loop import (
+    Fitted,
+    Workplace,
+    finished,
+    stored,
+    training_device,
+    watched,
+    workplace,
+)
 
 
 @task(
@@ -24,14 +29,15 @@ def fit_classifier(
     images: ImageSet, config: ClassifierConfig, fit: FitConfig, run_id: str
 ) -> Fitted:
     """Train the classifier on the training split, once for an image set."""
-    device = training_device()
     settings = {"classifier": config, "classifier_fit": fit}
-    place = workplace(
-        "classifier", images, settings, seed=fit.seed, run_id=run_id, device=device.type
-    )
-    if (earlier := stored(place)) is not None:
-        return earlier
-    started_at = time.monotonic()
+    with workplace(
+        "classifier", images, settings, seed=fit.seed, run_id=run_id, prefix="classifier_"
+    ) as place:
+        return stored(place) or _train(place, images, config, fit)
+
+
+def _train(place: Workplace, images: ImageSet, config: ClassifierConfig, fit: FitConfig) -> Fitted:
+    device = training_device()
     torch.manual_seed(seed_at(fit.seed, 0, INITIAL_STREAM))
     model = Classifier(config).to(device)
     optimizer = make_optimizer(model, fit)
@@ -50,7 +56,6 @@ def fit_classifier(
         state,
         place,
         num_steps=fit.steps,
-        metrics=MetricStream(run_id, prefix="classifier_"),
         shown=("loss", "accuracy"),
     ):
         pass
@@ -58,6 +63,6 @@ def fit_classifier(
         place,
         tensors=model.state_dict(),
         config=config,
-        seconds=time.monotonic() - started_at,
+        seconds=state.seconds,
         num_parameters=num_parameters(model),
     )

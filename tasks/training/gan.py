@@ -1,8 +1,5 @@
 """Fit the GAN: both losses, the penalties and the referee's view of the game, logged as it goes."""
 
-import time
-from pathlib import Path
-
 import torch
 from prefect import task
 from torch import Tensor
@@ -15,12 +12,11 @@ from models.gan_networks import GanConfig, fixed_latents, images_of
 from models.training_state import num_parameters
 from tasks import pictures
 from tasks.ingestion import ImageSet, load_images
-from tasks.reporting import log
 from tasks.retries import TRAINING
 from tasks.storage import write_bytes
-from tasks.tracking import MetricStream, log_file, log_picture
 from tasks.training.loop import (
     Fitted,
+    Workplace,
     example_images,
     finished,
     stored,
@@ -42,12 +38,13 @@ GRID_FRACTIONS = (0.01, 0.03, 0.1, 0.25, 0.5, 0.75, 1.0)
 )
 def fit_gan(images: ImageSet, config: GanConfig, fit: FitConfig, run_id: str) -> Fitted:
     """Train both networks on the training split; what is kept is the averaged generator."""
-    device = training_device()
     settings = {"gan": config, "fit": fit}
-    place = workplace("gan", images, settings, seed=fit.seed, run_id=run_id, device=device.type)
-    if (earlier := stored(place)) is not None:
-        return earlier
-    started_at = time.monotonic()
+    with workplace("gan", images, settings, seed=fit.seed, run_id=run_id) as place:
+        return stored(place) or _train(place, images, config, fit)
+
+
+def _train(place: Workplace, images: ImageSet, config: GanConfig, fit: FitConfig) -> Fitted:
+    device = training_device()
     torch.manual_seed(seed_at(fit.seed, 0, INITIAL_STREAM))
     model = Gan(config).to(device)
     optimizers = optimizers_of(model, fit.learning_rate)
@@ -64,19 +61,18 @@ def fit_gan(images: ImageSet, config: GanConfig, fit: FitConfig, run_id: str) ->
         state,
         place,
         num_steps=fit.steps,
-        metrics=MetricStream(run_id),
         shown=("generator_loss", "discriminator_loss"),
     ):
         if step.step in moments:
-            _keep_grid(model, step.step, place.folder, run_id)
+            _keep_grid(model, step.step, place)
         if monitor.num_rollbacks > num_rollbacks:
             num_rollbacks = monitor.num_rollbacks
-            log(f"{place.name}: went back to step {step.step}: {monitor.diagnoses[-1]}")
+            place.say(f"went back to step {step.step}: {monitor.diagnoses[-1]}")
     return finished(
         place,
         tensors=model.average.state_dict(),
         config=config,
-        seconds=time.monotonic() - started_at,
+        seconds=state.seconds,
         num_parameters=num_parameters(model.generator),
         extra_tensors={"examples.safetensors": {"examples": example_images(images)}},
     )
@@ -88,13 +84,12 @@ def _reference(train: Tensor, classes: Tensor | None) -> tuple[Tensor, Tensor | 
     return train[::step].float() / 255, None if classes is None else classes[::step]
 
 
-def _keep_grid(model: Gan, step: int, folder: Path, run_id: str) -> None:
+def _keep_grid(model: Gan, step: int, place: Workplace) -> None:
     """What the averaged generator makes of the same latent points, now."""
     latents = fixed_latents(model.config, GRID_IMAGES, seed=0)
     num_classes = model.config.num_classes
     labels = torch.arange(GRID_IMAGES) % num_classes if num_classes else None
     drawn = (images_of(model.average, latents, labels) * 255).round().to(torch.uint8)
-    path = folder / "progress" / f"step-{step:07d}.png"
+    path = place.folder / "progress" / f"step-{step:07d}.png"
     write_bytes(path, pictures.grid(drawn.cpu().numpy(), GRID_IMAGES))
-    log_file(run_id, path, "progress")
-    log_picture(run_id, path, "fixed latent points", step)
+    place.journal.add_picture(step, "fixed latent points", path, "progress")

@@ -1,7 +1,5 @@
 """Fit the GPT: next-token prediction on random windows, the best validated weights kept."""
 
-import time
-
 import torch
 from prefect import task
 
@@ -12,9 +10,9 @@ from models.training_state import BestWeights, TrainingState, num_parameters
 from tasks.retries import TRAINING
 from tasks.storage import read_json
 from tasks.tokenization import TokenSet, load_tokens
-from tasks.tracking import MetricStream
 from tasks.training.loop import (
     Fitted,
+    Workplace,
     default_prompt,
     finished,
     stored,
@@ -34,12 +32,13 @@ VALIDATION_TOKENS = 16_384
 )
 def fit_gpt(tokens: TokenSet, config: GptConfig, fit: FitConfig, run_id: str) -> Fitted:
     """Train the GPT on the training split; a retry or a new process resumes where it stopped."""
-    device = training_device()
     settings = {"gpt": config, "fit": fit}
-    place = workplace("gpt", tokens, settings, seed=fit.seed, run_id=run_id, device=device.type)
-    if (earlier := stored(place)) is not None:
-        return earlier
-    started_at = time.monotonic()
+    with workplace("gpt", tokens, settings, seed=fit.seed, run_id=run_id) as place:
+        return stored(place) or _train(place, tokens, config, fit)
+
+
+def _train(place: Workplace, tokens: TokenSet, config: GptConfig, fit: FitConfig) -> Fitted:
+    device = training_device()
     torch.manual_seed(seed_at(fit.seed, 0, INITIAL_STREAM))
     model = Gpt(config).to(device)
     optimizer = make_optimizer(model, fit)
@@ -49,26 +48,23 @@ def fit_gpt(tokens: TokenSet, config: GptConfig, fit: FitConfig, run_id: str) ->
     held_out = load_tokens(tokens, "validation")[:VALIDATION_TOKENS].astype("int64")
     validation = torch.from_numpy(held_out).to(device)
     batches = TokenBatches(train, config.context_length, fit.batch_size, fit.seed)
-    metrics = MetricStream(run_id)
     validate_every = max(1, fit.steps // NUM_VALIDATIONS)
     for step in watched(
         lambda start: likelihood_steps(model, optimizer, batches.at, fit, start),
         state,
         place,
         num_steps=fit.steps,
-        metrics=metrics,
     ):
         if step.step % validate_every == 0 or step.step == fit.steps:
             loss = -float(model.score(validation, start=1).mean())
-            metrics.add(step.step, {"validation_nats_per_token": loss})
+            place.journal.add(step.step, {"validation_nats_per_token": loss})
             best.offer(step.step, loss, model)
-    metrics.add(fit.steps, {"best_step": best.step})
-    metrics.flush()
+    place.journal.add(fit.steps, {"best_step": best.step})
     return finished(
         place,
         tensors=best.model.state_dict(),
         config=config,
-        seconds=time.monotonic() - started_at,
+        seconds=state.seconds,
         num_parameters=num_parameters(model),
         extra_json={
             "tokenizer.json": read_json(tokens.tokenizer_path),

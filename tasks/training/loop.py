@@ -3,7 +3,9 @@
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,14 @@ from torch import Tensor
 from models.fitting import Step
 from models.training_state import TrainingState
 from tasks.ingestion import ImageSet, load_images, load_text
-from tasks.provenance import step_key
+from tasks.journal import Journal
+from tasks.provenance import key_parts
 from tasks.reporting import Progress, log
+from tasks.step_records import StepRecord, recorded
 from tasks.storage import (
     atomic_file,
     digest_of,
+    exclusive,
     home,
     is_whole,
     read_json,
@@ -29,7 +34,7 @@ from tasks.storage import (
     write_json,
 )
 from tasks.tokenization import TokenSet
-from tasks.tracking import MetricStream, log_parameters, run_exists
+from tasks.tracking import log_parameters, run_exists
 
 SECONDS_BETWEEN_CHECKPOINTS = 10.0
 NUM_LOGGED_STEPS = 200
@@ -68,7 +73,7 @@ class Fitted:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Workplace:
-    """Where one fit works, and what it is called."""
+    """Where one fit works, what it is called, and where it tells what it does."""
 
     family: str
     name: str
@@ -76,13 +81,37 @@ class Workplace:
     seed: int
     data_digest: str
     folder: Path
+    journal: Journal
+    record: StepRecord
 
     @property
     def checkpoint_path(self) -> Path:
         """The state to resume from, while training is under way."""
         return self.folder / "checkpoint.safetensors"
 
+    def say(self, reason: str) -> None:
+        """Log why this fit goes as it does, and keep it for `atelier explain`."""
+        log(f"{self.name}: {reason}")
+        self.record.reasons.append(reason)
 
+
+def fit_parts(family: str, data: ImageSet | TokenSet, settings: dict[str, Any]) -> dict[str, Any]:
+    """All that a fit's result depends on; see `tasks.provenance`.
+
+    settings: configurations (dataclasses, or None) by name.
+    """
+    plain = {key: asdict(value) if value else {} for key, value in settings.items()}
+    # Counting needs no GPU, so its result does not depend on one.
+    device = "cpu" if family == "ngram" else training_device().type
+    return key_parts(plain, [data.digest], [f"tasks.training.{family}"], device)
+
+
+def fit_key(family: str, data: ImageSet | TokenSet, settings: dict[str, Any]) -> str:
+    """The key of a fit: what its folder, its manifest entry and its MLflow run are found by."""
+    return digest_of(fit_parts(family, data, settings))
+
+
+@contextmanager
 def workplace(
     family: str,
     data: ImageSet | TokenSet,
@@ -90,35 +119,44 @@ def workplace(
     *,
     seed: int,
     run_id: str,
-    device: str = "cpu",
-) -> Workplace:
-    """The folder of a fit, named by all that its result depends on.
+    prefix: str = "",
+) -> Iterator[Workplace]:
+    """Give a fit its folder, for itself alone: another process that wants the same fit waits.
 
-    settings: configurations (dataclasses, or None) by name; they are recorded with the run.
+    prefix: put before the names of its metrics. The settings are recorded with the run.
     """
-    plain = {key: asdict(value) if value else {} for key, value in settings.items()}
-    log_parameters(run_id, plain)
+    parts = fit_parts(family, data, settings)
+    log_parameters(run_id, parts["settings"])
     name = f"{data.name}-{family}"
-    key = step_key(plain, [data.digest], [f"tasks.training.{family}"], device)
-    return Workplace(
-        family=family,
-        name=name,
-        run_id=run_id,
-        seed=seed,
-        data_digest=data.digest,
-        folder=home() / "runs" / name / key[:16],
-    )
+    key = digest_of(parts)[:16]
+    waiting = partial(log, f"{name}: another run is at this fit; waiting for its result")
+    with exclusive(f"{name}-{key}", waiting), recorded(name, parts) as record:
+        place = Workplace(
+            family=family,
+            name=name,
+            run_id=run_id,
+            seed=seed,
+            data_digest=data.digest,
+            folder=home() / "runs" / name / key,
+            journal=Journal(run_id, family, prefix),
+            record=record,
+        )
+        try:
+            yield place
+        finally:
+            place.journal.close()
 
 
 def stored(place: Workplace) -> Fitted | None:
     """The receipt of an earlier run of exactly this fit, if its files are still as it left them."""
-    if not (place.folder / "receipt.json").exists() or not is_whole(place.folder, log):
+    if not (place.folder / "receipt.json").exists() or not is_whole(place.folder, place.say):
         return None
-    record = read_json(place.folder / "receipt.json")["receipt"]
-    log(f"{place.name}: unchanged, trained before in {record['seconds']:.0f} s")
-    trained_by = record["run_id"]  # it has the curves; another tracking server does not know it
+    kept = read_json(place.folder / "receipt.json")["receipt"]
+    place.record.state = "unchanged"
+    place.say(f"unchanged, trained before in {kept['seconds']:.0f} s")
+    trained_by = kept["run_id"]  # it has the curves; another tracking server does not know it
     run_id = trained_by if run_exists(trained_by) else place.run_id
-    return Fitted(**{**record, "run_id": run_id, "was_stored": True})
+    return Fitted(**{**kept, "run_id": run_id, "was_stored": True})
 
 
 def watched(
@@ -127,7 +165,6 @@ def watched(
     place: Workplace,
     *,
     num_steps: int,
-    metrics: MetricStream,
     shown: tuple[str, ...] = ("loss",),
 ) -> Iterator[Step]:
     """Resume where a checkpoint says, then pass the steps on: logged, reported and checkpointed.
@@ -136,22 +173,23 @@ def watched(
     """
     _resume(state, place)
     progress = Progress(f"training {place.name}", num_steps, done=state.step)
-    saved_at = time.monotonic()
+    saved_at, seconds_before = time.monotonic(), state.seconds
+    started_at = saved_at
     log_every = max(1, num_steps // NUM_LOGGED_STEPS)
     for step in steps(state.step):
         state.step = step.step
         if step.step % log_every == 0 or step.step == num_steps:
-            metrics.add(step.step, step.numbers())
+            place.journal.add(step.step, step.numbers())
         yield step
+        state.seconds = seconds_before + time.monotonic() - started_at
         if progress.is_due():
             numbers = step.numbers()
             progress.report(step.step, {name: numbers[name] for name in shown})
-            metrics.flush()
+            place.journal.flush()
         if time.monotonic() - saved_at >= SECONDS_BETWEEN_CHECKPOINTS:
             save_checkpoint(state, place)
             saved_at = time.monotonic()
     progress.report(num_steps, {})
-    metrics.flush()
 
 
 def save_checkpoint(state: TrainingState, place: Workplace) -> None:
@@ -169,11 +207,11 @@ def _resume(state: TrainingState, place: Workplace) -> None:
             record = json.loads(file.metadata()["record"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except Exception as error:  # safetensors has an error class of its own in Rust
-        log(f"{place.name}: the checkpoint is damaged ({error}); training starts again")
+        place.say(f"the checkpoint is damaged ({error}); training starts again")
         remove(place.checkpoint_path)
         return
     state.restore(tensors, record)
-    log(f"{place.name}: resumed at step {state.step}")
+    place.say(f"resumed at step {state.step}")
 
 
 def finished(

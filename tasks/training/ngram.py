@@ -9,7 +9,7 @@ from models.ngram_tuning import TuningConfig, tune
 from tasks.retries import TRAINING
 from tasks.storage import read_json
 from tasks.tokenization import TokenSet, load_tokens
-from tasks.training.loop import Fitted, default_prompt, finished, stored, workplace
+from tasks.training.loop import Fitted, Workplace, default_prompt, finished, stored, workplace
 
 
 @task(
@@ -25,9 +25,13 @@ def fit_ngram(
     Without tuning it is plain modified Kneser-Ney.
     """
     settings = {"ngram": config, "tuning": tuning}
-    place = workplace("ngram", tokens, settings, seed=seed, run_id=run_id)
-    if (earlier := stored(place)) is not None:
-        return earlier
+    with workplace("ngram", tokens, settings, seed=seed, run_id=run_id) as place:
+        return stored(place) or _count(place, tokens, config, tuning)
+
+
+def _count(
+    place: Workplace, tokens: TokenSet, config: NgramConfig, tuning: TuningConfig | None
+) -> Fitted:
     started_at = time.monotonic()
     train = load_tokens(tokens, "train")
     if tuning is not None:

@@ -1,7 +1,5 @@
 """Fit the VAE: both losses logged apart and together, the best validated weights kept."""
 
-import time
-
 import torch
 from prefect import task
 
@@ -13,9 +11,9 @@ from models.training_state import BestWeights, TrainingState, num_parameters
 from models.vae import Vae, VaeConfig, make_optimizer
 from tasks.ingestion import ImageSet, load_images
 from tasks.retries import TRAINING
-from tasks.tracking import MetricStream
 from tasks.training.loop import (
     Fitted,
+    Workplace,
     example_images,
     finished,
     stored,
@@ -35,12 +33,13 @@ VALIDATION_IMAGES = 1000
 )
 def fit_vae(images: ImageSet, config: VaeConfig, fit: FitConfig, run_id: str) -> Fitted:
     """Train the VAE on the training split; a retry or a new process resumes where it stopped."""
-    device = training_device()
     settings = {"vae": config, "fit": fit}
-    place = workplace("vae", images, settings, seed=fit.seed, run_id=run_id, device=device.type)
-    if (earlier := stored(place)) is not None:
-        return earlier
-    started_at = time.monotonic()
+    with workplace("vae", images, settings, seed=fit.seed, run_id=run_id) as place:
+        return stored(place) or _train(place, images, config, fit)
+
+
+def _train(place: Workplace, images: ImageSet, config: VaeConfig, fit: FitConfig) -> Fitted:
+    device = training_device()
     torch.manual_seed(seed_at(fit.seed, 0, INITIAL_STREAM))
     model = Vae(config).to(device)
     optimizer = make_optimizer(model, fit)
@@ -52,32 +51,29 @@ def fit_vae(images: ImageSet, config: VaeConfig, fit: FitConfig, run_id: str) ->
     if config.likelihood == "bernoulli":
         validation = binarize(validation, seed=0)
     batches = ImageBatches(train, fit.batch_size, fit.seed)
-    metrics = MetricStream(run_id)
     validate_every = max(1, fit.steps // NUM_VALIDATIONS)
     for step in watched(
         lambda start: likelihood_steps(model, optimizer, batches.at, fit, start),
         state,
         place,
         num_steps=fit.steps,
-        metrics=metrics,
         shown=("negative_elbo", "reconstruction", "kl"),
     ):
         if step.step % validate_every == 0 or step.step == fit.steps:
             model.eval()
             losses = negative_elbo(model, validation, seed=0)
             loss = float(losses["negative_elbo"].mean())
-            metrics.add(step.step, {"validation_negative_elbo": loss})
+            place.journal.add(step.step, {"validation_negative_elbo": loss})
             if step.step > config.kl_warmup_steps:
                 best.offer(step.step, loss, model)
-    metrics.add(fit.steps, {"best_step": best.step})
-    metrics.flush()
+    place.journal.add(fit.steps, {"best_step": best.step})
     best.model.eval()
     fit_mixture(best.model, train.float() / 255, seed=fit.seed)
     return finished(
         place,
         tensors=best.model.state_dict(),
         config=config,
-        seconds=time.monotonic() - started_at,
+        seconds=state.seconds,
         num_parameters=num_parameters(model),
         extra_tensors={"examples.safetensors": {"examples": example_images(images)}},
     )

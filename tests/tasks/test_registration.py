@@ -22,12 +22,12 @@ from tasks.gate import gate
 from tasks.image_evaluation import evaluate_images
 from tasks.ingestion import ImageSet
 from tasks.registration import champion_of, champions, loaded, register_version
+from tasks.runs import open_run
 from tasks.sampling import draw_images, fresh_folder, publish_gallery, write_texts
 from tasks.scorecard import Scorecard, Verdict
 from tasks.storage import home
 from tasks.text_evaluation import evaluate_tokens
 from tasks.tokenization import TokenSet
-from tasks.tracking import open_run
 from tasks.training.classifier import fit_classifier
 from tasks.training.gan import fit_gan
 from tasks.training.gpt import fit_gpt

@@ -23,7 +23,7 @@ from models.gpt import GptConfig
 from models.vae import VaeConfig
 from tasks.ingestion import ingest_images, ingest_text
 from tasks.tokenization import tokenize_corpus
-from tasks.tracking import open_run
+from tasks.runs import open_run
 from tasks.training import loop
 from tasks.training.gan import fit_gan
 from tasks.training.gpt import fit_gpt

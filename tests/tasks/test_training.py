@@ -13,9 +13,9 @@ from models.ngram import NgramConfig
 from models.recipes import classifier_recipe
 from models.vae import VaeConfig
 from tasks.ingestion import ImageSet
+from tasks.runs import open_run
 from tasks.storage import home, remove
 from tasks.tokenization import TokenSet
-from tasks.tracking import open_run
 from tasks.training.classifier import fit_classifier
 from tasks.training.gan import fit_gan
 from tasks.training.gpt import fit_gpt

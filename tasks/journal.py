@@ -1,0 +1,184 @@
+"""What a run tells the tracking server as it goes: first into a local file, then on its way.
+
+A loop must not wait for a server, nor lose a number when the server is away. So numbers and
+pictures are appended to a journal in the home folder, and a thread passes its lines on, in order.
+What a killed process left there is sent by the next one. A line keeps its time stamp, by which the
+server knows a number that it has already; steps that a resumed run does again are not added twice.
+"""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tasks.reporting import log
+from tasks.storage import home, read_json, remove, write_json
+from tasks.tracking import TrackingUnavailable, last_steps, log_file, log_picture, send_metrics
+
+SECONDS_BETWEEN_TRIES = 2.0
+SECONDS_TO_DELIVER = 15.0
+
+
+class Journal:
+    """The numbers and pictures of one part of a run, kept until the tracking server has them."""
+
+    def __init__(self, run_id: str, part: str = "training", prefix: str = "") -> None:
+        """Open, or go on with, the journal of a part; prefix: put before each metric's name."""
+        self.run_id = run_id
+        self.prefix = prefix
+        self._path = _folder(run_id) / f"{part}.jsonl"
+        self._waiting: list[dict[str, Any]] = []
+        # A damaged result is made again in the run that has its numbers already.
+        self._last_step = _mended(self._path) or last_steps(run_id)
+        self._news = threading.Event()
+        self._is_closing = False
+        self._is_given_up = False
+        self._sender: threading.Thread | None = None
+
+    def add(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Keep some numbers of one step."""
+        now = int(time.time() * 1000)
+        for name, value in numbers.items():
+            if self._is_new(self.prefix + name, step):
+                line = {"name": self.prefix + name, "value": value, "time": now, "step": step}
+                self._waiting.append(line)
+
+    def add_picture(self, step: int, key: str, png: Path, folder: str) -> None:
+        """Keep a picture of one step, to be stored in a folder and shown on the key's slider."""
+        if self._is_new(f"picture {key}", step):
+            self._waiting.append(
+                {"name": f"picture {key}", "png": str(png), "folder": folder, "step": step}
+            )
+
+    def flush(self) -> None:
+        """Put what is waiting into the file, and the thread to work."""
+        if self._waiting:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            lines = "".join(json.dumps(line) + "\n" for line in self._waiting)
+            with self._path.open("ab") as file:
+                file.write(lines.encode())
+                file.flush()
+                os.fsync(file.fileno())
+            self._waiting.clear()
+        if self._sender is None and self._path.exists():
+            self._sender = threading.Thread(target=self._pass_on, daemon=True, name="journal")
+            self._sender.start()
+        self._news.set()
+
+    def close(self) -> None:
+        """Deliver everything; what the server cannot take now stays for `deliver`."""
+        self.flush()
+        self._is_closing = True
+        self._news.set()
+        if self._sender is not None:
+            self._sender.join(SECONDS_TO_DELIVER)
+            self._is_given_up = True
+
+    def _is_new(self, name: str, step: int) -> bool:
+        if step <= self._last_step.get(name, -1):
+            return False
+        self._last_step[name] = step
+        return True
+
+    def _pass_on(self) -> None:
+        """Send line after line until the journal is closed and empty."""
+        was_away = False
+        while not self._is_given_up:
+            self._news.wait()
+            self._news.clear()
+            is_last = self._is_closing
+            try:
+                _send(self._path, self.run_id)
+            except FileNotFoundError:  # delivered by `deliver` in the meantime
+                return
+            except TrackingUnavailable:
+                if not was_away:
+                    log("MLflow does not answer: numbers are kept here until it does")
+                was_away = True
+                time.sleep(SECONDS_BETWEEN_TRIES)
+                self._news.set()
+                continue
+            except Exception as error:
+                log(f"MLflow refused a run's numbers, they stay in {self._path.name}: {error}")
+                return
+            if was_away:
+                log("MLflow answers again and has all numbers")
+                was_away = False
+            if is_last:
+                _drop(self._path)
+                return
+
+
+def deliver(run_id: str) -> None:
+    """Send what journals of a run still hold; raises TrackingUnavailable where that fails."""
+    for path in sorted(_folder(run_id).glob("*.jsonl")):
+        _mended(path)
+        _send(path, run_id)
+        _drop(path)
+
+
+def forget(run_id: str) -> None:
+    """Drop the journals of a run."""
+    remove(_folder(run_id))
+
+
+def undelivered() -> list[str]:
+    """The ids of runs of which some numbers have not reached the tracking server."""
+    return sorted(path.name for path in (home() / "journals").glob("*") if path.is_dir())
+
+
+def _folder(run_id: str) -> Path:
+    return home() / "journals" / run_id
+
+
+def _mended(path: Path) -> dict[str, int]:
+    """Cut a half-written line off a journal; returns the last step of each name in it."""
+    if not path.exists():
+        return {}
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if whole != content:
+        os.truncate(path, len(whole))
+    lines = map(json.loads, whole.splitlines())
+    return {line["name"]: line["step"] for line in lines}
+
+
+def _send(path: Path, run_id: str) -> None:
+    """Send the lines that are not marked as sent, marking as it goes."""
+    mark = path.with_suffix(".sent")
+    sent = read_json(mark)["bytes"] if mark.exists() else 0
+    with path.open("rb") as file:
+        file.seek(sent)
+        content = file.read()
+    content = content[: content.rfind(b"\n") + 1]
+    numbers: list[dict[str, Any]] = []
+    for raw in content.splitlines(keepends=True):
+        line = json.loads(raw)
+        sent += len(raw)
+        if "png" in line:
+            send_metrics(run_id, numbers)
+            numbers = []
+            _send_picture(run_id, line)
+            write_json(mark, {"bytes": sent})
+        else:
+            numbers.append(line)
+    if numbers:
+        send_metrics(run_id, numbers)
+        write_json(mark, {"bytes": sent})
+
+
+def _send_picture(run_id: str, line: Mapping[str, Any]) -> None:
+    png = Path(line["png"])
+    if png.exists():  # a damaged result is removed with its pictures, and drawn again
+        log_file(run_id, png, line["folder"])
+        log_picture(run_id, png, line["name"].removeprefix("picture "), line["step"])
+
+
+def _drop(path: Path) -> None:
+    remove(path)
+    remove(path.with_suffix(".sent"))
+    if path.parent.exists() and not any(path.parent.iterdir()):
+        path.parent.rmdir()

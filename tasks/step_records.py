@@ -1,0 +1,151 @@
+"""The project's own manifest of states: which step ran when, from what, and how it ended.
+
+One file per step below `steps/` in the home folder, a JSON line when the step begins and one when
+it ends. Nothing here depends on Prefect, whose task states travel as events and can get lost.
+"""
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from tasks.processes import is_alive, this_process
+from tasks.storage import digest_of, home
+
+State = Literal["running", "made", "unchanged", "failed", "killed"]
+
+
+@dataclass(kw_only=True, slots=True)
+class StepRecord:
+    """One time that a step ran; a step that finds its result sets `state` to "unchanged"."""
+
+    step: str
+    key: str
+    parts: dict[str, Any]
+    """What the key is made of, as JSON."""
+    owner: str
+    """The process that does it."""
+    started_at: float
+    """Seconds since 1970."""
+    state: State = "running"
+    reasons: list[str] = field(default_factory=list)
+    """Why it ended so, or why a stored result was not taken."""
+    seconds: float | None = None
+    """How long it took; None while it runs, or when its process died."""
+
+
+@contextmanager
+def recorded(step: str, parts: Mapping[str, Any]) -> Iterator[StepRecord]:
+    """Record that a step runs while the block does, and how it ended."""
+    record = StepRecord(
+        step=step,
+        key=digest_of(dict(parts)),
+        parts=dict(parts),
+        owner=this_process(),
+        started_at=time.time(),
+    )
+    mark = uuid.uuid4().hex
+    beginning = {name: getattr(record, name) for name in ("key", "parts", "owner", "started_at")}
+    _append(step, {"mark": mark, **beginning})
+    state: State = "killed"
+    try:
+        yield record
+        state = "unchanged" if record.state == "unchanged" else "made"
+    except Exception as error:
+        state = "failed"
+        record.reasons.append(f"{type(error).__name__}: {error}".splitlines()[0])
+        raise
+    finally:
+        record.state, record.seconds = state, time.time() - record.started_at
+        ending = {name: getattr(record, name) for name in ("state", "reasons", "seconds")}
+        _append(step, {"mark": mark, **ending})
+
+
+def history(step: str) -> list[StepRecord]:
+    """Every time that a step ran, oldest first; one whose process died is "killed"."""
+    found: dict[str, StepRecord] = {}
+    for line in _lines(step):
+        mark = line.pop("mark")
+        if mark in found:
+            for name, value in line.items():
+                setattr(found[mark], name, value)
+        else:
+            found[mark] = StepRecord(step=step, **line)
+    for record in found.values():
+        if record.state == "running" and not is_alive(record.owner):
+            record.state = "killed"
+    return list(found.values())
+
+
+def steps() -> list[str]:
+    """The names of all steps that ever ran in this home."""
+    return sorted(path.stem for path in (home() / "steps").glob("*.jsonl"))
+
+
+def running() -> list[StepRecord]:
+    """The steps that some living process is doing now."""
+    return [record for step in steps() for record in history(step) if record.state == "running"]
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Which parts of a key differ, one line each: "settings.fit.steps: 1500, was 900"."""
+    old, new = _flat(before), _flat(after)
+    lines = []
+    for name in sorted({*old, *new}):
+        if old.get(name) == new.get(name):
+            continue
+        if name.startswith("code."):
+            lines.append(f"{name}: {_of_code(name in old, name in new)}")
+        else:
+            lines.append(f"{name}: {new.get(name, 'nothing')}, was {old.get(name, 'nothing')}")
+    return lines
+
+
+def _of_code(was_there: bool, is_there: bool) -> str:
+    if was_there and is_there:
+        return "edited"
+    return "takes part now" if is_there else "takes no part any more"
+
+
+def _flat(value: object, prefix: str = "") -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        items = [(str(name), part) for name, part in value.items()]
+    elif isinstance(value, list | tuple):
+        items = [(str(index), part) for index, part in enumerate(value)]
+    else:
+        return {prefix.removesuffix("."): value}
+    if prefix == "code.":  # module names have dots of their own
+        return {f"code.{name}": part for name, part in items}
+    flat: dict[str, Any] = {}
+    for name, part in items:
+        flat.update(_flat(part, f"{prefix}{name}."))
+    return flat
+
+
+def _path(step: str) -> Path:
+    return home() / "steps" / f"{step}.jsonl"
+
+
+def _append(step: str, line: Mapping[str, Any]) -> None:
+    """Add a line in one write, so that processes do not mix theirs."""
+    path = _path(step)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        file.write(json.dumps(line, sort_keys=True).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _lines(step: str) -> Iterator[dict[str, Any]]:
+    if not _path(step).exists():
+        return
+    for line in _path(step).read_text(encoding="utf-8").splitlines():
+        try:
+            yield json.loads(line)
+        except ValueError:  # a full disk, or a machine that lost its power, cut it short
+            continue
