@@ -7,6 +7,7 @@ A data set's folder is named by its digest, so ingesting twice finds the first r
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,13 +20,12 @@ from tasks.image_folder import RawImages
 from tasks.reporting import log
 from tasks.retries import NETWORKED
 from tasks.sources import SOURCES, find_source
+from tasks.step_records import made_once
 from tasks.storage import (
     BadInput,
-    atomic_folder,
     digest_of,
     folder_digests,
     home,
-    is_whole,
     write_json,
 )
 
@@ -118,8 +118,13 @@ def ingest_images(source: str, image_size: int | None = None) -> ImageSet:
         num_duplicates=int(kept["duplicate_of"].notna().sum()),
         num_leaked=int(held_out.isin(train).sum()),
     )
-    _store_images(images, raw.pixels, manifest)
-    _log_images(images)
+    record = made_once(
+        f"{images.name}-images",
+        {"settings": {"source": source, "image_size": image_size}, "inputs": [digest]},
+        Path(images.folder),
+        lambda folder: _write_images(folder, images, raw.pixels, manifest),
+    )
+    _log_images(images, record.remark)
     return images
 
 
@@ -207,18 +212,16 @@ def _manifest(raw: RawImages, hashes: list[str], splits: np.ndarray, source: str
     return kept if lost.empty else pd.concat([kept, lost], ignore_index=True)
 
 
-def _store_images(images: ImageSet, pixels: np.ndarray, manifest: pd.DataFrame) -> None:
-    folder = Path(images.folder)
-    if is_whole(folder, log):
-        return
+def _write_images(
+    folder: Path, images: ImageSet, pixels: np.ndarray, manifest: pd.DataFrame
+) -> None:
     kept = manifest[manifest["row"] >= 0]
     order = np.empty(len(pixels), dtype=np.int64)
     order[kept["row"].to_numpy()] = np.arange(len(pixels))
-    with atomic_folder(folder) as temporary:
-        np.save(temporary / "pixels.npy", pixels[order])
-        np.save(temporary / "labels.npy", kept["label"].to_numpy(dtype=np.int64)[order])
-        manifest.to_parquet(temporary / "manifest.parquet", index=False)
-        _write_receipt(temporary, images)
+    np.save(folder / "pixels.npy", pixels[order])
+    np.save(folder / "labels.npy", kept["label"].to_numpy(dtype=np.int64)[order])
+    manifest.to_parquet(folder / "manifest.parquet", index=False)
+    _write_receipt(folder, images)
 
 
 def _write_receipt(folder: Path, receipt: ImageSet | Corpus) -> None:
@@ -227,13 +230,13 @@ def _write_receipt(folder: Path, receipt: ImageSet | Corpus) -> None:
     )
 
 
-def _log_images(images: ImageSet) -> None:
+def _log_images(images: ImageSet, remark: str) -> None:
     sizes = f"{images.num_train} / {images.num_validation} / {images.num_test}"
     log(
         f"{images.name}: {sizes} images (train / validation / test),"
         f" {images.width}x{images.height}x{images.channels}, {len(images.class_names)} classes;"
         f" {images.num_duplicates} exact duplicates, {images.num_leaked} of them across splits;"
-        f" {images.num_quarantined} unreadable files quarantined"
+        f" {images.num_quarantined} unreadable files quarantined{remark}"
     )
 
 
@@ -274,19 +277,25 @@ def ingest_text(source: str) -> Corpus:
         bytes_test=len(parts["test"].encode()),
         leaked_lines_fraction=_leaked_lines(parts["train"], parts["test"]),
     )
-    folder = Path(corpus.folder)
-    if not is_whole(folder, log):
-        with atomic_folder(folder) as temporary:
-            for split, part in parts.items():
-                (temporary / f"{split}.txt").write_text(part, encoding="utf-8", newline="")
-            _write_receipt(temporary, corpus)
+    record = made_once(
+        f"{corpus.name}-text",
+        {"settings": {"source": source}, "inputs": [digest]},
+        Path(corpus.folder),
+        lambda folder: _write_text(folder, corpus, parts),
+    )
     log(
         f"{corpus.name}: {corpus.num_characters} characters; held out: {corpus.bytes_validation}"
         f" bytes for validation, {corpus.bytes_test} for the test;"
         f" {corpus.leaked_lines_fraction:.1%} of the test's long lines also stand in the training"
-        " text"
+        f" text{record.remark}"
     )
     return corpus
+
+
+def _write_text(folder: Path, corpus: Corpus, parts: Mapping[str, str]) -> None:
+    for split, part in parts.items():
+        (folder / f"{split}.txt").write_text(part, encoding="utf-8", newline="")
+    _write_receipt(folder, corpus)
 
 
 def normalised(text: str) -> str:

@@ -8,14 +8,15 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from tasks.processes import is_alive, this_process
-from tasks.storage import digest_of, home
+from tasks.reporting import log
+from tasks.storage import atomic_folder, digest_of, home, is_whole
 
 State = Literal["running", "made", "unchanged", "failed", "killed"]
 
@@ -37,6 +38,11 @@ class StepRecord:
     """Why it ended so, or why a stored result was not taken."""
     seconds: float | None = None
     """How long it took; None while it runs, or when its process died."""
+
+    @property
+    def remark(self) -> str:
+        """A word for the step's log line, where there is one to add."""
+        return "; unchanged" if self.state == "unchanged" else ""
 
 
 @contextmanager
@@ -64,6 +70,27 @@ def recorded(step: str, parts: Mapping[str, Any]) -> Iterator[StepRecord]:
         record.state, record.seconds = state, time.time() - record.started_at
         ending = {name: getattr(record, name) for name in ("state", "reasons", "seconds")}
         _append(step, {"mark": mark, **ending})
+
+
+def made_once(
+    step: str, parts: Mapping[str, Any], folder: Path, fill: Callable[[Path], None]
+) -> StepRecord:
+    """Record a step that fills a folder, unless an earlier one did and nothing was damaged since.
+
+    fill: writes all files, a receipt among them, into the folder that it is given.
+    """
+
+    def say(reason: str) -> None:
+        log(f"{step}: {reason}")
+        record.reasons.append(reason)
+
+    with recorded(step, parts) as record:
+        if is_whole(folder, say):
+            record.state = "unchanged"
+        else:
+            with atomic_folder(folder) as temporary:
+                fill(temporary)
+    return record
 
 
 def history(step: str) -> list[StepRecord]:

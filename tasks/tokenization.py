@@ -13,15 +13,14 @@ from prefect import task
 
 from models.tokenizer import BpeTokenizer, CharacterTokenizer, Tokenizer, tokenizer_from_dict
 from tasks.ingestion import SPLITS, Corpus, Split, load_text
-from tasks.provenance import code_digest
+from tasks.provenance import key_parts
 from tasks.reporting import log
 from tasks.retries import LOCAL
+from tasks.step_records import made_once
 from tasks.storage import (
-    atomic_folder,
     digest_of,
     folder_digests,
     home,
-    is_whole,
     read_json,
     write_json,
 )
@@ -59,15 +58,20 @@ def tokenize_corpus(
 
     vocabulary_size counts for "bpe" only; "characters" has as many as the text, and 256 bytes.
     """
-    key = digest_of([corpus.digest, scheme, vocabulary_size, code_digest(["models.tokenizer"])])
-    folder = home() / "data" / "tokens" / f"{corpus.name}-{scheme}-{key[:12]}"
-    if not is_whole(folder, log):
-        _write(folder, corpus, fit_tokenizer(load_text(corpus, "train"), scheme, vocabulary_size))
+    settings = {"scheme": scheme, "vocabulary_size": vocabulary_size}
+    parts = key_parts(settings, [corpus.digest], ["models.tokenizer"], "cpu")
+    folder = home() / "data" / "tokens" / f"{corpus.name}-{scheme}-{digest_of(parts)[:12]}"
+    step = made_once(
+        f"{corpus.name}-{scheme}",
+        parts,
+        folder,
+        lambda into: _write(into, corpus, scheme, vocabulary_size),
+    )
     record = read_json(folder / "receipt.json")["receipt"]
     tokens = TokenSet(name=corpus.name, corpus=corpus, scheme=scheme, folder=str(folder), **record)
     log(
         f"{tokens.name}: {tokens.vocabulary_size} {scheme} in the vocabulary;"
-        f" {tokens.num_train} / {tokens.num_validation} / {tokens.num_test} tokens"
+        f" {tokens.num_train} / {tokens.num_validation} / {tokens.num_test} tokens{step.remark}"
     )
     return tokens
 
@@ -79,18 +83,18 @@ def fit_tokenizer(text: str, scheme: Scheme, vocabulary_size: int) -> Tokenizer:
     return BpeTokenizer.fit(text, vocabulary_size)
 
 
-def _write(folder: Path, corpus: Corpus, tokenizer: Tokenizer) -> None:
-    with atomic_folder(folder) as temporary:
-        write_json(temporary / "tokenizer.json", tokenizer.to_dict())
-        dtype = np.uint16 if tokenizer.vocabulary_size <= 2**16 else np.uint32
-        sizes = {}
-        for split in SPLITS:
-            ids = tokenizer.encode(load_text(corpus, split)).astype(dtype)
-            np.save(temporary / f"{split}.npy", ids)
-            sizes[f"num_{split}"] = len(ids)
-        files = folder_digests(temporary)
-        record = {"digest": digest_of(files), "vocabulary_size": tokenizer.vocabulary_size, **sizes}
-        write_json(temporary / "receipt.json", {"receipt": record, "files": files})
+def _write(folder: Path, corpus: Corpus, scheme: Scheme, vocabulary_size: int) -> None:
+    tokenizer = fit_tokenizer(load_text(corpus, "train"), scheme, vocabulary_size)
+    write_json(folder / "tokenizer.json", tokenizer.to_dict())
+    dtype = np.uint16 if tokenizer.vocabulary_size <= 2**16 else np.uint32
+    sizes = {}
+    for split in SPLITS:
+        ids = tokenizer.encode(load_text(corpus, split)).astype(dtype)
+        np.save(folder / f"{split}.npy", ids)
+        sizes[f"num_{split}"] = len(ids)
+    files = folder_digests(folder)
+    record = {"digest": digest_of(files), "vocabulary_size": tokenizer.vocabulary_size, **sizes}
+    write_json(folder / "receipt.json", {"receipt": record, "files": files})
 
 
 def load_tokens(tokens: TokenSet, split: Split) -> np.ndarray:

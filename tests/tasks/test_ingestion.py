@@ -17,6 +17,7 @@ from tasks.ingestion import (
     split_text,
 )
 from tasks.sources import Unreachable, download, find_source, read_text_file
+from tasks.step_records import history
 from tasks.storage import BadInput, ChecksumMismatch, sha256_of
 
 pytestmark = pytest.mark.usefixtures("atelier_home")
@@ -47,10 +48,11 @@ def test_digits_are_split_by_class_and_stored_in_split_order() -> None:
 
 def test_ingesting_twice_writes_nothing_new(atelier_home: Path) -> None:
     first = ingest_images.fn("digits")
-    before = files_below(atelier_home)
+    before = files_below(atelier_home / "data")
 
     assert ingest_images.fn("digits") == first
-    assert files_below(atelier_home) == before
+    assert files_below(atelier_home / "data") == before
+    assert [record.state for record in history("digits-images")] == ["made", "unchanged"]
 
 
 def test_a_damaged_store_is_written_again() -> None:
@@ -64,6 +66,9 @@ def test_a_damaged_store_is_written_again() -> None:
     ingest_images.fn("digits")
 
     assert sha256_of(pixels) == good
+    (_, again) = history("digits-images")
+    assert again.state == "made"
+    assert "pixels.npy" in again.reasons[0]
 
 
 def test_equal_images_share_a_split_and_are_reported(image_folder: Path) -> None:
