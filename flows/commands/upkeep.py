@@ -1,0 +1,73 @@
+"""`atelier explain` and `atelier gc`: why a step ran again, and what may be thrown away."""
+
+import argparse
+import time
+from typing import TYPE_CHECKING
+
+from flows.commands.options import Commands
+from flows.commands.work import print_table
+from tasks.storage import BadInput
+
+if TYPE_CHECKING:
+    from tasks.step_records import StepRecord
+
+
+def add(commands: Commands) -> None:
+    """Add the commands to the parser."""
+    explain = commands.add_parser(
+        "explain", help="which part of a step's key changed since the time before"
+    )
+    explain.add_argument("step", nargs="?", metavar="STEP", help="default: a list of all steps")
+    explain.set_defaults(command=_explain)
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from tasks.step_records import history, steps
+
+    if options.step is None:
+        rows = [("step", "last time", "", "took")]
+        rows += [(name, *_told(history(name)[-1])) for name in steps()]
+        print_table(rows)
+        return 0
+    if options.step not in steps():
+        known = ", ".join(steps()) or "none yet: train some with `atelier run`"
+        raise BadInput(f"no step named {options.step!r} ever ran; there are: {known}")
+    _print_story(history(options.step))
+    return 0
+
+
+def _print_story(records: "list[StepRecord]") -> None:
+    """The last time, the time before, and what lies between them."""
+    from tasks.step_records import changes
+
+    last = records[-1]
+    before = [record for record in records[:-1] if record.key != last.key]
+    same = [record for record in records[:-1] if record.key == last.key]
+    rows = [(last.step, *_told(last))]
+    if records[:-1]:
+        rows.append(("the time before", *_told(records[-2])))
+    print_table(rows)
+    for reason in last.reasons:
+        print(f"  {reason}")
+    if same:
+        print(f"key {last.key[:12]}: the same as {len(same)} time(s) before; nothing changed")
+        return
+    if not before:
+        print(f"key {last.key[:12]}: the first time that this step ran")
+        return
+    print(f"key {last.key[:12]}, was {before[-1].key[:12]}; what changed:")
+    for line in changes(before[-1].parts, last.parts):
+        print(f"  {line}")
+
+
+def _told(record: "StepRecord") -> tuple[str, str, str]:
+    """When it was, how it ended, and how long it took."""
+    took = "" if record.seconds is None else f"{record.seconds:.0f} s"
+    return _ago(time.time() - record.started_at), record.state, took
+
+
+def _ago(seconds: float) -> str:
+    for unit, name in ((86_400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.0f} {name} ago"
+    return f"{seconds:.0f} seconds ago"
