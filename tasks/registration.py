@@ -125,6 +125,19 @@ def champions() -> list[str]:
                 return sorted(names)
 
 
+def kept_digests() -> set[str]:
+    """The content digests of all versions that have an alias."""
+    with outages_named():
+        registry = client()
+        return {
+            str(version.tags["content_digest"])
+            for model in registry.search_registered_models(max_results=1000)
+            for number in set(model.aliases.values())
+            if "content_digest"
+            in (version := registry.get_model_version(model.name, str(number))).tags
+        }
+
+
 def _create_version(fitted: Fitted, scorecard: Scorecard, verdict: Verdict) -> ModelVersion:
     registry = client()
     info = Model.log(

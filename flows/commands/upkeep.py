@@ -19,6 +19,15 @@ def add(commands: Commands) -> None:
     )
     explain.add_argument("step", nargs="?", metavar="STEP", help="default: a list of all steps")
     explain.set_defaults(command=_explain)
+    gc = commands.add_parser(
+        "gc",
+        help="show what nothing refers to any more, and with --yes free it",
+        description="Frees fits, data, evaluations and galleries that no alias, no ledger entry, no"
+        " job at work and no step's latest run refers to, and what a kill left half-written."
+        " An interrupted fit stays for 30 days. MLflow's own copies of versions are not touched.",
+    )
+    gc.add_argument("--yes", action="store_true", help="free it now")
+    gc.set_defaults(command=_gc)
 
 
 def _explain(options: argparse.Namespace) -> int:
@@ -71,3 +80,25 @@ def _ago(seconds: float) -> str:
         if seconds >= 2 * unit:
             return f"{seconds / unit:.0f} {name} ago"
     return f"{seconds:.0f} seconds ago"
+
+
+def _gc(options: argparse.Namespace) -> int:
+    from tasks.garbage import find_garbage, throw_away
+    from tasks.registration import kept_digests
+
+    found = find_garbage(kept_digests())
+    if not found:
+        print("nothing to free: something refers to every file")
+        return 0
+    rows = [(str(each.path), _size(each.num_bytes), each.reason) for each in found]
+    print_table([("what", "size", "why"), *rows])
+    if options.yes:
+        print(f"freed {_size(throw_away(found))}")
+    else:
+        total = _size(sum(each.num_bytes for each in found))
+        print(f"{total} in all; `atelier gc --yes` frees them")
+    return 0
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 1e6:.1f} MB"

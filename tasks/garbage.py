@@ -1,0 +1,151 @@
+"""What in the home nobody refers to any more, so that it may be thrown away.
+
+A reference is an alias, a ledger entry, a job at work, or the latest time that a step ran: the next
+run of the same settings will ask for its result. Only kinds of files that the program can make
+again are ever named; databases, ledgers, logs, locks and MLflow's own copies are not.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.step_records import StepRecord, history, steps
+from tasks.storage import TEMPORARY_PREFIX, home, read_json, remove
+
+DAYS_FOR_UNFINISHED = 30.0
+"""How long a fit that was interrupted can still be resumed."""
+HOURS_FOR_TEMPORARIES = 1.0
+"""No file is written for that long: what is older was left by a kill."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Garbage:
+    """A file or folder that may go."""
+
+    path: Path
+    num_bytes: int
+    reason: str
+
+
+def find_garbage(kept_digests: Iterable[str]) -> list[Garbage]:
+    """Everything that nothing refers to.
+
+    kept_digests: content digests of the versions that have an alias or stand in a ledger.
+    """
+    kept = set(kept_digests)
+    latest = [history(step)[-1] for step in steps()]
+    fits = set(_kept_fits(kept, latest))
+    found = [
+        *_old_fits(fits),
+        *_old_data(_inputs_of(fits, latest)),
+        *_old_evaluations(kept | {_digest(folder) for folder in fits}),
+        *_old_galleries(),
+        *_temporaries(),
+    ]
+    return [
+        Garbage(path=path, num_bytes=_size(path), reason=reason)
+        for path, reason in found
+        if path.exists()
+    ]
+
+
+def throw_away(garbage: Iterable[Garbage]) -> int:
+    """Remove what was found; returns how many bytes that freed."""
+    freed = 0
+    for each in garbage:
+        remove(each.path)
+        freed += each.num_bytes
+    return freed
+
+
+def _kept_fits(kept: set[str], latest: list[StepRecord]) -> Iterator[Path]:
+    """The folders of fits that something refers to, or that can be resumed."""
+    keys = {record.key[:16] for record in latest}
+    keys |= {r.key[:16] for step in steps() for r in history(step) if r.state == "running"}
+    for folder in _folders("runs", "*/*"):
+        is_finished = (folder / "receipt.json").exists()
+        can_resume = not is_finished and _age_days(folder) < DAYS_FOR_UNFINISHED
+        if folder.name in keys or can_resume or (is_finished and _digest(folder) in kept):
+            yield folder
+
+
+def _old_fits(fits: set[Path]) -> Iterator[tuple[Path, str]]:
+    for folder in _folders("runs", "*/*"):
+        if folder not in fits:
+            is_finished = (folder / "receipt.json").exists()
+            yield folder, "an earlier fit" if is_finished else "a fit that was given up"
+
+
+def _inputs_of(fits: set[Path], latest: list[StepRecord]) -> set[str]:
+    """The digests of all data that kept fits and latest steps were made from."""
+    keys = {folder.name for folder in fits}
+    records = latest + [r for step in steps() for r in history(step) if r.key[:16] in keys]
+    inputs = {digest for record in records for digest in record.parts.get("inputs", [])}
+    # Token sets are made from corpora.
+    for step in steps():
+        for record in history(step):
+            if any(_key(folder) == record.key[:12] for folder in _tokens_of(inputs)):
+                inputs |= set(record.parts.get("inputs", []))
+    return inputs
+
+
+def _tokens_of(digests: set[str]) -> list[Path]:
+    return [folder for folder in _folders("data/tokens", "*") if _digest(folder) in digests]
+
+
+def _key(folder: Path) -> str:
+    return folder.name.rsplit("-", 1)[-1]
+
+
+def _old_data(inputs: set[str]) -> Iterator[tuple[Path, str]]:
+    for kind in ("images", "text", "tokens"):
+        for folder in _folders(f"data/{kind}", "*"):
+            if _digest(folder) not in inputs:
+                yield folder, f"{kind} of which no kept model was made"
+
+
+def _old_evaluations(kept: set[str]) -> Iterator[tuple[Path, str]]:
+    for folder in _folders("evaluations", "*/*"):
+        if _digest(folder) not in kept:
+            yield folder, "an evaluation of a model that is not kept"
+
+
+def _old_galleries() -> Iterator[tuple[Path, str]]:
+    folders = sorted(_folders("gallery", "*"), key=lambda folder: folder.stat().st_mtime)
+    for folder in folders[:-1]:
+        yield folder, "an earlier gallery; MLflow has its own copy"
+
+
+def _temporaries() -> Iterator[tuple[Path, str]]:
+    for path in home().rglob(f"{TEMPORARY_PREFIX}*"):
+        is_outermost = not any(p.name.startswith(TEMPORARY_PREFIX) for p in path.parents)
+        if is_outermost and _age_days(path) * 24 > HOURS_FOR_TEMPORARIES:
+            yield path, "left half-written by a kill"
+
+
+def _folders(below: str, pattern: str) -> list[Path]:
+    found = (home() / below).glob(pattern)
+    return [path for path in found if path.is_dir() and not path.name.startswith(TEMPORARY_PREFIX)]
+
+
+def _digest(folder: Path) -> str:
+    """The digest in a folder's receipt; a folder whose receipt says none has its own name."""
+    try:
+        receipt = read_json(folder / "receipt.json")["receipt"]
+        return str(receipt["digest"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return folder.name
+
+
+def _age_days(path: Path) -> float:
+    """Days since anything in it was written."""
+    newest = max(
+        (file.lstat().st_mtime for file in [path, *path.rglob("*")]), default=path.lstat().st_mtime
+    )
+    return (time.time() - newest) / 86_400
+
+
+def _size(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() and not path.is_symlink() else [path]
+    return sum(file.lstat().st_size for file in files if file.is_file())
