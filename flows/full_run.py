@@ -12,7 +12,7 @@ from flows.token_models import train_gpt, train_ngram
 from models.gan_networks import GanLoss
 from models.recipes import Preset
 from tasks.registration import Version
-from tasks.runs import close_dead_runs, open_run
+from tasks.runs import clear_up_after_crashes, open_run
 from tasks.storage import digest_of
 from tasks.tokenization import Scheme
 
@@ -58,7 +58,7 @@ def full_run(
         **{"images": images, "text": text, "models": list(models), "preset": preset, "seed": seed},
         **{"image_size": image_size, "tokenizer": tokenizer, "gan_loss": gan_loss},
     }
-    close_dead_runs()
+    clear_up_after_crashes()
     title, key = f"{images} and {text}", digest_of(settings)
     with open_run(title, key=key, parameters=settings) as run_id:
         # All data first: bad input must stop the run before anything is trained or registered.

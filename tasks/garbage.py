@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.step_records import StepRecord, history, steps
-from tasks.storage import TEMPORARY_PREFIX, home, read_json, remove
+from tasks.storage import TEMPORARY_PREFIX, half_written, home, read_json, remove
 
 DAYS_FOR_UNFINISHED = 30.0
 """How long a fit that was interrupted can still be resumed."""
-HOURS_FOR_TEMPORARIES = 1.0
-"""No file is written for that long: what is older was left by a kill."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,10 +116,8 @@ def _old_galleries() -> Iterator[tuple[Path, str]]:
 
 
 def _temporaries() -> Iterator[tuple[Path, str]]:
-    for path in home().rglob(f"{TEMPORARY_PREFIX}*"):
-        is_outermost = not any(p.name.startswith(TEMPORARY_PREFIX) for p in path.parents)
-        if is_outermost and _age_days(path) * 24 > HOURS_FOR_TEMPORARIES:
-            yield path, "left half-written by a kill"
+    for path in half_written(home()):
+        yield path, "left half-written by a kill"
 
 
 def _folders(below: str, pattern: str) -> list[Path]:

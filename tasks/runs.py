@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from tasks.journal import deliver, forget, undelivered
 from tasks.processes import is_alive, this_process
 from tasks.reporting import log
-from tasks.storage import exclusive
+from tasks.storage import exclusive, home, remove_half_written
 from tasks.tracking import (
     TrackingUnavailable,
     client,
@@ -151,6 +151,13 @@ def _close(run_id: str, status: str) -> None:
     deliver(run_id)
     with outages_named():
         client().set_terminated(run_id, status)
+
+
+def clear_up_after_crashes() -> None:
+    """Close what dead processes left open, and remove what they left half-written."""
+    for name in close_dead_runs():
+        log(f"{name}: its process is gone; its MLflow run was closed")
+    remove_half_written(home())
 
 
 def close_dead_runs() -> list[str]:

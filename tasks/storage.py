@@ -17,6 +17,8 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from tasks.processes import is_alive, this_process
+
 TEMPORARY_PREFIX = ".partial-"
 _CHUNK_BYTES = 1 << 20
 
@@ -72,9 +74,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """
     with _disk_full_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            prefix=TEMPORARY_PREFIX, suffix=path.suffix, dir=path.parent
-        )
+        handle, name = tempfile.mkstemp(prefix=_prefix(), suffix=path.suffix, dir=path.parent)
         os.close(handle)
         temporary = Path(name)
         try:
@@ -94,7 +94,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     are named by the digest of what they hold, so the two are the same.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=path.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=_prefix(), dir=path.parent))
     try:
         with _disk_full_named(path):
             yield temporary
@@ -109,6 +109,30 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                     raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _prefix() -> str:
+    """Temporary names tell whose they are, so that a killed process's can be told and removed."""
+    return f"{TEMPORARY_PREFIX}{this_process()}-"
+
+
+def half_written(folder: Path) -> list[Path]:
+    """The temporary files and folders, at any depth, of processes that have died."""
+    return [path for path in folder.rglob(f"{TEMPORARY_PREFIX}*") if _is_abandoned(path)]
+
+
+def remove_half_written(folder: Path) -> None:
+    """Remove what killed processes left half-written in a folder."""
+    for path in half_written(folder):
+        remove(path)
+
+
+def _is_abandoned(path: Path) -> bool:
+    owner = path.name.removeprefix(TEMPORARY_PREFIX).rpartition("-")[0]
+    try:
+        return not is_alive(owner)
+    except ValueError:  # not a name that we give
+        return False
 
 
 @contextmanager

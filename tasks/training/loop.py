@@ -30,6 +30,7 @@ from tasks.storage import (
     is_whole,
     read_json,
     remove,
+    remove_half_written,
     sha256_of,
     write_json,
 )
@@ -141,6 +142,7 @@ def workplace(
             journal=Journal(run_id, family, prefix),
             record=record,
         )
+        remove_half_written(place.folder)
         try:
             yield place
         finally:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.garbage import find_garbage, throw_away
+from tasks.processes import this_process
 from tasks.step_records import recorded
 from tasks.storage import digest_of
 
@@ -97,11 +98,14 @@ def test_data_is_kept_by_models_made_of_it_through_tokens_too(own: Home) -> None
     assert corpus.exists()
 
 
-def test_only_the_latest_gallery_and_young_temporaries_stay(own: Home) -> None:
+def test_only_the_latest_gallery_and_temporaries_of_the_living_stay(own: Home) -> None:
     older, _ = own.folder("gallery/a", None, days=2), own.folder("gallery/b", None, days=1)
     (own.root / "gallery" / "index.html").write_text("the latest page")
-    left = own.folder("runs/digits-vae/.partial-x", None, days=1)
-    own.folder("runs/digits-vae/.partial-y", None)
+    mine = this_process()
+    dead = mine.rsplit(":", 1)[0] + ":1"
+    left = own.folder(f"runs/digits-vae/.partial-{dead}-x1y2", None)
+    own.folder(f"runs/digits-vae/.partial-{mine}-x1y2", None)
+    own.folder("runs/digits-vae/.partial-of-somebody-else", None)
 
     assert found() == {older, left}
 
