@@ -1,0 +1,63 @@
+"""`make faults`: every kind of fault, one summary line, exit 0 only if all was taken well."""
+
+import argparse
+import os
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+KINDS = ("kills", "damage", "disks", "servers")
+
+
+def main() -> int:
+    """Inject the faults; returns 0 if all is well, else 1."""
+    parser = argparse.ArgumentParser(prog="faults", description=__doc__)
+    parser.add_argument("--kills", type=int, default=52, help="kills over the four families")
+    parser.add_argument("--seed", type=int, default=0, help="of the random moments and places")
+    parser.add_argument("--only", choices=KINDS, help="one kind of fault")
+    options = parser.parse_args()
+    kinds = (options.only,) if options.only else KINDS
+    with tempfile.TemporaryDirectory(prefix="atelier-faults-") as name:
+        scratch = Path(name)
+        os.environ["ATELIER_HOME"] = str(scratch / "home")
+        tally = _inject(kinds, options.kills, options.seed, scratch)
+    print(tally, flush=True)
+    return 0 if tally.all_is_well else 1
+
+
+def _inject(kinds: tuple[str, ...], num_kills: int, seed: int, scratch: Path):  # noqa: ANN202
+    from flows import local_stack
+
+    local_stack.apply_settings()
+    from faults import damage, kills, servers
+    from faults.fits import FAMILIES, make_empty_database
+    from faults.tally import Tally
+
+    tally, started_at = Tally(), time.monotonic()
+    print(f"seed {seed}", flush=True)
+    empty = make_empty_database(scratch / "empty.db")
+    if "kills" in kinds:
+        for index, family in enumerate(FAMILIES):
+            dice = random.Random(f"{seed} {family}")
+            share = num_kills // 4 + (index < num_kills % 4)
+            kills.kill_fits(family, share, dice, scratch, empty, tally)
+    if "damage" in kinds:
+        damage.corrupt_results(random.Random(seed), scratch, empty, tally)
+        damage.corrupt_checkpoints(random.Random(seed), scratch, empty, tally)
+    if "disks" in kinds:
+        damage.fill_disks(scratch, empty, tally)
+    if "servers" in kinds:
+        studio = servers.kill_commands(6, random.Random(seed), scratch, tally)
+        try:
+            servers.stop_servers_in_between(studio, 20.0, tally)
+            servers.run_rivals(studio, tally)
+        finally:
+            studio.run("down")
+    print(f"{time.monotonic() - started_at:.0f} s", flush=True)
+    return tally
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""Files flipped, cut and removed, and disks that fill up."""
+
+import random
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from faults.fits import FAMILIES, Fit, fitted, fresh, inspected
+from faults.kills import count_leftovers
+from faults.tally import Tally
+
+
+def flip(path: Path, dice: random.Random) -> None:
+    """Change one bit."""
+    content = bytearray(path.read_bytes())
+    content[dice.randrange(len(content))] ^= 1 << dice.randrange(8)
+    path.write_bytes(content)
+
+
+def cut(path: Path, dice: random.Random) -> None:
+    """Drop the end."""
+    content = path.read_bytes()
+    path.write_bytes(content[: dice.randrange(len(content))])
+
+
+def lose(path: Path, _: random.Random) -> None:
+    """Remove."""
+    path.unlink()
+
+
+DAMAGES: tuple[Callable[[Path, random.Random], None], ...] = (flip, cut, lose)
+
+
+def corrupt_results(dice: random.Random, scratch: Path, empty: Path, tally: Tally) -> None:
+    """Damage every stored file of every family in some way; each must be found and made again."""
+    for family in FAMILIES:
+        home = fresh(scratch / f"{family}-damaged", empty)
+        expected = fitted(family, home)
+        for path in sorted([*home.glob("runs/*/*/*"), *home.glob("data/*/*/*")]):
+            if path.is_dir() or path.name == "progress":
+                continue
+            damage = dice.choice(DAMAGES)
+            tally.corruptions += 1
+            before = inspected(home, num_reasons)
+            damage(path, dice)
+            again = fitted(family, home)
+            is_told = inspected(home, num_reasons) > before
+            if again.digest == expected.digest and is_told:
+                tally.corruptions_found += 1
+            else:
+                what = again.error or ("not told" if again.digest == expected.digest else "differs")
+                tally.note(f"{damage.__name__} {path.relative_to(home)}: {what}")
+        count_leftovers(home, tally)
+        print(f"  {family}: {tally.corruptions} files damaged so far", flush=True)
+
+
+def corrupt_checkpoints(dice: random.Random, scratch: Path, empty: Path, tally: Tally) -> None:
+    """Damage the checkpoint of a killed fit: training must begin again, and say so."""
+    for family in ("vae", "gan", "gpt"):
+        expected = fitted(family, fresh(scratch / "whole", empty))
+        home = fresh(scratch / "killed", empty)
+        fit = Fit(family, home)
+        while not list(home.rglob("checkpoint.safetensors")):
+            if fit.wait(0.01) is not None:
+                break
+        fit.kill()
+        (checkpoint,) = home.rglob("checkpoint.safetensors")
+        cut(checkpoint, dice)
+        tally.corruptions += 1
+        again = fitted(family, home)
+        if again.digest == expected.digest and "damaged" in inspected(home, last_reasons):
+            tally.corruptions_found += 1
+        else:
+            tally.note(f"{family}: a damaged checkpoint: {again.error or 'differs, or not told'}")
+        count_leftovers(home, tally)
+
+
+def fill_disks(scratch: Path, empty: Path, tally: Tally) -> None:
+    """Let the disk fill up in the middle of work; free some; the same work must end the same."""
+    for family in FAMILIES:
+        expected = fitted(family, fresh(scratch / "whole", empty))
+        home = fresh(scratch / "small", empty)
+        for part, size_kb in (("runs", 64), ("data", 32)):
+            disk = home / part
+            disk.mkdir()
+            if not _mount(disk, size_kb):
+                print("  disks: mounting a small tmpfs is not allowed here; left out", flush=True)
+                return
+            try:
+                tally.full_disks += 1
+                full = fitted(family, home)
+                subprocess.run(["mount", "-o", "remount,size=200m", disk], check=True)
+                again = fitted(family, home)
+                if not full.error.startswith("DiskFull") or "\n" in full.error:
+                    tally.note(f"{family}: full disk below {part}/: {full.error or 'unnoticed'}")
+                elif again.digest != expected.digest:
+                    tally.note(f"{family}: after a full disk: {again.error or 'differs'}")
+                else:
+                    tally.full_disks_survived += 1
+                count_leftovers(home, tally)
+            finally:
+                subprocess.run(["umount", disk], check=True)
+            shutil.rmtree(disk, ignore_errors=True)
+            shutil.rmtree(home / "data", ignore_errors=True)
+    print("  disks: full below runs/ and below data/, for each family", flush=True)
+
+
+def _mount(folder: Path, size_kb: int) -> bool:
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size_kb}k", "tmpfs", folder]
+    return subprocess.run(command, check=False, capture_output=True).returncode == 0
+
+
+def num_reasons() -> int:
+    """How many reasons steps have given so far for doing work again."""
+    from tasks.step_records import history, steps
+
+    return sum(
+        1
+        for step in steps()
+        for record in history(step)
+        for reason in record.reasons
+        if "damaged" in reason
+    )
+
+
+def last_reasons() -> str:
+    """What the fit that ran last said."""
+    from tasks.step_records import history, steps
+
+    return " ".join(
+        reason for step in steps() for record in history(step) for reason in record.reasons
+    )

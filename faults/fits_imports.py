@@ -1,0 +1,19 @@
+"""What a fit needs, imported once by the process that all fits are forked from."""
+
+import logging
+
+import torch
+
+from flows import local_stack
+
+local_stack.apply_settings()
+torch.set_num_threads(1)  # a forked process cannot use the threads of its parent
+
+import tasks.runs  # noqa: E402
+import tasks.tokenization  # noqa: E402
+import tasks.training.gan  # noqa: E402
+import tasks.training.gpt  # noqa: E402
+import tasks.training.ngram  # noqa: E402
+import tasks.training.vae  # noqa: E402, F401
+
+logging.getLogger("atelier").setLevel(logging.CRITICAL)  # fifty fits would say the same

@@ -1,0 +1,55 @@
+"""The counts of a fault-injection run, and its last line."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Tally:
+    """What was done to the program, and how it took it."""
+
+    kills: int = 0
+    sequences: int = 0
+    """How often work was killed, once or more, and then run to its end."""
+    identical: int = 0
+    """After how many of them all was as if nothing had happened."""
+    corruptions: int = 0
+    corruptions_found: int = 0
+    full_disks: int = 0
+    full_disks_survived: int = 0
+    outages: int = 0
+    outages_survived: int = 0
+    rivals: int = 0
+    rivals_at_peace: int = 0
+    orphans: int = 0
+    """MLflow runs left open."""
+    temporary_files: int = 0
+    """Half-written files that stayed."""
+    problems: list[str] = field(default_factory=list)
+
+    def note(self, problem: str) -> None:
+        """Something that must not be."""
+        self.problems.append(problem)
+        print(f"  PROBLEM: {problem}", flush=True)
+
+    @property
+    def all_is_well(self) -> bool:
+        """Whether the program took everything."""
+        return (
+            not self.problems
+            and self.identical == self.sequences
+            and self.corruptions_found == self.corruptions
+            and self.full_disks_survived == self.full_disks
+            and self.outages_survived == self.outages
+            and self.rivals_at_peace == self.rivals
+            and self.orphans == self.temporary_files == 0
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"{self.kills} kills, {self.identical} of {self.sequences} sequences identical;"
+            f" {self.corruptions_found} of {self.corruptions} corruptions found;"
+            f" {self.full_disks_survived} of {self.full_disks} full disks survived;"
+            f" {self.outages_survived} of {self.outages} outages survived;"
+            f" {self.rivals_at_peace} of {self.rivals} pairs of rivals at peace;"
+            f" {self.orphans} orphans; {self.temporary_files} temporary files"
+        )
