@@ -42,13 +42,16 @@ def step_key(settings: object, inputs: list[str], modules: list[str], device: st
 
 def code_digest(modules: list[str], root: Path | None = None) -> str:
     """The digest of some modules and of every project module that they import, directly or not."""
+    return digest_of(module_digests(modules, root))
+
+
+def module_digests(modules: list[str], root: Path | None = None) -> dict[str, str]:
+    """The sha256 of each of them, by dotted name: what tells which one changed."""
     closure = import_closure(modules, root or project_root())
-    return digest_of(
-        {
-            name: hashlib.sha256(_normalised(tree).encode()).hexdigest()
-            for name, tree in closure.items()
-        }
-    )
+    return {
+        name: hashlib.sha256(_normalised(tree).encode()).hexdigest()
+        for name, tree in closure.items()
+    }
 
 
 def import_closure(modules: list[str], root: Path) -> dict[str, ast.Module]:

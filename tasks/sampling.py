@@ -18,10 +18,13 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
 from tasks import pictures
-from tasks.registration import CHAMPION, FAMILIES, champion_of, loaded
+from tasks.measured import title
+from tasks.model_card import FAMILIES
+from tasks.packaging import loaded
+from tasks.registration import CHAMPION, champion_of
 from tasks.reporting import in_task_run, log
 from tasks.retries import NETWORKED
-from tasks.scorecard import beside_the_floor, title
+from tasks.scorecard import beside_the_floor
 from tasks.storage import home, project_root, write_bytes, write_json, write_text
 from tasks.tracking import (
     artifact_url,

@@ -115,7 +115,7 @@ def _sample(options: argparse.Namespace) -> int:
 
 
 def _print_versions(versions: Sequence[Any]) -> None:
-    from tasks.scorecard import title
+    from tasks.measured import title
 
     rows = [("model", "version", "alias", "main metric", "", "seconds")]
     for version in versions:
