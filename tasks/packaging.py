@@ -86,6 +86,14 @@ def signature_of(family: str) -> ModelSignature:
     )
 
 
+def fetch_package(name: str, number: int, into: Path) -> Path:
+    """Copy a version's files into a folder; returns where they lie."""
+    client()  # points MLflow at the tracking server
+    with outages_named():
+        address = f"models:/{name}/{number}"
+        return Path(mlflow.artifacts.download_artifacts(address, dst_path=str(into)))
+
+
 def rebuilt_from(fitted: Fitted) -> SampleModel:
     """The model that a version of these files would be."""
     subject = SampleModel()

@@ -67,7 +67,7 @@ def promote(name: str, number: int, reason: str) -> tuple[int | None, int]:
     is not there or is champion already, and where the version does not load.
     """
     with outages_named(), exclusive(f"registry-{name}"):
-        _check_known(name)
+        check_known(name)
         reconcile(name)
         return _by_hand(name, number, "override", reason)
 
@@ -75,7 +75,7 @@ def promote(name: str, number: int, reason: str) -> tuple[int | None, int]:
 def rollback(name: str, number: int | None = None, reason: str = "") -> tuple[int | None, int]:
     """Go back to the champion before this one, or to a version of a number, as `promote` does."""
     with outages_named(), exclusive(f"registry-{name}"):
-        _check_known(name)
+        check_known(name)
         reconcile(name)
         target = _champion_before(name) if number is None else number
         return _by_hand(name, target, "rollback", reason or "rolled back by hand")
@@ -85,7 +85,7 @@ def history(name: str) -> list[ledger.Entry]:
     """What happened to a model's aliases, oldest first; an interrupted move is settled before."""
     with outages_named(), exclusive(f"registry-{name}"):
         if not ledger.ledger_path(name).exists():
-            _check_known(name)
+            check_known(name)
         reconcile(name)
         return ledger.moves(ledger.entries_of(name))
 
@@ -120,7 +120,8 @@ def reconcile(name: str) -> None:
         )
 
 
-def _check_known(name: str) -> None:
+def check_known(name: str) -> None:
+    """Raise BadInput for a model that this project did not register."""
     known = models_of_ours()
     if name not in known:
         raise BadInput(f"no model is named {name!r}; there are: {', '.join(known) or 'none yet'}")

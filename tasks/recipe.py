@@ -64,7 +64,7 @@ def recipe_of(
         family=family,
         preset=preset,
         seed=seed,
-        settings={name: asdict(value) for name, value in settings.items()},
+        settings={name: asdict(value) if value else {} for name, value in settings.items()},
         data_digest=data.digest,
         code=module_digests([f"tasks.training.{family}"]),
         libraries={name: version(name) for name in LIBRARIES},

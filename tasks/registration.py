@@ -20,7 +20,7 @@ from tasks.recipe import Recipe
 from tasks.reporting import log
 from tasks.retries import NETWORKED
 from tasks.scorecard import Incumbent, Scorecard, Verdict
-from tasks.storage import exclusive
+from tasks.storage import BadInput, exclusive
 from tasks.tracking import client, outages_named, version_url
 from tasks.training.loop import Fitted
 
@@ -157,12 +157,7 @@ def find_version(name: str, digest: str) -> ModelVersion | None:
 
 def champion_of(name: str) -> ModelVersion | None:
     """The version that is called champion, if there is one."""
-    try:
-        return client().get_model_version_by_alias(name, CHAMPION)
-    except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise
-        return None
+    return _found(name, CHAMPION)
 
 
 def champions() -> list[str]:
@@ -255,6 +250,41 @@ def _measured(scorecard: Scorecard) -> dict[str, str]:
 def version_numbered(name: str, number: int) -> ModelVersion | None:
     """A complete version of a model, if there is one of that number."""
     return next((v for v in versions_of(name) if int(v.version) == number), None)
+
+
+def recorded(name: str, which: str) -> tuple[Version, Recipe | None]:
+    """A version by its alias or number, and the record of how it was made, if it has one.
+
+    Raises BadInput for what is not there.
+    """
+    with outages_named():
+        found = _found(name, which)
+    if found is None:
+        raise BadInput(f"{name} has no version {which!r}")
+    tags = found.tags
+    version = Version(
+        name=name,
+        version=int(found.version),
+        alias=which,
+        run_id=found.run_id or "",
+        digest=tags["content_digest"],
+        main_metric=tags["main_metric"],
+        main_value=float(tags["main_value"]),
+        seconds=0.0,
+        is_new=False,
+    )
+    return version, Recipe(**json.loads(tags["recipe"])) if "recipe" in tags else None
+
+
+def _found(name: str, which: str) -> RegisteredVersion | None:
+    if which.isdigit():
+        return version_numbered(name, int(which))
+    try:
+        return client().get_model_version_by_alias(name, which)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        return None
 
 
 def models_of_ours() -> list[str]:
