@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 
 from flows import local_stack
-from flows.commands import stack, upkeep, work
+from flows.commands import registry, stack, upkeep, work
 from flows.commands.options import complain
 from tasks.storage import BadInput, ChecksumMismatch, DiskFull, home
 
@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="atelier", description="A workshop for small generative models."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for group in (work, stack, upkeep):
+    for group in (work, registry, stack, upkeep):
         group.add(commands)
     return parser
 

@@ -5,6 +5,7 @@ from typing import Literal
 
 from prefect import flow
 
+from flows.admission import APPROVAL_SECONDS
 from flows.image_models import train_gan, train_vae
 from flows.prepare_data import prepare_corpus, prepare_images
 from flows.sample_gallery import sample_gallery
@@ -29,7 +30,7 @@ class RunSummary:
 
 
 @flow(name="full-run", flow_run_name="{images} and {text}, {preset}, seed {seed}")
-def full_run(
+def full_run(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
     *,
     images: str = "digits",
     text: str = "pydocs",
@@ -39,6 +40,8 @@ def full_run(
     image_size: int | None = None,
     tokenizer: Scheme = "characters",
     gan_loss: GanLoss = "relativistic",
+    approve: bool = False,
+    approval_seconds: int = APPROVAL_SECONDS,
 ) -> RunSummary:
     """Train, judge and register the chosen models, then publish samples of the champions.
 
@@ -51,7 +54,10 @@ def full_run(
         image_size: side in pixels to which your own images are cropped and resized.
         tokenizer: one token per character, or byte-level BPE.
         gan_loss: relativistic with R1 and R2, hinge with spectral norm, or wasserstein (WGAN-GP).
+        approve: wait for a person's consent, in the Prefect UI, before a version becomes champion.
+        approval_seconds: how long to wait; then the present champion stays.
     """
+    within = approval_seconds if approve else None
     wants_images, wants_text = {"vae", "gan"} & set(models), {"ngram", "gpt"} & set(models)
     versions: list[Version] = []
     settings = {
@@ -65,12 +71,12 @@ def full_run(
         image_set = prepare_images(images, image_size) if wants_images else None
         token_set = prepare_corpus(text, tokenizer) if wants_text else None
         if image_set and "vae" in models:
-            versions.append(train_vae(image_set, preset, seed, run_id))
+            versions.append(train_vae(image_set, preset, seed, run_id, within))
         if image_set and "gan" in models:
-            versions.append(train_gan(image_set, preset, seed, run_id, gan_loss))
+            versions.append(train_gan(image_set, preset, seed, run_id, gan_loss, within))
         if token_set and "ngram" in models:
-            versions.append(train_ngram(token_set, preset, seed, run_id))
+            versions.append(train_ngram(token_set, preset, seed, run_id, within))
         if token_set and "gpt" in models:
-            versions.append(train_gpt(token_set, preset, seed, run_id))
+            versions.append(train_gpt(token_set, preset, seed, run_id, within))
         gallery = sample_gallery([version.name for version in versions], seed, run_id)
     return RunSummary(versions=tuple(versions), gallery=gallery)

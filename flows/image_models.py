@@ -2,12 +2,13 @@
 
 from prefect import flow
 
+from flows.admission import admit
 from models.gan_networks import GanLoss
 from models.recipes import Preset, classifier_recipe, gan_recipe, vae_recipe
-from tasks.gate import gate
 from tasks.image_evaluation import evaluate_images
 from tasks.ingestion import ImageSet
-from tasks.registration import Version, register_version
+from tasks.recipe import recipe_of
+from tasks.registration import Version
 from tasks.runs import task_run
 from tasks.training.classifier import fit_classifier
 from tasks.training.gan import fit_gan
@@ -17,7 +18,11 @@ from tasks.training.vae import fit_vae
 
 @flow(name="train-vae", flow_run_name="{images.name}-vae, {preset}, seed {seed}")
 def train_vae(
-    images: ImageSet, preset: Preset = "standard", seed: int = 0, parent_run_id: str | None = None
+    images: ImageSet,
+    preset: Preset = "standard",
+    seed: int = 0,
+    parent_run_id: str | None = None,
+    approve_within: int | None = None,
 ) -> Version:
     """Fit a variational auto-encoder, judge it on held-out images, register it.
 
@@ -26,6 +31,7 @@ def train_vae(
         preset: how much work: quick, standard or full.
         seed: 0 to 2147483647; the same seed gives the same weights on the same machine.
         parent_run_id: the MLflow run under which this one is filed.
+        approve_within: seconds to wait for a person's consent to a promotion; none: do not ask.
     """
     shape, num_classes = (images.channels, images.height, images.width), len(images.class_names)
     config, fit = vae_recipe(preset, *shape, seed)
@@ -34,8 +40,8 @@ def train_vae(
         judge = fit_classifier(images, *classifier_recipe(*shape, num_classes), run_id)
         fitted = fit_vae(images, config, fit, run_id)
         scorecard = evaluate_images(fitted, images, judge, run_id)
-        verdict = gate(fitted, scorecard)
-        return register_version(fitted, scorecard, verdict)
+        recipe = recipe_of("vae", images, preset, seed, config=config, fit=fit)
+        return admit(fitted, scorecard, recipe, images, judge, approve_within)
 
 
 @flow(name="train-gan", flow_run_name="{images.name}-gan, {preset}, seed {seed}")
@@ -45,6 +51,7 @@ def train_gan(
     seed: int = 0,
     parent_run_id: str | None = None,
     gan_loss: GanLoss = "relativistic",
+    approve_within: int | None = None,
 ) -> Version:
     """Fit a generative adversarial network, judge its samples, register it.
 
@@ -54,6 +61,7 @@ def train_gan(
         seed: 0 to 2147483647; the same seed gives the same weights on the same machine.
         parent_run_id: the MLflow run under which this one is filed.
         gan_loss: the rules of the game.
+        approve_within: seconds to wait for a person's consent to a promotion; none: do not ask.
     """
     shape, num_classes = (images.channels, images.height, images.width), len(images.class_names)
     config, fit = gan_recipe(preset, shape, num_classes, seed, gan_loss)
@@ -62,5 +70,5 @@ def train_gan(
         judge = fit_classifier(images, *classifier_recipe(*shape, num_classes), run_id)
         fitted = fit_gan(images, config, fit, run_id)
         scorecard = evaluate_images(fitted, images, judge, run_id)
-        verdict = gate(fitted, scorecard)
-        return register_version(fitted, scorecard, verdict)
+        recipe = recipe_of("gan", images, preset, seed, config=config, fit=fit)
+        return admit(fitted, scorecard, recipe, images, judge, approve_within)

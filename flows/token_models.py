@@ -2,9 +2,10 @@
 
 from prefect import flow
 
+from flows.admission import admit
 from models.recipes import Preset, gpt_recipe, ngram_recipe
-from tasks.gate import gate
-from tasks.registration import Version, register_version
+from tasks.recipe import recipe_of
+from tasks.registration import Version
 from tasks.runs import task_run
 from tasks.text_evaluation import evaluate_tokens
 from tasks.tokenization import TokenSet
@@ -15,7 +16,11 @@ from tasks.training.ngram import fit_ngram
 
 @flow(name="train-ngram", flow_run_name="{tokens.name}-ngram, {preset}")
 def train_ngram(
-    tokens: TokenSet, preset: Preset = "standard", seed: int = 0, parent_run_id: str | None = None
+    tokens: TokenSet,
+    preset: Preset = "standard",
+    seed: int = 0,
+    parent_run_id: str | None = None,
+    approve_within: int | None = None,
 ) -> Version:
     """Count n-grams, smooth them, judge the model on held-out text, register it.
 
@@ -24,19 +29,24 @@ def train_ngram(
         preset: how much work: quick, standard or full.
         seed: seeds the sampled examples; counting itself is not random.
         parent_run_id: the MLflow run under which this one is filed.
+        approve_within: seconds to wait for a person's consent to a promotion; none: do not ask.
     """
     config, tuning = ngram_recipe(preset, tokens.scheme)
     key = fit_key("ngram", tokens, {"ngram": config, "tuning": tuning})
     with task_run(f"{tokens.name}-ngram", key, parent_run_id) as run_id:
         fitted = fit_ngram(tokens, config, tuning, seed, run_id)
         scorecard = evaluate_tokens(fitted, tokens, run_id)
-        verdict = gate(fitted, scorecard)
-        return register_version(fitted, scorecard, verdict)
+        recipe = recipe_of("ngram", tokens, preset, seed, config=config, tuning=tuning)
+        return admit(fitted, scorecard, recipe, tokens, approve_within=approve_within)
 
 
 @flow(name="train-gpt", flow_run_name="{tokens.name}-gpt, {preset}, seed {seed}")
 def train_gpt(
-    tokens: TokenSet, preset: Preset = "standard", seed: int = 0, parent_run_id: str | None = None
+    tokens: TokenSet,
+    preset: Preset = "standard",
+    seed: int = 0,
+    parent_run_id: str | None = None,
+    approve_within: int | None = None,
 ) -> Version:
     """Fit a GPT from scratch, judge it on held-out text, register it.
 
@@ -45,11 +55,12 @@ def train_gpt(
         preset: how much work: quick, standard or full.
         seed: 0 to 2147483647; the same seed gives the same weights on the same machine.
         parent_run_id: the MLflow run under which this one is filed.
+        approve_within: seconds to wait for a person's consent to a promotion; none: do not ask.
     """
     config, fit = gpt_recipe(preset, tokens.vocabulary_size, tokens.num_train, seed)
     key = fit_key("gpt", tokens, {"gpt": config, "fit": fit})
     with task_run(f"{tokens.name}-gpt", key, parent_run_id) as run_id:
         fitted = fit_gpt(tokens, config, fit, run_id)
         scorecard = evaluate_tokens(fitted, tokens, run_id)
-        verdict = gate(fitted, scorecard)
-        return register_version(fitted, scorecard, verdict)
+        recipe = recipe_of("gpt", tokens, preset, seed, config=config, fit=fit)
+        return admit(fitted, scorecard, recipe, tokens, approve_within=approve_within)

@@ -15,6 +15,17 @@ def grid(images: np.ndarray, columns: int, side: int = 48) -> bytes:
 
     Enlarging repeats pixels, so that a viewer sees exactly what a model drew.
     """
+    return png(_sheet(images, columns, side))
+
+
+def side_by_side(left: np.ndarray, right: np.ndarray, columns: int, side: int = 48) -> bytes:
+    """Two sets of images (N, C, H, W) uint8 as two grids with a wide gap between them."""
+    sheets = [_sheet(images, columns, side) for images in (left, right)]
+    gap = np.full((len(sheets[0]), side // 2, sheets[0].shape[2]), _PAPER, np.uint8)
+    return png(np.concatenate([sheets[0], gap, sheets[1]], axis=1))
+
+
+def _sheet(images: np.ndarray, columns: int, side: int) -> np.ndarray:
     scale = max(1, round(side / max(images.shape[2:])))
     large = images.repeat(scale, axis=2).repeat(scale, axis=3)
     num, channels, height, width = large.shape
@@ -25,7 +36,7 @@ def grid(images: np.ndarray, columns: int, side: int = 48) -> bytes:
     for index, image in enumerate(large):
         top, left = index // columns * (height + _GAP), index % columns * (width + _GAP)
         sheet[top : top + height, left : left + width] = image.transpose(1, 2, 0)
-    return png(sheet)
+    return sheet
 
 
 def png(sheet: np.ndarray) -> bytes:

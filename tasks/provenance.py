@@ -53,7 +53,7 @@ def code_digest(modules: list[str], root: Path | None = None) -> str:
 
 
 def module_digests(modules: list[str], root: Path | None = None) -> dict[str, str]:
-    """The digest of each of these modules, by dotted name."""
+    """The sha256 of each of these modules, by dotted name: what tells which one changed."""
     closure = import_closure(modules, root or project_root())
     return {
         name: hashlib.sha256(_normalised(tree).encode()).hexdigest()

@@ -1,41 +1,33 @@
-"""The model registry: versions keyed by their content, aliases, and loading by name.
+"""The model registry: versions keyed by their content.
 
-A version is a pyfunc made of code (`tasks/served_model.py` and `models/`), safetensors and JSON;
-nothing in it is pickled. Registering the same content again finds the first version.
+Registering the same content again finds the first version. A version is `pending` until it has
+passed the load check and has its card; only then it is `complete`, and may be given an alias.
 """
 
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib.metadata import version as library_version
-from pathlib import Path
-from typing import Any
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TypeAlias
 
-import mlflow
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.models import Model, ModelSignature
-from mlflow.types.schema import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from prefect import task
 
+from tasks.load_check import LoadCheckFailed, check_loads
+from tasks.model_card import FAMILIES, card
+from tasks.packaging import expected_package, log_package
+from tasks.recipe import Recipe
 from tasks.reporting import log
 from tasks.retries import NETWORKED
-from tasks.scorecard import Scorecard, Verdict, beside_the_floor, title
-from tasks.storage import exclusive, project_root
-from tasks.tracking import artifact_path, client, outages_named, version_url
+from tasks.scorecard import Incumbent, Scorecard, Verdict
+from tasks.storage import BadInput, exclusive
+from tasks.tracking import client, outages_named, version_url
 from tasks.training.loop import Fitted
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 
-FAMILIES = {
-    "vae": "A variational auto-encoder: images to points of a latent space, and back.",
-    "gan": "A generative adversarial network: two networks in competition.",
-    "ngram": "A next-token model by counting: interpolated modified Kneser-Ney.",
-    "gpt": "A GPT from scratch: a decoder-only transformer.",
-}
-
-_SERVED_LIBRARIES = ("mlflow", "torch", "numpy", "pandas", "pillow", "safetensors", "tokenizers")
+RegisteredVersion: TypeAlias = ModelVersion
+"""MLflow's description of a version: its number, tags and run."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,41 +48,105 @@ class Version:
     """Whether this run added the version, rather than finding it."""
 
 
-@task(
-    name="register-version",
-    task_run_name="register {fitted.name}",
-    **NETWORKED,
-)
-def register_version(fitted: Fitted, scorecard: Scorecard, verdict: Verdict) -> Version:
-    """Register a trained model, unless this content already is; then set its alias.
+@task(name="register-version", task_run_name="register {fitted.name}", **NETWORKED)
+def register_version(
+    fitted: Fitted,
+    scorecard: Scorecard,
+    verdict: Verdict,
+    recipe: Recipe,
+    incumbent: Incumbent | None = None,
+) -> Version:
+    """Register a trained model, unless this content already is, and check that it loads anywhere.
 
-    The alias is moved last: `champion` when the gate accepted it, else `challenger`.
+    No alias moves here. A version that fails the load check is removed again, and LoadCheckFailed
+    raised; one that a killed process left pending is checked now, or made anew.
     """
-    with outages_named(), exclusive(fitted.name):
-        found = find_version(fitted.name, fitted.digest)
-        registered = found or _create_version(fitted, scorecard, verdict)
-        version = Version(
-            name=fitted.name,
-            version=int(registered.version),
-            alias=CHAMPION if verdict.accepted else CHALLENGER,
-            run_id=registered.run_id or fitted.run_id,
-            digest=fitted.digest,
-            main_metric=scorecard.main_metric,
-            main_value=scorecard.main_value,
-            seconds=fitted.seconds,
-            is_new=found is None,
-        )
-        champion = champion_of(fitted.name)
-        if champion is not None and champion.version == registered.version:
-            log(f"{fitted.name}: version {version.version} is the champion already")
-            return Version(**{**_fields(version), "alias": CHAMPION})
-        client().set_registered_model_alias(version.name, version.alias, str(version.version))
-    log(f"{fitted.name}: version {version.version} is now {version.alias} ({verdict.reason})")
-    return version
+    name = fitted.name
+    with outages_named(), exclusive(f"registry-{name}"):
+        found = find_version(name, fitted.digest)
+        if found is not None and found.tags.get("state") != "complete":
+            found = _finished(found, fitted, scorecard)
+        is_new = found is None
+        found = found or _create_checked(fitted, scorecard, recipe)
+        _describe(found, fitted, scorecard, verdict, recipe, incumbent)
+        if found.tags.get("state") != "complete":
+            client().set_model_version_tag(name, found.version, "state", "complete")
+    return Version(
+        name=name,
+        version=int(found.version),
+        alias="",
+        run_id=found.run_id or fitted.run_id,
+        digest=fitted.digest,
+        main_metric=scorecard.main_metric,
+        main_value=scorecard.main_value,
+        seconds=fitted.seconds,
+        is_new=is_new,
+    )
 
 
-def _fields(version: Version) -> dict[str, Any]:
-    return {name: getattr(version, name) for name in version.__dataclass_fields__}
+def _create_checked(fitted: Fitted, scorecard: Scorecard, recipe: Recipe) -> ModelVersion:
+    """A new complete version; on a failed check none, and no model that was not there before."""
+    registry, is_first = client(), _ensure_registered_model(fitted)
+    created = _create_pending(fitted, {**_made(fitted, scorecard, recipe), **_measured(scorecard)})
+    try:
+        _check(created, fitted, scorecard)
+    except LoadCheckFailed:
+        registry.delete_model_version(fitted.name, created.version)
+        if is_first:
+            registry.delete_registered_model(fitted.name)
+        raise
+    log(f"{fitted.name}: version {created.version} loads in a clean process and draws the same")
+    return created
+
+
+def _finished(pending: ModelVersion, fitted: Fitted, scorecard: Scorecard) -> ModelVersion | None:
+    """A version that a killed process left pending, completed; None, and gone, if it is unsound."""
+    try:
+        _check(pending, fitted, scorecard)
+    except LoadCheckFailed as error:
+        log(f"{fitted.name}: a version left pending is made anew: {error}")
+        client().delete_model_version(fitted.name, pending.version)
+        return None
+    log(f"{fitted.name}: version {pending.version}, left pending, loads and is completed")
+    return pending
+
+
+def _check(pending: ModelVersion, fitted: Fitted, scorecard: Scorecard) -> None:
+    """Raise LoadCheckFailed unless a version loads cleanly and is what was trained."""
+    check_loads(
+        f"models:/{pending.name}/{pending.version}",
+        fitted.family,
+        samples=scorecard.samples_digest,
+        package=expected_package(fitted),
+    )
+    client().set_model_version_tag(pending.name, pending.version, "load_check", "passed")
+
+
+def _describe(
+    version: ModelVersion,
+    fitted: Fitted,
+    scorecard: Scorecard,
+    verdict: Verdict,
+    recipe: Recipe,
+    incumbent: Incumbent | None,
+) -> None:
+    """Write the card and the tags, where this evaluation says something new."""
+    is_champion = incumbent is not None and incumbent.digest == fitted.digest
+    tags = _measured(scorecard)
+    if not is_champion:  # a champion keeps what the gate said when it became one
+        tags |= {
+            "gate": "accepted" if verdict.accepted else "refused",
+            "gate_reason": verdict.reason,
+        }
+    changed = {name: value for name, value in tags.items() if version.tags.get(name) != value}
+    if version.tags.get("state") == "complete" and not changed.keys() - {"scorecard_run_id"}:
+        return
+    registry = client()
+    if not is_champion:
+        text = card(fitted, scorecard, verdict, recipe, incumbent)
+        registry.update_model_version(version.name, version.version, description=text)
+    for name, value in changed.items():
+        registry.set_model_version_tag(version.name, version.version, name, value)
 
 
 def find_version(name: str, digest: str) -> ModelVersion | None:
@@ -101,12 +157,7 @@ def find_version(name: str, digest: str) -> ModelVersion | None:
 
 def champion_of(name: str) -> ModelVersion | None:
     """The version that is called champion, if there is one."""
-    try:
-        return client().get_model_version_by_alias(name, CHAMPION)
-    except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise
-        return None
+    return _found(name, CHAMPION)
 
 
 def champions() -> list[str]:
@@ -138,146 +189,122 @@ def kept_digests() -> set[str]:
         }
 
 
-def _create_version(fitted: Fitted, scorecard: Scorecard, verdict: Verdict) -> ModelVersion:
-    registry = client()
-    info = Model.log(
-        artifact_path=None,
-        name="model",
-        flavor=mlflow.pyfunc,
-        run_id=fitted.run_id,
-        python_model=str(project_root() / "tasks" / "served_model.py"),
-        code_paths=[str(project_root() / "models")],
-        artifacts={Path(name).stem: str(path) for name, path in _files(fitted).items()},
-        signature=signature_of(fitted.family),
-        pip_requirements=[f"{name}=={library_version(name)}" for name in _SERVED_LIBRARIES],
-    )
-    _ensure_registered_model(fitted)
-    return registry.create_model_version(
+def versions_of(name: str) -> list[ModelVersion]:
+    """All complete versions of a model, oldest first; those being made are left out."""
+    found: list[ModelVersion] = []
+    token = None
+    while True:
+        page = client().search_model_versions(f"name = '{name}'", page_token=token)
+        found += [version for version in page if version.tags.get("state") == "complete"]
+        token = page.token
+        if not token:
+            return sorted(found, key=lambda version: int(version.version))
+
+
+def _create_pending(fitted: Fitted, tags: dict[str, str]) -> ModelVersion:
+    info = log_package(fitted)
+    return client().create_model_version(
         fitted.name,
         source=info.model_uri,
         run_id=fitted.run_id,
         model_id=info.model_id,
-        description=_description(fitted, scorecard, verdict),
-        tags=_tags(fitted, scorecard, verdict),
+        description="Being registered: not to be used yet.",
+        tags={**tags, "state": "pending"},
         await_creation_for=0,  # otherwise MLflow prints while it waits
     )
 
 
-def _files(fitted: Fitted) -> dict[str, Path]:
-    folder = Path(fitted.folder)
-    left_out = ("receipt.json", "checkpoint.safetensors")
-    return {
-        path.name: path
-        for path in sorted(folder.iterdir())
-        if path.suffix in (".json", ".safetensors") and path.name not in left_out
-    }
-
-
-def _ensure_registered_model(fitted: Fitted) -> None:
+def _ensure_registered_model(fitted: Fitted) -> bool:
+    """Make the model that versions belong to; returns whether it was not there."""
     registry = client()
     try:
         registry.create_registered_model(
             fitted.name,
             tags={"family": fitted.family},
-            description=(
-                f"{FAMILIES[fitted.family]}\n\n`{CHAMPION}` is the version to use;"
-                f" `{CHALLENGER}` is the latest that the gate refused."
-            ),
+            description=f"{FAMILIES[fitted.family]}\n\nNo version is the champion yet.",
         )
+        return True
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
+        return False
 
 
-def signature_of(family: str) -> ModelSignature:
-    """What a request may ask of a family, with the defaults."""
-    shared = [
-        ParamSpec("num_samples", DataType.long, 1),
-        ParamSpec("seed", DataType.long, 0),
-        ParamSpec("temperature", DataType.double, 1.0),
-    ]
-    if family in ("vae", "gan"):
-        return ModelSignature(
-            inputs=Schema([ColSpec("long", "label", required=False)]),
-            outputs=Schema([ColSpec("long", "request"), ColSpec("string", "png_base64")]),
-            params=ParamSchema([*shared, ParamSpec("label", DataType.long, -1)]),
-        )
-    extra = [
-        ParamSpec("top_k", DataType.long, 0),
-        ParamSpec("prompt", DataType.string, ""),
-        ParamSpec("num_tokens", DataType.long, 200),
-    ]
-    return ModelSignature(
-        inputs=Schema([ColSpec("string", "prompt", required=False)]),
-        outputs=Schema([ColSpec("long", "request"), ColSpec("string", "text")]),
-        params=ParamSchema([*shared, *extra]),
-    )
-
-
-def _tags(fitted: Fitted, scorecard: Scorecard, verdict: Verdict) -> dict[str, str]:
+def _made(fitted: Fitted, scorecard: Scorecard, recipe: Recipe) -> dict[str, str]:
+    """The machine-readable part of a version's card: what stays as it was made."""
     return {
         "content_digest": fitted.digest,
-        "data_digest": scorecard.data_digest,
-        "judge_digest": scorecard.judge_digest,
-        "scorecard_run_id": scorecard.run_id,
+        "package_digest": expected_package(fitted),
+        "samples_digest": scorecard.samples_digest,
+        "code_digest": recipe.code_digest,
+        "recipe_digest": recipe.digest_but_for_the_seed,
+        "recipe": json.dumps(asdict(recipe), sort_keys=True),
         "family": fitted.family,
         "seed": str(fitted.seed),
-        "gate": "accepted" if verdict.accepted else "refused",
-        "gate_reason": verdict.reason,
-        "main_metric": scorecard.main_metric,
-        "main_value": repr(scorecard.main_value),
     }
 
 
-def _description(fitted: Fitted, scorecard: Scorecard, verdict: Verdict) -> str:
-    numbers = "\n".join(
-        f"| {name} | {value:.5g} | {'' if floor is None else f'{floor:.5g}'} |"
-        for name, value, floor in beside_the_floor(scorecard.metrics)
-    )
-    if fitted.family in ("vae", "gan"):
-        picture = artifact_path(scorecard.run_id, "samples/samples.png")
-        shown = f"![samples]({picture})"
-    else:
-        shown = f"```\n{scorecard.example}\n```"
-    return (
-        f"{FAMILIES[fitted.family]}\n\n{shown}\n\n"
-        f"**{title(scorecard.main_metric)}: {scorecard.main_value:.4f}**"
-        f" (lower is better; gate: {verdict.reason})\n\n"
-        f"* {fitted.num_parameters:,} parameters, trained in {fitted.seconds:.0f} s,"
-        f" seed {fitted.seed}\n"
-        f"* data: {scorecard.data_title}, digest `{scorecard.data_digest[:12]}`,"
-        f" licence: {scorecard.data_licence}\n\n"
-        f"| measured on held-out data | this version | real data |\n|---|---|---|\n{numbers}\n\n"
-        "```python\nimport mlflow\n"
-        f'model = mlflow.pyfunc.load_model("models:/{fitted.name}@{CHAMPION}")\n'
-        'model.predict([{}], params={"num_samples": 4, "seed": 1})\n```\n'
-    )
+def _measured(scorecard: Scorecard) -> dict[str, str]:
+    """What the last evaluation said of it."""
+    return {
+        "data_digest": scorecard.data_digest,
+        "judge_digest": scorecard.judge_digest,
+        "evaluation_digest": scorecard.evaluation_digest,
+        "metrics": json.dumps(scorecard.metrics, sort_keys=True),
+        "scorecard_run_id": scorecard.run_id,
+        "sound": "no" if scorecard.faults else "yes",
+        "main_metric": scorecard.main_metric,
+        "main_value": repr(scorecard.main_value),
+        "main_low": repr(scorecard.low),
+        "main_high": repr(scorecard.high),
+    }
 
 
-@contextmanager
-def loaded(name: str, alias_or_version: str = CHAMPION) -> Iterator[Any]:
-    """Load a registered version and give its SampleModel.
+def version_numbered(name: str, number: int) -> ModelVersion | None:
+    """A complete version of a model, if there is one of that number."""
+    return next((v for v in versions_of(name) if int(v.version) == number), None)
 
-    Each version brings its own copy of `models/`. It is imported afresh for the time of the block,
-    so that a version made by older code runs on that code and leaves ours alone.
+
+def recorded(name: str, which: str) -> tuple[Version, Recipe | None]:
+    """A version by its alias or number, and the record of how it was made, if it has one.
+
+    Raises BadInput for what is not there.
     """
-    where = f"@{alias_or_version}" if not alias_or_version.isdigit() else f"/{alias_or_version}"
-    ours = {key: sys.modules.pop(key) for key in list(sys.modules) if _is_models(key)}
-    path = list(sys.path)
+    with outages_named():
+        found = _found(name, which)
+    if found is None:
+        raise BadInput(f"{name} has no version {which!r}")
+    tags = found.tags
+    version = Version(
+        name=name,
+        version=int(found.version),
+        alias=which,
+        run_id=found.run_id or "",
+        digest=tags["content_digest"],
+        main_metric=tags["main_metric"],
+        main_value=float(tags["main_value"]),
+        seconds=0.0,
+        is_new=False,
+    )
+    return version, Recipe(**json.loads(tags["recipe"])) if "recipe" in tags else None
+
+
+def _found(name: str, which: str) -> RegisteredVersion | None:
+    if which.isdigit():
+        return version_numbered(name, int(which))
     try:
-        client()  # points MLflow at the tracking server
-        with outages_named():
-            model = mlflow.pyfunc.load_model(f"models:/{name}{where}")
-        yield model.unwrap_python_model()
-    finally:
-        sys.path[:] = path
-        for key in [key for key in sys.modules if _is_models(key)]:
-            del sys.modules[key]
-        sys.modules.update(ours)
+        return client().get_model_version_by_alias(name, which)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        return None
 
 
-def _is_models(module_name: str) -> bool:
-    return module_name == "models" or module_name.startswith("models.")
+def models_of_ours() -> list[str]:
+    """The names of all registered models that this project made."""
+    with outages_named():
+        found = client().search_registered_models(max_results=1000)
+    return sorted(model.name for model in found if model.tags.get("family") in FAMILIES)
 
 
 def page_of(version: Version) -> str:

@@ -18,11 +18,15 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
 from tasks import pictures
-from tasks.registration import CHAMPION, FAMILIES, champion_of, loaded
+from tasks.comparison import comparison_of
+from tasks.measured import title
+from tasks.model_card import FAMILIES
+from tasks.packaging import loaded
+from tasks.registration import CHAMPION, champion_of
 from tasks.reporting import in_task_run, log
 from tasks.retries import NETWORKED
-from tasks.scorecard import beside_the_floor, title
-from tasks.storage import home, project_root, write_bytes, write_json, write_text
+from tasks.scorecard import beside_the_floor
+from tasks.storage import home, project_root, read_json, write_bytes, write_json, write_text
 from tasks.tracking import (
     artifact_url,
     fetch_artifacts,
@@ -55,6 +59,8 @@ class Work:
     folder: str
     pictures: tuple[tuple[str, str], ...]
     """(file name, caption)."""
+    differences: tuple[tuple[str, str], ...]
+    """The same of what it and the champion before it made from the same seeds."""
     texts: tuple[tuple[str, str], ...]
     """(file name, caption)."""
 
@@ -89,7 +95,7 @@ def draw_images(name: str, folder: str, seed: int = 0) -> Work:
             )
     if (growth := _growth(champion.run_id, into)) is not None:
         keep("training.png", growth, "the same latent points as training goes on, top to bottom")
-    return _work(champion, into, tuple(captions), ())
+    return _work(champion, into, tuple(captions), (), _difference(champion, into))
 
 
 @task(
@@ -108,7 +114,7 @@ def write_texts(name: str, folder: str, seed: int = 0) -> Work:
             file_name = f"temperature-{temperature}.txt"
             write_text(into / file_name, model.prompt + text + "\n")
             captions.append((file_name, f"temperature {temperature}"))
-    return _work(champion, into, (), tuple(captions))
+    return _work(champion, into, (), tuple(captions), _difference(champion, into))
 
 
 def _champion(name: str) -> Any:
@@ -123,6 +129,7 @@ def _work(
     folder: Path,
     shown: tuple[tuple[str, str], ...],
     texts: tuple[tuple[str, str], ...],
+    differences: tuple[tuple[str, str], ...],
 ) -> Work:
     return Work(
         name=champion.name,
@@ -135,7 +142,34 @@ def _work(
         folder=str(folder),
         pictures=shown,
         texts=texts,
+        differences=differences,
     )
+
+
+def _difference(champion: Any, into: Path) -> tuple[tuple[str, str], ...]:
+    """What was made side by side when this version was promoted; nothing for a first one."""
+    if (found := comparison_of(champion.tags)) is None:
+        return ()
+    run_id, before = found
+    seeds = "from the same seed"
+    with tempfile.TemporaryDirectory(dir=into.parent) as scratch:
+        try:
+            stored = fetch_artifacts(run_id, "comparison", Path(scratch))
+        except FileNotFoundError:
+            return ()
+        if (picture := stored / "comparison.png").exists():
+            write_bytes(into / "comparison.png", picture.read_bytes())
+            return (
+                ("comparison.png", f"version {before}, and version {champion.version}: {seeds}"),
+            )
+        record = read_json(stored / "comparison.json")
+    captions = []
+    for made in record["texts"]:
+        file_name = f"comparison-{made['version']}.txt"
+        write_text(into / file_name, record["prompt"] + made["text"] + "\n")
+        caption = f"version {made['version']}, temperature {record['temperature']}, {seeds}"
+        captions.append((file_name, caption))
+    return tuple(captions)
 
 
 def _growth(run_id: str, scratch_beside: Path) -> bytes | None:
@@ -193,7 +227,9 @@ def _markdown(works: list[Work], run_id: str) -> str:
             heading = f"[{heading}]({version_url(work.name, work.version)})"
         metric = f"{title(work.main_metric)}: **{work.main_value:.4f}**"
         lines += [f"## {heading}", f"{FAMILIES[work.family]} {metric}"]
-        for file_name, caption in work.pictures:
+        for file_name, caption in (*work.pictures, *work.differences):
+            if not file_name.endswith(".png"):
+                continue
             address = (
                 artifact_url(run_id, f"gallery/{work.name}/{file_name}")
                 if is_served()
@@ -218,21 +254,33 @@ def page(works: list[Work]) -> str:
 def _section(work: Work) -> str:
     metric = html.escape(title(work.main_metric))
     layout = "works texts" if work.texts else "works"
-    shown = "".join(
-        f'<figure><img alt="{html.escape(caption)}" src="{_data_uri(Path(work.folder) / name)}">'
-        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
-        for name, caption in work.pictures
-    )
-    texts = "".join(
-        f"<figure><pre>{html.escape((Path(work.folder) / name).read_text(encoding='utf-8'))}</pre>"
-        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
-        for name, caption in work.texts
-    )
+    shown = "".join(_figure(work, *piece) for piece in (*work.pictures, *work.texts))
     return (
         f'<section id="{html.escape(work.name)}"><header><h2>{html.escape(work.name)}</h2>'
         f"<p>{html.escape(FAMILIES[work.family])} Version {work.version}.</p>"
         f'<p class="metric"><b>{work.main_value:.4g}</b> {metric}</p></header>'
-        f'{_curves(work)}<div class="{layout}">{shown}{texts}</div>{_numbers(work)}</section>'
+        f'{_curves(work)}<div class="{layout}">{shown}</div>{_beside_the_last(work)}'
+        f"{_numbers(work)}</section>"
+    )
+
+
+def _figure(work: Work, file_name: str, caption: str) -> str:
+    path, words = Path(work.folder) / file_name, html.escape(caption)
+    if path.suffix == ".png":
+        content = f'<img alt="{words}" src="{_data_uri(path)}">'
+    else:
+        content = f"<pre>{html.escape(path.read_text(encoding='utf-8'))}</pre>"
+    return f"<figure>{content}<figcaption>{words}</figcaption></figure>"
+
+
+def _beside_the_last(work: Work) -> str:
+    """The champion before it and this one, side by side, where there was one."""
+    if not work.differences:
+        return ""
+    shown = "".join(_figure(work, *piece) for piece in work.differences)
+    return (
+        '<div class="difference"><h3>What changed with this version</h3>'
+        f'<div class="pair">{shown}</div></div>'
     )
 
 

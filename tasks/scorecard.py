@@ -1,16 +1,24 @@
 """What an evaluation says of a model, and where it says it: MLflow, the Prefect UI, the log."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from prefect.artifacts import create_table_artifact
 
 from tasks.ingestion import Corpus, ImageSet
+from tasks.measured import title
 from tasks.reporting import in_task_run, log
-from tasks.tracking import artifact_url, is_served, log_dataset, log_metrics
-
-EVALUATION_SEED = 2**31 - 1  # apart from the seeds that people train and sample with
+from tasks.tracking import (
+    artifact_url,
+    is_served,
+    log_dataset,
+    log_file,
+    log_metrics,
+    run_metrics,
+    set_tags,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,6 +30,10 @@ class Scorecard:
     main_metric: str
     """The metric that decides; lower is better for all families."""
     main_value: float
+    low: float = field(default=math.nan)
+    """The main metric's 95 % interval over the held-out items; seeds are not in it."""
+    high: float = field(default=math.nan)
+    unit: str = field(default="")
     metrics: dict[str, float]
     faults: tuple[str, ...]
     """What must keep this model from being used, in words; empty when nothing must."""
@@ -32,6 +44,26 @@ class Scorecard:
     data_licence: str
     example: str
     """A piece of generated text, or nothing for image models."""
+    evaluation_digest: str = field(default="")
+    """Of the data, the judge and the evaluation's code: equal ones make numbers comparable."""
+    samples_digest: str = field(default="")
+    """Of samples drawn with a fixed seed: what the registered version must give, too."""
+    folder: str = field(default="")
+    """Where the evaluation is stored."""
+    was_stored: bool = field(default=False)
+    """Whether an earlier run had already measured exactly this."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Incumbent:
+    """The champion, judged now on the candidate's data."""
+
+    version: int
+    digest: str
+    """Of its content."""
+    scorecard: Scorecard | None
+    problem: str
+    """Why it could not be judged; empty when it was."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,22 +72,18 @@ class Verdict:
 
     accepted: bool
     reason: str
-
-
-_TITLES = {
-    "test_nll_nats": "negative log-likelihood, nats per image",
-    "test_negative_elbo_nats": "negative ELBO, nats per image",
-    "test_reconstruction_nats": "reconstruction loss, nats per image",
-    "test_kl_nats": "KL divergence, nats per image",
-    "test_reconstruction_error": "mean squared reconstruction error",
-    "test_frechet_distance": "Fréchet distance",
-    "test_class_entropy_nats": "entropy of the drawn classes, nats",
-}
-
-
-def title(metric: str) -> str:
-    """A metric's name for people: `test_bits_per_byte` is "bits per byte"."""
-    return _TITLES.get(metric, metric.removeprefix("test_").replace("_", " "))
+    by_person: str = field(default="")
+    """Who decided, where a person did."""
+    champion_version: int | None = field(default=None)
+    """The champion that it was compared with."""
+    champion_value: float | None = field(default=None)
+    difference: float | None = field(default=None)
+    """The candidate's main value minus the champion's: below 0 is better."""
+    low: float | None = field(default=None)
+    """The difference's 95 % interval over the held-out items."""
+    high: float | None = field(default=None)
+    margin: float | None = field(default=None)
+    """The difference that re-training with another seed alone may give."""
 
 
 def beside_the_floor(metrics: dict[str, float]) -> list[tuple[str, float, float | None]]:
@@ -67,19 +95,25 @@ def beside_the_floor(metrics: dict[str, float]) -> list[tuple[str, float, float 
     ]
 
 
-def not_finite(metrics: dict[str, float]) -> list[str]:
-    """The metrics that are no finite number, in words."""
-    values = metrics.items()
-    return [f"{title(name)} is not finite" for name, value in values if not math.isfinite(value)]
-
-
 def publish(scorecard: Scorecard, data: ImageSet | Corpus) -> None:
     """The numbers as MLflow metrics, with the data named, and as a table in the Prefect UI."""
-    log_metrics(scorecard.run_id, scorecard.metrics)
-    for split in ("train", "test"):
-        log_dataset(scorecard.run_id, data, split)
-    measured = f"{title(scorecard.main_metric)} {scorecard.main_value:.4f}"
-    log(f"{scorecard.name}: {measured} on held-out data")
+    known = run_metrics(scorecard.run_id)
+    if known.get(scorecard.main_metric) != scorecard.main_value:
+        interval = {"interval_low": scorecard.low, "interval_high": scorecard.high}
+        log_metrics(scorecard.run_id, {**scorecard.metrics, **interval})
+        for split in ("train", "test"):
+            log_dataset(scorecard.run_id, data, split)
+        samples = Path(scorecard.folder) / "samples"
+        if samples.is_dir():
+            log_file(scorecard.run_id, samples, "samples")
+        if scorecard.judge_digest:
+            set_tags(scorecard.run_id, {"classifier_digest": scorecard.judge_digest})
+    measured = (
+        f"{title(scorecard.main_metric)} {scorecard.main_value:.4f}"
+        f" ({scorecard.low:.4f} to {scorecard.high:.4f})"
+    )
+    state = "unchanged, " if scorecard.was_stored else ""
+    log(f"{scorecard.name}: {state}{measured} on held-out data")
     for fault in scorecard.faults:
         log(f"{scorecard.name}: {fault}")
     if in_task_run():

@@ -7,6 +7,8 @@ project. Each row of a request asks for `num_samples` samples; parameters hold f
 import base64
 import io
 import json
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +28,20 @@ from models.ngram import NgramConfig, NgramModel
 from models.tokenizer import readable, tokenizer_from_dict
 
 MOST_SAMPLES, MOST_TOKENS = 10_000, 20_000
+MOST_TOKENS_IN_ALL = 1_000_000
+"""Samples and tokens that one request may ask for, all rows together."""
 
 
 class SampleModel(PythonModel):
     """A trained generative model of any family that draws samples on request."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Rebuild the model from the version's files."""
-        paths = {name: Path(path) for name, path in context.artifacts.items()}
+        """Rebuild the model from the version's files, and listen for unknown parameters."""
+        self.restore({name: Path(path) for name, path in context.artifacts.items()})
+        logging.getLogger("mlflow.models.utils").addFilter(self._refuse_unknown_parameters)
+
+    def restore(self, paths: Mapping[str, Path]) -> None:
+        """Rebuild the model from files by name: config, weights, and what its family needs."""
         record = _json(paths["config"])
         self.family: str = record["family"]
         self.config: dict[str, Any] = record["config"]
@@ -53,12 +61,38 @@ class SampleModel(PythonModel):
     ) -> pd.DataFrame:
         """Samples for each row: PNG pictures in base64, or texts."""
         given = params or {}
+        requests = model_input.to_dict("records") or [{}]
+        self._check_work(len(requests), given)
         rows = []
-        for index, request in enumerate(model_input.to_dict("records") or [{}]):
+        for index, request in enumerate(requests):
             known = {name: value for name, value in request.items() if not pd.isna(value)}
             for sample in self._samples({**given, **known}):
                 rows.append({"request": index, **sample})
         return pd.DataFrame(rows)
+
+    def _check_work(self, num_requests: int, given: dict[str, Any]) -> None:
+        """Refuse what would keep a server busy for hours, before anything is drawn."""
+        num_samples = num_requests * int(given.get("num_samples", 1))
+        _check_range("num_samples over all rows", num_samples, 1, MOST_SAMPLES)
+        if self.family in ("ngram", "gpt"):
+            num_tokens = num_samples * int(given.get("num_tokens", 200))
+            _check_range("num_tokens over all samples", num_tokens, 1, MOST_TOKENS_IN_ALL)
+
+    def _refuse_unknown_parameters(self, record: logging.LogRecord) -> bool:
+        """Turn MLflow's remark on a parameter that this model does not know into an error.
+
+        MLflow drops unknown parameters before they reach `predict`, and says so in its log only:
+        a misspelt "temprature" would be answered as if nothing had been asked. Remarks on other
+        models' parameters pass; they name other ones as supported.
+        """
+        remark = record.getMessage()
+        ours = PARAMETERS[self.family]
+        if remark.startswith("Unrecognized params") and all(f"'{name}'" in remark for name in ours):
+            unknown = remark.removeprefix("Unrecognized params ").partition(" are ignored")[0]
+            raise mlflow.exceptions.MlflowException.invalid_parameter_value(
+                f"unknown parameters {unknown}; this model knows {', '.join(ours)}"
+            )
+        return True
 
     def _samples(self, asked: dict[str, Any]) -> list[dict[str, Any]]:
         num_samples, seed = int(asked.get("num_samples", 1)), int(asked.get("seed", 0))
@@ -151,6 +185,15 @@ def _gpt(config: dict[str, Any], tensors: dict[str, Tensor]) -> Gpt:
 def _ngram(config: dict[str, Any], tensors: dict[str, Tensor]) -> NgramModel:
     return NgramModel.from_tensors(NgramConfig(**config), tensors)
 
+
+PARAMETERS = {
+    **dict.fromkeys(("vae", "gan"), ("num_samples", "seed", "temperature", "label")),
+    **dict.fromkeys(
+        ("ngram", "gpt"),
+        ("num_samples", "seed", "temperature", "top_k", "prompt", "num_tokens"),
+    ),
+}
+"""What a request may ask of each family; `tasks/registration.py` states the types."""
 
 _BUILDERS: dict[str, Any] = {"vae": _vae, "gan": _gan, "ngram": _ngram, "gpt": _gpt}
 

@@ -222,3 +222,20 @@ def artifact_url(run_id: str, path: str) -> str:
 def artifact_path(run_id: str, path: str) -> str:
     """The same without the host: what a registry description needs."""
     return f"/get-artifact?path={quote(path, safe='')}&run_uuid={run_id}"
+
+
+def run_page(run_id: str) -> str:
+    """A run's page without the host, for links between MLflow's own pages."""
+    return run_url(run_id).removeprefix(tracking_uri())
+
+
+def run_tags(run_id: str) -> dict[str, str]:
+    """A run's tags."""
+    with outages_named():
+        return dict(client().get_run(run_id).data.tags)
+
+
+def set_version_tag(name: str, version: int, tag: str, value: str) -> None:
+    """Add a fact to a registered version."""
+    with outages_named():
+        client().set_model_version_tag(name, str(version), tag, value)

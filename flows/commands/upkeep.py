@@ -84,9 +84,10 @@ def _ago(seconds: float) -> str:
 
 def _gc(options: argparse.Namespace) -> int:
     from tasks.garbage import find_garbage, throw_away
+    from tasks.ledger import named_contents
     from tasks.registration import kept_digests
 
-    found = find_garbage(kept_digests())
+    found = find_garbage(kept_digests() | named_contents())
     if not found:
         print("nothing to free: something refers to every file")
         return 0

@@ -54,6 +54,11 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     run.add_argument("--tokenizer", choices=("characters", "bpe"), default="characters")
     losses = ("relativistic", "hinge", "wasserstein")
     run.add_argument("--gan-loss", choices=losses, default="relativistic")
+    run.add_argument(
+        "--approve",
+        action="store_true",
+        help="wait for your consent, in the Prefect UI, before a version becomes champion",
+    )
     add_ports(run)
     run.set_defaults(command=_run)
 
@@ -89,6 +94,7 @@ def _run(options: argparse.Namespace) -> int:
         image_size=options.image_size,
         tokenizer=options.tokenizer,
         gan_loss=options.gan_loss,
+        approve=options.approve,
     )
     if summary is None:
         return 1
@@ -115,7 +121,7 @@ def _sample(options: argparse.Namespace) -> int:
 
 
 def _print_versions(versions: Sequence[Any]) -> None:
-    from tasks.scorecard import title
+    from tasks.measured import title
 
     rows = [("model", "version", "alias", "main metric", "", "seconds")]
     for version in versions:

@@ -1,0 +1,39 @@
+"""From a judged candidate to its place in the registry: the same steps for every family."""
+
+from flows.approval import ask_a_person
+from tasks.comparison import show_difference
+from tasks.gate import gate
+from tasks.incumbent import evaluate_champion
+from tasks.ingestion import ImageSet
+from tasks.promotion import settle_alias
+from tasks.recipe import Recipe
+from tasks.registration import Version, register_version
+from tasks.scorecard import Scorecard
+from tasks.tokenization import TokenSet
+from tasks.training.loop import Fitted
+
+APPROVAL_SECONDS = 3600
+"""How long `--approve` waits for a person; then the present champion stays."""
+
+
+def admit(
+    fitted: Fitted,
+    scorecard: Scorecard,
+    recipe: Recipe,
+    data: ImageSet | TokenSet,
+    judge: Fitted | None = None,
+    approve_within: int | None = None,
+) -> Version:
+    """Judge the champion anew, compare, register, check, ask a person if wished, move the alias.
+
+    approve_within: seconds to wait for a person's consent to a promotion; None asks nobody.
+    """
+    incumbent = evaluate_champion(fitted.name, data, judge)
+    verdict = gate(fitted, scorecard, incumbent)
+    version = register_version(fitted, scorecard, verdict, recipe, incumbent)
+    is_promotion = verdict.accepted and (incumbent is None or incumbent.version != version.version)
+    if is_promotion and incumbent is not None and not incumbent.problem:
+        show_difference(fitted.name, incumbent.version, version.version)
+    if is_promotion and approve_within is not None:
+        verdict = ask_a_person(version, verdict, approve_within)
+    return settle_alias(version, verdict)

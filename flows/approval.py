@@ -1,0 +1,70 @@
+"""The human gate: a flow run that waits in the Prefect UI until a person decides, or time is up."""
+
+from dataclasses import replace
+from typing import Literal
+
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.context import FlowRunContext
+from prefect.exceptions import FlowPauseTimeout
+from prefect.flow_runs import pause_flow_run
+from prefect.input import RunInput
+from prefect.states import Running
+from pydantic import Field
+
+from tasks.registration import Version, page_of
+from tasks.reporting import log
+from tasks.scorecard import Verdict
+
+SECONDS_BETWEEN_LOOKS = 5
+
+
+class Decision(RunInput):
+    """The form that a person fills in."""
+
+    decision: Literal["accept", "refuse"] = Field(
+        description="accept: this version becomes champion; refuse: the present champion stays"
+    )
+    reason: str = Field(default="", description="kept in the ledger")
+
+
+@flow(name="ask-a-person", flow_run_name="{version.name} version {version.version}: approve?")
+def ask_a_person(version: Version, verdict: Verdict, timeout_seconds: int) -> Verdict:
+    """Pause until somebody accepts or refuses a version that the gate accepted.
+
+    In the Prefect UI the paused run has a Resume button with the form. When nobody answers in
+    time, the present champion stays, and a later run may ask again.
+
+    Args:
+        version: what the gate accepted; it is registered, and no alias has moved.
+        verdict: what the gate said.
+        timeout_seconds: how long to wait.
+    """
+    form = Decision.with_initial_data(
+        description=f"**{version.name}**, [version {version.version}]({page_of(version)}), may"
+        f" become champion. The gate: {verdict.reason}."
+    )
+    log(f"{version.name}: version {version.version} waits for a person, in the Prefect UI")
+    try:
+        answer = pause_flow_run(
+            wait_for_input=form, timeout=timeout_seconds, poll_interval=SECONDS_BETWEEN_LOOKS
+        )
+    except FlowPauseTimeout:
+        _go_on()
+        return Verdict(
+            accepted=False,
+            reason=f"nobody approved it within {timeout_seconds} s; the champion stays",
+        )
+    said = {"accept": "accepted", "refuse": "refused"}[answer.decision] + " by a person"
+    said += f": {answer.reason}" if answer.reason else ""
+    if answer.decision == "refuse":
+        return Verdict(accepted=False, reason=said, by_person="the Prefect UI")
+    return replace(verdict, reason=f"{verdict.reason}; {said}")
+
+
+def _go_on() -> None:
+    """Take the run out of its pause: one that is over its time may otherwise only fail."""
+    context = FlowRunContext.get()
+    assert context is not None and context.flow_run is not None, "only a flow run can have paused"
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(context.flow_run.id, Running(), force=True)

@@ -1,0 +1,123 @@
+"""`atelier history`, `rollback`, `promote` and `reproduce`: who is champion, and why."""
+
+import argparse
+import os
+from typing import Any
+
+from flows import local_stack
+from flows.commands.options import Commands, add_ports, flow_result, servers, whole_number
+from flows.commands.work import print_table
+from tasks.storage import BadInput, home
+
+
+def add(commands: Commands) -> None:
+    """Add the commands to the parser."""
+    history = commands.add_parser("history", help="who was champion when, and why")
+    history.add_argument("model", nargs="?", metavar="MODEL", help="default: all models")
+    history.set_defaults(command=_history)
+
+    rollback = commands.add_parser("rollback", help="make the champion before this one champion")
+    rollback.add_argument("model", metavar="MODEL")
+    rollback.add_argument("--to", type=_version, metavar="N", help="default: the one before")
+    rollback.add_argument("--reason", default="", help="kept in the ledger")
+    add_ports(rollback)
+    rollback.set_defaults(command=_rollback)
+
+    promote = commands.add_parser("promote", help="make a version champion, whatever the gate said")
+    promote.add_argument("model", metavar="MODEL")
+    promote.add_argument("--to", type=_version, metavar="N", required=True)
+    promote.add_argument("--reason", required=True, help="kept in the ledger")
+    add_ports(promote)
+    promote.set_defaults(command=_promote)
+
+    again = commands.add_parser("reproduce", help="train a version again, and compare the weights")
+    again.add_argument("model", metavar="MODEL[@ALIAS]", help="an alias or a version's number")
+    add_ports(again)
+    again.set_defaults(command=_reproduce)
+
+
+def _version(text: str) -> int:
+    return whole_number("a version", text, 1, 10**9)
+
+
+def _history(options: argparse.Namespace) -> int:
+    from tasks import promotion, registration
+
+    _reach_registry()
+    names = [options.model] if options.model else registration.models_of_ours()
+    if not names:
+        raise BadInput("no model is registered yet: train some with `atelier run`")
+    for name in names:
+        print(f"{name}")
+        print_table([_line(entry) for entry in promotion.history(name)] or [("  no moves yet",)])
+    return 0
+
+
+def _line(entry: Any) -> tuple[str, ...]:
+    before, after = entry.from_version, entry.to_version
+    moved = f"{'none' if before is None else before} -> {after}"
+    if entry.kind == "refused":
+        moved = f"{after} refused"
+    when = entry.at.replace("T", " ").partition("+")[0]
+    return f"  {when}", entry.action, moved, entry.who.partition(" (")[0], entry.why
+
+
+def _rollback(options: argparse.Namespace) -> int:
+    from tasks import promotion
+
+    _start(options)
+    return _moved(options, promotion.rollback(options.model, options.to, options.reason))
+
+
+def _promote(options: argparse.Namespace) -> int:
+    from tasks import promotion
+
+    if not options.reason.strip():
+        raise BadInput("--reason wants words: they are what the ledger keeps")
+    _start(options)
+    return _moved(options, promotion.promote(options.model, options.to, options.reason))
+
+
+def _moved(options: argparse.Namespace, versions: tuple[int | None, int]) -> int:
+    before, after = versions
+    print(f"{options.model}: version {after} is champion now; before: {before or 'none'}")
+    return 0
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    name, _, which = options.model.partition("@")
+    options.model = name
+    _start(options)
+    from flows.reproduce import reproduce
+
+    made = flow_result(reproduce, name=name, which=which or "champion")
+    if made is None:
+        return 1
+    print()
+    rows = [("", "recorded", "now", "")]
+    rows += [(c.what, c.recorded, c.now, "" if c.is_same else "differs") for c in made.comparisons]
+    print_table(rows)
+    verdict = "identical weights" if made.is_identical else "the weights differ"
+    print(f"\n{name} version {made.version}, made again: {verdict}")
+    return 0 if made.is_identical else 1
+
+
+def _start(options: argparse.Namespace) -> None:
+    """The servers; before that, an unknown model is named without waiting for them."""
+    from tasks import promotion
+
+    _reach_registry()
+    promotion.check_known(options.model)
+    servers(options)
+
+
+def _reach_registry() -> None:
+    """Read the registry through its server where one is up, else from its database."""
+    if os.environ.get("MLFLOW_TRACKING_URI"):
+        return
+    for server, is_healthy in local_stack.servers():
+        if server.name == "mlflow" and is_healthy:
+            os.environ["MLFLOW_TRACKING_URI"] = server.url
+            return
+    if not (home() / "mlflow.db").exists():
+        raise BadInput("no model is registered yet: train some with `atelier run`")

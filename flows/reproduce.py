@@ -1,0 +1,76 @@
+"""Make a registered version again, from its record alone, and compare."""
+
+from prefect import flow
+
+from flows.prepare_data import prepare_corpus, prepare_images
+from models.fitting import FitConfig
+from models.gan_networks import GanConfig
+from models.gpt import GptConfig
+from models.ngram import NgramConfig
+from models.ngram_tuning import TuningConfig
+from models.recipes import classifier_recipe
+from models.vae import VaeConfig
+from tasks.image_evaluation import evaluate_images
+from tasks.ingestion import ImageSet
+from tasks.recipe import Recipe
+from tasks.reproduction import Reproduction, compare_with_record, read_record, scratch_home
+from tasks.runs import open_run
+from tasks.scorecard import Scorecard
+from tasks.text_evaluation import evaluate_tokens
+from tasks.tokenization import Scheme, TokenSet
+from tasks.training.classifier import fit_classifier
+from tasks.training.gan import fit_gan
+from tasks.training.gpt import fit_gpt
+from tasks.training.loop import Fitted
+from tasks.training.ngram import fit_ngram
+from tasks.training.vae import fit_vae
+
+
+@flow(name="reproduce", flow_run_name="{name}@{which}, again")
+def reproduce(name: str, which: str = "champion") -> Reproduction:
+    """Train a version again with what its record says, and compare weights and metrics.
+
+    Nothing is registered. On the machine that made it, and with the same code and libraries, the
+    weights are identical; where they are not, the comparison says what changed.
+
+    Args:
+        name: a registered model.
+        which: an alias or a version's number.
+    """
+    version, recipe = read_record(name, which)
+    with open_run(
+        f"{name}, again", parameters={"reproduces": f"{name}/{version.version}"}
+    ) as run_id:
+        if recipe.family in ("vae", "gan"):
+            images = prepare_images(recipe.source, recipe.image_size)
+            fitted, scorecard = _images_again(recipe, images, run_id)
+            return compare_with_record(version, recipe, fitted, scorecard, images)
+        scheme: Scheme = "bpe" if recipe.scheme == "bpe" else "characters"
+        tokens = prepare_corpus(recipe.source, scheme, recipe.vocabulary_size)
+        fitted, scorecard = _tokens_again(recipe, tokens, run_id)
+        return compare_with_record(version, recipe, fitted, scorecard, tokens)
+
+
+def _images_again(recipe: Recipe, images: ImageSet, run_id: str) -> tuple[Fitted, Scorecard]:
+    shape, num_classes = (images.channels, images.height, images.width), len(images.class_names)
+    judge = fit_classifier(images, *classifier_recipe(*shape, num_classes), run_id)
+    config, fit = recipe.settings["config"], FitConfig(**recipe.settings["fit"])
+    with scratch_home():
+        if recipe.family == "vae":
+            fitted = fit_vae(images, VaeConfig(**config), fit, run_id)
+        else:
+            fitted = fit_gan(images, GanConfig(**config), fit, run_id)
+        return fitted, evaluate_images(fitted, images, judge, run_id)
+
+
+def _tokens_again(recipe: Recipe, tokens: TokenSet, run_id: str) -> tuple[Fitted, Scorecard]:
+    settings = recipe.settings
+    with scratch_home():
+        if recipe.family == "ngram":
+            tuning = TuningConfig(**settings["tuning"]) if settings.get("tuning") else None
+            config = NgramConfig(**settings["config"])
+            fitted = fit_ngram(tokens, config, tuning, recipe.seed, run_id)
+        else:
+            shape, fit = GptConfig(**settings["config"]), FitConfig(**settings["fit"])
+            fitted = fit_gpt(tokens, shape, fit, run_id)
+        return fitted, evaluate_tokens(fitted, tokens, run_id)

@@ -1,0 +1,63 @@
+"""The visual difference: two versions of a model, from the same seeds, side by side."""
+
+from typing import Any
+
+import numpy as np
+from prefect import task
+
+from tasks import pictures
+from tasks.packaging import loaded
+from tasks.registration import version_numbered
+from tasks.reporting import log
+from tasks.retries import NETWORKED
+from tasks.storage import home, write_bytes, write_json
+from tasks.tracking import log_file, outages_named, set_version_tag
+
+SEED, NUM_IMAGES, COLUMNS = 0, 30, 6
+TEMPERATURE, NUM_TOKENS = 0.8, 300
+
+
+@task(name="show-difference", task_run_name="compare {name} {before} and {after}", **NETWORKED)
+def show_difference(name: str, before: int, after: int) -> str:
+    """Let two versions make the same things, and keep both with the run that judged the later one.
+
+    Returns the folder of what they made; it holds comparison.png, or comparison.json with texts.
+    """
+    folder = home() / "comparisons" / name / f"{before}-{after}"
+    made = []
+    prompt = ""
+    for number in (before, after):
+        with loaded(name, str(number)) as model:
+            prompt = prompt or getattr(model, "prompt", "")
+            made.append(_made(model, prompt))
+    left, right = made
+    if isinstance(left, np.ndarray) and isinstance(right, np.ndarray):
+        write_bytes(folder / "comparison.png", pictures.side_by_side(left, right, COLUMNS))
+    else:
+        texts = [{"version": v, "text": t} for v, t in zip((before, after), made, strict=True)]
+        record = {"prompt": prompt, "temperature": TEMPERATURE, "texts": texts}
+        write_json(folder / "comparison.json", record)
+    with outages_named():
+        target = version_numbered(name, after)
+        assert target is not None, "it was loaded a moment ago"
+        run_id = target.tags["scorecard_run_id"]
+        log_file(run_id, folder, "comparison")
+        set_version_tag(name, after, "comparison", f"{run_id} {before}")
+    log(f"{name}: versions {before} and {after} side by side in its run's comparison/ folder")
+    return str(folder)
+
+
+def _made(model: Any, prompt: str) -> np.ndarray | str:
+    if model.family in ("vae", "gan"):
+        drawn: np.ndarray = model.draw_images(NUM_IMAGES, SEED)
+        return drawn
+    (text,) = model.write_texts(1, SEED, TEMPERATURE, prompt=prompt, num_tokens=NUM_TOKENS)
+    return str(text)
+
+
+def comparison_of(tags: dict[str, str]) -> tuple[str, int] | None:
+    """The run that keeps a version's comparison, and the version that it is compared with."""
+    if "comparison" not in tags:
+        return None
+    run_id, before = tags["comparison"].split()
+    return run_id, int(before)

@@ -1,0 +1,181 @@
+"""The ledger: who moved which alias, when, from where to where, and why.
+
+MLflow keeps no history of aliases. Each model has a file of JSON lines that is only ever appended
+to, flushed to the disk line by line. A line holds the sha256 of the line before it, so that a
+change of what was written shows; whoever rewrites all later lines as well leaves no trace in it.
+
+A move has two lines: `intent` before the alias moves, `done` after. A kill between the two leaves
+an intent without an outcome, and the next reader settles it by looking where the alias is.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from getpass import getuser
+from pathlib import Path
+from platform import node
+from typing import Any, Literal
+
+from tasks.reporting import log
+from tasks.storage import BadInput, home
+
+Kind = Literal["intent", "done", "void", "refused", "outside"]
+Action = Literal["promote", "rollback", "override", "refuse", "decline", "outside", ""]
+
+_BEGINNING = "0" * 64
+
+
+class LedgerDamaged(BadInput):
+    """A line of the ledger is not what was written; the message says which."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """One line."""
+
+    number: int
+    kind: Kind
+    at: str
+    """UTC, ISO 8601."""
+    model: str
+    action: Action = ""
+    settles: int | None = None
+    """The intent whose outcome this is."""
+    who: str = ""
+    from_version: int | None = None
+    to_version: int | None = None
+    why: str = ""
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    """Metrics and the interval of the comparison."""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """Of content, data, code and judge."""
+    previous: str = _BEGINNING
+    """sha256 of the line before."""
+
+
+def ledger_path(model: str) -> Path:
+    """The file of a model's entries."""
+    return home() / "ledger" / f"{model}.jsonl"
+
+
+def known_models() -> list[str]:
+    """The models that have a ledger."""
+    return sorted(path.stem for path in (home() / "ledger").glob("*.jsonl"))
+
+
+def named_contents() -> set[str]:
+    """The content digests of all versions that stand in a ledger."""
+    entries = [entry for model in known_models() for entry in entries_of(model)]
+    return {entry.digests["content"] for entry in entries if "content" in entry.digests}
+
+
+def entries_of(model: str) -> list[Entry]:
+    """All entries of a model, oldest first; raises LedgerDamaged if one was altered.
+
+    A last line without its end was being written when its process was killed. Nothing had followed
+    from it, so it does not count.
+    """
+    path = ledger_path(model)
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    entries, previous = [], _BEGINNING
+    for number, line in enumerate(lines, 1):
+        try:
+            entry = Entry(**json.loads(line))
+        except (ValueError, TypeError) as error:
+            raise _damaged(path, number, "cannot be read") from error
+        if entry.previous != previous or entry.number != number:
+            raise _damaged(path, max(1, number - 1), "or the one after it was altered")
+        entries.append(entry)
+        previous = hashlib.sha256(line).hexdigest()
+    return entries
+
+
+def _damaged(path: Path, number: int, what: str) -> LedgerDamaged:
+    return LedgerDamaged(
+        f"{path}: line {number} {what}; restore the file from a copy, or move it aside to begin a"
+        " new one"
+    )
+
+
+def append(model: str, kind: Kind, **facts: Any) -> Entry:
+    """Add an entry and flush it to the disk; the caller holds the model's lock.
+
+    facts: the other fields of an Entry; who is found out unless given.
+    """
+    entries = entries_of(model)
+    path = ledger_path(model)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    entry = Entry(
+        number=len(entries) + 1,
+        kind=kind,
+        at=datetime.now(UTC).isoformat(timespec="seconds"),
+        model=model,
+        previous=_last_digest(path),
+        **{"who": f"{getuser()}@{node()}", **facts},
+    )
+    _cut_off_torn_line(path)
+    with path.open("ab") as file:
+        file.write(json.dumps(asdict(entry), sort_keys=True).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    _flush_folder(path.parent)
+    return entry
+
+
+def _last_digest(path: Path) -> str:
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    return hashlib.sha256(lines[-1]).hexdigest() if lines else _BEGINNING
+
+
+def _cut_off_torn_line(path: Path) -> None:
+    content = path.read_bytes() if path.exists() else b""
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        log(f"{path.name}: the last line was cut off by a kill, and is dropped")
+        os.truncate(path, whole)
+
+
+def _flush_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def unsettled(entries: list[Entry]) -> Entry | None:
+    """The intent whose outcome is not known, if there is one."""
+    settled = {entry.settles for entry in entries}
+    waiting = [e for e in entries if e.kind == "intent" and e.number not in settled]
+    return waiting[-1] if waiting else None
+
+
+def moves(entries: list[Entry]) -> list[Entry]:
+    """What happened, oldest first: moves that took effect, and refusals."""
+    done = {entry.settles for entry in entries if entry.kind == "done"}
+    return [
+        entry
+        for entry in entries
+        if entry.kind in ("refused", "outside") or (entry.kind == "intent" and entry.number in done)
+    ]
+
+
+def champion_by(entries: list[Entry]) -> int | None:
+    """The version that the last move made champion."""
+    champions = [entry.to_version for entry in moves(entries) if entry.kind != "refused"]
+    return champions[-1] if champions else None
+
+
+def withdrawn(entries: list[Entry], version: int) -> str:
+    """Why a person left or declined a version, unless it was made champion again; or nothing."""
+    why = ""
+    for entry in moves(entries):
+        if entry.kind != "refused" and entry.to_version == version:
+            why = ""
+        by_hand = entry.action in ("rollback", "override") and entry.from_version == version
+        if by_hand or (entry.action == "decline" and entry.to_version == version):
+            why = entry.why
+    return why

@@ -1,0 +1,134 @@
+"""The load check: a registered version must load, and draw what it drew here, anywhere.
+
+A clean process, in an empty folder, without this project on its path and with pickles disallowed,
+loads the version by its address. What it brings along must be what was registered, byte for byte,
+and its samples must be those that were drawn from the trained files.
+"""
+
+import atexit
+import functools
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tasks.clean_loader import digest_of_samples
+from tasks.provenance import PROJECT_PACKAGES
+from tasks.storage import digest_of, project_root
+from tasks.tracking import tracking_uri
+
+_IMAGES = {"num_samples": 16, "seed": 1}
+_TEXTS = {"num_samples": 2, "seed": 1, "num_tokens": 80}
+REQUESTS: dict[str, dict[str, Any]] = {
+    "vae": _IMAGES,
+    "gan": _IMAGES,
+    "ngram": _TEXTS,
+    "gpt": _TEXTS,
+}
+"""What is asked of each family; the answer's digest is recorded when a model is evaluated."""
+
+
+_one_at_a_time = threading.Lock()
+
+
+class LoadCheckFailed(RuntimeError):
+    """A registered version does not load elsewhere, or is not what was trained here."""
+
+
+def samples_digest(subject: Any) -> str:
+    """The digest of a SampleModel's answer to the check's request, drawn in this process."""
+    params = {"temperature": 1.0, **REQUESTS[subject.family]}
+    return digest_of_samples(subject.predict(None, pd.DataFrame([{}]), params))
+
+
+def check_loads(address: str, family: str, *, samples: str, package: str) -> None:
+    """Raise LoadCheckFailed unless a version loads cleanly and is the one that was registered.
+
+    address: `models:/NAME/VERSION`; samples: digest that its samples must have; package: digest
+    of its files (see `package_digest`).
+    """
+    reply = _asked(
+        {
+            "tracking_uri": tracking_uri(),
+            "uri": address,
+            "params": REQUESTS[family],
+            "ours": [f"{project_root() / package}{os.sep}" for package in PROJECT_PACKAGES],
+        }
+    )
+    if "error" in reply:
+        raise LoadCheckFailed(f"{address} does not load in a clean process: {reply['error']}")
+    if reply["foreign"]:
+        raise LoadCheckFailed(f"{address} borrows code of the project: {reply['foreign'][0]}")
+    if package_digest(reply["package"]) != package:
+        raise LoadCheckFailed(f"{address}: its files are not those that were registered")
+    if reply["samples"] != samples:
+        raise LoadCheckFailed(
+            f"{address}: its samples have the digest {reply['samples'][:12]}, those of the trained"
+            f" model {samples[:12]}"
+        )
+
+
+def package_digest(files: dict[str, str]) -> str:
+    """The digest of what a version brings along: code, weights, vocabulary; by path and sha256.
+
+    MLflow's own descriptions of it (MLmodel and the environment's files) hold times and ids.
+    """
+    brought = ("artifacts/", "code/", "served_model.py")
+    return digest_of({name: sha for name, sha in files.items() if name.startswith(brought)})
+
+
+def _asked(request: dict[str, Any]) -> dict[str, Any]:
+    """The clean process's reply; a process that has died is replaced once."""
+    for _ in range(2):
+        with _one_at_a_time:
+            process = _clean_process()
+            assert process.stdin is not None and process.stdout is not None
+            try:
+                process.stdin.write(json.dumps(request) + "\n")
+                process.stdin.flush()
+                line = process.stdout.readline()
+            except BrokenPipeError:
+                line = ""
+            if line:
+                reply: dict[str, Any] = json.loads(line)
+                return reply
+            _clean_process.cache_clear()
+    raise LoadCheckFailed("the clean process that loads versions does not answer")
+
+
+@functools.cache
+def _clean_process() -> "subprocess.Popen[str]":
+    """The process that loads versions: started once, importing takes most of its time."""
+    left_out = ("PYTHON", "ATELIER_", "PREFECT_")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(left_out)}
+    process = subprocess.Popen(
+        # -I: neither the working directory nor the environment's paths are searched for modules.
+        [
+            sys.executable,
+            "-I",
+            "-B",
+            "-W",
+            "ignore",
+            str(Path(__file__).with_name("clean_loader.py")),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**environment, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"},
+        start_new_session=True,
+    )
+    atexit.register(_end, process)
+    return process
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    """Let the process end, as it does when its input does."""
+    with process:
+        assert process.stdin is not None
+        process.stdin.close()

@@ -1,0 +1,133 @@
+"""What a registered version is made of, and how it is loaded.
+
+A package is a pyfunc made of code (`tasks/served_model.py` and `models/`), safetensors and JSON;
+nothing in it is pickled.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version as library_version
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow.models import Model, ModelSignature
+from mlflow.types.schema import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+
+from tasks.load_check import package_digest
+from tasks.served_model import SampleModel
+from tasks.storage import project_root, sha256_of
+from tasks.tracking import client, outages_named
+from tasks.training.loop import Fitted
+
+_SERVED_LIBRARIES = ("mlflow", "torch", "numpy", "pandas", "pillow", "safetensors", "tokenizers")
+
+
+def log_package(fitted: Fitted) -> Any:
+    """Store a version's files with the run that trained it; returns MLflow's description."""
+    return Model.log(
+        artifact_path=None,
+        name="model",
+        flavor=mlflow.pyfunc,
+        run_id=fitted.run_id,
+        python_model=str(project_root() / "tasks" / "served_model.py"),
+        code_paths=[str(project_root() / "models")],
+        artifacts={Path(name).stem: str(path) for name, path in _files(fitted).items()},
+        signature=signature_of(fitted.family),
+        pip_requirements=[f"{name}=={library_version(name)}" for name in _SERVED_LIBRARIES],
+    )
+
+
+def expected_package(fitted: Fitted) -> str:
+    """What a version's files must be: those of this folder and of this project, as they are now."""
+    root = project_root()
+    code = [p for p in sorted((root / "models").rglob("*")) if p.is_file()]
+    files = {f"artifacts/{name}": path for name, path in _files(fitted).items()}
+    files |= {
+        f"code/{p.relative_to(root).as_posix()}": p for p in code if "__pycache__" not in p.parts
+    }
+    files["served_model.py"] = root / "tasks" / "served_model.py"
+    return package_digest({name: sha256_of(path) for name, path in files.items()})
+
+
+def _files(fitted: Fitted) -> dict[str, Path]:
+    folder = Path(fitted.folder)
+    left_out = ("receipt.json", "checkpoint.safetensors")
+    return {
+        path.name: path
+        for path in sorted(folder.iterdir())
+        if path.suffix in (".json", ".safetensors") and path.name not in left_out
+    }
+
+
+def signature_of(family: str) -> ModelSignature:
+    """What a request may ask of a family, with the defaults."""
+    shared = [
+        ParamSpec("num_samples", DataType.long, 1),
+        ParamSpec("seed", DataType.long, 0),
+        ParamSpec("temperature", DataType.double, 1.0),
+    ]
+    if family in ("vae", "gan"):
+        return ModelSignature(
+            inputs=Schema([ColSpec("long", "label", required=False)]),
+            outputs=Schema([ColSpec("long", "request"), ColSpec("string", "png_base64")]),
+            params=ParamSchema([*shared, ParamSpec("label", DataType.long, -1)]),
+        )
+    extra = [
+        ParamSpec("top_k", DataType.long, 0),
+        ParamSpec("prompt", DataType.string, ""),
+        ParamSpec("num_tokens", DataType.long, 200),
+    ]
+    return ModelSignature(
+        inputs=Schema([ColSpec("string", "prompt", required=False)]),
+        outputs=Schema([ColSpec("long", "request"), ColSpec("string", "text")]),
+        params=ParamSchema([*shared, *extra]),
+    )
+
+
+def fetch_package(name: str, number: int, into: Path) -> Path:
+    """Copy a version's files into a folder; returns where they lie."""
+    client()  # points MLflow at the tracking server
+    with outages_named():
+        address = f"models:/{name}/{number}"
+        return Path(mlflow.artifacts.download_artifacts(address, dst_path=str(into)))
+
+
+def rebuilt_from(fitted: Fitted) -> SampleModel:
+    """The model that a version of these files would be."""
+    subject = SampleModel()
+    subject.restore({path.stem: path for path in _files(fitted).values()})
+    return subject
+
+
+@contextmanager
+def rebuilt(fitted: Fitted) -> Iterator[SampleModel]:
+    """The same for a block, as `loaded` gives a registered version."""
+    yield rebuilt_from(fitted)
+
+
+@contextmanager
+def loaded(name: str, alias_or_version: str = "champion") -> Iterator[Any]:
+    """Load a registered version and give its SampleModel.
+
+    Each version brings its own copy of `models/`. It is imported afresh for the time of the block,
+    so that a version made by older code runs on that code and leaves ours alone.
+    """
+    where = f"@{alias_or_version}" if not alias_or_version.isdigit() else f"/{alias_or_version}"
+    ours = {key: sys.modules.pop(key) for key in list(sys.modules) if _is_models(key)}
+    path = list(sys.path)
+    try:
+        client()  # points MLflow at the tracking server
+        with outages_named():
+            model = mlflow.pyfunc.load_model(f"models:/{name}{where}")
+        yield model.unwrap_python_model()
+    finally:
+        sys.path[:] = path
+        for key in [key for key in sys.modules if _is_models(key)]:
+            del sys.modules[key]
+        sys.modules.update(ours)
+
+
+def _is_models(module_name: str) -> bool:
+    return module_name == "models" or module_name.startswith("models.")

@@ -1,0 +1,280 @@
+"""Who is champion: every move of an alias, written in the ledger before and after.
+
+A move is intent, alias, done: a kill between them leaves the registry as it was or as it should
+be, and `reconcile` finds out which. Moving an alias emits a Prefect event, on which automations
+can wait: `atelier.model.promoted`, `atelier.model.refused`.
+"""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from prefect import task
+from prefect.events import emit_event
+from prefect.settings import PREFECT_API_URL
+
+from tasks import ledger
+from tasks.load_check import LoadCheckFailed, check_loads
+from tasks.model_card import family_page
+from tasks.registration import (
+    CHALLENGER,
+    CHAMPION,
+    RegisteredVersion,
+    Version,
+    champion_of,
+    models_of_ours,
+    tags_of,
+    version_numbered,
+    versions_of,
+)
+from tasks.reporting import log
+from tasks.retries import NETWORKED
+from tasks.scorecard import Verdict
+from tasks.storage import BadInput, exclusive
+from tasks.tracking import client, outages_named
+
+_DIGESTS = ("content_digest", "data_digest", "code_digest", "judge_digest", "recipe_digest")
+
+
+@task(name="settle-alias", task_run_name="name {version.name}", **NETWORKED)
+def settle_alias(version: Version, verdict: Verdict) -> Version:
+    """Make an accepted version champion, a refused one challenger, and write it in the ledger."""
+    name = version.name
+    with outages_named(), exclusive(f"registry-{name}"):
+        reconcile(name)
+        target = version_numbered(name, version.version)
+        if target is None:
+            raise LookupError(f"{name} has no complete version {version.version}")
+        champion = champion_of(name)
+        if champion is not None and champion.version == target.version:
+            log(f"{name}: version {version.version} is the champion already")
+            return replace(version, alias=CHAMPION)
+        evidence = _evidence(target, verdict)
+        if verdict.accepted:
+            _move(target, champion, "promote", verdict.reason, evidence)
+        else:
+            action: ledger.Action = "decline" if verdict.by_person else "refuse"
+            _refuse(target, champion, action, verdict.reason, evidence)
+    alias = CHAMPION if verdict.accepted else CHALLENGER
+    log(f"{name}: version {version.version} is now {alias} ({verdict.reason})")
+    return replace(version, alias=alias)
+
+
+def promote(name: str, number: int, reason: str) -> tuple[int | None, int]:
+    """Make a version champion by hand, against the gate; returns the one before and the new one.
+
+    The version left is withdrawn: no later run brings it back by itself. Raises BadInput for what
+    is not there or is champion already, and where the version does not load.
+    """
+    with outages_named(), exclusive(f"registry-{name}"):
+        check_known(name)
+        reconcile(name)
+        return _by_hand(name, number, "override", reason)
+
+
+def rollback(name: str, number: int | None = None, reason: str = "") -> tuple[int | None, int]:
+    """Go back to the champion before this one, or to a version of a number, as `promote` does."""
+    with outages_named(), exclusive(f"registry-{name}"):
+        check_known(name)
+        reconcile(name)
+        target = _champion_before(name) if number is None else number
+        return _by_hand(name, target, "rollback", reason or "rolled back by hand")
+
+
+def history(name: str) -> list[ledger.Entry]:
+    """What happened to a model's aliases, oldest first; an interrupted move is settled before."""
+    with outages_named(), exclusive(f"registry-{name}"):
+        if not ledger.ledger_path(name).exists():
+            check_known(name)
+        reconcile(name)
+        return ledger.moves(ledger.entries_of(name))
+
+
+def withdrawn(name: str, number: int) -> str:
+    """Why a version must not come back by itself: a person moved away from it; or nothing."""
+    with outages_named(), exclusive(f"registry-{name}"):
+        reconcile(name)
+        return ledger.withdrawn(ledger.entries_of(name), number)
+
+
+def reconcile(name: str) -> None:
+    """Settle what a kill left open, and note a move that was made elsewhere; under the lock."""
+    entries = ledger.entries_of(name)
+    champion = champion_of(name)
+    now = None if champion is None else int(champion.version)
+    if (intent := ledger.unsettled(entries)) is not None:
+        kind: ledger.Kind = "done" if now == intent.to_version else "void"
+        ledger.append(name, kind, settles=intent.number, why="settled by the next reader")
+        if kind == "done" and champion is not None:
+            _tell_pages(champion, intent.why)
+        entries = ledger.entries_of(name)
+    if now is not None and now != (known := ledger.champion_by(entries)):
+        ledger.append(
+            name,
+            "outside",
+            action="outside",
+            who="unknown",
+            from_version=known,
+            to_version=now,
+            why="the alias was moved without this program",
+        )
+
+
+def check_known(name: str) -> None:
+    """Raise BadInput for a model that this project did not register."""
+    known = models_of_ours()
+    if name not in known:
+        raise BadInput(f"no model is named {name!r}; there are: {', '.join(known) or 'none yet'}")
+
+
+def _champion_before(name: str) -> int:
+    """The champion before the present one: of the moves that brought it there, the latest."""
+    champion = champion_of(name)
+    if champion is None:
+        raise BadInput(f"{name} has no champion to roll back from")
+    now = int(champion.version)
+    came_from = [
+        entry.from_version
+        for entry in ledger.moves(ledger.entries_of(name))
+        if entry.to_version == now and entry.action in ("promote", "override", "outside")
+    ]
+    if not came_from or came_from[-1] is None:
+        raise BadInput(
+            f"version {now} is the first champion of {name}: there is none before it; name one"
+            f" with --to ({_numbers(name)})"
+        )
+    return came_from[-1]
+
+
+def _by_hand(name: str, number: int, action: ledger.Action, reason: str) -> tuple[int | None, int]:
+    target, champion = version_numbered(name, number), champion_of(name)
+    if target is None:
+        raise BadInput(f"{name} has no version {number}; there are: {_numbers(name)}")
+    if champion is not None and champion.version == target.version:
+        raise BadInput(f"version {number} is the champion of {name} already")
+    tags = tags_of(target)
+    try:
+        check_loads(
+            f"models:/{name}/{number}",
+            tags["family"],
+            samples=tags["samples_digest"],
+            package=tags["package_digest"],
+        )
+    except LoadCheckFailed as error:
+        raise BadInput(f"version {number} cannot be champion: {error}") from error
+    _move(target, champion, action, reason, _evidence(target, None))
+    return (None if champion is None else int(champion.version)), number
+
+
+def _numbers(name: str) -> str:
+    return ", ".join(str(version.version) for version in versions_of(name)) or "none"
+
+
+def _move(
+    target: RegisteredVersion,
+    champion: RegisteredVersion | None,
+    action: ledger.Action,
+    reason: str,
+    evidence: dict[str, Any],
+) -> None:
+    """The alias, between its two lines in the ledger; then what only tells of it."""
+    name, before = target.name, None if champion is None else int(champion.version)
+    intent = ledger.append(
+        name,
+        "intent",
+        action=action,
+        from_version=before,
+        to_version=int(target.version),
+        why=reason,
+        evidence=evidence,
+        digests=_digests(target),
+        **_who(),
+    )
+    client().set_registered_model_alias(name, CHAMPION, str(target.version))
+    ledger.append(name, "done", settles=intent.number, **_who())
+    challenger = client().get_registered_model(name).aliases.get(CHALLENGER)
+    if str(challenger) == str(target.version):
+        client().delete_registered_model_alias(name, CHALLENGER)
+    _tell_pages(target, reason)
+    _announce("promoted", target, {"previous": before, "reason": reason, "action": action})
+
+
+def _refuse(
+    target: RegisteredVersion,
+    champion: RegisteredVersion | None,
+    action: ledger.Action,
+    reason: str,
+    evidence: dict[str, Any],
+) -> None:
+    name, number = target.name, int(target.version)
+    refusals = [e for e in ledger.entries_of(name) if e.kind == "refused"]
+    if refusals and (refusals[-1].to_version, refusals[-1].why) == (number, reason):
+        return  # the same run again
+    client().set_registered_model_alias(name, CHALLENGER, str(number))
+    ledger.append(
+        name,
+        "refused",
+        action=action,
+        from_version=None if champion is None else int(champion.version),
+        to_version=number,
+        why=reason,
+        evidence=evidence,
+        digests=_digests(target),
+        **_who(),
+    )
+    _announce("refused", target, {"reason": reason})
+
+
+def _evidence(target: RegisteredVersion, verdict: Verdict | None) -> dict[str, Any]:
+    tags = tags_of(target)
+    numbers: dict[str, Any] = {
+        tags["main_metric"]: float(tags["main_value"]),
+        "interval": [float(tags["main_low"]), float(tags["main_high"])],
+    }
+    if verdict is not None and verdict.difference is not None:
+        numbers |= {
+            "champion": verdict.champion_value,
+            "difference": verdict.difference,
+            "difference_interval": [verdict.low, verdict.high],
+            "seed_margin": verdict.margin,
+        }
+    return numbers
+
+
+def _digests(target: RegisteredVersion) -> dict[str, str]:
+    tags = tags_of(target)
+    return {name.removesuffix("_digest"): tags.get(name, "") for name in _DIGESTS}
+
+
+def _who() -> dict[str, str]:
+    """The flow run that acts, if one does; else the ledger names the person."""
+    from prefect.context import FlowRunContext
+
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return {}
+    return {"who": f"flow run {context.flow_run.name} ({context.flow_run.id})"}
+
+
+def _tell_pages(champion: RegisteredVersion, why: str) -> None:
+    """The registered model's own page, and the moment at which this version became champion."""
+    since = datetime.now(UTC).isoformat(timespec="minutes")
+    name, tags = champion.name, tags_of(champion)
+    text = family_page(name, tags, int(champion.version), since, why)
+    client().update_registered_model(name, description=text)
+    client().set_registered_model_tag(name, "champion_since", since)
+    client().set_registered_model_tag(name, "champion_version", str(champion.version))
+
+
+def _announce(what: str, version: RegisteredVersion, payload: dict[str, Any]) -> None:
+    """Tell Prefect's server, where there is one."""
+    if not PREFECT_API_URL.value():
+        return
+    emit_event(
+        f"atelier.model.{what}",
+        resource={
+            "prefect.resource.id": f"atelier.model.{version.name}",
+            "prefect.resource.name": version.name,
+        },
+        payload={"version": int(version.version), **payload},
+    )

@@ -1,0 +1,97 @@
+"""Measure token models on held-out text, all on one yardstick: bits per byte."""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+
+from models.decoding import generate
+from models.intervals import bootstrap_mean_interval
+from models.text_metrics import bits_per_byte, distinct_n, longest_copied_span
+from models.tokenizer import readable
+from tasks.ingestion import Corpus, load_text
+from tasks.measured import EVALUATION_SEED, Measured, not_finite
+
+SAMPLED_TEXTS, SAMPLED_TOKENS = 8, 500
+FEWEST_BLOCKS, LONGEST_BLOCK_BYTES, SHORTEST_BLOCK_BYTES = 40, 2000, 250
+HISTORY_CHARACTERS = 16
+"""Characters of the text before the test that are read for each token of context."""
+
+
+def measure_text(subject: Any, corpus: Corpus) -> Measured:
+    """Measure a token model on the test split, and the texts that it writes.
+
+    subject: a SampleModel, ours or one that a registered version brought along. It reads the text
+    with its own tokenizer, so models of different vocabularies compare.
+    """
+    ids, nats = _scored(subject, corpus)
+    block_bits = _bits_by_block(subject.tokenizer, ids, nats, corpus.bytes_test)
+    texts, copied = _written(subject, corpus)
+    metrics = {
+        "test_bits_per_byte": bits_per_byte(float(nats.sum()), corpus.bytes_test),
+        "test_nats_per_token": float(nats.mean()),
+        **{f"test_distinct_{n}": distinct_n(texts, n) for n in (1, 2, 3)},
+        "test_longest_copied_characters": float(copied),
+    }
+    faults = not_finite(metrics)
+    if metrics["test_bits_per_byte"] >= 8:
+        faults.append("knows nothing: 8 bits per byte or more, as uniform guessing")
+    low, high = math.nan, math.nan
+    if len(block_bits) > 1 and np.isfinite(block_bits).all():
+        _, low, high = bootstrap_mean_interval(block_bits)
+    return Measured(
+        main_metric="test_bits_per_byte",
+        unit="bits per byte",
+        metrics=metrics,
+        faults=faults,
+        scores=block_bits,
+        are_resamples=False,
+        low=low,
+        high=high,
+        files={"samples.txt": texts.encode("utf-8", "replace")},
+        example=texts[:600],
+    )
+
+
+def _scored(subject: Any, corpus: Corpus) -> tuple[np.ndarray, np.ndarray]:
+    """The test's token ids (N,), and the nats of each given the text before it (N,) float64."""
+    context = subject.model.context_length
+    before = load_text(corpus, "train")[-HISTORY_CHARACTERS * context :]
+    history = subject.tokenizer.encode(before)[-context:]
+    ids = subject.tokenizer.encode(load_text(corpus, "test"))
+    sequence = np.concatenate([history, ids]).astype(np.int64)
+    log_probs = subject.model.score(torch.from_numpy(sequence), start=len(history)).double()
+    return ids, -log_probs.cpu().numpy()
+
+
+def _bits_by_block(tokenizer: Any, ids: np.ndarray, nats: np.ndarray, num_bytes: int) -> np.ndarray:
+    """Bits per byte of consecutive blocks of the test: (B,), with the whole's as their mean.
+
+    Neighbouring tokens stand or fall together; blocks of a kilobyte or two hardly do. They are cut
+    at places of the text, not of tokens, so that two models' blocks pair. A token belongs to the
+    block in which it begins.
+    """
+    wanted = min(LONGEST_BLOCK_BYTES, max(SHORTEST_BLOCK_BYTES, num_bytes // FEWEST_BLOCKS))
+    num_blocks = max(1, num_bytes // wanted)
+    lengths = np.array([len(tokenizer.token_bytes(token)) for token in ids.tolist()])
+    starts = np.cumsum(lengths) - lengths
+    blocks = np.minimum(starts * num_blocks // num_bytes, num_blocks - 1)
+    bits = np.bincount(blocks, weights=nats / math.log(2), minlength=num_blocks)
+    found: np.ndarray = bits * num_blocks / num_bytes
+    return found
+
+
+def _written(subject: Any, corpus: Corpus) -> tuple[str, int]:
+    """Texts at temperature 1, and the length of the longest span copied from the training text."""
+    prompt = subject.tokenizer.encode(subject.prompt).astype(np.int64)
+    drawn = generate(
+        subject.model,
+        torch.from_numpy(prompt),
+        num_tokens=SAMPLED_TOKENS,
+        num_sequences=SAMPLED_TEXTS,
+        seed=EVALUATION_SEED,
+    )
+    texts = [readable(subject.tokenizer.decode(row)) for row in drawn.tolist()]
+    training = load_text(corpus, "train")
+    return "\n".join(texts), max(longest_copied_span(text, training).length for text in texts)
