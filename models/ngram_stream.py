@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from models.ngram_counting import BEGIN, UNKNOWN, Integers, check_ids
+from models.ngram_counting import UNKNOWN, check_ids
+from models.ngram_keys import BEGIN, Integers
 from models.ngram_smoothing import Floats
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from models.ngram import NgramModel
 
 DENSE_SIZE = 1 << 20
@@ -58,17 +59,22 @@ class NgramStream:
         self.contexts = np.full((model.config.order, num_sequences), UNKNOWN, np.int64)
         self._begin(np.ones(num_sequences, bool))
 
-    def feed(self, tokens: Tensor) -> Tensor:
+    def feed(self, tokens: "Tensor") -> "Tensor":
         """Append tokens, (B, t) int64, t >= 0.
 
         Returns the natural log-probabilities of the token after all that was fed: (B, V) float64.
         """
-        ids = tokens.cpu().numpy()
+        import torch
+
+        self.append(tokens.cpu().numpy())
+        return torch.from_numpy(self._log_probs()).to(tokens.device)
+
+    def append(self, ids: Integers) -> None:
+        """Append tokens, (B, t), t >= 0, without asking what follows."""
         if ids.size:
             check_ids(int(ids.min()), int(ids.max()), self.model.vocabulary_size)
         for column in ids.T[-max(1, self.model.context_length) :]:  # nothing earlier matters
             self._advance(column)
-        return torch.from_numpy(self._log_probs()).to(tokens.device)
 
     def _begin(self, where: NDArray[np.bool_]) -> None:
         self.contexts[0] = 0  # the empty context

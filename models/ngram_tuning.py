@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.ngram import NgramConfig, NgramModel
-from models.ngram_counting import BEGIN, Integers
+from models.ngram_keys import BEGIN, Integers
 from models.ngram_smoothing import NUM_FEATURES, NUM_TUNED, ContextCounts
 
 PRIOR_DEVIATION = 2.0

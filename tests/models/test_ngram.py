@@ -14,7 +14,6 @@ from safetensors.torch import load, save
 
 from models.decoding import generate
 from models.ngram import NgramConfig, NgramModel
-from models.ngram_counting import count_distinct
 from models.ngram_smoothing import NUM_TUNED
 from models.ngram_tuning import TuningConfig, gather, probabilities, tune
 
@@ -353,20 +352,6 @@ def test_a_memory_mapped_text_counts_like_an_array(tmp_path):
     scores = [NgramModel.fit(text, 300).score(probe) for text in (mapped, tokens.astype(np.int64))]
 
     assert torch.equal(*scores)
-
-
-@given(st.lists(st.integers(0, 2**62) | st.integers(0, 5), max_size=40))
-@settings(deadline=None)
-def test_distinct_values_are_numpys(values):
-    """Both ways of sorting: packed with positions where bits suffice, indirect where not."""
-    values = np.array(values, np.int64)
-    distinct, counts, ranks, examples = count_distinct(values)
-    expected, inverse, expected_counts = np.unique(values, return_inverse=True, return_counts=True)
-
-    np.testing.assert_array_equal(distinct, expected)
-    np.testing.assert_array_equal(counts, expected_counts)
-    np.testing.assert_array_equal(ranks, inverse)
-    np.testing.assert_array_equal(values[examples], expected)
 
 
 def test_one_repeated_token_is_expected_again():

@@ -1,0 +1,123 @@
+"""N-grams as keys that sort in the order of their symbols.
+
+A key is an integer where 63 bits suffice, else a string of bytes. It holds the symbols of an
+n-gram of the highest order. So the n-grams of every lower order are the distinct beginnings of
+sorted keys, and one sort finds all orders. Where a sentence ends before the n-gram does, BEGIN
+fills it up: a whole n-gram holds BEGIN nowhere but in front.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Integers = NDArray[np.int64]
+Keys = NDArray[Any]
+"""Of np.int64, or of np.bytes_."""
+BEGIN = 0
+"""The symbol before the first token of every sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class IntegerKeys:
+    """The symbols side by side in one integer, the first in its highest bits."""
+
+    order: int
+    bits: int
+    """Of one symbol."""
+
+    @property
+    def dtype(self) -> np.dtype[np.int64]:
+        """Of keys."""
+        return np.dtype(np.int64)
+
+    def ending_dtype(self, length: int) -> np.dtype[np.int64]:
+        """Of what `without_first` returns."""
+        return self.dtype
+
+    def spell(self, symbols: Integers) -> NDArray[np.int64]:
+        """The keys of the n-grams at all places: (n + order - 1,) symbols to (n,) keys."""
+        keys = np.zeros(len(symbols) - self.order + 1, np.int64)
+        for column in _columns(symbols, self.order):
+            np.left_shift(keys, self.bits, out=keys)
+            np.bitwise_or(keys, column, out=keys)
+        return keys
+
+    def column(self, keys: Keys, position: int) -> Integers:
+        """The symbols at one position, counted from 0, of all keys: (n,)."""
+        shifted: Integers = keys >> self._shift(position)
+        shifted &= (1 << self.bits) - 1
+        return shifted
+
+    def without_first(self, keys: Keys, length: int) -> Keys:
+        """Keys of the symbols 1 to length - 1 alone, to be sorted among each other: (n,)."""
+        shifted: Integers = keys >> self._shift(length - 1)
+        shifted &= (1 << self.bits * (length - 1)) - 1
+        return shifted
+
+    def _shift(self, position: int) -> int:
+        return self.bits * (self.order - 1 - position)
+
+
+@dataclass(frozen=True, slots=True)
+class ByteKeys:
+    """The symbols one after the other as big-endian numbers, which compare like strings."""
+
+    order: int
+    symbol_dtype: np.dtype[np.unsignedinteger]
+
+    @property
+    def dtype(self) -> np.dtype[np.bytes_]:
+        """Strings of as many bytes as an n-gram of the highest order takes."""
+        return self._string(self.order)
+
+    def ending_dtype(self, length: int) -> np.dtype[np.bytes_]:
+        """Of what `without_first` returns."""
+        return self._string(max(length - 1, 1))
+
+    def spell(self, symbols: Integers) -> NDArray[np.bytes_]:
+        """The keys of the n-grams at all places: (n + order - 1,) symbols to (n,) keys."""
+        spelled = np.empty((len(symbols) - self.order + 1, self.order), self.symbol_dtype)
+        for position, column in enumerate(_columns(symbols, self.order)):
+            spelled[:, position] = column
+        return self._strings(spelled)
+
+    def column(self, keys: Keys, position: int) -> Integers:
+        """The symbols at one position, counted from 0, of all keys: (n,)."""
+        return self._matrix(keys)[:, position].astype(np.int64)
+
+    def without_first(self, keys: Keys, length: int) -> Keys:
+        """Keys of the symbols 1 to length - 1 alone, to be sorted among each other: (n,)."""
+        return self._strings(np.ascontiguousarray(self._matrix(keys)[:, 1:length]))
+
+    def _matrix(self, keys: Keys) -> NDArray[np.unsignedinteger]:
+        matrix: NDArray[np.unsignedinteger] = keys.view(self.symbol_dtype)
+        return matrix.reshape(len(keys), self.order)
+
+    def _strings(self, matrix: NDArray[np.unsignedinteger]) -> NDArray[np.bytes_]:
+        return matrix.reshape(-1).view(self._string(matrix.shape[1]))
+
+    def _string(self, length: int) -> np.dtype[np.bytes_]:
+        return np.dtype(f"S{length * self.symbol_dtype.itemsize}")
+
+
+def keys_for(num_symbols: int, order: int) -> IntegerKeys | ByteKeys:
+    """The fastest keys that n-grams of `order` symbols in 0 to num_symbols - 1 fit into."""
+    bits = (num_symbols - 1).bit_length()
+    if bits * order <= 63:
+        return IntegerKeys(order, bits)
+    return ByteKeys(order, np.dtype(">u1" if bits <= 8 else ">u2" if bits <= 16 else ">u4"))
+
+
+def _columns(symbols: Integers, order: int) -> list[Integers]:
+    """The symbols at each position of the n-grams at all places, cut off at the sentence's end."""
+    num_places = len(symbols) - order + 1
+    columns = [symbols[position : position + num_places] for position in range(order)]
+    begins = np.flatnonzero(symbols[1:] == BEGIN) + 1
+    if len(begins) and symbols[begins[0] :].any():  # not only where the text ends
+        goes_on = np.ones(num_places, bool)
+        for position in range(1, order):
+            goes_on = goes_on & (columns[position] != BEGIN)
+            columns[position] = columns[position] * goes_on
+    return columns
