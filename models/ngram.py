@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.ngram_counting import UNKNOWN, MarkedText, NgramTable, check_ids, count_ngrams
+from models.ngram_explanation import Level, explained
 from models.ngram_keys import BEGIN, Integers
 from models.ngram_smoothing import (
     NUM_TUNED,
@@ -74,26 +75,6 @@ class NgramConfig:
                 raise ValueError("tuned holds numbers that are not finite; tune again")
 
 
-@dataclass(frozen=True, slots=True)
-class Level:
-    """What one order contributed to a probability."""
-
-    order: int
-    context: tuple[int, ...]
-    """The last order - 1 tokens; shorter where the sentence began."""
-    count: int
-    """Kneser-Ney's count: how often token followed context in the highest order, after how many
-    different tokens the two came in lower ones."""
-    occurrences: int
-    """How often token followed context."""
-    share: float
-    """u: the token's share of the discounted counts after this context; 0 if never seen there."""
-    backoff: float
-    """The weight of the next lower order after this context; 1 for an unseen context."""
-    probability: float
-    """share + backoff * probability of the next lower order."""
-
-
 class NgramModel:
     """A table of counts and what follows from it: the probability of every token after any other.
 
@@ -116,7 +97,9 @@ class NgramModel:
         self.seen_tokens = seen_tokens
         self.num_symbols = len(seen_tokens) + 1
         self.symbol_of = _symbols_of(seen_tokens, vocabulary_size)
+        # Made when first asked, by order: counting and storing a model need neither.
         self._estimates: dict[int, tuple[Floats, Floats]] = {}
+        self._bounds: dict[int, Integers] = {}
 
     @classmethod
     def fit(
@@ -253,14 +236,25 @@ class NgramModel:
 
         For each follower: the index in `contexts`, the symbol, its share.
         """
-        keys = self.tables[order - 1].keys
-        bounds = np.stack([contexts, contexts + 1]) * self.num_symbols
-        firsts, ends = np.searchsorted(keys, bounds)
-        lengths = np.where(contexts >= 0, ends - firsts, 0)
+        keys, bounds = self.tables[order - 1].keys, self._follower_bounds(order)
+        firsts = bounds[contexts]
+        lengths = bounds[contexts + 1] - firsts
+        lengths[contexts < 0] = 0
         texts = np.repeat(np.arange(len(contexts)), lengths)
-        offsets = firsts - (np.cumsum(lengths) - lengths)
-        ranks = np.arange(len(texts)) + offsets[texts]
-        return texts, keys[ranks] - bounds[0][texts], self.shares(order)[ranks]
+        ranks = np.arange(len(texts)) + (firsts - (np.cumsum(lengths) - lengths))[texts]
+        symbols = keys[ranks] - (contexts * self.num_symbols)[texts]
+        return texts, symbols, self.shares(order)[ranks]
+
+    def _follower_bounds(self, order: int) -> Integers:
+        """Where the followers of each context begin, and at last where they end; kept.
+
+        (contexts + 1,)
+        """
+        if order not in self._bounds:
+            num_contexts = len(self.backoffs(order)) - 1
+            num_followers = np.bincount(self.contexts(order), minlength=num_contexts)
+            self._bounds[order] = np.append(0, np.cumsum(num_followers))
+        return self._bounds[order]
 
     @cached_property
     def dense(self) -> DenseOrders:
@@ -272,29 +266,12 @@ class NgramModel:
         return NgramStream(self, num_sequences)
 
     def explain(self, context: Sequence[int], token: int) -> list[Level]:
-        """How the probability of `token` after `context` came about, order by order.
+        """How the probability of `token` after `context` came about, from order 1 upwards.
 
         context: the tokens before it from the beginning of the text, or at least context_length of
         them. The last level's probability is the model's.
         """
-        check_ids(token, token, self.vocabulary_size)
-        stream = self.stream(1)
-        stream.append(np.array([context], np.int64))
-        symbol = self.symbol_of[[token]]
-        probability = 1 / self.vocabulary_size
-        levels = []
-        for k in range(1, self.config.order + 1):
-            rank = self.extended(k, stream.contexts[k - 1], symbol)[0]
-            share = float(self.shares(k)[rank])
-            backoff = float(self.backoffs(k)[stream.contexts[k - 1]][0])
-            probability = share + backoff * probability
-            recent = tuple(context[max(0, len(context) - k + 1) :])
-            count, occurrences = (
-                0 if rank == UNKNOWN else int(counts[rank])
-                for counts in (self.adjusted_counts(k), self.occurrences(k))
-            )
-            levels.append(Level(k, recent, count, occurrences, share, backoff, probability))
-        return levels
+        return explained(self, context, token)
 
     def tensors(self) -> "dict[str, Tensor]":
         """The whole model, but for its config: counts by order, from which all else follows."""

@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 
 from models.ngram_keys import BEGIN, ByteKeys, IntegerKeys, Integers, Keys, keys_for
 from models.ngram_spilling import (
-    BYTES_PER_KEY,
-    KEYS_IN_MEMORY,
     GrowingArray,
     OpenFile,
     SortedRuns,
@@ -31,6 +29,10 @@ UNKNOWN = -1
 """The symbol of a token that the training text lacks; also the rank of an n-gram it lacks."""
 COUNT = np.dtype(np.int32)
 MOST_TOKENS = 2**31 - 1
+KEYS_IN_MEMORY = 1 << 22
+"""Places whose n-grams are sorted at once where no memory is stated."""
+BYTES_PER_ROW = 16
+"""Of a table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,17 +108,20 @@ def count_ngrams(
 ) -> list[NgramTable]:
     """Tables of orders 1 to `order`; orders that the text is too short for have empty ones.
 
-    With `spill`, what does not fit its memory goes to disk, and the tables are mapped from there;
-    the numbers are the same. Raises OSError when that disk is full.
+    With `spill`, what does not fit its memory goes to disk, and the tables are then mapped from
+    there; the numbers are the same. Raises OSError when that disk is full.
     """
     if len(text.tokens) > MOST_TOKENS:
         raise ValueError(f"at most {MOST_TOKENS} tokens can be counted, got {len(text.tokens)}")
     keys = keys_for(num_symbols, order)
+    if spill is not None and _most_bytes(text, keys) <= spill.memory_bytes:
+        spill = None
     at_once = _keys_at_once(keys, spill)
     with scratch_files(spill) as open_file:
         longest = SortedRuns(keys.dtype, at_once, open_file, "quicksort")
-        for first in range(0, len(text.tokens), at_once):
-            end = min(first + at_once, len(text.tokens))
+        tokens_at_once = max(1, at_once if text.sentence_end is None else at_once // 2)
+        for first in range(0, len(text.tokens), tokens_at_once):
+            end = min(first + tokens_at_once, len(text.tokens))
             longest.add(keys.spell(text.places(first, end, order)))
         # Where memory is scarce, the orders, whose endings wait side by side, share a part of it.
         waiting = at_once if spill is None else at_once // (2 * order)
@@ -131,9 +136,18 @@ def count_ngrams(
 
 
 def _keys_at_once(keys: IntegerKeys | ByteKeys, spill: SpillConfig | None) -> int:
-    if spill is None:
-        return KEYS_IN_MEMORY
-    return spill.memory_bytes // (BYTES_PER_KEY * -(-keys.dtype.itemsize // 8))
+    return KEYS_IN_MEMORY if spill is None else spill.memory_bytes // _bytes_per_key(keys)
+
+
+def _bytes_per_key(keys: IntegerKeys | ByteKeys) -> int:
+    """What sorting takes for each key at the peak: 39 bytes were measured for integers."""
+    return 48 * -(-keys.dtype.itemsize // 8)
+
+
+def _most_bytes(text: MarkedText, keys: IntegerKeys | ByteKeys) -> int:
+    """What counting a text in memory takes, were all its n-grams of all orders different."""
+    num_places = len(text.tokens) * (1 if text.sentence_end is None else 2)
+    return num_places * (_bytes_per_key(keys) + keys.order * BYTES_PER_ROW)
 
 
 def _extend(

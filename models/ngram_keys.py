@@ -6,6 +6,7 @@ sorted keys, and one sort finds all orders. Where a sentence ends before the n-g
 fills it up: a whole n-gram holds BEGIN nowhere but in front.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,14 +111,15 @@ def keys_for(num_symbols: int, order: int) -> IntegerKeys | ByteKeys:
     return ByteKeys(order, np.dtype(">u1" if bits <= 8 else ">u2" if bits <= 16 else ">u4"))
 
 
-def _columns(symbols: Integers, order: int) -> list[Integers]:
+def _columns(symbols: Integers, order: int) -> Iterator[Integers]:
     """The symbols at each position of the n-grams at all places, cut off at the sentence's end."""
     num_places = len(symbols) - order + 1
-    columns = [symbols[position : position + num_places] for position in range(order)]
     begins = np.flatnonzero(symbols[1:] == BEGIN) + 1
-    if len(begins) and symbols[begins[0] :].any():  # not only where the text ends
-        goes_on = np.ones(num_places, bool)
-        for position in range(1, order):
-            goes_on = goes_on & (columns[position] != BEGIN)
-            columns[position] = columns[position] * goes_on
-    return columns
+    is_cut = len(begins) and symbols[begins[0] :].any()  # not only where the text ends
+    goes_on = np.ones(num_places, bool)
+    for position in range(order):
+        column = symbols[position : position + num_places]
+        if is_cut and position:
+            goes_on &= column != BEGIN
+            column = column * goes_on
+        yield column

@@ -19,19 +19,15 @@ from models.ngram_keys import Integers, Keys
 
 SortKind = Literal["quicksort", "stable"]
 LEAST_MEMORY = 1 << 20
-KEYS_IN_MEMORY = 1 << 22
-"""Places that are sorted at once where no memory is stated."""
-BYTES_PER_KEY = 64
-"""What sorting and counting one integer key takes at the peak, measured; longer keys take more."""
 LEAST_BLOCK = 256
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpillConfig:
-    """Counting within a stated memory: the rest goes to disk."""
+    """Counting within a stated memory: what does not fit goes to disk."""
 
     folder: str
-    """An existing folder for scratch files; they take about 40 bytes per token of the text."""
+    """An existing folder for scratch files, which have no names and vanish with their process."""
     memory_bytes: int = 256 << 20
     """What counting may allocate, beside the interpreter, the libraries and the text."""
 
@@ -108,7 +104,7 @@ class GrowingArray:
         self._file.flush()
         if len(self) == 0:
             return np.empty(0, self.dtype)
-        return np.memmap(self._file, self.dtype, "r+", shape=(len(self),))
+        return np.asarray(np.memmap(self._file, self.dtype, "r+", shape=(len(self),)))
 
 
 class SortedRuns:

@@ -8,6 +8,7 @@ estimates are left to whoever opens the model.
 """
 
 import sys
+from zipfile import ZipFile
 
 import numpy as np
 
@@ -16,15 +17,22 @@ from models.ngram_spilling import SpillConfig
 
 
 def _main(text: str, path: str, order: int, spill: SpillConfig | None) -> None:
-    tokens = np.memmap(text, np.uint8, "r")
-    model = NgramModel.fit(tokens, 256, NgramConfig(order=order), spill)
-    arrays = {"seen_tokens": model.seen_tokens}
+    config = NgramConfig(order=order)
+    model = NgramModel.fit(np.memmap(text, np.uint8, "r"), 256, config, spill)
+    if spill is None:
+        for k in range(1, order + 1):
+            model.backoffs(k)
+    arrays = [("seen_tokens", model.seen_tokens)]
     for k, table in enumerate(model.tables, 1):
-        arrays |= {f"keys_{k}": table.keys, f"counts_{k}": table.counts}
-        arrays |= {f"num_left_{k}": table.num_left}
-        if spill is None:
-            model.shares(k), model.backoffs(k)
-    np.savez(path, **arrays)
+        arrays += [(f"keys_{k}", table.keys), (f"counts_{k}", table.counts)]
+        arrays += [(f"num_left_{k}", table.num_left)]
+    del model, table  # so that each array leaves memory when it is written
+    with ZipFile(path, "w") as archive:
+        while arrays:
+            name, array = arrays.pop()
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array)
+            del array
 
 
 if __name__ == "__main__":

@@ -273,8 +273,39 @@ def test_stream_score_and_explanation_agree(tokens, probe, start, config):
         for level in levels:
             probability = level.share + level.backoff * probability
             assert level.probability == probability
+        parts = sum(level.weight * level.share for level in levels)
+        evenly = levels[0].weight * levels[0].backoff / 6
+        assert parts + evenly == pytest.approx(probability, rel=1e-12)
         assert math.log(probability) == pytest.approx(score, abs=1e-12)
         assert float(streamed[i][probe[i]]) == pytest.approx(score, abs=1e-12)
+
+
+def test_an_explanation_names_orders_contexts_and_counts():
+    """Text 0 1 2, end, 0 1 1 2, end."""
+    tokens = np.array([0, 1, 2, 3, 0, 1, 1, 2, 3])
+    model = NgramModel.fit(tokens, 5, NgramConfig(order=3, sentence_end=3))
+    levels = model.explain([0, 1, 3, 0, 1], 2)
+
+    assert [level.order for level in levels] == [1, 2, 3]
+    assert [level.context for level in levels] == [(), (1,), (0, 1)]
+    assert [level.occurrences for level in levels] == [2, 2, 1]
+    # 2 came after one other token; 1 2 after 0 and 1; the highest order counts occurrences.
+    assert [level.count for level in levels] == [1, 2, 1]
+    assert levels[2].weight == 1
+    assert levels[1].weight == levels[2].backoff < 1
+    assert levels[0].weight == levels[2].backoff * levels[1].backoff
+
+
+def test_an_explanation_tells_where_it_backs_off():
+    tokens = np.array([0, 1, 2, 3, 0, 1, 1, 2, 3])
+    model = NgramModel.fit(tokens, 5, NgramConfig(order=3, sentence_end=3))
+    unseen_context, unseen_token = model.explain([2, 2], 1), model.explain([0, 1], 4)
+
+    assert (unseen_context[2].backoff, unseen_context[2].share) == (1, 0)  # 2 2 never came
+    assert unseen_context[1].weight == 1
+    assert model.explain([0, 3], 0)[2].context == ()  # a sentence has just begun
+    assert all(level.share == level.occurrences == level.count == 0 for level in unseen_token)
+    assert unseen_token[-1].probability > 0
 
 
 def test_texts_of_a_stream_do_not_mix():

@@ -135,7 +135,7 @@ def test_a_spilled_model_is_the_same_and_leaves_no_file(tmp_path, num_words):
     spilled, whole = fitted(tokens, config, spill=spill), fitted(tokens, config)
     probe = torch.from_numpy(tokens[:500].astype(np.int64))
 
-    assert isinstance(spilled.tables[-1].keys, np.memmap)
+    assert isinstance(spilled.tables[-1].keys.base, np.memmap)
     assert_equal(spilled, whole)
     assert torch.equal(spilled.score(probe), whole.score(probe))
     assert list(tmp_path.iterdir()) == []
@@ -164,7 +164,14 @@ def test_a_full_disk_is_named_and_leaves_no_file(tmp_path):
 def test_a_missing_scratch_folder_is_named(tmp_path):
     spill = SpillConfig(folder=str(tmp_path / "nowhere"))
     with pytest.raises(FileNotFoundError, match="nowhere"):
-        NgramModel.fit(np.array([0, 1]), 2, NgramConfig(), spill)
+        NgramModel.fit(np.zeros(10_000_000, np.uint8), 2, NgramConfig(), spill)
+
+
+def test_a_text_that_fits_the_memory_never_touches_the_disk(tmp_path):
+    spill = SpillConfig(folder=str(tmp_path / "nowhere"))
+    model = NgramModel.fit(np.array([0, 1]), 2, NgramConfig(), spill)
+
+    assert_equal(model, NgramModel.fit(np.array([0, 1]), 2))
 
 
 def test_too_little_memory_is_refused():
