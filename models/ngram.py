@@ -231,10 +231,10 @@ class NgramModel:
             return symbols
         return self.tables[order - 1].rank(contexts, symbols, self.num_symbols)
 
-    def followers(self, order: int, contexts: Integers) -> tuple[Integers, Integers, Floats]:
+    def followers(self, order: int, contexts: Integers) -> tuple[Integers, Integers, Integers]:
         """All that was seen after contexts of one order: (B,) to three of (F,).
 
-        For each follower: the index in `contexts`, the symbol, its share.
+        For each follower: the index in `contexts`, the symbol, the rank of the n-gram.
         """
         keys, bounds = self.tables[order - 1].keys, self._follower_bounds(order)
         firsts = bounds[contexts]
@@ -242,8 +242,7 @@ class NgramModel:
         lengths[contexts < 0] = 0
         texts = np.repeat(np.arange(len(contexts)), lengths)
         ranks = np.arange(len(texts)) + (firsts - (np.cumsum(lengths) - lengths))[texts]
-        symbols = keys[ranks] - (contexts * self.num_symbols)[texts]
-        return texts, symbols, self.shares(order)[ranks]
+        return texts, keys[ranks] - (contexts * self.num_symbols)[texts], ranks
 
     def _follower_bounds(self, order: int) -> Integers:
         """Where the followers of each context begin, and at last where they end; kept.

@@ -41,8 +41,8 @@ class DenseOrders:
             if blocks and len(suffixes) * model.num_symbols > DENSE_SIZE:
                 break
             probs = probs[suffixes] * model.backoffs(k)[:-1, None]
-            places, symbols, shares = model.followers(k, np.arange(len(suffixes)))
-            probs[places, symbols] += shares
+            places, symbols, ranks = model.followers(k, np.arange(len(suffixes)))
+            probs[places, symbols] += model.shares(k)[ranks]
             blocks.append(probs)
             symbols = table.keys % model.num_symbols
             parents = suffixes[model.contexts(k)]
@@ -57,6 +57,8 @@ class NgramStream:
     def __init__(self, model: "NgramModel", num_sequences: int) -> None:
         self.model = model
         self.contexts = np.full((model.config.order, num_sequences), UNKNOWN, np.int64)
+        self._followers: dict[int, tuple[Integers, Integers, Integers]] = {}
+        """By order, what can follow the texts as they are; known once that was asked."""
         self._begin(np.ones(num_sequences, bool))
 
     def feed(self, tokens: "Tensor") -> "Tensor":
@@ -83,8 +85,15 @@ class NgramStream:
 
     def _advance(self, ids: Integers) -> None:
         symbols = self.model.symbol_of[ids]
+        followers, self._followers = self._followers, {}
         for k in range(self.model.context_length, 0, -1):  # each from the order below, still old
-            self.contexts[k] = self.model.extended(k, self.contexts[k - 1], symbols)
+            if k in followers:  # several times faster than to search the table
+                texts, following, ranks = followers[k]
+                is_it = following == symbols[texts]
+                self.contexts[k] = UNKNOWN
+                self.contexts[k, texts[is_it]] = ranks[is_it]
+            else:
+                self.contexts[k] = self.model.extended(k, self.contexts[k - 1], symbols)
         if self.model.config.sentence_end is not None:
             self._begin(ids == self.model.config.sentence_end)
 
@@ -98,8 +107,8 @@ class NgramStream:
         added = []
         for k in range(model.config.order, num_dense, -1):
             contexts = self.contexts[k - 1]
-            texts, symbols, shares = model.followers(k, contexts)
-            added.append((texts, symbols, shares * scale[texts]))
+            texts, symbols, ranks = self._followers[k] = model.followers(k, contexts)
+            added.append((texts, symbols, model.shares(k)[ranks] * scale[texts]))
             scale *= model.backoffs(k)[contexts]
         probs = model.dense.probs[rows] * scale[:, None]  # (B, S)
         for texts, symbols, shares in added:

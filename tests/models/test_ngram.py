@@ -332,7 +332,11 @@ def test_distributions_do_not_depend_on_how_many_are_kept_whole(monkeypatch, den
         [2, 7, 0, 1, 3, 4],
     ]
     log_probs = model.stream(len(contexts)).feed(torch.tensor(contexts))
+    step_by_step = model.stream(len(contexts))
+    for column in torch.tensor(contexts).T:
+        last = step_by_step.feed(column[:, None])
 
+    assert torch.equal(last, log_probs)
     assert len(model.dense.first_rows) == {0: 1, 100: 2, 10**6: 5}[dense_size]
     for context, found in zip(contexts, log_probs, strict=True):
         scored = [model.score(torch.tensor([*context, token]), 6)[0] for token in range(8)]
