@@ -1,7 +1,7 @@
 """N-grams as keys that sort in the order of their symbols.
 
-A key is an integer where 63 bits suffice, else a string of bytes. It holds the symbols of an
-n-gram of the highest order. So the n-grams of every lower order are the distinct beginnings of
+A key is an integer of 64 bits where that suffices, else a string of bytes. It holds the symbols of
+an n-gram of the highest order. So the n-grams of every lower order are the distinct beginnings of
 sorted keys, and one sort finds all orders. Where a sentence ends before the n-gram does, BEGIN
 fills it up: a whole n-gram holds BEGIN nowhere but in front.
 """
@@ -22,11 +22,10 @@ BEGIN = 0
 
 @dataclass(frozen=True, slots=True)
 class IntegerKeys:
-    """The symbols side by side in one integer, the first in its highest bits."""
+    """The symbols are the digits of one number, the first the highest, to the base num_symbols."""
 
     order: int
-    bits: int
-    """Of one symbol."""
+    num_symbols: int
 
     @property
     def dtype(self) -> np.dtype[np.int64]:
@@ -41,24 +40,26 @@ class IntegerKeys:
         """The keys of the n-grams at all places: (n + order - 1,) symbols to (n,) keys."""
         keys = np.zeros(len(symbols) - self.order + 1, np.int64)
         for column in _columns(symbols, self.order):
-            np.left_shift(keys, self.bits, out=keys)
-            np.bitwise_or(keys, column, out=keys)
+            keys *= self.num_symbols
+            keys += column
         return keys
 
     def column(self, keys: Keys, position: int) -> Integers:
         """The symbols at one position, counted from 0, of all keys: (n,)."""
-        shifted: Integers = keys >> self._shift(position)
-        shifted &= (1 << self.bits) - 1
-        return shifted
+        return self._last_digits(self._beginnings(keys, position + 1), 1)
 
     def without_first(self, keys: Keys, length: int) -> Keys:
         """Keys of the symbols 1 to length - 1 alone, to be sorted among each other: (n,)."""
-        shifted: Integers = keys >> self._shift(length - 1)
-        shifted &= (1 << self.bits * (length - 1)) - 1
-        return shifted
+        return self._last_digits(self._beginnings(keys, length), length - 1)
 
-    def _shift(self, position: int) -> int:
-        return self.bits * (self.order - 1 - position)
+    def _beginnings(self, keys: Keys, length: int) -> Integers:
+        beginnings: Integers = keys // self.num_symbols ** (self.order - length)
+        return beginnings
+
+    def _last_digits(self, numbers: Integers, length: int) -> Integers:
+        power = self.num_symbols**length
+        digits: Integers = numbers - numbers // power * power  # remainders take NumPy longer
+        return digits
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +106,9 @@ class ByteKeys:
 
 def keys_for(num_symbols: int, order: int) -> IntegerKeys | ByteKeys:
     """The fastest keys that n-grams of `order` symbols in 0 to num_symbols - 1 fit into."""
+    if num_symbols**order < 2**63:
+        return IntegerKeys(order, num_symbols)
     bits = (num_symbols - 1).bit_length()
-    if bits * order <= 63:
-        return IntegerKeys(order, bits)
     return ByteKeys(order, np.dtype(">u1" if bits <= 8 else ">u2" if bits <= 16 else ">u4"))
 
 

@@ -97,11 +97,22 @@ def test_counts_are_those_of_a_dictionary(tokens, order, sentence_end, keys_at_o
 
 
 def test_keys_are_integers_where_they_fit():
-    assert isinstance(keys_for(66, 7), IntegerKeys)
-    assert isinstance(keys_for(128, 9), IntegerKeys)
-    assert isinstance(keys_for(129, 9), ByteKeys)
+    assert isinstance(keys_for(66, 10), IntegerKeys)
+    assert isinstance(keys_for(127, 9), IntegerKeys)
+    assert isinstance(keys_for(128, 9), ByteKeys)  # 128 to the 9th is 2 to the 63rd
     assert keys_for(256, 9).dtype == "S9"
     assert keys_for(257, 9).dtype == "S18"
+    assert keys_for(70_000, 5).dtype == "S20"
+
+
+@pytest.mark.parametrize("keys", [keys_for(127, 9), keys_for(256, 9)])
+def test_the_largest_keys_are_spelled_and_read(keys):
+    symbols = np.array([126, 125, 126, 1, 126, 124, 126, 126, 124])
+    spelled = keys.spell(np.append(symbols, [126] + [0] * 7))
+
+    assert [int(keys.column(spelled, k)[0]) for k in range(9)] == symbols.tolist()
+    assert keys.without_first(spelled, 9)[0] < keys.without_first(spelled, 9)[1]  # 125 < 126
+    assert keys.without_first(spelled, 3)[4] == keys.without_first(spelled, 3)[7]  # 124 126
 
 
 @given(
