@@ -6,7 +6,7 @@ sorted keys, and one sort finds all orders. Where a sentence ends before the n-g
 fills it up: a whole n-gram holds BEGIN nowhere but in front.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,11 +38,8 @@ class IntegerKeys:
 
     def spell(self, symbols: Integers) -> NDArray[np.int64]:
         """The keys of the n-grams at all places: (n + order - 1,) symbols to (n,) keys."""
-        keys = np.zeros(len(symbols) - self.order + 1, np.int64)
-        for column in _columns(symbols, self.order):
-            keys *= self.num_symbols
-            keys += column
-        return keys
+        num_places = len(symbols) - self.order + 1
+        return _spelled(_columns(symbols, self.order), self.num_symbols, num_places)
 
     def column(self, keys: Keys, position: int) -> Integers:
         """The symbols at one position, counted from 0, of all keys: (n,)."""
@@ -67,16 +64,18 @@ class ByteKeys:
     """The symbols one after the other as big-endian numbers, which compare like strings."""
 
     order: int
+    num_symbols: int
     symbol_dtype: np.dtype[np.unsignedinteger]
 
     @property
     def dtype(self) -> np.dtype[np.bytes_]:
-        """Strings of as many bytes as an n-gram of the highest order takes."""
+        """Of keys: strings of as many bytes as an n-gram of the highest order takes."""
         return self._string(self.order)
 
-    def ending_dtype(self, length: int) -> np.dtype[np.bytes_]:
-        """Of what `without_first` returns."""
-        return self._string(max(length - 1, 1))
+    def ending_dtype(self, length: int) -> np.dtype[Any]:
+        """Of what `without_first` returns: integers where they suffice, as they sort faster."""
+        is_short = _fits(self.num_symbols, length - 1)
+        return np.dtype(np.int64) if is_short else self._string(length - 1)
 
     def spell(self, symbols: Integers) -> NDArray[np.bytes_]:
         """The keys of the n-grams at all places: (n + order - 1,) symbols to (n,) keys."""
@@ -91,7 +90,10 @@ class ByteKeys:
 
     def without_first(self, keys: Keys, length: int) -> Keys:
         """Keys of the symbols 1 to length - 1 alone, to be sorted among each other: (n,)."""
-        return self._strings(np.ascontiguousarray(self._matrix(keys)[:, 1:length]))
+        endings = self._matrix(keys)[:, 1:length]
+        if not _fits(self.num_symbols, length - 1):
+            return self._strings(np.ascontiguousarray(endings))
+        return _spelled(endings.T, self.num_symbols, len(keys))
 
     def _matrix(self, keys: Keys) -> NDArray[np.unsignedinteger]:
         matrix: NDArray[np.unsignedinteger] = keys.view(self.symbol_dtype)
@@ -106,10 +108,24 @@ class ByteKeys:
 
 def keys_for(num_symbols: int, order: int) -> IntegerKeys | ByteKeys:
     """The fastest keys that n-grams of `order` symbols in 0 to num_symbols - 1 fit into."""
-    if num_symbols**order < 2**63:
+    if _fits(num_symbols, order):
         return IntegerKeys(order, num_symbols)
     bits = (num_symbols - 1).bit_length()
-    return ByteKeys(order, np.dtype(">u1" if bits <= 8 else ">u2" if bits <= 16 else ">u4"))
+    dtype = np.dtype(">u1" if bits <= 8 else ">u2" if bits <= 16 else ">u4")
+    return ByteKeys(order, num_symbols, dtype)
+
+
+def _fits(num_symbols: int, length: int) -> bool:
+    return bool(num_symbols**length < 2**63)
+
+
+def _spelled(columns: Iterable[Integers], num_symbols: int, num_keys: int) -> NDArray[np.int64]:
+    """Symbols as the digits of one number."""
+    numbers = np.zeros(num_keys, np.int64)
+    for column in columns:
+        numbers *= num_symbols
+        numbers += column
+    return numbers
 
 
 def _columns(symbols: Integers, order: int) -> Iterator[Integers]:

@@ -59,15 +59,16 @@ def largest_file(num_bytes):
     keys_at_once=st.integers(1, 30),
     symbol_dtype=st.sampled_from([None, ">u1", ">u2", ">u4"]),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_counts_are_those_of_a_dictionary(tokens, order, sentence_end, keys_at_once, symbol_dtype):
     """Whatever is sorted at once, and whether keys are integers or strings of bytes."""
     config = NgramConfig(order=order, sentence_end=sentence_end)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ngram_spilling, "LEAST_BLOCK", 2)
         if symbol_dtype is not None:
-            keys = ByteKeys(order, np.dtype(symbol_dtype))
+            keys = ByteKeys(order, 5, np.dtype(symbol_dtype))
             patch.setattr("models.ngram_counting.keys_for", lambda *_: keys)
+            patch.setattr("models.ngram_keys._fits", lambda _, length: length < 3)
         model = fitted(tokens, config, keys_at_once=keys_at_once)
     sentences, sentence = [], [0]
     for i, token in enumerate(tokens.tolist()):
@@ -120,7 +121,7 @@ def test_the_largest_keys_are_spelled_and_read(keys):
     keys_at_once=st.integers(1, 40),
     spilled=st.booleans(),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_sorted_runs_count_like_numpy(parts, keys_at_once, spilled, tmp_path_factory):
     spill = SpillConfig(folder=str(tmp_path_factory.getbasetemp())) if spilled else None
     with pytest.MonkeyPatch.context() as patch:
