@@ -13,20 +13,14 @@ whose numbers this model reproduces).
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from models.ngram_counting import (
-    BEGIN,
-    UNKNOWN,
-    Integers,
-    NgramTable,
-    check_ids,
-    count_ngrams,
-)
+from models.ngram_counting import UNKNOWN, MarkedText, NgramTable, check_ids, count_ngrams
+from models.ngram_explanation import Level, explained
+from models.ngram_keys import BEGIN, Integers
 from models.ngram_smoothing import (
     NUM_TUNED,
     Floats,
@@ -35,7 +29,11 @@ from models.ngram_smoothing import (
     estimated_discounts,
     mixed,
 )
+from models.ngram_spilling import SpillConfig
 from models.ngram_stream import DenseOrders, NgramStream
+
+if TYPE_CHECKING:  # counting needs NumPy alone, and torch takes longer to import than to count
+    from torch import Tensor
 
 SCORED_AT_ONCE = 1 << 18
 
@@ -77,26 +75,6 @@ class NgramConfig:
                 raise ValueError("tuned holds numbers that are not finite; tune again")
 
 
-@dataclass(frozen=True, slots=True)
-class Level:
-    """What one order contributed to a probability."""
-
-    order: int
-    context: tuple[int, ...]
-    """The last order - 1 tokens; shorter where the sentence began."""
-    count: int
-    """Kneser-Ney's count: how often token followed context in the highest order, after how many
-    different tokens the two came in lower ones."""
-    occurrences: int
-    """How often token followed context."""
-    share: float
-    """u: the token's share of the discounted counts after this context; 0 if never seen there."""
-    backoff: float
-    """The weight of the next lower order after this context; 1 for an unseen context."""
-    probability: float
-    """share + backoff * probability of the next lower order."""
-
-
 class NgramModel:
     """A table of counts and what follows from it: the probability of every token after any other.
 
@@ -119,31 +97,31 @@ class NgramModel:
         self.seen_tokens = seen_tokens
         self.num_symbols = len(seen_tokens) + 1
         self.symbol_of = _symbols_of(seen_tokens, vocabulary_size)
-        self._shares: list[Floats] = []
-        self._backoffs: list[Floats] = []
-        num_contexts = 1
-        for k, table in enumerate(tables, 1):
-            shares, backoffs = self._estimate(k, num_contexts)
-            self._shares.append(np.append(shares, 0.0))  # what index UNKNOWN finds
-            self._backoffs.append(np.append(backoffs, 1.0))
-            num_contexts = len(table.keys)
+        # Made when first asked, by order: counting and storing a model need neither.
+        self._estimates: dict[int, tuple[Floats, Floats]] = {}
+        self._bounds: dict[int, Integers] = {}
 
     @classmethod
     def fit(
-        cls, tokens: NDArray[np.integer], vocabulary_size: int, config: NgramConfig | None = None
+        cls,
+        tokens: NDArray[np.integer],
+        vocabulary_size: int,
+        config: NgramConfig | None = None,
+        spill: SpillConfig | None = None,
     ) -> "NgramModel":
-        """Count a text. tokens: (N,) ids in 0 to vocabulary_size - 1, N >= 1."""
+        """Count a text. tokens: (N,) ids in 0 to vocabulary_size - 1, N >= 1.
+
+        With `spill`, counting keeps within its memory, whatever the text's length, and the tables
+        are mapped from disk; the model is the same. Raises OSError when that disk is full.
+        """
         config = config or NgramConfig()
         if len(tokens) == 0:
             raise ValueError("the training text has no tokens; an n-gram model needs at least one")
-        check_ids(int(tokens.min()), int(tokens.max()), vocabulary_size)
         if config.sentence_end is not None:
             check_ids(config.sentence_end, config.sentence_end, vocabulary_size)
-        seen_tokens = np.flatnonzero(np.bincount(tokens, minlength=vocabulary_size))
-        symbols = _symbols_of(seen_tokens, vocabulary_size)[tokens]
-        starts = _sentence_starts(tokens, config.sentence_end)
-        marked = np.insert(symbols, starts, BEGIN)
-        tables = count_ngrams(marked, len(seen_tokens) + 1, config.order)
+        seen_tokens = _seen_tokens(tokens, vocabulary_size)
+        text = MarkedText(tokens, _symbols_of(seen_tokens, vocabulary_size), config.sentence_end)
+        tables = count_ngrams(text, len(seen_tokens) + 1, config.order, spill)
         return cls(config, vocabulary_size, seen_tokens, tables)
 
     def adjusted_counts(self, order: int) -> Integers:
@@ -166,14 +144,14 @@ class NgramModel:
 
         The last is 0, which index UNKNOWN finds.
         """
-        return self._shares[order - 1]
+        return self._estimate(order)[0]
 
     def backoffs(self, order: int) -> Floats:
         """The weight of the order below after every context of this order: (contexts + 1,).
 
         The last is 1, which index UNKNOWN finds.
         """
-        return self._backoffs[order - 1]
+        return self._estimate(order)[1]
 
     def occurrences(self, order: int) -> Integers:
         """How often the n-grams of one order occurred: (n,)."""
@@ -182,23 +160,33 @@ class NgramModel:
             counts[BEGIN] = 0
         return counts
 
-    def _estimate(self, order: int, num_contexts: int) -> tuple[Floats, Floats]:
-        """Discounted shares of the n-grams and back-off weights of their contexts."""
-        contexts, counts = self.contexts(order), self.adjusted_counts(order)
-        if self.config.tuned is None:
-            return discounted(counts, contexts, num_contexts, self.discounts(order))
-        mixture = Mixture.of(self.config.tuned[order - 1])
-        return mixed(mixture, counts, self.occurrences(order), contexts, num_contexts)
+    def _estimate(self, order: int) -> tuple[Floats, Floats]:
+        """Discounted shares of the n-grams and back-off weights of their contexts; kept."""
+        if order not in self._estimates:
+            num_contexts = len(self.tables[order - 2].keys) if order > 1 else 1
+            contexts, counts = self.contexts(order), self.adjusted_counts(order)
+            if self.config.tuned is None:
+                discounts = self.discounts(order)
+                shares, backoffs = discounted(counts, contexts, num_contexts, discounts)
+            else:
+                mixture = Mixture.of(self.config.tuned[order - 1])
+                occurrences = self.occurrences(order)
+                shares, backoffs = mixed(mixture, counts, occurrences, contexts, num_contexts)
+            # What index UNKNOWN finds is appended.
+            self._estimates[order] = np.append(shares, 0.0), np.append(backoffs, 1.0)
+        return self._estimates[order]
 
     def contexts(self, order: int) -> Integers:
         """The context of each n-gram of one order, as its rank one order below: (n,)."""
         return self.tables[order - 1].keys // self.num_symbols
 
-    def score(self, tokens: Tensor, start: int = 0) -> Tensor:
+    def score(self, tokens: "Tensor", start: int = 0) -> "Tensor":
         """Natural log-probabilities of tokens[start:], each given the tokens before it.
 
         tokens: (N,) int64, the beginning of a text. Returns (N - start,) float64.
         """
+        import torch
+
         ids = tokens.cpu().numpy()
         if len(ids):
             check_ids(int(ids.min()), int(ids.max()), self.vocabulary_size)
@@ -222,8 +210,9 @@ class NgramModel:
 
     def symbols(self, ids: Integers, *, is_beginning: bool) -> Integers:
         """The symbols of a text, with the marks of the sentences that begin in it."""
-        starts = _sentence_starts(ids, self.config.sentence_end)
-        return np.insert(self.symbol_of[ids], starts if is_beginning else starts[1:], BEGIN)
+        text = MarkedText(ids, self.symbol_of, self.config.sentence_end)
+        symbols = text.symbols(0, len(ids))
+        return symbols if is_beginning else symbols[1:]
 
     def ranked(self, symbols: Integers) -> Iterator[tuple[int, Integers, Integers]]:
         """For each order: the order, and at each place the ranks of the context and the n-gram."""
@@ -242,19 +231,29 @@ class NgramModel:
             return symbols
         return self.tables[order - 1].rank(contexts, symbols, self.num_symbols)
 
-    def followers(self, order: int, contexts: Integers) -> tuple[Integers, Integers, Floats]:
+    def followers(self, order: int, contexts: Integers) -> tuple[Integers, Integers, Integers]:
         """All that was seen after contexts of one order: (B,) to three of (F,).
 
-        For each follower: the index in `contexts`, the symbol, its share.
+        For each follower: the index in `contexts`, the symbol, the rank of the n-gram.
         """
-        keys = self.tables[order - 1].keys
-        bounds = np.stack([contexts, contexts + 1]) * self.num_symbols
-        firsts, ends = np.searchsorted(keys, bounds)
-        lengths = np.where(contexts >= 0, ends - firsts, 0)
+        keys, bounds = self.tables[order - 1].keys, self._follower_bounds(order)
+        firsts = bounds[contexts]
+        lengths = bounds[contexts + 1] - firsts
+        lengths[contexts < 0] = 0
         texts = np.repeat(np.arange(len(contexts)), lengths)
-        offsets = firsts - (np.cumsum(lengths) - lengths)
-        ranks = np.arange(len(texts)) + offsets[texts]
-        return texts, keys[ranks] - bounds[0][texts], self.shares(order)[ranks]
+        ranks = np.arange(len(texts)) + (firsts - (np.cumsum(lengths) - lengths))[texts]
+        return texts, keys[ranks] - (contexts * self.num_symbols)[texts], ranks
+
+    def _follower_bounds(self, order: int) -> Integers:
+        """Where the followers of each context begin, and at last where they end; kept.
+
+        (contexts + 1,)
+        """
+        if order not in self._bounds:
+            num_contexts = len(self.backoffs(order)) - 1
+            num_followers = np.bincount(self.contexts(order), minlength=num_contexts)
+            self._bounds[order] = np.append(0, np.cumsum(num_followers))
+        return self._bounds[order]
 
     @cached_property
     def dense(self) -> DenseOrders:
@@ -266,32 +265,17 @@ class NgramModel:
         return NgramStream(self, num_sequences)
 
     def explain(self, context: Sequence[int], token: int) -> list[Level]:
-        """How the probability of `token` after `context` came about, order by order.
+        """How the probability of `token` after `context` came about, from order 1 upwards.
 
         context: the tokens before it from the beginning of the text, or at least context_length of
         them. The last level's probability is the model's.
         """
-        check_ids(token, token, self.vocabulary_size)
-        stream = self.stream(1)
-        stream.feed(torch.tensor([context], dtype=torch.int64))
-        symbol = self.symbol_of[[token]]
-        probability = 1 / self.vocabulary_size
-        levels = []
-        for k in range(1, self.config.order + 1):
-            rank = self.extended(k, stream.contexts[k - 1], symbol)[0]
-            share = float(self.shares(k)[rank])
-            backoff = float(self.backoffs(k)[stream.contexts[k - 1]][0])
-            probability = share + backoff * probability
-            recent = tuple(context[max(0, len(context) - k + 1) :])
-            count, occurrences = (
-                0 if rank == UNKNOWN else int(counts[rank])
-                for counts in (self.adjusted_counts(k), self.occurrences(k))
-            )
-            levels.append(Level(k, recent, count, occurrences, share, backoff, probability))
-        return levels
+        return explained(self, context, token)
 
-    def tensors(self) -> dict[str, Tensor]:
+    def tensors(self) -> "dict[str, Tensor]":
         """The whole model, but for its config: counts by order, from which all else follows."""
+        import torch
+
         named = {"seen_tokens": self.seen_tokens, "vocabulary_size": np.array(self.vocabulary_size)}
         for k, table in enumerate(self.tables, 1):
             named |= {f"keys_{k}": table.keys, f"counts_{k}": table.counts}
@@ -299,7 +283,7 @@ class NgramModel:
         return {name: torch.from_numpy(array) for name, array in named.items()}
 
     @classmethod
-    def from_tensors(cls, config: NgramConfig, tensors: Mapping[str, Tensor]) -> "NgramModel":
+    def from_tensors(cls, config: NgramConfig, tensors: "Mapping[str, Tensor]") -> "NgramModel":
         """Rebuild a model from its `tensors()` and the config it was fitted with."""
         arrays = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
         tables = [
@@ -316,8 +300,11 @@ def _symbols_of(seen_tokens: Integers, vocabulary_size: int) -> Integers:
     return symbols
 
 
-def _sentence_starts(tokens: NDArray[np.integer], sentence_end: int | None) -> Integers:
-    """Where sentences start; the first starts at 0."""
-    if sentence_end is None:
-        return np.zeros(1, np.int64)
-    return np.append(0, np.flatnonzero(tokens[:-1] == sentence_end) + 1)
+def _seen_tokens(tokens: NDArray[np.integer], vocabulary_size: int) -> Integers:
+    """The ids that occur in a text, a part at a time, as NumPy counts copies of 64 bits each."""
+    is_seen = np.zeros(vocabulary_size, bool)
+    for first in range(0, len(tokens), SCORED_AT_ONCE):
+        part = tokens[first : first + SCORED_AT_ONCE]
+        check_ids(int(part.min()), int(part.max()), vocabulary_size)
+        is_seen |= np.bincount(part, minlength=vocabulary_size) > 0
+    return np.flatnonzero(is_seen)

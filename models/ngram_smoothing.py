@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.ngram_counting import Integers
+from models.ngram_keys import Integers
 
 Floats = NDArray[np.float64]
 NUM_FEATURES = 4

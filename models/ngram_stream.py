@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from models.ngram_counting import BEGIN, UNKNOWN, Integers, check_ids
+from models.ngram_counting import UNKNOWN, check_ids
+from models.ngram_keys import BEGIN, Integers
 from models.ngram_smoothing import Floats
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from models.ngram import NgramModel
 
 DENSE_SIZE = 1 << 20
@@ -40,8 +41,8 @@ class DenseOrders:
             if blocks and len(suffixes) * model.num_symbols > DENSE_SIZE:
                 break
             probs = probs[suffixes] * model.backoffs(k)[:-1, None]
-            places, symbols, shares = model.followers(k, np.arange(len(suffixes)))
-            probs[places, symbols] += shares
+            places, symbols, ranks = model.followers(k, np.arange(len(suffixes)))
+            probs[places, symbols] += model.shares(k)[ranks]
             blocks.append(probs)
             symbols = table.keys % model.num_symbols
             parents = suffixes[model.contexts(k)]
@@ -56,19 +57,26 @@ class NgramStream:
     def __init__(self, model: "NgramModel", num_sequences: int) -> None:
         self.model = model
         self.contexts = np.full((model.config.order, num_sequences), UNKNOWN, np.int64)
+        self._followers: dict[int, tuple[Integers, Integers, Integers]] = {}
+        """By order, what can follow the texts as they are; known once that was asked."""
         self._begin(np.ones(num_sequences, bool))
 
-    def feed(self, tokens: Tensor) -> Tensor:
+    def feed(self, tokens: "Tensor") -> "Tensor":
         """Append tokens, (B, t) int64, t >= 0.
 
         Returns the natural log-probabilities of the token after all that was fed: (B, V) float64.
         """
-        ids = tokens.cpu().numpy()
+        import torch
+
+        self.append(tokens.cpu().numpy())
+        return torch.from_numpy(self._log_probs()).to(tokens.device)
+
+    def append(self, ids: Integers) -> None:
+        """Append tokens, (B, t), t >= 0, without asking what follows."""
         if ids.size:
             check_ids(int(ids.min()), int(ids.max()), self.model.vocabulary_size)
         for column in ids.T[-max(1, self.model.context_length) :]:  # nothing earlier matters
             self._advance(column)
-        return torch.from_numpy(self._log_probs()).to(tokens.device)
 
     def _begin(self, where: NDArray[np.bool_]) -> None:
         self.contexts[0] = 0  # the empty context
@@ -77,8 +85,15 @@ class NgramStream:
 
     def _advance(self, ids: Integers) -> None:
         symbols = self.model.symbol_of[ids]
+        followers, self._followers = self._followers, {}
         for k in range(self.model.context_length, 0, -1):  # each from the order below, still old
-            self.contexts[k] = self.model.extended(k, self.contexts[k - 1], symbols)
+            if k in followers:  # several times faster than to search the table
+                texts, following, ranks = followers[k]
+                is_it = following == symbols[texts]
+                self.contexts[k] = UNKNOWN
+                self.contexts[k, texts[is_it]] = ranks[is_it]
+            else:
+                self.contexts[k] = self.model.extended(k, self.contexts[k - 1], symbols)
         if self.model.config.sentence_end is not None:
             self._begin(ids == self.model.config.sentence_end)
 
@@ -92,8 +107,8 @@ class NgramStream:
         added = []
         for k in range(model.config.order, num_dense, -1):
             contexts = self.contexts[k - 1]
-            texts, symbols, shares = model.followers(k, contexts)
-            added.append((texts, symbols, shares * scale[texts]))
+            texts, symbols, ranks = self._followers[k] = model.followers(k, contexts)
+            added.append((texts, symbols, model.shares(k)[ranks] * scale[texts]))
             scale *= model.backoffs(k)[contexts]
         probs = model.dense.probs[rows] * scale[:, None]  # (B, S)
         for texts, symbols, shares in added:

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.ngram import NgramConfig, NgramModel
-from models.ngram_counting import BEGIN, Integers
+from models.ngram_keys import BEGIN, Integers
 from models.ngram_smoothing import NUM_FEATURES, NUM_TUNED, ContextCounts
+from models.ngram_spilling import SpillConfig
 
 PRIOR_DEVIATION = 2.0
 """How far, as a standard deviation, logits are expected to lie from where they start."""
@@ -64,10 +65,11 @@ def tune(
     vocabulary_size: int,
     config: NgramConfig,
     tuning: TuningConfig | None = None,
+    spill: SpillConfig | None = None,
 ) -> NgramConfig:
     """The config with `tuned` set to what makes the end of the text likeliest, given the rest.
 
-    tokens: (N,) the training text. Fit the returned config on all of it.
+    tokens: (N,) the training text. Fit the returned config on all of it. spill: as for counting.
     Raises ValueError for a text too short to hold anything out.
     """
     tuning = tuning or TuningConfig()
@@ -78,7 +80,8 @@ def tune(
             f" {tuning.holdout_fraction} of them; use a longer text or the plain model"
         )
     split = len(tokens) - num_held_out
-    model = NgramModel.fit(tokens[:split], vocabulary_size, replace(config, tuned=None))
+    plain = replace(config, tuned=None)
+    model = NgramModel.fit(tokens[:split], vocabulary_size, plain, spill)
     context_start = max(0, split - model.context_length)
     evidence = gather(model, np.asarray(tokens[context_start:], np.int64), split - context_start)
     rows = _fitted(evidence, config.order, tuning.num_iterations)

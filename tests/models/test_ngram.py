@@ -14,7 +14,6 @@ from safetensors.torch import load, save
 
 from models.decoding import generate
 from models.ngram import NgramConfig, NgramModel
-from models.ngram_counting import count_distinct
 from models.ngram_smoothing import NUM_TUNED
 from models.ngram_tuning import TuningConfig, gather, probabilities, tune
 
@@ -274,8 +273,39 @@ def test_stream_score_and_explanation_agree(tokens, probe, start, config):
         for level in levels:
             probability = level.share + level.backoff * probability
             assert level.probability == probability
+        parts = sum(level.weight * level.share for level in levels)
+        evenly = levels[0].weight * levels[0].backoff / 6
+        assert parts + evenly == pytest.approx(probability, rel=1e-12)
         assert math.log(probability) == pytest.approx(score, abs=1e-12)
         assert float(streamed[i][probe[i]]) == pytest.approx(score, abs=1e-12)
+
+
+def test_an_explanation_names_orders_contexts_and_counts():
+    """Text 0 1 2, end, 0 1 1 2, end."""
+    tokens = np.array([0, 1, 2, 3, 0, 1, 1, 2, 3])
+    model = NgramModel.fit(tokens, 5, NgramConfig(order=3, sentence_end=3))
+    levels = model.explain([0, 1, 3, 0, 1], 2)
+
+    assert [level.order for level in levels] == [1, 2, 3]
+    assert [level.context for level in levels] == [(), (1,), (0, 1)]
+    assert [level.occurrences for level in levels] == [2, 2, 1]
+    # 2 came after one other token; 1 2 after 0 and 1; the highest order counts occurrences.
+    assert [level.count for level in levels] == [1, 2, 1]
+    assert levels[2].weight == 1
+    assert levels[1].weight == levels[2].backoff < 1
+    assert levels[0].weight == levels[2].backoff * levels[1].backoff
+
+
+def test_an_explanation_tells_where_it_backs_off():
+    tokens = np.array([0, 1, 2, 3, 0, 1, 1, 2, 3])
+    model = NgramModel.fit(tokens, 5, NgramConfig(order=3, sentence_end=3))
+    unseen_context, unseen_token = model.explain([2, 2], 1), model.explain([0, 1], 4)
+
+    assert (unseen_context[2].backoff, unseen_context[2].share) == (1, 0)  # 2 2 never came
+    assert unseen_context[1].weight == 1
+    assert model.explain([0, 3], 0)[2].context == ()  # a sentence has just begun
+    assert all(level.share == level.occurrences == level.count == 0 for level in unseen_token)
+    assert unseen_token[-1].probability > 0
 
 
 def test_texts_of_a_stream_do_not_mix():
@@ -302,7 +332,11 @@ def test_distributions_do_not_depend_on_how_many_are_kept_whole(monkeypatch, den
         [2, 7, 0, 1, 3, 4],
     ]
     log_probs = model.stream(len(contexts)).feed(torch.tensor(contexts))
+    step_by_step = model.stream(len(contexts))
+    for column in torch.tensor(contexts).T:
+        last = step_by_step.feed(column[:, None])
 
+    assert torch.equal(last, log_probs)
     assert len(model.dense.first_rows) == {0: 1, 100: 2, 10**6: 5}[dense_size]
     for context, found in zip(contexts, log_probs, strict=True):
         scored = [model.score(torch.tensor([*context, token]), 6)[0] for token in range(8)]
@@ -353,20 +387,6 @@ def test_a_memory_mapped_text_counts_like_an_array(tmp_path):
     scores = [NgramModel.fit(text, 300).score(probe) for text in (mapped, tokens.astype(np.int64))]
 
     assert torch.equal(*scores)
-
-
-@given(st.lists(st.integers(0, 2**62) | st.integers(0, 5), max_size=40))
-@settings(deadline=None)
-def test_distinct_values_are_numpys(values):
-    """Both ways of sorting: packed with positions where bits suffice, indirect where not."""
-    values = np.array(values, np.int64)
-    distinct, counts, ranks, examples = count_distinct(values)
-    expected, inverse, expected_counts = np.unique(values, return_inverse=True, return_counts=True)
-
-    np.testing.assert_array_equal(distinct, expected)
-    np.testing.assert_array_equal(counts, expected_counts)
-    np.testing.assert_array_equal(ranks, inverse)
-    np.testing.assert_array_equal(values[examples], expected)
 
 
 def test_one_repeated_token_is_expected_again():
