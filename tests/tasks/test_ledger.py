@@ -1,0 +1,113 @@
+"""The ledger: appended to, chained, settled after a kill."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tasks import ledger
+
+
+def move(model: str, before: int | None, after: int, action: str = "promote") -> None:
+    intent = ledger.append(
+        model, "intent", action=action, from_version=before, to_version=after, why=f"for {after}"
+    )
+    ledger.append(model, "done", settles=intent.number)
+
+
+def test_moves_are_read_in_order_with_who_when_and_why(atelier_home: Path) -> None:
+    move("m", None, 1)
+    move("m", 1, 2)
+
+    first, second = ledger.moves(ledger.entries_of("m"))
+
+    assert (first.from_version, first.to_version, first.why) == (None, 1, "for 1")
+    assert (second.from_version, second.to_version) == (1, 2)
+    assert "@" in first.who
+    assert first.at.endswith("+00:00")
+    assert ledger.champion_by(ledger.entries_of("m")) == 2
+
+
+def test_an_altered_line_is_noticed(atelier_home: Path) -> None:
+    move("m", None, 1)
+    path = ledger.ledger_path("m")
+    path.write_text(path.read_text().replace("for 1", "for 7"))
+
+    with pytest.raises(ledger.LedgerDamaged, match="line 1 or the one after it was altered"):
+        ledger.entries_of("m")
+
+
+def test_a_removed_line_is_noticed(atelier_home: Path) -> None:
+    move("m", None, 1)
+    move("m", 1, 2)
+    path = ledger.ledger_path("m")
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:1] + lines[2:]))
+
+    with pytest.raises(ledger.LedgerDamaged, match="altered"):
+        ledger.entries_of("m")
+
+
+def test_a_line_cut_off_by_a_kill_does_not_count_and_is_replaced(atelier_home: Path) -> None:
+    move("m", None, 1)
+    with ledger.ledger_path("m").open("a") as file:
+        file.write('{"number": 3, "kind": "int')
+
+    assert len(ledger.entries_of("m")) == 2
+    move("m", 1, 2)
+
+    assert ledger.champion_by(ledger.entries_of("m")) == 2
+    for line in ledger.ledger_path("m").read_text().splitlines():
+        json.loads(line)
+
+
+def test_an_intent_without_an_outcome_is_no_move(atelier_home: Path) -> None:
+    move("m", None, 1)
+    intent = ledger.append("m", "intent", action="promote", from_version=1, to_version=2)
+
+    entries = ledger.entries_of("m")
+
+    assert ledger.unsettled(entries) == intent
+    assert ledger.champion_by(entries) == 1
+    ledger.append("m", "void", settles=intent.number)
+    assert ledger.unsettled(ledger.entries_of("m")) is None
+    assert ledger.champion_by(ledger.entries_of("m")) == 1
+
+
+def test_what_a_person_left_stays_withdrawn_until_it_is_champion_again(atelier_home: Path) -> None:
+    move("m", None, 1)
+    move("m", 1, 2)
+    move("m", 2, 1, "rollback")
+    assert ledger.withdrawn(ledger.entries_of("m"), 2) == "for 1"
+    assert ledger.withdrawn(ledger.entries_of("m"), 1) == ""
+
+    move("m", 1, 2, "override")
+
+    assert ledger.withdrawn(ledger.entries_of("m"), 2) == ""
+    assert ledger.withdrawn(ledger.entries_of("m"), 1) == "for 2"
+
+
+def test_a_version_that_a_person_declined_is_withdrawn_and_one_the_gate_refused_is_not(
+    atelier_home: Path,
+) -> None:
+    move("m", None, 1)
+    ledger.append("m", "refused", action="refuse", to_version=2, why="worse")
+    ledger.append("m", "refused", action="decline", to_version=3, why="ugly")
+
+    entries = ledger.entries_of("m")
+
+    assert ledger.withdrawn(entries, 2) == ""
+    assert ledger.withdrawn(entries, 3) == "ugly"
+    assert ledger.champion_by(entries) == 1
+
+
+def test_entries_are_on_the_disk_before_append_returns(
+    atelier_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+
+    ledger.append("m", "intent", to_version=1)
+
+    assert len(synced) == 2  # the file, and the folder that names it
