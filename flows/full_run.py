@@ -6,11 +6,14 @@ from typing import Literal
 from prefect import flow
 
 from flows.image_models import train_gan, train_vae
+from flows.parameters import ImageSide, ImageSource, Seed, TextSource
 from flows.prepare_data import prepare_corpus, prepare_images
 from flows.sample_gallery import sample_gallery
 from flows.token_models import train_gpt, train_ngram
+from flows.turns import its_turn
 from models.gan_networks import GanLoss
 from models.recipes import Preset
+from tasks.flow_runs import sign
 from tasks.registration import Version
 from tasks.tokenization import Scheme
 from tasks.tracking import open_run
@@ -27,15 +30,19 @@ class RunSummary:
     gallery: str
 
 
-@flow(name="full-run", flow_run_name="{images} and {text}, {preset}, seed {seed}")
+@flow(
+    name="full-run",
+    flow_run_name="{images} and {text}, {preset}, seed {seed}",
+    on_running=[sign],
+)
 def full_run(
     *,
-    images: str = "digits",
-    text: str = "pydocs",
+    images: ImageSource = "digits",
+    text: TextSource = "pydocs",
     models: tuple[Family, ...] = FAMILIES,
     preset: Preset = "standard",
-    seed: int = 0,
-    image_size: int | None = None,
+    seed: Seed = 0,
+    image_size: ImageSide | None = None,
     tokenizer: Scheme = "characters",
     gan_loss: GanLoss = "relativistic",
 ) -> RunSummary:
@@ -47,13 +54,14 @@ def full_run(
         models: which of the four families to train.
         preset: how much work: quick, standard or full.
         seed: 0 to 2147483647; the same seed gives the same weights on the same machine.
-        image_size: side in pixels to which your own images are cropped and resized.
+        image_size: side in pixels, 8 to 64, to which your own images are cropped and resized.
         tokenizer: one token per character, or byte-level BPE.
         gan_loss: relativistic with R1 and R2, hinge with spectral norm, or wasserstein (WGAN-GP).
     """
     wants_images, wants_text = {"vae", "gan"} & set(models), {"ngram", "gpt"} & set(models)
     versions: list[Version] = []
-    with open_run(f"{images} and {text}", parameters={"preset": preset, "seed": seed}) as run_id:
+    settings = {"preset": preset, "seed": seed}
+    with its_turn(), open_run(f"{images} and {text}", parameters=settings) as run_id:
         # All data first: bad input must stop the run before anything is trained or registered.
         image_set = prepare_images(images, image_size) if wants_images else None
         token_set = prepare_corpus(text, tokenizer) if wants_text else None
