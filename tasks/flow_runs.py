@@ -30,7 +30,7 @@ _UNDER_WAY = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
 def sign(flow: Any, flow_run: FlowRun, state: Any) -> None:
     """Note on a flow run which process works on it; a hook for a flow's `on_running`."""
     process = psutil.Process()
-    labels = {
+    labels: dict[str, bool | int | float | str] = {
         OWNER_LABEL: f"{process.pid}@{process.create_time():.2f}",
         HOST_LABEL: platform.node(),
     }
@@ -105,8 +105,8 @@ def cancel_older_runs(newer: FlowRun) -> list[str]:
             if run.deployment_id != newer.deployment_id or not _is_older(run, newer):
                 continue
             is_waiting = run.state_type == StateType.SCHEDULED
-            state = Cancelled(message=message) if is_waiting else Cancelling(message=message)
-            client.set_flow_run_state(run.id, state)
+            state_of = Cancelled if is_waiting else Cancelling
+            client.set_flow_run_state(run.id, state_of(message=message))
             cancelled.append(run.name)
     return cancelled
 
@@ -179,4 +179,3 @@ def _children(client: SyncPrefectClient, run: FlowRun) -> list[FlowRun]:
         for child in client.read_flow_runs(flow_run_filter=inside, limit=_PAGE)
         if child.state_type in _UNDER_WAY
     ]
-
