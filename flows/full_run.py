@@ -10,7 +10,7 @@ from flows.parameters import ImageSide, ImageSource, Seed, TextSource
 from flows.prepare_data import prepare_corpus, prepare_images
 from flows.sample_gallery import sample_gallery
 from flows.token_models import train_gpt, train_ngram
-from flows.turns import its_turn
+from flows.turns import its_turn, outcome
 from models.gan_networks import GanLoss
 from models.recipes import Preset
 from tasks.flow_runs import sign
@@ -74,4 +74,4 @@ def full_run(
         if token_set and "gpt" in models:
             versions.append(train_gpt(token_set, preset, seed, run_id))
         gallery = sample_gallery([version.name for version in versions], seed, run_id)
-    return RunSummary(versions=tuple(versions), gallery=gallery)
+    return outcome(RunSummary(versions=tuple(versions), gallery=gallery), versions)

@@ -72,6 +72,10 @@ def apply_settings() -> None:
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "100",
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+        # In memory, a server's restart would forget who holds a slot and never give it back.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
+            "prefect.server.concurrency.lease_storage.filesystem"
+        ),
         "PREFECT_LOGGING_SETTINGS_PATH": str(project_root() / "flows" / "logging.yml"),
         "PREFECT_LOGGING_EXTRA_LOGGERS": "",  # flows/logging.yml configures ours in full
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",

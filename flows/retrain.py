@@ -6,7 +6,7 @@ from flows.image_models import train_gan, train_vae
 from flows.parameters import ImageSide, ImageSource, Seed, TextSource
 from flows.prepare_data import prepare_corpus, prepare_images
 from flows.token_models import train_gpt, train_ngram
-from flows.turns import its_turn
+from flows.turns import its_turn, outcome
 from models.gan_networks import GanLoss
 from models.recipes import Preset
 from tasks.flow_runs import sign
@@ -31,7 +31,8 @@ def retrain_vae(
         image_size: side in pixels, 8 to 64, to which your own images are cropped and resized.
     """
     with its_turn():
-        return train_vae(prepare_images(images, image_size), preset, seed)
+        version = train_vae(prepare_images(images, image_size), preset, seed)
+    return outcome(version, [version])
 
 
 @flow(name="retrain-gan", flow_run_name="{images}-gan, {preset}, seed {seed}", on_running=[sign])
@@ -53,7 +54,8 @@ def retrain_gan(
         gan_loss: relativistic with R1 and R2, hinge with spectral norm, or wasserstein (WGAN-GP).
     """
     with its_turn():
-        return train_gan(prepare_images(images, image_size), preset, seed, None, gan_loss)
+        version = train_gan(prepare_images(images, image_size), preset, seed, None, gan_loss)
+    return outcome(version, [version])
 
 
 @flow(name="retrain-ngram", flow_run_name="{text}-ngram, {preset}", on_running=[sign])
@@ -73,7 +75,8 @@ def retrain_ngram(
         tokenizer: one token per character, or byte-level BPE.
     """
     with its_turn():
-        return train_ngram(prepare_corpus(text, tokenizer), preset, seed)
+        version = train_ngram(prepare_corpus(text, tokenizer), preset, seed)
+    return outcome(version, [version])
 
 
 @flow(name="retrain-gpt", flow_run_name="{text}-gpt, {preset}, seed {seed}", on_running=[sign])
@@ -93,4 +96,5 @@ def retrain_gpt(
         tokenizer: one token per character, or byte-level BPE.
     """
     with its_turn():
-        return train_gpt(prepare_corpus(text, tokenizer), preset, seed)
+        version = train_gpt(prepare_corpus(text, tokenizer), preset, seed)
+    return outcome(version, [version])

@@ -1,7 +1,8 @@
 """Whose turn it is: training runs share one machine, so that one works and the others wait."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar, cast
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
@@ -9,10 +10,14 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.concurrency.sync import concurrency
 from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+from prefect.states import Completed
 
 from tasks.flow_runs import cancel_older_runs
+from tasks.registration import Version
 from tasks.reporting import log
 from tasks.training.loop import training_device
+
+T = TypeVar("T")
 
 SLOT = "atelier-device"
 """The global concurrency limit of the device that models train on; 1 until a person raises it."""
@@ -77,3 +82,14 @@ def _top_level_run() -> FlowRun | None:
     context = FlowRunContext.get()
     flow_run = context.flow_run if context else None
     return flow_run if flow_run and not flow_run.parent_task_run_id else None
+
+
+def outcome(result: T, versions: Iterable[Version]) -> T:
+    """What a training flow returns: its result, in a state called Unchanged if nothing was new."""
+    known = list(versions)
+    if not known or any(version.is_new for version in known):
+        return result
+    shown = ", ".join(f"{version.name} version {version.version}" for version in known)
+    message = f"unchanged data and code: {shown}"
+    # A flow that returns a state ends in it, and whoever called the flow gets the state's data.
+    return cast(T, Completed(name="Unchanged", message=message, data=result))
