@@ -24,6 +24,9 @@ MOST_RETRIES = 2
 _PAGE = 200  # the most runs that the server gives at once
 _LOST_BEFORE_START = timedelta(minutes=10)
 _WORTH_A_RETRY = timedelta(days=1)
+# A worker reports a crash twice, the second time up to half a minute later; that report would end a
+# retry that had begun meanwhile.
+_SETTLED = timedelta(seconds=60)
 _UNDER_WAY = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
 
 
@@ -57,11 +60,14 @@ def close_dead_flow_runs() -> list[str]:
     return closed
 
 
-def retry_crashed_runs(besides: str | None = None) -> list[str]:
+def retry_crashed_runs(
+    besides: str | None = None, settled_for: timedelta = _SETTLED
+) -> list[str]:
     """Start crashed runs of deployments again, each at most twice, and return their names.
 
     A crash is a lost process, machine or server; an error in the code makes a run Failed, and that
-    is never tried again here. besides: the id of a deployment to leave alone.
+    is never tried again here. besides: the id of a deployment to leave alone; settled_for: how old
+    a crash must be.
     """
     retried: list[str] = []
     now = datetime.now(UTC)
@@ -69,6 +75,8 @@ def retry_crashed_runs(besides: str | None = None) -> list[str]:
         for run in _runs(client, (StateType.CRASHED,), ended_after=now - _WORTH_A_RETRY):
             attempts = sum(tag.startswith(RETRY_TAG) for tag in run.tags)
             if str(run.deployment_id) in ("None", str(besides)) or attempts >= MOST_RETRIES:
+                continue
+            if run.end_time and now - run.end_time < settled_for:
                 continue
             # The tag first: if this process dies in between, an attempt is lost, not the bound.
             number = attempts + 1
