@@ -7,11 +7,14 @@ from prefect import flow
 
 from flows.admission import APPROVAL_SECONDS
 from flows.image_models import train_gan, train_vae
+from flows.parameters import ImageSide, ImageSource, Seed, TextSource
 from flows.prepare_data import prepare_corpus, prepare_images
 from flows.sample_gallery import sample_gallery
 from flows.token_models import train_gpt, train_ngram
+from flows.turns import its_turn, outcome
 from models.gan_networks import GanLoss
 from models.recipes import Preset
+from tasks.flow_runs import sign
 from tasks.registration import Version
 from tasks.runs import clear_up_after_crashes, open_run
 from tasks.storage import digest_of
@@ -29,15 +32,19 @@ class RunSummary:
     gallery: str
 
 
-@flow(name="full-run", flow_run_name="{images} and {text}, {preset}, seed {seed}")
+@flow(
+    name="full-run",
+    flow_run_name="{images} and {text}, {preset}, seed {seed}",
+    on_running=[sign],
+)
 def full_run(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
     *,
-    images: str = "digits",
-    text: str = "pydocs",
+    images: ImageSource = "digits",
+    text: TextSource = "pydocs",
     models: tuple[Family, ...] = FAMILIES,
     preset: Preset = "standard",
-    seed: int = 0,
-    image_size: int | None = None,
+    seed: Seed = 0,
+    image_size: ImageSide | None = None,
     tokenizer: Scheme = "characters",
     gan_loss: GanLoss = "relativistic",
     approve: bool = False,
@@ -51,7 +58,7 @@ def full_run(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
         models: which of the four families to train.
         preset: how much work: quick, standard or full.
         seed: 0 to 2147483647; the same seed gives the same weights on the same machine.
-        image_size: side in pixels to which your own images are cropped and resized.
+        image_size: side in pixels, 8 to 64, to which your own images are cropped and resized.
         tokenizer: one token per character, or byte-level BPE.
         gan_loss: relativistic with R1 and R2, hinge with spectral norm, or wasserstein (WGAN-GP).
         approve: wait for a person's consent, in the Prefect UI, before a version becomes champion.
@@ -66,7 +73,7 @@ def full_run(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
     }
     clear_up_after_crashes()
     title, key = f"{images} and {text}", digest_of(settings)
-    with open_run(title, key=key, parameters=settings) as run_id:
+    with its_turn(), open_run(title, key=key, parameters=settings) as run_id:
         # All data first: bad input must stop the run before anything is trained or registered.
         image_set = prepare_images(images, image_size) if wants_images else None
         token_set = prepare_corpus(text, tokenizer) if wants_text else None
@@ -79,4 +86,4 @@ def full_run(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
         if token_set and "gpt" in models:
             versions.append(train_gpt(token_set, preset, seed, run_id, within))
         gallery = sample_gallery([version.name for version in versions], seed, run_id)
-    return RunSummary(versions=tuple(versions), gallery=gallery)
+    return outcome(RunSummary(versions=tuple(versions), gallery=gallery), versions)

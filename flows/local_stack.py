@@ -1,4 +1,4 @@
-"""The Prefect and MLflow servers of one machine: start them, reuse them, stop them.
+"""The processes of one machine: both servers, and records of what else was started.
 
 Both bind to 127.0.0.1, keep their state below the home folder, and go on running when a run has
 ended, so that its pages can be read. Servers that PREFECT_API_URL or MLFLOW_TRACKING_URI name are
@@ -7,16 +7,19 @@ they find in the environment when they are imported.
 """
 
 import fcntl
+import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -69,6 +72,10 @@ def apply_settings() -> None:
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "100",
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+        # In memory, a server's restart would forget who holds a slot and never give it back.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
+            "prefect.server.concurrency.lease_storage.filesystem"
+        ),
         "PREFECT_LOGGING_SETTINGS_PATH": str(project_root() / "flows" / "logging.yml"),
         "PREFECT_LOGGING_EXTRA_LOGGERS": "",  # flows/logging.yml configures ours in full
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
@@ -99,8 +106,8 @@ def ensure_servers(
     A port of None prefers 4200 and 5000 and takes a free one where those are taken.
     Raises StackError for a wanted port that is taken and for a server that does not come up.
     """
-    with _lock():
-        running = _recorded()
+    with lock():
+        running = recorded()
         urls, waiting = {}, []
         for name, port in (("prefect", prefect_port), ("mlflow", mlflow_port)):
             named = os.environ.get(_ADDRESS_VARIABLES[name])
@@ -111,12 +118,12 @@ def ensure_servers(
             else:
                 free_port = _free_port(name, port)  # before a running server is stopped for it
                 if name in running:
-                    _stop(running.pop(name))
+                    stop(running.pop(name))
                 server = _start(name, free_port)
                 waiting.append(server)
                 running[name] = server
                 urls[name] = server.url
-                write_json(_record_path(), {key: asdict(each) for key, each in running.items()})
+                record(running)
         for name, url in urls.items():
             os.environ[_ADDRESS_VARIABLES[name]] = url + ("/api" if name == "prefect" else "")
         if waiting:
@@ -135,18 +142,22 @@ def ensure_servers(
 
 
 def stop_servers() -> list[Server]:
-    """Stop the servers that this home started, and return them."""
-    with _lock():
-        servers = list(_recorded().values())
-        for server in servers:
-            _stop(server)
+    """Stop all that this home started, and return it."""
+    with lock():
+        servers = list(recorded().values())
+        for server in reversed(servers):
+            stop(server)
         _record_path().unlink(missing_ok=True)
     return servers
 
 
 def servers() -> list[tuple[Server, bool]]:
     """The servers that this home started and that still run, each with whether it is healthy."""
-    return [(server, _is_healthy(name, server.url)) for name, server in _recorded().items()]
+    return [
+        (server, _is_healthy(name, server.url))
+        for name, server in recorded().items()
+        if name in _HEALTH_PATHS
+    ]
 
 
 _ADDRESS_VARIABLES = {"prefect": "PREFECT_API_URL", "mlflow": "MLFLOW_TRACKING_URI"}
@@ -159,21 +170,26 @@ def _record_path() -> Path:
 
 
 @contextmanager
-def _lock() -> Iterator[None]:
-    """Only one process of a home starts or stops servers at a time."""
+def lock() -> Iterator[None]:
+    """Only one process of a home starts or stops others at a time; not to be nested."""
     home().mkdir(parents=True, exist_ok=True)
     with (home() / "servers.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-def _recorded() -> dict[str, Server]:
-    """The recorded servers that still run; leftovers of a crash or a reboot are dropped."""
+def recorded() -> dict[str, Server]:
+    """The recorded processes that still run; leftovers of a crash or a reboot are dropped."""
     try:
-        recorded = {name: Server(**fields) for name, fields in read_json(_record_path()).items()}
+        noted = {name: Server(**fields) for name, fields in read_json(_record_path()).items()}
     except (OSError, ValueError, TypeError):
         return {}
-    return {name: server for name, server in recorded.items() if server.is_running()}
+    return {name: server for name, server in noted.items() if server.is_running()}
+
+
+def record(running: dict[str, Server]) -> None:
+    """Note what now runs, for the next command."""
+    write_json(_record_path(), {name: asdict(each) for name, each in running.items()})
 
 
 def _free_port(name: str, wanted: int | None) -> int:
@@ -196,29 +212,50 @@ def _start(name: str, port: int) -> Server:
     url = f"http://127.0.0.1:{port}"
     address = ["--host", "127.0.0.1", "--port", str(port)]
     command = {
-        "prefect": [sys.executable, "-m", "prefect", "--no-prompt", "server", "start", *address],
+        "prefect": ["-m", "prefect", "--no-prompt", "server", "start", *address],
         "mlflow": [
-            *[sys.executable, "-m", "mlflow", "server", *address, "--workers", "1"],
+            *["-m", "mlflow", "server", *address, "--workers", "1"],
             *["--backend-store-uri", f"sqlite:///{home() / 'mlflow.db'}"],
             *["--artifacts-destination", str(home() / "mlartifacts")],
         ],
     }[name]
     environment = {**os.environ, "PREFECT_UI_API_URL": f"{url}/api"} if name == "prefect" else None
-    with _log_path(name).open("ab") as log:
+    return start(name, command, url, port, environment)
+
+
+def start(
+    name: str, arguments: list[str], url: str, port: int, environment: dict[str, str] | None
+) -> Server:
+    """Start a Python process that outlives this one, with its output in a file of its name."""
+    with log_path(name).open("ab") as log:
         process = subprocess.Popen(
-            command,
+            [sys.executable, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
             cwd=home(),
             env=environment,
+            preexec_fn=_restore_interrupts if _ignores_interrupts() else None,  # noqa: PLW1509
         )
     return Server(name, url, port, process.pid, psutil.Process(process.pid).create_time())
 
 
-def _log_path(name: str) -> Path:
-    path = home() / "logs" / f"{name}-server.log"
+def _ignores_interrupts() -> bool:
+    """Whether a shell started us in its background; children would inherit that.
+
+    Prefect's worker stops by sending itself an interrupt, so that it would never end.
+    """
+    return signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+
+
+def _restore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def log_path(name: str) -> Path:
+    """Where a process's output goes."""
+    path = home() / "logs" / f"{name}{'' if name == 'worker' else '-server'}.log"
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 
@@ -227,13 +264,11 @@ def _wait_until_healthy(server: Server) -> None:
     deadline = time.monotonic() + SECONDS_TO_BECOME_HEALTHY
     while not _is_healthy(server.name, server.url):
         if not server.is_running():
-            raise StackError(
-                f"the {server.name} server ended at once; see {_log_path(server.name)}"
-            )
+            raise StackError(f"the {server.name} server ended at once; see {log_path(server.name)}")
         if time.monotonic() > deadline:
             raise StackError(
                 f"the {server.name} server is not healthy after {SECONDS_TO_BECOME_HEALTHY:.0f} s;"
-                f" see {_log_path(server.name)}"
+                f" see {log_path(server.name)}"
             )
         time.sleep(0.2)
 
@@ -247,13 +282,28 @@ def _is_healthy(name: str, url: str) -> bool:
     return body == ("OK" if name == "mlflow" else "true")
 
 
-def _stop(server: Server) -> None:
-    """Ask a server and its children to end, and insist after ten seconds."""
+def ask_prefect(url: str, path: str, body: object) -> Any:
+    """What the Prefect server at an address answers; raises OSError when it does not."""
+    request = urllib.request.Request(
+        f"{url}/api/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        return json.load(answer)
+
+
+def stop(server: Server, *, with_family: bool = False) -> None:
+    """Ask a process to end, and insist on it and its children after ten seconds.
+
+    with_family: ask the children as well, which a server does itself.
+    """
     if not server.is_running():
         return
     parent = psutil.Process(server.pid)
     family = [parent, *parent.children(recursive=True)]
-    parent.terminate()
+    for process in family if with_family else [parent]:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
     _, alive = psutil.wait_procs(family, timeout=10)
     for process in alive:
-        process.kill()
+        with suppress(psutil.NoSuchProcess):
+            process.kill()

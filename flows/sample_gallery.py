@@ -2,14 +2,16 @@
 
 from prefect import flow
 
+from flows.parameters import Seed
+from tasks.flow_runs import sign
 from tasks.registration import champions
 from tasks.runs import open_run
 from tasks.sampling import Work, draw_images, fresh_folder, publish_gallery, write_texts
 
 
-@flow(name="sample-gallery", flow_run_name="gallery, seed {seed}")
+@flow(name="sample-gallery", flow_run_name="gallery, seed {seed}", on_running=[sign])
 def sample_gallery(
-    names: list[str] | None = None, seed: int = 0, parent_run_id: str | None = None
+    names: list[str] | None = None, seed: Seed = 0, parent_run_id: str | None = None
 ) -> str:
     """Let champions draw and write, and publish one page of it; returns the page's path.
 

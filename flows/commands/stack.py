@@ -1,43 +1,133 @@
-"""`atelier up`, `status` and `down`: the servers of this home."""
+"""`atelier up`, `status` and `down`: servers, worker, deployments and schedules of this home."""
 
 import argparse
+import os
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from flows import local_stack
+from flows import local_stack, local_worker
 from flows.commands.options import Commands, add_ports
-from flows.commands.work import print_addresses
-from tasks.storage import home
+from flows.commands.work import print_addresses, print_table
+from tasks.storage import exclusive, home, project_root
+
+if TYPE_CHECKING:
+    from flows.deployment_file import DeploymentEntry
+    from flows.overview import RunLine
 
 
 def add(commands: Commands) -> None:
     """Add the commands to the parser."""
-    up = commands.add_parser("up", help="start the Prefect and MLflow servers")
+    up = commands.add_parser(
+        "up", help="start servers and worker, and put the deployments of prefect.yaml to work"
+    )
     add_ports(up)
     up.set_defaults(command=_up)
-    commands.add_parser("status", help="which servers are up").set_defaults(command=_status)
-    commands.add_parser("down", help="stop the servers").set_defaults(command=_down)
+    status = commands.add_parser("status", help="what is up, what ran, what runs next")
+    status.set_defaults(command=_status)
+    down = commands.add_parser("down", help="stop what `up` started")
+    down.set_defaults(command=_down)
 
 
 def _up(options: argparse.Namespace) -> int:
-    urls = local_stack.ensure_servers(
-        options.prefect_port,
-        options.mlflow_port,
-        say=lambda line: print(f"{line} ...", flush=True),
-    )
+    done: list[str] = []
+    entries: list[DeploymentEntry] = []
+
+    def begin(line: str) -> None:
+        done.append(line)
+        print(f"{line} ...", flush=True)
+
+    def read_meanwhile() -> None:
+        from flows.deployment_file import read_deployments
+
+        entries.extend(read_deployments(project_root() / "prefect.yaml"))
+
+    with exclusive("up"):
+        urls = local_stack.ensure_servers(
+            options.prefect_port, options.mlflow_port, say=begin, meanwhile=read_meanwhile
+        )
+        for line in _close_and_apply(entries):
+            done.append(line)
+            print(line, flush=True)
+        local_worker.ensure_worker(urls["prefect"], begin)
+    if not done:
+        print("everything was up already; nothing has changed")
     print_addresses(urls, str(home() / "gallery" / "index.html"))
     return 0
 
 
+def _close_and_apply(entries: "list[DeploymentEntry]") -> Iterator[str]:
+    """What a reboot or a kill left behind, and what differs from prefect.yaml, put right."""
+    from flows.deployments import apply
+    from tasks.flow_runs import close_dead_flow_runs
+
+    yield from (f"closed the run {name}: its process is gone" for name in close_dead_flow_runs())
+    applied = apply(entries)
+    yield from (f"created {name}" for name in applied.created)
+    yield from (f"changed {name}" for name in applied.changed)
+    yield from (f"removed {name}" for name in applied.removed)
+
+
 def _status(options: argparse.Namespace) -> int:
-    found = local_stack.servers()
+    found = local_stack.servers() + local_worker.worker()
     for server, is_healthy in found:
         state = "healthy" if is_healthy else "not answering"
         print(f"{server.name:8} {server.url}  {state}, process {server.pid}")
+    prefect_url = _prefect_url()
+    if prefect_url:
+        _print_runs(prefect_url)
     if not found:
         print("no servers are up; `atelier up` starts them")
     return 0
 
 
+def _prefect_url() -> str | None:
+    named = os.environ.get("PREFECT_API_URL", "").removesuffix("/api")
+    recorded = local_stack.recorded().get("prefect")
+    return named or (recorded.url if recorded else None)
+
+
+def _print_runs(prefect_url: str) -> None:
+    from flows.overview import last_runs, next_runs
+
+    try:
+        ran, due = last_runs(prefect_url), next_runs(prefect_url)
+    except OSError as error:
+        print(f"the Prefect server at {prefect_url} does not tell of its runs: {error}")
+        return
+    _print_lines("what ran", ran, "nothing yet")
+    _print_lines("what runs next", due, "nothing; `atelier up` puts the schedules to work")
+
+
+def _print_lines(title: str, lines: "Sequence[RunLine]", nothing: str) -> None:
+    print(f"\n{title}")
+    if lines:
+        print_table([(f"  {line.when}", line.deployment, line.name, line.state) for line in lines])
+    else:
+        print(f"  {nothing}")
+
+
 def _down(options: argparse.Namespace) -> int:
-    stopped = local_stack.stop_servers()
-    print(f"stopped: {', '.join(server.name for server in stopped) or 'nothing was up'}")
+    stopped = []
+    prefect_url, began_at = _prefect_url(), datetime.now(UTC)
+    worker = local_worker.stop_worker()
+    if worker:
+        stopped.append(worker)
+        if prefect_url:
+            _put_back(prefect_url, began_at)
+    stopped += local_stack.stop_servers()
+    print(f"stopped: {', '.join(each.name for each in stopped) or 'nothing was up'}")
     return 0
+
+
+def _put_back(prefect_url: str, began_at: datetime) -> None:
+    """Runs that the worker's end cut off wait for the next worker."""
+    os.environ.setdefault("PREFECT_API_URL", f"{prefect_url}/api")
+    from tasks.flow_runs import close_dead_flow_runs, put_back_interrupted_runs
+
+    try:
+        close_dead_flow_runs()
+        for name in put_back_interrupted_runs(began_at):
+            print(f"{name}: goes on after the next `atelier up`", flush=True)
+    except OSError as error:
+        print(f"the Prefect server did not answer, interrupted runs stay as they are: {error}")

@@ -1,0 +1,100 @@
+"""One model on demand, as Prefect deployments: each form asks what that family needs."""
+
+from prefect import flow
+
+from flows.image_models import train_gan, train_vae
+from flows.parameters import ImageSide, ImageSource, Seed, TextSource
+from flows.prepare_data import prepare_corpus, prepare_images
+from flows.token_models import train_gpt, train_ngram
+from flows.turns import its_turn, outcome
+from models.gan_networks import GanLoss
+from models.recipes import Preset
+from tasks.flow_runs import sign
+from tasks.registration import Version
+from tasks.tokenization import Scheme
+
+
+@flow(name="retrain-vae", flow_run_name="{images}-vae, {preset}, seed {seed}", on_running=[sign])
+def retrain_vae(
+    *,
+    images: ImageSource = "digits",
+    preset: Preset = "standard",
+    seed: Seed = 0,
+    image_size: ImageSide | None = None,
+) -> Version:
+    """Train, judge and register the variational auto-encoder.
+
+    Args:
+        images: digits, mnist, fashion-mnist, cifar10, or folder:PATH with a sub-folder per class.
+        preset: how much work: quick, standard or full.
+        seed: 0 to 2147483647; the same seed gives the same weights on the same machine.
+        image_size: side in pixels, 8 to 64, to which your own images are cropped and resized.
+    """
+    with its_turn():
+        version = train_vae(prepare_images(images, image_size), preset, seed)
+    return outcome(version, [version])
+
+
+@flow(name="retrain-gan", flow_run_name="{images}-gan, {preset}, seed {seed}", on_running=[sign])
+def retrain_gan(
+    *,
+    images: ImageSource = "digits",
+    preset: Preset = "standard",
+    seed: Seed = 0,
+    image_size: ImageSide | None = None,
+    gan_loss: GanLoss = "relativistic",
+) -> Version:
+    """Train, judge and register the generative adversarial network.
+
+    Args:
+        images: digits, mnist, fashion-mnist, cifar10, or folder:PATH with a sub-folder per class.
+        preset: how much work: quick, standard or full.
+        seed: 0 to 2147483647; the same seed gives the same weights on the same machine.
+        image_size: side in pixels, 8 to 64, to which your own images are cropped and resized.
+        gan_loss: relativistic with R1 and R2, hinge with spectral norm, or wasserstein (WGAN-GP).
+    """
+    with its_turn():
+        version = train_gan(prepare_images(images, image_size), preset, seed, None, gan_loss)
+    return outcome(version, [version])
+
+
+@flow(name="retrain-ngram", flow_run_name="{text}-ngram, {preset}", on_running=[sign])
+def retrain_ngram(
+    *,
+    text: TextSource = "pydocs",
+    preset: Preset = "standard",
+    seed: Seed = 0,
+    tokenizer: Scheme = "characters",
+) -> Version:
+    """Count, judge and register the n-gram model.
+
+    Args:
+        text: pydocs, tinyshakespeare, file:PATH or folder:PATH.
+        preset: how much work: quick, standard or full.
+        seed: 0 to 2147483647; seeds the sampled examples, counting itself is not random.
+        tokenizer: one token per character, or byte-level BPE.
+    """
+    with its_turn():
+        version = train_ngram(prepare_corpus(text, tokenizer), preset, seed)
+    return outcome(version, [version])
+
+
+@flow(name="retrain-gpt", flow_run_name="{text}-gpt, {preset}, seed {seed}", on_running=[sign])
+def retrain_gpt(
+    *,
+    text: TextSource = "pydocs",
+    preset: Preset = "standard",
+    seed: Seed = 0,
+    tokenizer: Scheme = "characters",
+) -> Version:
+    """Train, judge and register the GPT.
+
+    Args:
+        text: pydocs, tinyshakespeare, file:PATH or folder:PATH.
+        preset: how much work: quick, standard or full.
+        seed: 0 to 2147483647; the same seed gives the same weights on the same machine.
+        tokenizer: one token per character, or byte-level BPE.
+    """
+    with its_turn():
+        version = train_gpt(prepare_corpus(text, tokenizer), preset, seed)
+    return outcome(version, [version])
