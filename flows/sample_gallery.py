@@ -4,9 +4,10 @@ from prefect import flow
 
 from flows.parameters import Seed
 from tasks.flow_runs import sign
+from tasks.galleries import fresh_folder, gallery_work, stored_gallery
 from tasks.registration import champions
 from tasks.runs import open_run
-from tasks.sampling import Work, draw_images, fresh_folder, publish_gallery, write_texts
+from tasks.sampling import Work, draw_images, publish_gallery, write_texts
 
 
 @flow(name="sample-gallery", flow_run_name="gallery, seed {seed}", on_running=[sign])
@@ -21,10 +22,13 @@ def sample_gallery(
         parent_run_id: the MLflow run under which this one is filed.
     """
     shown = [name for name in champions() if names is None or name in names]
-    with open_run("gallery", parent_run_id=parent_run_id) as run_id:
-        folder = fresh_folder(run_id)
-        works = [_make(name, folder, seed) for name in shown]
-        return publish_gallery(works, folder, run_id)
+    with gallery_work(shown, seed) as record:
+        if (page := stored_gallery(record)) is not None:
+            return page
+        with open_run("gallery", parent_run_id=parent_run_id) as run_id:
+            folder = fresh_folder(record)
+            works = [_make(name, folder, seed) for name in shown]
+            return publish_gallery(works, folder, run_id)
 
 
 def _make(name: str, folder: str, seed: int) -> Work:

@@ -5,7 +5,6 @@ server and can be sent to a friend.
 """
 
 import html
-import shutil
 import tempfile
 from base64 import b64encode
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from prefect.artifacts import create_markdown_artifact
 
 from tasks import pictures
 from tasks.comparison import comparison_of
+from tasks.galleries import keep_gallery
 from tasks.measured import title
 from tasks.model_card import FAMILIES
 from tasks.packaging import loaded
@@ -26,7 +26,7 @@ from tasks.registration import CHAMPION, champion_of
 from tasks.reporting import in_task_run, log
 from tasks.retries import NETWORKED
 from tasks.scorecard import beside_the_floor
-from tasks.storage import home, project_root, read_json, write_bytes, write_json, write_text
+from tasks.storage import project_root, read_json, write_bytes, write_json, write_text
 from tasks.tracking import (
     artifact_url,
     fetch_artifacts,
@@ -204,14 +204,12 @@ def publish_gallery(works: list[Work], folder: str, run_id: str) -> str:
     write_text(into / "index.html", page(works))
     write_json(into / "works.json", [_fields(work) for work in works])
     log_file(run_id, into, "gallery")
-    latest = home() / "gallery" / "index.html"
-    write_bytes(latest, (into / "index.html").read_bytes())
     if in_task_run():
         create_markdown_artifact(
             markdown=_markdown(works, run_id), key="gallery", description="Samples of the champions"
         )
     log(f"gallery of {len(works)} champions written")
-    return str(latest)
+    return keep_gallery(folder)
 
 
 def _fields(work: Work) -> dict[str, Any]:
@@ -344,12 +342,3 @@ def _yardstick(works: list[Work]) -> str:
 
 def _data_uri(path: Path) -> str:
     return "data:image/png;base64," + b64encode(path.read_bytes()).decode("ascii")
-
-
-def fresh_folder(label: str) -> str:
-    """An empty folder below the home for one gallery."""
-    folder = home() / "gallery" / label
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
-    return str(folder)

@@ -28,7 +28,7 @@ from tasks.promotion import settle_alias
 from tasks.recipe import Recipe, recipe_of
 from tasks.registration import Version, champion_of, champions, register_version
 from tasks.runs import open_run
-from tasks.sampling import draw_images, fresh_folder, publish_gallery, write_texts
+from tasks.sampling import draw_images, publish_gallery, write_texts
 from tasks.scorecard import Scorecard, Verdict
 from tasks.storage import home
 from tasks.text_evaluation import evaluate_tokens
@@ -284,7 +284,7 @@ def test_the_gallery_is_one_self_contained_page(
         register(candidate)
     register(gan, Verdict(accepted=True, reason="for the test"))
     with open_run("gallery") as gallery_run:
-        folder = fresh_folder(gallery_run)
+        folder = str(home() / "gallery" / "one")
         works = [
             draw_images.fn(vae.fitted.name, folder),
             draw_images.fn(gan.fitted.name, folder),
@@ -302,7 +302,7 @@ def test_the_gallery_is_one_self_contained_page(
         assert candidate.fitted.name in text
     stored = MlflowClient().list_artifacts(gallery_run, "gallery")
     assert "gallery/index.html" in {file.path for file in stored}
-    again = draw_images.fn(vae.fitted.name, fresh_folder("again"))
+    again = draw_images.fn(vae.fitted.name, str(home() / "gallery" / "again"))
     first_picture = Path(works[0].folder) / "samples.png"
     assert (Path(again.folder) / "samples.png").read_bytes() == first_picture.read_bytes()
 
