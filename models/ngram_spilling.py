@@ -114,6 +114,7 @@ class SortedRuns:
         self, dtype: np.dtype[Any], keys_at_once: int, open_file: OpenFile | None, kind: SortKind
     ) -> None:
         self._keys_at_once = keys_at_once
+        self._block = max(LEAST_BLOCK, keys_at_once // 8)  # what is done with blocks takes more
         self._kind: SortKind = kind
         self._waiting: list[Keys] = []
         self._num_waiting = 0
@@ -134,7 +135,9 @@ class SortedRuns:
             self._store()
             yield from self._merged()
         elif self._num_waiting:
-            yield self._sorted()
+            keys, counts = self._sorted()
+            for first in range(0, len(keys), self._block):
+                yield keys[first : first + self._block], counts[first : first + self._block]
 
     def _sorted(self) -> tuple[Keys, Integers]:
         keys = self._waiting[0] if len(self._waiting) == 1 else np.concatenate(self._waiting)
@@ -156,7 +159,7 @@ class SortedRuns:
 
     def _merged(self) -> Iterator[tuple[Keys, Integers]]:
         """All that is not above the least last key of the parts that are read can be given out."""
-        at_once = max(LEAST_BLOCK, self._keys_at_once // (2 * len(self._runs)))
+        at_once = max(LEAST_BLOCK, self._block // len(self._runs))
         runs = [_Run(self._keys, self._counts, *bounds) for bounds in self._runs]
         while runs := [run for run in runs if run.fill(at_once)]:
             bound = min((run.keys[-1] for run in runs if run.has_more), default=None)
