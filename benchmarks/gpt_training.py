@@ -27,7 +27,7 @@ NUM_WINDOWS, STRIDE = 4800, 32
 
 def recipe(num_symbols: int, steps: int, seed: int) -> tuple[GptConfig, FitConfig]:
     """What is trained, and how."""
-    config = GptConfig(vocabulary_size=num_symbols, ngram_rows=32_768, ngram_dropout=0.3)
+    config = GptConfig(vocabulary_size=num_symbols, ngram_rows=32_768, ngram_dropout=0.2)
     fit = FitConfig(
         steps=steps,
         batch_size=16,

@@ -43,6 +43,7 @@ class NanoGpt:
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Logits at all positions: (B, T) to (B, T, V)."""
+        inputs = inputs.contiguous()
         found: Tensor = self.model(inputs, inputs)[0]  # without targets it gives the last alone
         return found
 

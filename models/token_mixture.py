@@ -125,8 +125,8 @@ def _log_odds(first: Tensor, second: Tensor, bias: Tensor, trust: Tensor, decay:
     """Log-odds of the first member at each token, from the tokens before it: (N,)."""
     # Token t sees the advantages of t - MEMORY to t - 1.
     advantages = F.pad(first - second, (MEMORY, 0))[:-1]
-    ages = torch.arange(MEMORY - 1, -1, -1, dtype=first.dtype)
-    fading = decay.to(first.dtype) ** ages
+    ages = torch.arange(MEMORY - 1, -1, -1, dtype=advantages.dtype)
+    fading = decay.to(ages.dtype) ** ages
     remembered = F.conv1d(advantages[None, None], fading[None, None])[0, 0]
     return bias + trust * remembered
 

@@ -39,6 +39,15 @@ def test_weights_by_hand() -> None:
     torch.testing.assert_close(mixed_scores(first, second, config).exp(), expected)
 
 
+def test_members_of_different_precision_mix_alike() -> None:
+    first, second = torch.rand(2, 100, generator=torch.Generator().manual_seed(0)).log()
+    config = MixtureConfig(bias=0.3, trust=0.2, decay=0.8)
+
+    expected = mixed_scores(first.double(), second.double(), config)
+    torch.testing.assert_close(mixed_scores(first, second.double(), config), expected)
+    torch.testing.assert_close(mixed_scores(first, second, config).double(), expected)
+
+
 def test_next_token_probabilities_sum_to_one(mixture: TokenMixture) -> None:
     stream = mixture.stream(4)
     tokens = text(1, 40).view(4, 10)
