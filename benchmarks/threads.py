@@ -103,7 +103,7 @@ def _seconds_per_step() -> float:
     steps = likelihood_steps(model, make_optimizer(model, fit), batches.at, fit)
     next(steps)
     times: list[float] = []
-    while len(times) < STEPS and (len(times) < 3 or sum(times) < MOST_SECONDS):
+    while len(times) < STEPS and (len(times) < 2 or sum(times) < MOST_SECONDS):
         started_at = time.monotonic()
         next(steps)
         times.append(time.monotonic() - started_at)
