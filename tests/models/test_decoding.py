@@ -5,6 +5,9 @@ import pytest
 import torch
 
 from models.decoding import DecodingConfig, filtered_log_probs, generate
+from models.gpt import Gpt, GptConfig
+from models.ngram import NgramConfig, NgramModel
+from models.token_mixture import MixtureConfig, TokenMixture
 
 PROBS = [0.4, 0.3, 0.2, 0.1]
 
@@ -165,3 +168,49 @@ def test_impossible_requests_are_refused():
         generate(model, torch.tensor([], dtype=torch.long), num_tokens=1)
     with pytest.raises(ValueError, match="at least 1, got 0 and 1"):
         generate(model, torch.tensor([0]), num_tokens=0)
+
+
+def gpt():
+    """Every weight random: as it is built, a GPT finds all tokens equally likely."""
+    torch.manual_seed(5)
+    model = Gpt(GptConfig(vocabulary_size=9, context_length=8, num_layers=1, num_heads=1, width=8))
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=0.5)
+    return model
+
+
+def ngram():
+    text = torch.randint(9, (500,), generator=torch.Generator().manual_seed(2))
+    return NgramModel.fit(text.numpy(), 9, NgramConfig(order=3))
+
+
+def mixture():
+    return TokenMixture(gpt(), ngram(), MixtureConfig(bias=0.5, trust=0.3, decay=0.9))
+
+
+@pytest.mark.parametrize("make", [gpt, ngram, mixture])
+@pytest.mark.parametrize("options", [{"top_k": 1}, {"top_p": 1e-6}, {"min_p": 1.0}])
+def test_the_strictest_filters_make_every_model_take_its_likeliest_token(make, options):
+    model, prompt = make(), torch.tensor([3, 1])
+    stream, fed, likeliest = model.stream(1), prompt[None], []
+    for _ in range(12):  # past the context of the GPT
+        fed = stream.feed(fed).argmax(dim=1, keepdim=True)
+        likeliest.append(int(fed))
+    config = DecodingConfig(**options)
+    tokens = generate(model, prompt, num_tokens=12, num_sequences=2, config=config, seed=1)
+
+    assert tokens.tolist() == [likeliest, likeliest]
+
+
+@pytest.mark.parametrize("make", [gpt, ngram, mixture])
+def test_every_model_is_sampled_at_its_own_probabilities_and_tempered_ones(make):
+    model, prompt = make(), torch.tensor([3, 1])
+    log_probs = model.stream(1).feed(prompt[None])[0].double()
+    for temperature in (1.0, 0.5, 2.0):
+        config = DecodingConfig(temperature=temperature)
+        drawn = generate(model, prompt, num_tokens=1, num_sequences=4000, config=config)
+        shares = torch.bincount(drawn[:, 0], minlength=9) / 4000
+        expected = (log_probs / temperature).softmax(dim=0)
+
+        # The standard deviation of a share is at most 0.008.
+        assert (shares - expected).abs().max() < 0.035

@@ -1,0 +1,185 @@
+"""A GPT on characters of tiny Shakespeare, beside nanoGPT's CPU preset.
+
+Ours trains on the first 90 % of the text for a fixed number of steps; the last 10 % are only
+scored, once, at the end. benchmarks/gpt_training.py tells the recipe and the protocols.
+Wall times are of whole processes: ours counts the imports before the training.
+
+nanoGPT runs beside ours if $NANOGPT_SOURCE names a checkout of it (benchmarks/nanogpt.py).
+"""
+
+import argparse
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import torch
+from torch import Tensor
+
+from benchmarks.gpt_training import STEPS, protocol_a, protocol_b, recipe, trained
+from benchmarks.measured import record
+from benchmarks.nanogpt import TOKENS_PER_ITERATION, NanoGpt, run_nanogpt
+from benchmarks.shakespeare import characters
+from models.decoding import generate
+from models.gpt import Gpt, GptConfig
+from models.muon import ROUNDS
+
+PUBLISHED_NANOGPT = 1.88
+
+
+def main() -> None:
+    """Run the reference and the seeds of ours; record what they reached, and how fast."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    options = parser.parse_args()
+    train, held_out, num_symbols = characters()
+    start_up = time.time() - psutil.Process().create_time()
+    source = os.environ.get("NANOGPT_SOURCE")
+    theirs = run_nanogpt(Path(source)) if source else None
+    if theirs is None:
+        print("nanoGPT was not run beside: $NANOGPT_SOURCE is not set")
+
+    a, b, seconds = [], [], []
+    for seed in options.seeds:
+        config, fit = recipe(num_symbols, options.steps, seed)
+        model, taken = trained(train, config, fit)
+        seconds.append(taken)
+        a.append(protocol_a(model, held_out, config.context_length))
+        b.append(protocol_b(model, held_out, config.context_length))
+        short = protocol_a(model, held_out, 64)
+        print(f"seed {seed}: A {a[-1]:.4f} (windows of 64: {short:.4f}), B {b[-1]:.4f},", end=" ")
+        print(f"{taken:.0f} s", flush=True)
+
+    mean_seconds = sum(seconds) / len(seconds)
+    _record_losses(a, b, options.seeds, start_up + mean_seconds, theirs, held_out)
+    _record_speed(config, fit.batch_size, options.steps / mean_seconds, theirs)
+    _record_sampling(model)
+
+
+def _record_losses(
+    a: list[float],
+    b: list[float],
+    seeds: list[int],
+    seconds: float,
+    theirs: NanoGpt | None,
+    held_out: Tensor,
+) -> None:
+    """Rows of both protocols, and of the wall time."""
+    reference, values = "nanoGPT's CPU preset, 2000 iterations, published", [PUBLISHED_NANOGPT] * 2
+    if theirs:
+        reference = "nanoGPT's CPU preset, 2000 iterations, run beside"
+        values = [
+            protocol(theirs.logits, held_out, theirs.context_length)
+            for protocol in (protocol_a, protocol_b)
+        ]
+        record(
+            "gpt_wall_time_ratio_nanogpt",
+            seconds / theirs.seconds,
+            "of its wall time",
+            seeds=seeds,
+            seconds=seconds,
+            reference="seconds of nanoGPT's CPU preset, run beside",
+            reference_value=theirs.seconds,
+        )
+    for letter, losses, value in zip("ab", (a, b), values, strict=True):
+        record(
+            f"gpt_cpu_protocol_{letter}_nats",
+            losses,
+            "nats per character",
+            seeds=seeds,
+            seconds=seconds,
+            reference=reference,
+            reference_value=value,
+        )
+
+
+def _record_speed(
+    config: GptConfig, batch_size: int, steps_per_second: float, theirs: NanoGpt | None
+) -> None:
+    """Training speed beside nanoGPT's, and beside what multiplying matrices alone would take."""
+    tokens_per_step = batch_size * config.context_length
+    flops = step_flops(config, tokens_per_step)
+    rate = matmul_rate(config, tokens_per_step)
+    print(f"{flops / 1e9:.2f} GFLOP a step, {flops / tokens_per_step / 1e6:.2f} MFLOP a token;")
+    print(f"matrices of these shapes are multiplied at {rate / 1e9:.1f} GFLOP/s")
+    tokens_per_second = steps_per_second * tokens_per_step
+    record(
+        "gpt_tokens_per_second",
+        tokens_per_second,
+        "tokens per second of training",
+        reference="nanoGPT's CPU preset, of its median iteration" if theirs else "",
+        reference_value=TOKENS_PER_ITERATION / theirs.seconds_per_iteration if theirs else None,
+    )
+    record(
+        "gpt_matmul_utilisation",
+        flops * steps_per_second / rate,
+        "of the matrix-multiply rate",
+        reference="tokens per second at that rate",
+        reference_value=rate / flops * tokens_per_step,
+    )
+
+
+def products(config: GptConfig, num_tokens: int) -> Iterator[tuple[int, int, int, int]]:
+    """The forward matrix products of a step: how many, (n, k) times (k, m)."""
+    C, n = config.width, num_tokens
+    for k, m in ((C, 3 * C), (C, C), (C, 4 * C), (4 * C, C)):
+        yield config.num_layers, n, k, m
+    yield 1, n, C, config.vocabulary_size
+
+
+def step_flops(config: GptConfig, num_tokens: int) -> float:
+    """Multiplications and additions that one training step needs in matrix products.
+
+    Three times the forward pass; causal attention counts half of its square; Muon's rounds.
+    Embeddings, norms, activations and Adam are not counted.
+    """
+    forward = sum(2.0 * count * n * k * m for count, n, k, m in products(config, num_tokens))
+    attention = config.num_layers * 2.0 * num_tokens * config.context_length * config.width
+    C = config.width
+    square, oblong = (2.0 * (2 * C * C * columns + C**3) for columns in (C, 4 * C))
+    muon = len(ROUNDS) * config.num_layers * (4 * square + 2 * oblong)
+    return 3 * (forward + attention) + muon
+
+
+def matmul_rate(config: GptConfig, num_tokens: int, turns: int = 20) -> float:
+    """FLOP/s of the products of a step, forward and backward, and nothing else: the best turn."""
+    tasks, flops = [], 0.0
+    for count, n, k, m in products(config, num_tokens):
+        x, w, y = torch.randn(n, k), torch.randn(m, k), torch.randn(n, m)
+        tasks += [(x, w.mT), (y, w), (y.mT, x)] * count
+        flops += 6.0 * count * n * k * m
+    best = float("inf")
+    for _ in range(turns):
+        started_at = time.monotonic()
+        for one, other in tasks:
+            torch.mm(one, other)
+        best = min(best, time.monotonic() - started_at)
+    return flops / best
+
+
+def _record_sampling(model: Gpt) -> None:
+    """Tokens per second with cached keys and values, and without."""
+    num_texts, num_tokens = 16, model.context_length - 1
+    prompt = torch.zeros(1, dtype=torch.long)
+    started_at = time.monotonic()
+    generate(model, prompt, num_tokens=num_tokens, num_sequences=num_texts)
+    cached = num_texts * num_tokens / (time.monotonic() - started_at)
+    started_at = time.monotonic()
+    with torch.inference_mode():
+        tokens = prompt.expand(num_texts, 1)
+        for _ in range(num_tokens):
+            probabilities = model(tokens)[:, -1].softmax(1)
+            tokens = torch.cat([tokens, probabilities.multinomial(1)], 1)
+    record(
+        "gpt_sampling_tokens_per_second",
+        cached,
+        f"tokens per second, {num_texts} texts of {num_tokens + 1} at once",
+        reference="the same without the cache",
+        reference_value=num_texts * num_tokens / (time.monotonic() - started_at),
+    )
+
+
+if __name__ == "__main__":
+    main()
