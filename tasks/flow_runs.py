@@ -60,9 +60,7 @@ def close_dead_flow_runs() -> list[str]:
     return closed
 
 
-def retry_crashed_runs(
-    besides: str | None = None, settled_for: timedelta = _SETTLED
-) -> list[str]:
+def retry_crashed_runs(besides: str | None = None, settled_for: timedelta = _SETTLED) -> list[str]:
     """Start crashed runs of deployments again, each at most twice, and return their names.
 
     A crash is a lost process, machine or server; an error in the code makes a run Failed, and that
