@@ -182,7 +182,7 @@ def recorded() -> dict[str, Server]:
     """The recorded processes that still run; leftovers of a crash or a reboot are dropped."""
     try:
         noted = {name: Server(**fields) for name, fields in read_json(_record_path()).items()}
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, AttributeError):
         return {}
     return {name: server for name, server in noted.items() if server.is_running()}
 
