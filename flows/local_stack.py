@@ -219,7 +219,9 @@ def _start(name: str, port: int) -> Server:
             *["--artifacts-destination", str(home() / "mlartifacts")],
         ],
     }[name]
-    environment = {**os.environ, "PREFECT_UI_API_URL": f"{url}/api"} if name == "prefect" else None
+    # PREFECT_UI_API_URL is what the pages ask, PREFECT_UI_URL what notifications link to.
+    pages = {"PREFECT_UI_API_URL": f"{url}/api", "PREFECT_UI_URL": url}
+    environment = {**os.environ, **pages} if name == "prefect" else None
     return start(name, command, url, port, environment)
 
 

@@ -12,14 +12,20 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import psutil
 import pytest
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
+from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows.automations import TELL_OF_FAILURES, apply_automations
 from tasks.flow_runs import MOST_RETRIES, retry_crashed_runs
+from tasks.storage import BadInput
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS_TO_WAIT = 240  # for any one thing, on a machine that is busy with others
@@ -145,7 +151,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     finally:
         records = json.loads((home / "servers.json").read_text())
         stopped = atelier(home, "down")
-    assert "stopped: worker, mlflow, prefect" in stopped
+    assert "stopped: worker, mlflow, prefect" in stopped, stopped
     assert not [each for each in records.values() if psutil.pid_exists(each["pid"])]
 
 
@@ -182,23 +188,6 @@ def test_a_second_up_changes_nothing_that_a_person_or_the_first_did(stack: Stack
     assert "everything was up already; nothing has changed" in printed
     assert (stack.processes, stack.declared()) == before
     assert not stack.deployments()["samples"]["schedules"][0]["active"]
-
-
-def test_up_removes_deployments_of_ours_that_the_file_no_longer_has(stack: Stack) -> None:
-    flow_id = stack.deployments()["nightly"]["flow_id"]
-    for name, tags in (("of-old", ["atelier"]), ("of-another", ["theirs"])):
-        body = {"name": name, "flow_id": flow_id, "tags": tags, "work_pool_name": "atelier"}
-        stack.ask("deployments/", body)
-
-    printed = atelier(stack.home, "up")
-
-    assert re.findall(r"^(?:created|changed|removed|closed).*", printed, re.MULTILINE) == [
-        "removed deployment full-run/of-old"
-    ]
-    kept = stack.deployments()
-    assert "of-another" in kept
-    assert "of-old" not in kept
-    stack.ask(f"deployments/{kept['of-another']['id']}", method="DELETE")
 
 
 def test_a_schedule_starts_a_run_that_completes(stack: Stack) -> None:
@@ -324,3 +313,70 @@ def test_a_crashed_run_is_started_again_twice_and_no_more(stack: Stack) -> None:
         ("AwaitingRetry", ["retry-2", "samples"]),
         ("Crashed", ["retry-2", "samples"]),
     ]
+
+
+def test_a_failed_run_is_told_through_the_block_that_a_person_named(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[str] = []
+
+    class Listener(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            heard.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Be silent."""
+
+    monkeypatch.setenv("ATELIER_NOTIFY_BLOCK", "custom-webhook/of-the-test")
+    names = list(stack.deployments())
+    with (
+        HTTPServer(("127.0.0.1", 0), Listener) as listener,
+        temporary_settings({PREFECT_API_URL: stack.api}),
+        get_client(sync_client=True) as client,
+    ):
+        Thread(target=listener.serve_forever, daemon=True).start()
+        with pytest.raises(BadInput, match="has no such block"):
+            apply_automations(client, names)
+        CustomWebhookNotificationBlock(
+            name="of-the-test",
+            url=f"http://127.0.0.1:{listener.server_port}/",
+            json_data={"text": "{{subject}}: {{body}}"},
+        ).save("of-the-test")
+        assert apply_automations(client, names) == ([f"automation {TELL_OF_FAILURES}"], [])
+        assert apply_automations(client, names) == ([], [])
+        run_id = stack.order("samples")
+        stack.set_state(run_id, "FAILED", "Failed")
+        told = wait_for("the notification", lambda: heard)[0]
+        monkeypatch.delenv("ATELIER_NOTIFY_BLOCK")
+        assert apply_automations(client, names) == ([], [f"automation {TELL_OF_FAILURES}"])
+        listener.shutdown()
+
+    assert "samples" in told
+    assert "Failed" in told
+    assert f"/runs/flow-run/{run_id}" in told
+
+
+def test_after_down_up_goes_on_with_what_was_cut_off_and_removes_what_the_file_lost(
+    stack: Stack,
+) -> None:
+    flow_id = stack.deployments()["nightly"]["flow_id"]
+    for name, tags in (("of-old", ["atelier"]), ("of-another", ["theirs"])):
+        body = {"name": name, "flow_id": flow_id, "tags": tags, "work_pool_name": "atelier"}
+        stack.ask("deployments/", body)
+    run_id = stack.order("samples")
+    wait_for("the run to begin", lambda: stack.run(run_id)["state_type"] == "RUNNING")
+
+    stopped, started = atelier(stack.home, "down"), atelier(stack.home, "up")
+
+    assert re.search(r"^gallery, seed 0: goes on after the next `atelier up`$", stopped, re.M)
+    ended = stack.ended(run_id)
+    assert (ended["state_name"], ended["run_count"]) == ("Completed", 2)
+    assert re.findall(r"^(?:created|changed|removed|closed).*", started, re.MULTILINE) == [
+        "removed deployment full-run/of-old"
+    ]
+    kept = stack.deployments()
+    assert "of-another" in kept
+    assert "of-old" not in kept
+    stack.ask(f"deployments/{kept['of-another']['id']}", method="DELETE")
