@@ -24,10 +24,10 @@ $(SETUP): requirements.lock pyproject.toml
 run: setup ## train, judge, register and sample the four models on the embedded data
 	@$(BIN)/atelier run
 
-up: setup ## start the Prefect and MLflow servers
+up: setup ## start servers and worker; schedules and events then work by themselves
 	@$(BIN)/atelier up
 
-down: setup ## stop them
+down: setup ## stop what `make up` started
 	@$(BIN)/atelier down
 
 test: setup ## all tests, the slow ones too

@@ -19,8 +19,7 @@ and failed runs are seen in the UI and in `atelier status`."""
 
 TELL_OF_FAILURES = "atelier: tell of failed runs"
 
-_BODY = """{{ flow_run.name }} of {{ deployment.name }} is {{ flow_run.state.name }}:
-{{ flow_run.state.message }}
+_BODY = """{{ flow_run.name }}: {{ flow_run.state.message or "no message" }}
 {{ flow_run|ui_url }}"""
 
 

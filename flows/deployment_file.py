@@ -24,6 +24,9 @@ WORK_POOL = "atelier"
 QUEUES: dict[str, int | None] = {"training": 1, "smoke": 2, "light": None}
 """The pool's queues, and how many runs of each may be under way at a time."""
 
+OUR_TAG = "atelier"
+"""Every deployment bears it; one on the server that bears it and is not in the file is removed."""
+
 Location = tuple[str | int, ...]
 Text = Annotated[StrictStr, Field(min_length=1)]
 
@@ -85,7 +88,7 @@ class DeploymentEntry(_Strict):
     """One deployment."""
 
     name: Annotated[StrictStr, Field(pattern=r"^[a-z][a-z0-9-]*$")]
-    entrypoint: Annotated[StrictStr, Field(pattern=r"^[a-z_]\w*(\.[a-z_]\w*)+$")]
+    entrypoint: Annotated[StrictStr, Field(pattern=r"^[a-z_]\w*(\.[A-Za-z_]\w*)+$")]
     description: Text
     tags: Annotated[list[Text], Field(min_length=1)]
     version: Text
@@ -160,6 +163,8 @@ def _unfit(entries: list[DeploymentEntry]) -> Iterator[tuple[Location, str]]:
         if entry.name in names:
             yield (*here, "name"), f"there is a deployment {entry.name!r} already"
         names.add(entry.name)
+        if OUR_TAG not in entry.tags:
+            yield (*here, "tags"), f"must bear the tag {OUR_TAG!r}, by which `atelier up` knows it"
         for at, schedule in enumerate(entry.schedules):
             try:
                 construct_schedule(**schedule.timing())

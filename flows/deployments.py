@@ -26,11 +26,8 @@ from prefect.utilities.callables import parameter_schema
 from prefect.workers.process import ProcessWorker
 
 from flows.automations import apply_automations
-from flows.deployment_file import QUEUES, WORK_POOL, DeploymentEntry
+from flows.deployment_file import OUR_TAG, QUEUES, WORK_POOL, DeploymentEntry
 from tasks.storage import digest_of
-
-OUR_TAG = "atelier"
-"""Every deployment bears it, and one that bears it and is not in the file is removed."""
 
 Key = tuple[str, str]
 """A flow's name and a deployment's."""

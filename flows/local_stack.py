@@ -182,7 +182,7 @@ def recorded() -> dict[str, Server]:
     """The recorded processes that still run; leftovers of a crash or a reboot are dropped."""
     try:
         noted = {name: Server(**fields) for name, fields in read_json(_record_path()).items()}
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, AttributeError):
         return {}
     return {name: server for name, server in noted.items() if server.is_running()}
 
@@ -219,7 +219,9 @@ def _start(name: str, port: int) -> Server:
             *["--artifacts-destination", str(home() / "mlartifacts")],
         ],
     }[name]
-    environment = {**os.environ, "PREFECT_UI_API_URL": f"{url}/api"} if name == "prefect" else None
+    # PREFECT_UI_API_URL is what the pages ask, PREFECT_UI_URL what notifications link to.
+    pages = {"PREFECT_UI_API_URL": f"{url}/api", "PREFECT_UI_URL": url}
+    environment = {**os.environ, **pages} if name == "prefect" else None
     return start(name, command, url, port, environment)
 
 

@@ -1,0 +1,382 @@
+"""The machine that works by itself: `atelier up`, schedules, events, and what dies on the way."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import psutil
+import pytest
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from flows.automations import TELL_OF_FAILURES, apply_automations
+from tasks.flow_runs import MOST_RETRIES, retry_crashed_runs
+from tasks.storage import BadInput
+
+ROOT = Path(__file__).resolve().parents[2]
+SECONDS_TO_WAIT = 240  # for any one thing, on a machine that is busy with others
+
+pytestmark = pytest.mark.slow
+
+
+def environment(home: Path) -> dict[str, str]:
+    kept = ("ATELIER_", "PREFECT_", "MLFLOW_", "PYTHONWARNINGS")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(kept)}
+    return {**clean, "ATELIER_HOME": str(home), "PYTHONPATH": str(ROOT)}
+
+
+def atelier(home: Path, *arguments: str) -> str:
+    """What the command prints; its worker must import this checkout."""
+    done = subprocess.run(
+        [sys.executable, "-m", "flows", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env=environment(home),
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+    return done.stdout
+
+
+def wait_for(what: str, found: Callable[[], Any]) -> Any:
+    """The first true answer."""
+    deadline = time.monotonic() + SECONDS_TO_WAIT
+    while not (answer := found()):
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.5)
+    return answer
+
+
+def _answer(request: urllib.request.Request) -> tuple[bytes] | None:
+    """What a server says, or None when it asks to be asked again: its database was locked."""
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return (answer.read(),)
+    except urllib.error.HTTPError as error:
+        if error.code != 503:
+            raise
+        return None
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What `atelier up` started."""
+
+    home: Path
+    printed: str
+    text: Path
+
+    @property
+    def processes(self) -> dict[str, dict[str, Any]]:
+        records: dict[str, dict[str, Any]] = json.loads((self.home / "servers.json").read_text())
+        return records
+
+    @property
+    def api(self) -> str:
+        return f"{self.processes['prefect']['url']}/api"
+
+    def ask(self, path: str, body: object = None, method: str = "POST") -> Any:
+        """The Prefect server's answer."""
+        content = None if method == "GET" else json.dumps(body or {}).encode()
+        request = urllib.request.Request(
+            f"{self.api}/{path}", content, {"Content-Type": "application/json"}, method=method
+        )
+        text = wait_for(f"an answer to {path}", lambda: _answer(request))[0]
+        return json.loads(text) if text else None
+
+    def deployments(self) -> dict[str, Any]:
+        return {each["name"]: each for each in self.ask("deployments/filter")}
+
+    def declared(self) -> dict[str, Any]:
+        """The deployments without what the server notes on them when a worker asks for work."""
+        noted = {"updated", "last_polled", "status"}
+        return {
+            name: {key: value for key, value in each.items() if key not in noted}
+            for name, each in self.deployments().items()
+        }
+
+    def runs(self, **wanted: Any) -> list[Any]:
+        """Flow runs, the latest first."""
+        body = {"flow_runs": wanted, "sort": "EXPECTED_START_TIME_DESC"}
+        found: list[Any] = self.ask("flow_runs/filter", body)
+        return found
+
+    def run(self, run_id: str) -> Any:
+        return self.ask(f"flow_runs/{run_id}", method="GET")
+
+    def order(self, deployment: str, **parameters: Any) -> str:
+        """Order a run now, as the form in the UI does; returns its id."""
+        found = self.deployments()[deployment]
+        body = {"parameters": {**found["parameters"], **parameters}}
+        return str(self.ask(f"deployments/{found['id']}/create_flow_run", body)["id"])
+
+    def set_state(self, run_id: str, state: str, name: str) -> None:
+        now = datetime.now(UTC).isoformat()
+        details = {"scheduled_time": now} if state == "SCHEDULED" else {}
+        body = {"state": {"type": state, "name": name, "state_details": details}, "force": True}
+        self.ask(f"flow_runs/{run_id}/set_state", body)
+
+    def ended(self, run_id: str) -> Any:
+        """A run, once it has come to an end."""
+        final = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+        return wait_for(
+            f"the end of run {run_id}",
+            lambda: (run := self.run(run_id))["state_type"] in final and run,
+        )
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Servers, worker and deployments; all is stopped at the end."""
+    home = tmp_path_factory.mktemp("stack")
+    text = home / "tale.txt"
+    text.write_text("\n".join(f"the cat sees bird number {n * n % 97}." for n in range(600)) + "\n")
+    try:
+        yield Stack(home, atelier(home, "up"), text)
+    finally:
+        records = json.loads((home / "servers.json").read_text())
+        stopped = atelier(home, "down")
+    assert "stopped: worker, mlflow, prefect" in stopped, stopped
+    assert not [each for each in records.values() if psutil.pid_exists(each["pid"])]
+
+
+def test_up_starts_all_three_and_deploys_what_the_file_says(stack: Stack) -> None:
+    assert set(stack.processes) == {"prefect", "mlflow", "worker"}
+    names = {"nightly", "samples", "smoke", "housekeeping"}
+    names |= {f"retrain-{family}" for family in ("vae", "gan", "ngram", "gpt")}
+    assert set(stack.deployments()) == names
+    assert all(f"/{name}\n" in stack.printed for name in names)
+    seed = stack.deployments()["nightly"]["parameter_openapi_schema"]["properties"]["seed"]
+    assert (seed["minimum"], seed["maximum"]) == (0, 2**31 - 1)
+    assert "same weights" in seed["description"]
+
+
+def test_status_tells_what_is_up_and_what_runs_next(stack: Stack) -> None:
+    wait_for("the runs of the schedules", lambda: stack.runs(tags={"all_": ["nightly"]}))
+
+    status = atelier(stack.home, "status")
+
+    for name in ("prefect", "mlflow", "worker"):
+        assert re.search(rf"^{name} +http://127\.0\.0\.1:\S+ +healthy", status, re.MULTILINE)
+    due = status.partition("what runs next")[2]
+    assert re.search(r"03:00 +nightly .*Scheduled", due)
+
+
+def test_a_second_up_changes_nothing_that_a_person_or_the_first_did(stack: Stack) -> None:
+    schedule = stack.deployments()["samples"]["schedules"][0]
+    path = f"deployments/{stack.deployments()['samples']['id']}/schedules/{schedule['id']}"
+    stack.ask(path, {"active": False}, "PATCH")
+    before = (stack.processes, stack.declared())
+
+    printed = atelier(stack.home, "up")
+
+    assert "everything was up already; nothing has changed" in printed
+    assert (stack.processes, stack.declared()) == before
+    assert not stack.deployments()["samples"]["schedules"][0]["active"]
+
+
+def test_a_schedule_starts_a_run_that_completes(stack: Stack) -> None:
+    """By the server's scheduler and the worker alone; some SQLAlchemy versions break that."""
+    deployment = stack.deployments()["housekeeping"]["id"]
+    soon = (datetime.now(UTC) + timedelta(seconds=15)).isoformat()
+    schedule = {"interval": 86_400, "anchor_date": soon}
+    (made,) = stack.ask(
+        f"deployments/{deployment}/schedules", [{"schedule": schedule, "active": True}]
+    )
+    wanted = {"expected_start_time": {"before_": soon}, "tags": {"all_": ["auto-scheduled"]}}
+    run = wait_for("a scheduled run", lambda: stack.runs(**wanted))[0]
+
+    ended = stack.ended(run["id"])
+
+    stack.ask(f"deployments/{deployment}/schedules/{made['id']}", method="DELETE")
+    assert ended["state_name"] == "Completed"
+    assert ended["created_by"]["type"] == "SCHEDULE"
+
+
+def test_promotions_are_followed_by_one_run_of_samples(stack: Stack) -> None:
+    events = [
+        {
+            "event": "atelier.model.promoted",
+            "id": f"00000000-0000-4000-8000-00000000000{number}",
+            "occurred": datetime.now(UTC).isoformat(),
+            "resource": {"prefect.resource.id": f"atelier.model.{name}"},
+        }
+        for number, name in enumerate(("tale-ngram", "tale-gpt"))
+    ]
+    samples = {"deployment_id": {"any_": [stack.deployments()["samples"]["id"]]}}
+    before = {run["id"] for run in stack.runs(**samples)}
+
+    stack.ask("events", events)
+
+    def triggered() -> list[Any]:
+        return [run for run in stack.runs(**samples) if run["id"] not in before]
+
+    (run,) = wait_for("a run of samples", triggered)
+    assert run["created_by"]["type"] == "AUTOMATION"
+    waits = datetime.fromisoformat(run["expected_start_time"]) - datetime.now(UTC)
+    assert timedelta(seconds=60) < waits <= timedelta(seconds=120)
+    stack.set_state(run["id"], "SCHEDULED", "Scheduled")  # now, so that the test is shorter
+    assert stack.ended(run["id"])["state_name"] == "Completed"
+    assert len(triggered()) == 1
+
+
+def test_training_runs_take_turns_and_the_second_finds_nothing_new(stack: Stack) -> None:
+    """The two are in different queues: what keeps them apart is the slot of the device."""
+    source = f"file:{stack.text}"
+    ids = [
+        stack.order("retrain-ngram", text=source, preset="quick"),
+        stack.order("smoke", text=source, models=["ngram"]),
+    ]
+
+    first, second = sorted((stack.ended(each) for each in ids), key=lambda run: run["end_time"])
+
+    assert {first["state_name"], second["state_name"]} == {"Completed", "Unchanged"}
+    assert second["state_name"] == "Unchanged"
+    assert "unchanged data and code: tale-ngram version 1" in second["state"]["message"]
+    inside = stack.runs(parent_flow_run_id={"any_": [second["id"]]})
+    began = min(datetime.fromisoformat(run["start_time"]) for run in inside)
+    assert began >= datetime.fromisoformat(first["end_time"]) - timedelta(seconds=5)
+
+
+def test_a_newer_smoke_run_cancels_the_older_one(stack: Stack) -> None:
+    older = stack.order("smoke", text=f"file:{stack.text}", models=["gpt"], preset="standard")
+    wait_for(
+        "the older run to train",
+        lambda: [
+            run
+            for run in stack.runs(parent_flow_run_id={"any_": [older]})
+            if run["name"].startswith("tale-gpt")
+        ],
+    )
+    newer = stack.order("smoke", text=f"file:{stack.text}", models=["ngram"])
+
+    assert stack.ended(older)["state_name"] == "Cancelled"
+    assert stack.ended(newer)["state_type"] == "COMPLETED"
+    inside = stack.runs(parent_flow_run_id={"any_": [older]})
+    wait_for("the runs inside", lambda: not [r for r in inside if not r["end_time"]])
+
+
+def test_a_run_whose_process_was_killed_is_found_and_closed(stack: Stack) -> None:
+    """`up` looks for them, as after a reboot, and housekeeping does every hour."""
+    command = [sys.executable, "-m", "flows", "run", "--models", "gpt", "--seed", "5"]
+    command += ["--text", f"file:{stack.text}"]
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment(stack.home), stdout=subprocess.DEVNULL
+    )
+    named = {"name": {"like_": "seed 5"}, "state": {"type": {"any_": ["RUNNING"]}}}
+    wait_for("both flows to run", lambda: len(stack.runs(**named)) == 2)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+    printed = atelier(stack.home, "up")
+
+    closed = stack.runs(name={"like_": "seed 5"})
+    assert [run["state_name"] for run in closed] == ["Crashed", "Crashed"]
+    assert {run["state"]["message"] for run in closed} == {
+        "its process is gone; closed by housekeeping"
+    }
+    assert printed.count("its process is gone") == 2
+
+
+def test_a_crashed_run_is_started_again_twice_and_no_more(stack: Stack) -> None:
+    deployment = stack.deployments()["samples"]
+    queue = f"work_queues/{deployment['work_queue_id']}"
+    stack.ask(queue, {"is_paused": True}, "PATCH")  # the worker must not be faster than the test
+    run_id = stack.order("samples")
+    seen = []
+    with temporary_settings({PREFECT_API_URL: stack.api}):
+        for _ in range(MOST_RETRIES + 1):
+            stack.set_state(run_id, "CRASHED", "Crashed")
+            assert retry_crashed_runs() == []  # not before the worker's reports have settled
+            retry_crashed_runs(settled_for=timedelta(0))
+            seen.append((stack.run(run_id)["state_name"], sorted(stack.run(run_id)["tags"])[2:]))
+    stack.ask(f"flow_runs/{run_id}", method="DELETE")
+    stack.ask(queue, {"is_paused": False}, "PATCH")
+
+    assert seen == [
+        ("AwaitingRetry", ["samples"]),
+        ("AwaitingRetry", ["retry-2", "samples"]),
+        ("Crashed", ["retry-2", "samples"]),
+    ]
+
+
+def test_a_failed_run_is_told_through_the_block_that_a_person_named(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[str] = []
+
+    class Listener(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            heard.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Be silent."""
+
+    monkeypatch.setenv("ATELIER_NOTIFY_BLOCK", "custom-webhook/of-the-test")
+    names = list(stack.deployments())
+    with (
+        HTTPServer(("127.0.0.1", 0), Listener) as listener,
+        temporary_settings({PREFECT_API_URL: stack.api}),
+        get_client(sync_client=True) as client,
+    ):
+        Thread(target=listener.serve_forever, daemon=True).start()
+        with pytest.raises(BadInput, match="has no such block"):
+            apply_automations(client, names)
+        CustomWebhookNotificationBlock(
+            name="of-the-test",
+            url=f"http://127.0.0.1:{listener.server_port}/",
+            json_data={"text": "{{subject}}: {{body}}"},
+        ).save("of-the-test")
+        assert apply_automations(client, names) == ([f"automation {TELL_OF_FAILURES}"], [])
+        assert apply_automations(client, names) == ([], [])
+        run_id = stack.order("samples")
+        stack.set_state(run_id, "FAILED", "Failed")
+        told = wait_for("the notification", lambda: heard)[0]
+        monkeypatch.delenv("ATELIER_NOTIFY_BLOCK")
+        assert apply_automations(client, names) == ([], [f"automation {TELL_OF_FAILURES}"])
+        listener.shutdown()
+
+    assert "samples" in told
+    assert "Failed" in told
+    assert f"/runs/flow-run/{run_id}" in told
+
+
+def test_after_down_up_goes_on_with_what_was_cut_off_and_removes_what_the_file_lost(
+    stack: Stack,
+) -> None:
+    flow_id = stack.deployments()["nightly"]["flow_id"]
+    for name, tags in (("of-old", ["atelier"]), ("of-another", ["theirs"])):
+        body = {"name": name, "flow_id": flow_id, "tags": tags, "work_pool_name": "atelier"}
+        stack.ask("deployments/", body)
+    run_id = stack.order("samples")
+    wait_for("the run to begin", lambda: stack.run(run_id)["state_type"] == "RUNNING")
+
+    stopped, started = atelier(stack.home, "down"), atelier(stack.home, "up")
+
+    assert re.search(r"^gallery, seed 0: goes on after the next `atelier up`$", stopped, re.M)
+    ended = stack.ended(run_id)
+    assert (ended["state_name"], ended["run_count"]) == ("Completed", 2)
+    assert re.findall(r"^(?:created|changed|removed|closed).*", started, re.MULTILINE) == [
+        "removed deployment full-run/of-old"
+    ]
+    kept = stack.deployments()
+    assert "of-another" in kept
+    assert "of-old" not in kept
+    stack.ask(f"deployments/{kept['of-another']['id']}", method="DELETE")
