@@ -8,7 +8,8 @@ import tempfile
 import time
 from pathlib import Path
 
-KINDS = ("kills", "damage", "disks", "servers")
+KINDS = ("kills", "damage", "disks", "commands", "outages", "rivals")
+SECONDS_AWAY = 20.0
 
 
 def main() -> int:
@@ -48,11 +49,15 @@ def _inject(kinds: tuple[str, ...], num_kills: int, seed: int, scratch: Path):  
         damage.corrupt_checkpoints(random.Random(seed), scratch, empty, tally)
     if "disks" in kinds:
         damage.fill_disks(scratch, empty, tally)
-    if "servers" in kinds:
-        studio = servers.kill_commands(6, random.Random(seed), scratch, tally)
+    if set(kinds) & {"commands", "outages", "rivals"}:
+        studio = servers.Studio(scratch / "studio")
         try:
-            servers.stop_servers_in_between(studio, 20.0, tally)
-            servers.run_rivals(studio, tally)
+            if "commands" in kinds:
+                servers.kill_commands(studio, 6, random.Random(seed), scratch, tally)
+            if "outages" in kinds:
+                servers.stop_servers_in_between(studio, SECONDS_AWAY, tally)
+            if "rivals" in kinds:
+                servers.run_rivals(studio, tally)
         finally:
             studio.run("down")
     print(f"{time.monotonic() - started_at:.0f} s", flush=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 FAMILIES = ("vae", "gan", "ngram", "gpt")
-STEPS = {"vae": 250, "gan": 120, "gpt": 250}
+STEPS = {"vae": 150, "gan": 80, "gpt": 150}
 
 
 @dataclass(frozen=True)

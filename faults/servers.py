@@ -1,5 +1,7 @@
 """The whole command with real servers: killed, without its servers, and beside a rival."""
 
+import json
+import math
 import os
 import random
 import re
@@ -7,7 +9,9 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import psutil
@@ -16,7 +20,8 @@ from faults.tally import Tally
 
 ROOT = Path(__file__).resolve().parent.parent
 ROW = re.compile(r"^([a-z]+-(?:vae|gan|ngram|gpt)) +(\d+) +(champion|challenger)", re.MULTILINE)
-PROGRESS = re.compile(r"training \S+: (\d+)/")
+PROGRESS = re.compile(r"training digits-vae: (\d+)/(\d+)")
+MOST_SLOWDOWN = 1.5
 
 
 class Studio:
@@ -52,8 +57,6 @@ class Studio:
 
     def server(self, name: str) -> dict[str, Any]:
         """What the home knows of one of its servers."""
-        import json
-
         found: dict[str, Any] = json.loads((self.home / "servers.json").read_text())[name]
         return found
 
@@ -77,8 +80,8 @@ class Studio:
         experiment = runs.get_experiment_by_name("atelier")
         return len(runs.search_runs([experiment.experiment_id], "attributes.status = 'RUNNING'"))
 
-    def curve_steps(self, run_name: str, metric: str) -> list[int]:
-        """The steps of a metric in the order in which they arrived."""
+    def curve(self, run_name: str, metric: str) -> list[tuple[int, float]]:
+        """(step, seconds since 1970) of a metric of the latest run of a name, as they arrived."""
         from mlflow.tracking import MlflowClient
 
         runs = MlflowClient(self.server("mlflow")["url"])
@@ -86,7 +89,8 @@ class Studio:
         (run, *_) = runs.search_runs(
             [experiment.experiment_id], f"attributes.run_name = '{run_name}'"
         )
-        return [point.step for point in runs.get_metric_history(run.info.run_id, metric)]
+        points = runs.get_metric_history(run.info.run_id, metric)
+        return [(point.step, point.timestamp / 1000) for point in points]
 
 
 def output_of(process: "subprocess.Popen[str]") -> str:
@@ -113,11 +117,14 @@ def wait_for(process: "subprocess.Popen[str]", pattern: str, seconds: float = 12
 
 
 QUICK = ("run", "--preset", "quick", "--models", "vae,ngram")
+LONG = ("--preset", "standard", "--models", "vae")
 
 
-def kill_commands(num_kills: int, dice: random.Random, scratch: Path, tally: Tally) -> Studio:
+def kill_commands(
+    killed: Studio, num_kills: int, dice: random.Random, scratch: Path, tally: Tally
+) -> None:
     """Kill whole runs at random moments; then one run must finish all, registering once."""
-    whole, killed = Studio(scratch / "whole-run"), Studio(scratch / "killed-run")
+    whole = Studio(scratch / "whole-run")
     code, printed = whole.run(*QUICK)
     if code:
         tally.note(f"an uninterrupted run failed: {printed[-500:]}")
@@ -142,40 +149,57 @@ def kill_commands(num_kills: int, dice: random.Random, scratch: Path, tally: Tal
         tally.note(f"after {num_kills} kills the registry differs: {killed.versions()}")
     _count_leftovers(killed, tally)
     print(f"  whole runs: {num_kills} kills", flush=True)
-    return killed
 
 
 def stop_servers_in_between(studio: Studio, seconds_away: float, tally: Tally) -> None:
     """Kill a server while a model trains, start it again later; all must arrive, once."""
-    for number, name in enumerate(("mlflow", "prefect")):
+    studio.run("up")
+    for seed, name in enumerate(("mlflow", "prefect"), start=50):
         tally.outages += 1
-        seed = str(50 + number)
-        run = studio.start("run", "--preset", "quick", "--models", "gpt", "--seed", seed)
+        run = studio.start("run", *LONG, "--seed", str(seed))
         if not wait_for(run, PROGRESS.pattern):
             tally.note(f"no training to interrupt: {output_of(run)[-500:]}")
             continue
         server = studio.server(name)
         kill_tree(server["pid"])
-        before = _last_step(run)
+        away = time.time()
         time.sleep(seconds_away)
-        during = _last_step(run) - before
+        back = time.time()
         studio.run("up", f"--{name}-port", str(server["port"]))
         code = run.wait()
-        steps = studio.curve_steps("pydocs-gpt", "loss")
+        points = studio.curve("digits-vae", "loss")
+        total = int(PROGRESS.findall(output_of(run))[-1][1])
+        every = max(1, total // 200)
+        steps = [step for step, _ in points]
+        slowdown = _slowdown([at for _, at in points], away, back)
         if code:
             tally.note(f"{name} was away: {output_of(run)[-700:]}")
-        elif during <= 0 and "trained in" not in output_of(run):
-            tally.note(f"{name} was away, and training stood still")
-        elif steps != sorted(set(steps)) or len(steps) != 60:
-            tally.note(f"{name} was away: of 60 numbers {len(steps)} arrived: {steps}")
+        elif steps != sorted({*range(every, total + 1, every), total}):
+            tally.note(f"{name} was away: {len(steps)} numbers arrived, not as told: {steps}")
+        elif slowdown > MOST_SLOWDOWN:
+            tally.note(f"{name} was away: training took {slowdown:.2f} times as long for a step")
         else:
             tally.outages_survived += 1
-        print(f"  {name} away for {seconds_away:.0f} s: {during} steps meanwhile", flush=True)
+        print(
+            f"  {name} killed, and back after {seconds_away:.0f} s: {len(steps)} numbers in order,"
+            f" a step took {slowdown:.2f} times as long meanwhile",
+            flush=True,
+        )
         _count_leftovers(studio, tally)
+
+
+def _slowdown(times: list[float], away: float, back: float) -> float:
+    """How many times as long a step took between two moments, by the median."""
+    gaps = [(later, later - earlier) for earlier, later in pairwise(times)]
+    during = [gap for at, gap in gaps if away < at <= back]
+    besides = [gap for at, gap in gaps if at <= away or at > back]
+    return median(during) / median(besides) if during and besides else math.inf
 
 
 def run_rivals(studio: Studio, tally: Tally) -> None:
     """Two commands at once on one home: with the same settings, then with different ones."""
+    studio.run("up")
+    studio.run(*QUICK)  # counting knows no seed: here it is done
     for seeds in (("70", "70"), ("71", "72")):
         tally.rivals += 1
         before = studio.versions()
@@ -189,7 +213,7 @@ def run_rivals(studio: Studio, tally: Tally) -> None:
             tally.note(f"rivals of seeds {seeds} ended with {codes}: {printed[0][-500:]}")
         elif len({tuple(ROW.findall(text)) for text in printed}) > 1 and seeds[0] == seeds[1]:
             tally.note(f"rivals of one seed saw different versions: {printed}")
-        elif added != {"digits-vae"}:  # counting knows no seed
+        elif added != {"digits-vae"}:
             tally.note(f"rivals of seeds {seeds} registered {added}")
         elif locked:
             tally.note("a database was locked, and somebody was told")
@@ -197,11 +221,6 @@ def run_rivals(studio: Studio, tally: Tally) -> None:
             tally.rivals_at_peace += 1
         _count_leftovers(studio, tally)
     print("  rivals: of one seed, and of two", flush=True)
-
-
-def _last_step(process: "subprocess.Popen[str]") -> int:
-    found = PROGRESS.findall(output_of(process))
-    return int(found[-1]) if found else 0
 
 
 def _server_logs(studio: Studio) -> list[str]:

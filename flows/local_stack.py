@@ -79,6 +79,8 @@ def apply_settings() -> None:
         "PREFECT_LOGGING_SETTINGS_PATH": str(project_root() / "flows" / "logging.yml"),
         "PREFECT_LOGGING_EXTRA_LOGGERS": "",  # flows/logging.yml configures ours in full
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+        # A flow waits for an API that is away, 2 + 4 + ... + 128 seconds in all.
+        "PREFECT_CLIENT_MAX_RETRIES": "7",
         "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_LOGGING_LEVEL": "ERROR",

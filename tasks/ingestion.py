@@ -8,7 +8,7 @@ A data set's folder is named by its digest, so ingesting twice finds the first r
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -26,7 +26,7 @@ from tasks.storage import (
     digest_of,
     folder_digests,
     home,
-    write_json,
+    write_receipt,
 )
 
 Split = Literal["train", "validation", "test"]
@@ -225,9 +225,7 @@ def _write_images(
 
 
 def _write_receipt(folder: Path, receipt: ImageSet | Corpus) -> None:
-    write_json(
-        folder / "receipt.json", {"receipt": asdict(receipt), "files": folder_digests(folder)}
-    )
+    write_receipt(folder, receipt, folder_digests(folder))
 
 
 def _log_images(images: ImageSet, remark: str) -> None:

@@ -11,11 +11,12 @@ import os
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from tasks.reporting import log
-from tasks.storage import home, read_json, remove, write_json
+from tasks.storage import append_lines, exclusive, home, read_json, remove, write_json
 from tasks.tracking import TrackingUnavailable, last_steps, log_file, log_picture, send_metrics
 
 SECONDS_BETWEEN_TRIES = 2.0
@@ -32,7 +33,9 @@ class Journal:
         self._path = _folder(run_id) / f"{part}.jsonl"
         self._waiting: list[dict[str, Any]] = []
         # A damaged result is made again in the run that has its numbers already.
-        self._last_step = _mended(self._path) or last_steps(run_id)
+        self._last_step = last_steps(run_id)
+        for name, step in _mended(self._path).items():
+            self._last_step[name] = max(step, self._last_step.get(name, -1))
         self._news = threading.Event()
         self._is_closing = False
         self._is_given_up = False
@@ -56,12 +59,7 @@ class Journal:
     def flush(self) -> None:
         """Put what is waiting into the file, and the thread to work."""
         if self._waiting:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            lines = "".join(json.dumps(line) + "\n" for line in self._waiting)
-            with self._path.open("ab") as file:
-                file.write(lines.encode())
-                file.flush()
-                os.fsync(file.fileno())
+            append_lines(self._path, map(json.dumps, self._waiting))
             self._waiting.clear()
         if self._sender is None and self._path.exists():
             self._sender = threading.Thread(target=self._pass_on, daemon=True, name="journal")
@@ -91,7 +89,9 @@ class Journal:
             self._news.clear()
             is_last = self._is_closing
             try:
-                _send(self._path, self.run_id)
+                with _sending():
+                    if not self._is_given_up:  # else somebody else has delivered it by now
+                        _send(self._path, self.run_id)
             except FileNotFoundError:  # delivered by `deliver` in the meantime
                 return
             except TrackingUnavailable:
@@ -108,16 +108,19 @@ class Journal:
                 log("MLflow answers again and has all numbers")
                 was_away = False
             if is_last:
-                _drop(self._path)
+                with _sending():
+                    _drop(self._path)
                 return
 
 
 def deliver(run_id: str) -> None:
     """Send what journals of a run still hold; raises TrackingUnavailable where that fails."""
-    for path in sorted(_folder(run_id).glob("*.jsonl")):
-        _mended(path)
-        _send(path, run_id)
-        _drop(path)
+    with _sending():
+        for path in sorted(_folder(run_id).glob("*.jsonl")):
+            _mended(path)
+            _send(path, run_id)
+            _drop(path)
+        _drop_folder(_folder(run_id))
 
 
 def forget(run_id: str) -> None:
@@ -142,12 +145,23 @@ def _mended(path: Path) -> dict[str, int]:
     whole = content[: content.rfind(b"\n") + 1]
     if whole != content:
         os.truncate(path, len(whole))
-    lines = map(json.loads, whole.splitlines())
-    return {line["name"]: line["step"] for line in lines}
+    return {line["name"]: line["step"] for line in map(_parsed, whole.splitlines()) if line}
+
+
+def _parsed(raw: bytes) -> dict[str, Any] | None:
+    """A line, or None for one that a bad disk damaged: the others shall arrive all the same."""
+    try:
+        line = json.loads(raw)
+        return line if {"name", "step"} <= set(line) else None
+    except (ValueError, TypeError):
+        return None
 
 
 def _send(path: Path, run_id: str) -> None:
-    """Send the lines that are not marked as sent, marking as it goes."""
+    """Send the lines that are not marked as sent, marking as it goes.
+
+    Only one thread of one process at a time may do this; see `_sending`.
+    """
     mark = path.with_suffix(".sent")
     sent = read_json(mark)["bytes"] if mark.exists() else 0
     with path.open("rb") as file:
@@ -156,8 +170,10 @@ def _send(path: Path, run_id: str) -> None:
     content = content[: content.rfind(b"\n") + 1]
     numbers: list[dict[str, Any]] = []
     for raw in content.splitlines(keepends=True):
-        line = json.loads(raw)
+        line = _parsed(raw)
         sent += len(raw)
+        if line is None:
+            continue
         if "png" in line:
             send_metrics(run_id, numbers)
             numbers = []
@@ -165,8 +181,8 @@ def _send(path: Path, run_id: str) -> None:
             write_json(mark, {"bytes": sent})
         else:
             numbers.append(line)
-    if numbers:
-        send_metrics(run_id, numbers)
+    send_metrics(run_id, numbers)
+    if content:
         write_json(mark, {"bytes": sent})
 
 
@@ -177,8 +193,22 @@ def _send_picture(run_id: str, line: Mapping[str, Any]) -> None:
         log_picture(run_id, png, line["name"].removeprefix("picture "), line["step"])
 
 
+def _sending() -> AbstractContextManager[None]:
+    """Let one sender of this home work at a time: marks and files must tell the same story."""
+    return exclusive("journals")
+
+
 def _drop(path: Path) -> None:
+    """Remove a journal, unless somebody has added to it since it was sent."""
+    mark = path.with_suffix(".sent")
+    if path.exists() and mark.exists() and path.stat().st_size > read_json(mark)["bytes"]:
+        return
     remove(path)
-    remove(path.with_suffix(".sent"))
-    if path.parent.exists() and not any(path.parent.iterdir()):
-        path.parent.rmdir()
+    remove(mark)
+    _drop_folder(path.parent)
+
+
+def _drop_folder(folder: Path) -> None:
+    """Remove a run's folder if no journal is left in it."""
+    if folder.exists() and not any(folder.glob("*.jsonl")):
+        remove(folder)

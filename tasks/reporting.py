@@ -5,6 +5,7 @@ tests, nothing but the line itself happens.
 """
 
 import logging
+import threading
 import time
 from typing import cast
 from uuid import UUID
@@ -15,6 +16,7 @@ from prefect.context import TaskRunContext
 _logger = logging.getLogger("atelier")
 
 SECONDS_BETWEEN_REPORTS = 5.0
+SECONDS_FOR_THE_LAST_WORD = 5.0
 
 
 def log(message: str) -> None:
@@ -40,13 +42,9 @@ class Progress:
         self._started_at = time.monotonic()
         self._reported_at = self._started_at
         self._artifact: UUID | None = None
+        self._sender = threading.Thread()
         if in_task_run():
-            self._artifact = cast(
-                UUID,
-                create_progress_artifact(
-                    progress=100.0 * done / total, description=f"{what}: starting"
-                ),
-            )
+            self._create(100.0 * done / total)
 
     def is_due(self) -> bool:
         """Whether the last report is old enough for another."""
@@ -60,9 +58,30 @@ class Progress:
         shown = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
         message = f"{self.what}: {done}/{self.total}  {shown}  {left:.0f} s left"
         log(message)
-        if self._artifact is not None:
-            update_progress_artifact(
-                artifact_id=self._artifact,
-                progress=100.0 * done / self.total,
-                description=message,
+        if self._artifact is None:
+            return
+        if done == self.total and self._sender.is_alive():
+            self._sender.join(SECONDS_FOR_THE_LAST_WORD)
+        if not self._sender.is_alive():  # else the server is slow: the next report tells more
+            self._sender = threading.Thread(
+                target=self._update, args=(100.0 * done / self.total, message), daemon=True
             )
+            self._sender.start()
+        if done == self.total:
+            self._sender.join(SECONDS_FOR_THE_LAST_WORD)
+
+    def _create(self, percent: float) -> None:
+        try:
+            made = create_progress_artifact(percent, description=f"{self.what}: starting")
+            self._artifact = cast(UUID, made)
+        except Exception as error:  # whatever it is: the work itself needs no picture of itself
+            log(f"{self.what}: Prefect does not show the progress: {type(error).__name__}")
+
+    def _update(self, percent: float, message: str) -> None:
+        """Runs in a thread, because training must not wait for a server that is slow or away."""
+        try:
+            update_progress_artifact(
+                cast(UUID, self._artifact), progress=percent, description=message
+            )
+        except Exception as error:
+            _logger.debug("no progress shown: %s", error)

@@ -5,18 +5,18 @@ it ends. Nothing here depends on Prefect, whose task states travel as events and
 """
 
 import json
-import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from tasks.processes import is_alive, this_process
 from tasks.reporting import log
-from tasks.storage import atomic_folder, digest_of, home, is_whole
+from tasks.storage import append_lines, atomic_folder, digest_of, exclusive, home, is_whole
 
 State = Literal["running", "made", "unchanged", "failed", "killed"]
 
@@ -84,7 +84,8 @@ def made_once(
         log(f"{step}: {reason}")
         record.reasons.append(reason)
 
-    with recorded(step, parts) as record:
+    waiting = partial(log, f"{step}: another run is at it; waiting for its result")
+    with exclusive(folder.name, waiting), recorded(step, parts) as record:
         if is_whole(folder, say):
             record.state = "unchanged"
         else:
@@ -101,7 +102,7 @@ def history(step: str) -> list[StepRecord]:
         if mark in found:
             for name, value in line.items():
                 setattr(found[mark], name, value)
-        else:
+        elif "key" in line:  # else its beginning was lost
             found[mark] = StepRecord(step=step, **line)
     for record in found.values():
         if record.state == "running" and not is_alive(record.owner):
@@ -159,19 +160,13 @@ def _path(step: str) -> Path:
 
 
 def _append(step: str, line: Mapping[str, Any]) -> None:
-    """Add a line in one write, so that processes do not mix theirs."""
-    path = _path(step)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:
-        file.write(json.dumps(line, sort_keys=True).encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+    append_lines(_path(step), [json.dumps(line, sort_keys=True)])
 
 
 def _lines(step: str) -> Iterator[dict[str, Any]]:
     if not _path(step).exists():
         return
-    for line in _path(step).read_text(encoding="utf-8").splitlines():
+    for line in _path(step).read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             yield json.loads(line)
         except ValueError:  # a full disk, or a machine that lost its power, cut it short

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 from tasks.processes import is_alive, this_process
 
 TEMPORARY_PREFIX = ".partial-"
+MOST_BYTES_OF_A_FULL_DISK = 1 << 14
 _CHUNK_BYTES = 1 << 20
 
 
@@ -118,7 +119,12 @@ def _prefix() -> str:
 
 def half_written(folder: Path) -> list[Path]:
     """The temporary files and folders, at any depth, of processes that have died."""
-    return [path for path in folder.rglob(f"{TEMPORARY_PREFIX}*") if _is_abandoned(path)]
+    found = []
+    for parent, folders, files in os.walk(folder):  # others may remove folders under our feet
+        names = [name for name in [*folders, *files] if name.startswith(TEMPORARY_PREFIX)]
+        found += [path for path in (Path(parent, name) for name in names) if _is_abandoned(path)]
+        folders[:] = [name for name in folders if not name.startswith(TEMPORARY_PREFIX)]
+    return found
 
 
 def remove_half_written(folder: Path) -> None:
@@ -157,14 +163,21 @@ def _disk_full_named(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not _tells_of_a_full_disk(error, path):
             raise
         raise DiskFull(
-            error.errno,
+            error.errno or errno.ENOSPC,
             f"no space left to write {path.name}; free some space there, then run the same"
             " command again: finished steps are kept",
             str(path.parent),
         ) from error
+
+
+def _tells_of_a_full_disk(error: OSError, path: Path) -> bool:
+    if error.errno is None:  # NumPy says how many bytes it could not write, and not why
+        existing = next(parent for parent in path.parents if parent.exists())
+        return shutil.disk_usage(existing).free < MOST_BYTES_OF_A_FULL_DISK
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _flush(path: Path) -> None:
@@ -176,6 +189,22 @@ def write_text(path: Path, text: str) -> None:
     """Replace a file's content with UTF-8 text, atomically; newlines are written as they are."""
     with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="", errors="surrogatepass")
+
+
+def append_lines(path: Path, lines: Iterable[str]) -> None:
+    """Add lines to a file in one write, so that processes do not mix theirs, and flush them.
+
+    Raises DiskFull when the disk is full; then nothing is added.
+    """
+    with _disk_full_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab", buffering=0) as file:
+            content = "".join(f"{line}\n" for line in lines).encode()
+            written = file.write(content)
+            if written != len(content):  # take back the half: the next line needs a fresh start
+                file.truncate(file.tell() - written)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(file.fileno())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -217,6 +246,27 @@ def folder_digests(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
 
 
+def write_receipt(folder: Path, receipt: Any, files: dict[str, str]) -> None:
+    """Write `receipt.json`, the last file of a result: what it is, and the sha256 of its files.
+
+    receipt: a JSON value or dataclass; it is sealed by a digest of its own, so that a damaged one
+    is known. Raises DiskFull.
+    """
+    plain = asdict(receipt) if is_dataclass(receipt) and not isinstance(receipt, type) else receipt
+    sealed = {**files, "receipt.json": digest_of([plain, files])}
+    write_json(folder / "receipt.json", {"receipt": plain, "files": sealed})
+
+
+def _check_receipt(folder: Path) -> None:
+    """Raise ChecksumMismatch unless the receipt and all files are as `write_receipt` left them."""
+    kept = read_json(folder / "receipt.json")
+    files = dict(kept["files"])
+    seal = files.pop("receipt.json", None)
+    if seal is not None and seal != digest_of([kept["receipt"], files]):
+        raise ChecksumMismatch(f"{folder / 'receipt.json'} was changed")
+    check_digests(folder, files)
+
+
 def check_digests(folder: Path, expected: dict[str, str]) -> None:
     """Raise ChecksumMismatch unless each named file is there with its sha256."""
     for name, wanted in expected.items():
@@ -234,8 +284,8 @@ def is_whole(folder: Path, say: Callable[[str], None]) -> bool:
     if not folder.exists():
         return False
     try:
-        check_digests(folder, read_json(folder / "receipt.json")["files"])
-    except (OSError, ValueError, KeyError) as error:
+        _check_receipt(folder)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         say(f"a stored result is damaged and will be made again: {error}")
         remove(folder)
         return False
@@ -243,8 +293,13 @@ def is_whole(folder: Path, say: Callable[[str], None]) -> bool:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there."""
+    """Remove a file or a folder, if it is there; another process may be doing the same."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        shutil.rmtree(path, onerror=_unless_gone)
     else:
         path.unlink(missing_ok=True)
+
+
+def _unless_gone(_: Any, __: str, problem: Any) -> None:
+    if not isinstance(problem[1], FileNotFoundError):
+        raise problem[1]

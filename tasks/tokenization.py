@@ -23,6 +23,7 @@ from tasks.storage import (
     home,
     read_json,
     write_json,
+    write_receipt,
 )
 
 Scheme = Literal["characters", "bpe"]
@@ -94,7 +95,7 @@ def _write(folder: Path, corpus: Corpus, scheme: Scheme, vocabulary_size: int) -
         sizes[f"num_{split}"] = len(ids)
     files = folder_digests(folder)
     record = {"digest": digest_of(files), "vocabulary_size": tokenizer.vocabulary_size, **sizes}
-    write_json(folder / "receipt.json", {"receipt": record, "files": files})
+    write_receipt(folder, record, files)
 
 
 def load_tokens(tokens: TokenSet, split: Split) -> np.ndarray:

@@ -169,15 +169,14 @@ def run_metrics(run_id: str) -> dict[str, float]:
 
 
 def run_exists(run_id: str) -> bool:
-    """Whether the tracking server knows a run."""
+    """Whether the tracking server knows a run, and nobody has deleted it."""
     try:
         with outages_named():
-            client().get_run(run_id)
+            return bool(client().get_run(run_id).info.lifecycle_stage == "active")
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         return False
-    return True
 
 
 def fetch_artifacts(run_id: str, folder: str, into: Path) -> Path:

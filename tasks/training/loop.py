@@ -1,5 +1,6 @@
 """What all fits share: where their files go, the watched loop, checkpoints and the receipt."""
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from tasks.provenance import key_parts
 from tasks.reporting import Progress, log
 from tasks.step_records import StepRecord, recorded
 from tasks.storage import (
+    ChecksumMismatch,
     atomic_file,
     digest_of,
     exclusive,
@@ -33,6 +35,7 @@ from tasks.storage import (
     remove_half_written,
     sha256_of,
     write_json,
+    write_receipt,
 )
 from tasks.tokenization import TokenSet
 from tasks.tracking import log_parameters, run_exists
@@ -151,8 +154,13 @@ def workplace(
 
 def stored(place: Workplace) -> Fitted | None:
     """The receipt of an earlier run of exactly this fit, if its files are still as it left them."""
-    if not (place.folder / "receipt.json").exists() or not is_whole(place.folder, place.say):
+    if not (place.folder / "receipt.json").exists():
+        if (place.folder / "config.json").exists():
+            place.say("an earlier fit has no receipt: it was interrupted, or its files are damaged")
         return None
+    if not is_whole(place.folder, place.say):
+        return None
+    remove(place.checkpoint_path)  # a process that was killed at its very end left it
     kept = read_json(place.folder / "receipt.json")["receipt"]
     place.record.state = "unchanged"
     place.say(f"unchanged, trained before in {kept['seconds']:.0f} s")
@@ -195,10 +203,26 @@ def watched(
 
 
 def save_checkpoint(state: TrainingState, place: Workplace) -> None:
-    """Replace the checkpoint, atomically: tensors, and the rest as JSON in the file's header."""
+    """Replace the checkpoint, atomically: tensors, and the rest as JSON in the file's header.
+
+    The numbers of the steps so far are kept first: who resumes here does not tell them again.
+    """
+    place.journal.flush()
     tensors, record = state.snapshot()
+    told = json.dumps(record)
+    metadata = {"record": told, "sha256": _digest_of_state(tensors, told)}
     with atomic_file(place.checkpoint_path) as temporary:
-        temporary.write_bytes(save(tensors, metadata={"record": json.dumps(record)}))
+        temporary.write_bytes(save(tensors, metadata=metadata))
+
+
+def _digest_of_state(tensors: dict[str, Tensor], record: str) -> str:
+    """The sha256 of a training state: a safetensors file does not know when a bit was flipped."""
+    digest = hashlib.sha256(record.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        digest.update(content.numpy().data)
+    return digest.hexdigest()
 
 
 def _resume(state: TrainingState, place: Workplace) -> None:
@@ -206,8 +230,11 @@ def _resume(state: TrainingState, place: Workplace) -> None:
         return
     try:
         with safe_open(place.checkpoint_path, framework="pt") as file:
-            record = json.loads(file.metadata()["record"])
+            metadata = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if _digest_of_state(tensors, metadata["record"]) != metadata["sha256"]:
+            raise ChecksumMismatch("its sha256 is not the one it was written with")
+        record = json.loads(metadata["record"])
     except Exception as error:  # safetensors has an error class of its own in Rust
         place.say(f"the checkpoint is damaged ({error}); training starts again")
         remove(place.checkpoint_path)
@@ -254,7 +281,7 @@ def finished(
         seconds=seconds,
         num_parameters=num_parameters,
     )
-    write_json(place.folder / "receipt.json", {"receipt": asdict(fitted), "files": files})
+    write_receipt(place.folder, fitted, files)
     remove(place.checkpoint_path)
     log(f"{place.name}: trained in {seconds:.0f} s, {num_parameters:,} parameters")
     return fitted
