@@ -56,7 +56,11 @@ def judged(
             measured, drawn = measure(model), samples_digest(model)
         _store(folder, measured, drawn)
     record = read_json(folder / "measured.json")
-    value = record["metrics"][record["main_metric"]]
+    value = record["metrics"].pop(record["main_metric"])
+    record["metrics"] = {
+        record["main_metric"]: value,
+        **record["metrics"],
+    }  # the decisive one first
     return Scorecard(
         name=name,
         run_id=run_id,
