@@ -57,10 +57,8 @@ def judged(
         _store(folder, measured, drawn)
     record = read_json(folder / "measured.json")
     value = record["metrics"].pop(record["main_metric"])
-    record["metrics"] = {
-        record["main_metric"]: value,
-        **record["metrics"],
-    }  # the decisive one first
+    # The decisive one first.
+    record["metrics"] = {record["main_metric"]: value, **record["metrics"]}
     return Scorecard(
         name=name,
         run_id=run_id,

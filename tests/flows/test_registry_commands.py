@@ -128,7 +128,7 @@ def test_promote_wants_a_version_and_a_reason(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_person_is_asked_and_the_answer_is_kept(place: Place) -> None:
-    """Two versions: the first is accepted by a person, after an answer that the form refuses."""
+    """One model is accepted, after an answer that the form refuses; another is refused."""
     answers = [{"decision": "perhaps"}, {"decision": "accept", "reason": "reads well"}]
     printed = place.run_with_approval(answers)
 
@@ -139,20 +139,17 @@ def test_a_person_is_asked_and_the_answer_is_kept(place: Place) -> None:
     assert "promote  none -> 1" in history.stdout
     assert "accepted by a person: reads well" in history.stdout
 
-    refused = place.run_with_approval(
-        [{"decision": "refuse", "reason": "bpe is ugly"}], "--tokenizer", "bpe"
-    )
+    (place.text.parent / "saga.txt").write_text(place.text.read_text().replace("cat", "wolf"))
+    saga = Place(place.home, place.text.parent / "saga.txt")
+    refused = saga.run_with_approval([{"decision": "refuse", "reason": "no wolves"}])
 
-    assert f"{NAME}  2        challenger" in refused
-    assert "2 refused" in atelier(place.home, "history", NAME).stdout
+    assert "saga-ngram  1        challenger" in refused
+    assert "refused by a person: no wolves" in atelier(place.home, "history", "saga-ngram").stdout
     events = ask(
         f"{place.url('prefect')}/api/events/filter",
         {"filter": {"event": {"prefix": ["atelier.model"]}}},
     )["events"]
-    assert {(event["event"], event["payload"]["version"]) for event in events} == {
-        ("atelier.model.promoted", 1),
-        ("atelier.model.refused", 2),
-    }
-    assert {event["resource"]["prefect.resource.id"] for event in events} == {
-        f"atelier.model.{NAME}"
+    assert {(event["event"], event["resource"]["prefect.resource.id"]) for event in events} == {
+        ("atelier.model.promoted", f"atelier.model.{NAME}"),
+        ("atelier.model.refused", "atelier.model.saga-ngram"),
     }
