@@ -42,12 +42,12 @@ def _measure(family: str, folder: Path) -> None:
     shutil.rmtree(Path(os.environ["ATELIER_HOME"]) / "ledger", ignore_errors=True)
     started_at = time.monotonic()
     trained = []
-    with open_run(family) as run_id:
-        for seed in SEEDS:
+    for seed in SEEDS:
+        with open_run(f"{family}-{seed}") as run_id:
             trained.append(_trained(family, seed, run_id))
-            print(f"{family} seed {seed}: {trained[-1].scorecard.main_value:.4f}", flush=True)
-        seconds = (time.monotonic() - started_at) / len(SEEDS)
-        aliases = [_settled(family, seed, each) for seed, each in zip(SEEDS, trained, strict=True)]
+        print(f"{family} seed {seed}: {trained[-1].scorecard.main_value:.4f}", flush=True)
+    seconds = (time.monotonic() - started_at) / len(SEEDS)
+    aliases = [_settled(family, seed, each) for seed, each in zip(SEEDS, trained, strict=True)]
     scorecards = [each.scorecard for each in trained]
     values = [scorecard.main_value for scorecard in scorecards]
     spread = statistics.stdev(values) / statistics.fmean(values)
