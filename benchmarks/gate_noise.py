@@ -7,10 +7,12 @@ after the first, and how many there would have been under simpler rules.
 """
 
 import os
+import shutil
 import statistics
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,67 +23,77 @@ FAMILIES = ("ngram", "gpt", "vae", "gan")
 
 
 def main(families: list[str]) -> None:
-    """Measure each family in a home of its own."""
-    for family in families or FAMILIES:
-        with tempfile.TemporaryDirectory(prefix="atelier-gate-") as folder:
-            os.environ["ATELIER_HOME"] = folder
-            os.environ.pop("MLFLOW_TRACKING_URI", None)
-            os.environ.pop("PREFECT_API_URL", None)
-            local_stack.apply_settings()
-            os.chdir(folder)  # MLflow makes a folder in the working directory
-            _measure(family)
-            os.chdir("/")
+    """Measure each family in a home of its own; in $ATELIER_HOME a second run finds its fits."""
+    local_stack.apply_settings()
+    with tempfile.TemporaryDirectory(prefix="atelier-gate-") as folder:
+        os.environ.setdefault("ATELIER_HOME", folder)
+        os.environ.pop("PREFECT_API_URL", None)
+        os.chdir(folder)  # MLflow makes a folder in the working directory
+        for family in families or FAMILIES:
+            _measure(family, Path(folder))
+        os.chdir("/")
 
 
-def _measure(family: str) -> None:
+def _measure(family: str, folder: Path) -> None:
     from benchmarks.measured import record
-    from tasks.scorecard import Scorecard
+    from tasks.tracking import open_run
 
-    scorecards: list[Scorecard] = []
-    aliases: list[str] = []
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / family}.db"  # an empty registry
+    shutil.rmtree(Path(os.environ["ATELIER_HOME"]) / "ledger", ignore_errors=True)
     started_at = time.monotonic()
+    trained = []
     for seed in SEEDS:
-        scorecard, alias, reason = _one(family, seed)
-        scorecards.append(scorecard)
-        aliases.append(alias)
-        print(f"{family} seed {seed}: {scorecard.main_value:.4f} {alias}: {reason}", flush=True)
+        with open_run(f"{family}-{seed}") as run_id:
+            trained.append(_trained(family, seed, run_id))
+        print(f"{family} seed {seed}: {trained[-1].scorecard.main_value:.4f}", flush=True)
     seconds = (time.monotonic() - started_at) / len(SEEDS)
+    aliases = [_settled(family, seed, each) for seed, each in zip(SEEDS, trained, strict=True)]
+    scorecards = [each.scorecard for each in trained]
     values = [scorecard.main_value for scorecard in scorecards]
     spread = statistics.stdev(values) / statistics.fmean(values)
-    promotions = aliases.count("champion") - 1 if family != "ngram" else 0
     lucky, significant = _simpler_rules(scorecards)
-    reference = f"any better value: {lucky}; a better interval alone"
     record(
         f"gate_noise_{family}_promotions",
-        promotions,
+        len({number for number, alias in aliases if alias == "champion"}) - 1,
         "promotions after the first",
         seeds=SEEDS,
         seconds=seconds,
-        reference=reference,
+        reference=f"any better value: {lucky}; a better interval alone",
         reference_value=significant,
     )
     record(f"gate_noise_{family}_spread", spread, "standard deviation over mean", seeds=SEEDS)
 
 
-def _one(family: str, seed: int) -> tuple[Any, str, str]:
-    """One training on its whole way; the model's scorecard, its alias and the gate's reason."""
+@dataclass(frozen=True)
+class Trained:
+    """A judged model, and what it was made of."""
+
+    data: Any
+    judge: Any
+    fitted: Any
+    scorecard: Any
+    settings: dict[str, Any]
+
+
+def _settled(family: str, seed: int, trained: Trained) -> tuple[int, str]:
+    """The way from a judged model to its alias; the version's number and the alias."""
     from tasks.gate import gate
     from tasks.incumbent import evaluate_champion
     from tasks.promotion import settle_alias
     from tasks.recipe import recipe_of
     from tasks.registration import register_version
-    from tasks.tracking import open_run
 
-    with open_run(f"{family}-{seed}") as run_id:
-        data, judge, fitted, scorecard, settings = _trained(family, seed, run_id)
-        incumbent = evaluate_champion.fn(fitted.name, data, judge)
-        verdict = gate.fn(fitted, scorecard, incumbent)
-        recipe = recipe_of(family, data, "quick", seed, **settings)
-        version = register_version.fn(fitted, scorecard, verdict, recipe, incumbent)
-        return scorecard, settle_alias.fn(version, verdict).alias, verdict.reason
+    fitted, scorecard = trained.fitted, trained.scorecard
+    incumbent = evaluate_champion.fn(fitted.name, trained.data, trained.judge)
+    verdict = gate.fn(fitted, scorecard, incumbent)
+    recipe = recipe_of(family, trained.data, "quick", seed, **trained.settings)
+    registered = register_version.fn(fitted, scorecard, verdict, recipe, incumbent)
+    version = settle_alias.fn(registered, verdict)
+    print(f"{family} seed {seed}: {version.alias}: {verdict.reason}", flush=True)
+    return version.version, version.alias
 
 
-def _trained(family: str, seed: int, run_id: str) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+def _trained(family: str, seed: int, run_id: str) -> Trained:
     from models import recipes
     from tasks.image_evaluation import evaluate_images
     from tasks.ingestion import ingest_images, ingest_text
@@ -104,7 +116,8 @@ def _trained(family: str, seed: int, run_id: str) -> tuple[Any, Any, Any, Any, d
             shape, fit = recipes.gpt_recipe("quick", *size, seed)
             fitted = fit_gpt.fn(tokens, shape, fit, run_id)
             settings = {"config": shape, "fit": fit}
-        return tokens, None, fitted, evaluate_tokens.fn(fitted, tokens, run_id), settings
+        scorecard = evaluate_tokens.fn(fitted, tokens, run_id)
+        return Trained(tokens, None, fitted, scorecard, settings)
     images = ingest_images.fn("digits")
     size3, num_classes = (images.channels, images.height, images.width), len(images.class_names)
     judge = fit_classifier.fn(images, *recipes.classifier_recipe(*size3, num_classes), run_id)
@@ -115,7 +128,7 @@ def _trained(family: str, seed: int, run_id: str) -> tuple[Any, Any, Any, Any, d
         network, fit = recipes.gan_recipe("quick", size3, num_classes, seed)
         fitted = fit_gan.fn(images, network, fit, run_id)
     scorecard = evaluate_images.fn(fitted, images, judge, run_id)
-    return images, judge, fitted, scorecard, {"config": network, "fit": fit}
+    return Trained(images, judge, fitted, scorecard, {"config": network, "fit": fit})
 
 
 def _simpler_rules(scorecards: list[Any]) -> tuple[int, int]:
@@ -136,4 +149,3 @@ def _simpler_rules(scorecards: list[Any]) -> tuple[int, int]:
 
 if __name__ == "__main__":
     main(sys.argv[1:])
-    print(f"written to {Path('benchmarks/results.json')}")

@@ -56,7 +56,9 @@ def judged(
             measured, drawn = measure(model), samples_digest(model)
         _store(folder, content_digest, measured, drawn)
     record = read_json(folder / "measured.json")
-    value = record["metrics"][record["main_metric"]]
+    value = record["metrics"].pop(record["main_metric"])
+    # The decisive one first.
+    record["metrics"] = {record["main_metric"]: value, **record["metrics"]}
     return Scorecard(
         name=name,
         run_id=run_id,

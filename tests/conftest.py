@@ -3,7 +3,8 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -98,3 +99,26 @@ def tracking_database(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     monkeypatch.chdir(tmp_path)
     return os.environ["MLFLOW_TRACKING_URI"]
+
+
+def _is_pickle(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(256)
+    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return True
+    if head.startswith(b"\x93NUMPY") and b"|O" in head:
+        return True  # an array of objects
+    if zipfile.is_zipfile(path):
+        return any(name.endswith(".pkl") for name in zipfile.ZipFile(path).namelist())
+    return path.suffix in (".pkl", ".pickle", ".pt", ".pth", ".joblib")
+
+
+@pytest.fixture
+def scan_for_pickles() -> Callable[[Path], tuple[int, list[Path]]]:
+    """Looks into every file below a folder: how many there are, and which hold a pickle."""
+
+    def scan(folder: Path) -> tuple[int, list[Path]]:
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        return len(files), [path for path in files if _is_pickle(path)]
+
+    return scan

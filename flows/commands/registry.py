@@ -9,6 +9,8 @@ from flows.commands.options import Commands, add_ports, flow_result, servers, wh
 from flows.commands.work import print_table
 from tasks.storage import BadInput, home
 
+NOTHING_YET = "no model is registered yet: train some with `atelier run`"
+
 
 def add(commands: Commands) -> None:
     """Add the commands to the parser."""
@@ -41,12 +43,12 @@ def _version(text: str) -> int:
 
 
 def _history(options: argparse.Namespace) -> int:
+    _reach_registry()
     from tasks import promotion, registration
 
-    _reach_registry()
     names = [options.model] if options.model else registration.models_of_ours()
     if not names:
-        raise BadInput("no model is registered yet: train some with `atelier run`")
+        raise BadInput(NOTHING_YET)
     for name in names:
         print(f"{name}")
         print_table([_line(entry) for entry in promotion.history(name)] or [("  no moves yet",)])
@@ -63,18 +65,18 @@ def _line(entry: Any) -> tuple[str, ...]:
 
 
 def _rollback(options: argparse.Namespace) -> int:
+    _start_servers(options)
     from tasks import promotion
 
-    _start(options)
     return _moved(options, promotion.rollback(options.model, options.to, options.reason))
 
 
 def _promote(options: argparse.Namespace) -> int:
-    from tasks import promotion
-
     if not options.reason.strip():
         raise BadInput("--reason wants words: they are what the ledger keeps")
-    _start(options)
+    _start_servers(options)
+    from tasks import promotion
+
     return _moved(options, promotion.promote(options.model, options.to, options.reason))
 
 
@@ -86,10 +88,11 @@ def _moved(options: argparse.Namespace, versions: tuple[int | None, int]) -> int
 
 def _reproduce(options: argparse.Namespace) -> int:
     name, _, which = options.model.partition("@")
-    options.model = name
-    _start(options)
+    _start_servers(options)
     from flows.reproduce import reproduce
+    from tasks import promotion
 
+    promotion.check_known(name)
     made = flow_result(reproduce, name=name, which=which or "champion")
     if made is None:
         return 1
@@ -102,12 +105,10 @@ def _reproduce(options: argparse.Namespace) -> int:
     return 0 if made.is_identical else 1
 
 
-def _start(options: argparse.Namespace) -> None:
-    """The servers; before that, an unknown model is named without waiting for them."""
-    from tasks import promotion
-
-    _reach_registry()
-    promotion.check_known(options.model)
+def _start_servers(options: argparse.Namespace) -> None:
+    """The servers, before anything of Prefect is imported: it would miss their addresses."""
+    if not os.environ.get("MLFLOW_TRACKING_URI") and not (home() / "mlflow.db").exists():
+        raise BadInput(NOTHING_YET)
     servers(options)
 
 
@@ -120,4 +121,4 @@ def _reach_registry() -> None:
             os.environ["MLFLOW_TRACKING_URI"] = server.url
             return
     if not (home() / "mlflow.db").exists():
-        raise BadInput("no model is registered yet: train some with `atelier run`")
+        raise BadInput(NOTHING_YET)

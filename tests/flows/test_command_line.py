@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -154,6 +154,18 @@ def test_the_prefect_pages_hold_tables_progress_and_pictures(studio: Studio) -> 
     assert {bar["data"] for bar in bars} == {100.0}
     logs = post(f"{studio.prefect}/logs/filter", {"limit": 200})
     assert any("bits per byte" in line["message"] for line in logs)
+
+
+@pytest.mark.slow
+def test_no_file_of_a_whole_run_holds_a_pickle(
+    studio: Studio, scan_for_pickles: Callable[[Path], tuple[int, list[Path]]]
+) -> None:
+    """Data, fits, evaluations, versions, galleries, both servers' stores and results."""
+    number, pickles = scan_for_pickles(studio.home)
+
+    print(f"{len(pickles)} pickles in {number} files")
+    assert pickles == []
+    assert number > 200
 
 
 @pytest.mark.slow

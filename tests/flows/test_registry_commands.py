@@ -1,0 +1,155 @@
+"""History, rollback, approval and serving as a person meets them: the command, real servers."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+NAME = "tale-ngram"
+
+
+def environment(home: Path) -> dict[str, str]:
+    kept = ("ATELIER_", "PREFECT_", "MLFLOW_", "PYTHONWARNINGS")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(kept)}
+    return {**clean, "ATELIER_HOME": str(home)}
+
+
+def atelier(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own, with a home of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "flows", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env=environment(home),
+    )
+
+
+def ask(url: str, body: object) -> Any:
+    """The answer of a JSON service."""
+    request = urllib.request.Request(
+        url, json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A home with running servers, and a text."""
+
+    home: Path
+    text: Path
+
+    def url(self, server: str) -> str:
+        return str(json.loads((self.home / "servers.json").read_text())[server]["url"])
+
+    def paused(self) -> dict[str, Any]:
+        """The flow run that waits for a person."""
+        wanted = {"flow_runs": {"state": {"type": {"any_": ["PAUSED"]}}}}
+        deadline = time.monotonic() + 240
+        while time.monotonic() < deadline:
+            try:
+                if found := ask(f"{self.url('prefect')}/api/flow_runs/filter", wanted):
+                    return dict(found[0])
+            except OSError:
+                pass  # the server is starting
+            time.sleep(0.5)
+        raise AssertionError("no flow run is paused")
+
+    def run_with_approval(self, answers: list[dict[str, str]], *more: str) -> str:
+        """Run until the pause, answer, and return what was printed."""
+        command = [sys.executable, "-m", "flows", "run", "--approve", "--preset", "quick"]
+        command += ["--models", "ngram", "--text", f"file:{self.text}", *more]
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment(self.home), stdout=subprocess.PIPE, text=True
+        )
+        run_id = self.paused()["id"]
+        for answer in answers:
+            resume = f"{self.url('prefect')}/api/flow_runs/{run_id}/resume"
+            assert ask(resume, {"run_input": answer})["status"]
+        printed, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, printed
+        return printed
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    folder = tmp_path_factory.mktemp("place")
+    random = np.random.default_rng(0)
+    words = ["the", "cat", "dog", "sees", "hears", "a", "small", "bird", "and", "sleeps"]
+    lines = [" ".join(random.choice(words, size=9)) + "." for _ in range(320)]
+    (folder / "tale.txt").write_text("\n".join(lines) + "\n")
+    try:
+        yield Place(folder / "home", folder / "tale.txt")
+    finally:
+        atelier(folder / "home", "down")
+
+
+def test_without_a_registry_the_commands_say_so_in_one_line(tmp_path: Path) -> None:
+    for arguments in (
+        ("history",),
+        ("rollback", NAME),
+        ("promote", NAME, "--to", "1", "--reason", "why not"),
+        ("reproduce", f"{NAME}@champion"),
+    ):
+        done = atelier(tmp_path / "home", *arguments)
+
+        assert done.returncode == 2
+        assert done.stderr == (
+            "atelier: no model is registered yet: train some with `atelier run`\n"
+        )
+        assert not (tmp_path / "home" / "servers.json").exists()
+
+
+def test_promote_wants_a_version_and_a_reason(tmp_path: Path) -> None:
+    for arguments, message in (
+        (("--to", "1"), "the following arguments are required: --reason"),
+        (("--to", "zero", "--reason", "x"), "a version is a whole number"),
+        (("--to", "1", "--reason", " "), "--reason wants words"),
+    ):
+        done = atelier(tmp_path / "home", "promote", NAME, *arguments)
+
+        assert done.returncode == 2
+        assert message in done.stderr
+
+
+@pytest.mark.slow
+def test_a_person_is_asked_and_the_answer_is_kept(place: Place) -> None:
+    """One model is accepted, after an answer that the form refuses; another is refused."""
+    answers = [{"decision": "perhaps"}, {"decision": "accept", "reason": "reads well"}]
+    printed = place.run_with_approval(answers)
+
+    assert "waits for a person" in printed
+    assert f"{NAME}  1        champion" in printed
+    history = atelier(place.home, "history", NAME)
+    assert history.returncode == 0, history.stderr
+    assert "promote  none -> 1" in history.stdout
+    assert "accepted by a person: reads well" in history.stdout
+
+    (place.text.parent / "saga.txt").write_text(place.text.read_text().replace("cat", "wolf"))
+    saga = Place(place.home, place.text.parent / "saga.txt")
+    refused = saga.run_with_approval([{"decision": "refuse", "reason": "no wolves"}])
+
+    assert "saga-ngram  1        challenger" in refused
+    assert "refused by a person: no wolves" in atelier(place.home, "history", "saga-ngram").stdout
+    events = ask(
+        f"{place.url('prefect')}/api/events/filter",
+        {"filter": {"event": {"prefix": ["atelier.model"]}}},
+    )["events"]
+    assert {(event["event"], event["resource"]["prefect.resource.id"]) for event in events} == {
+        ("atelier.model.promoted", f"atelier.model.{NAME}"),
+        ("atelier.model.refused", "atelier.model.saga-ngram"),
+    }
