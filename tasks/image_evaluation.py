@@ -6,7 +6,6 @@ reach.
 """
 
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,17 +15,7 @@ from torch import Tensor
 
 from models import elbo, gan_networks, vae
 from models.classifier import Classifier, ClassifierConfig
-from models.image_metrics import (
-    class_counts,
-    class_entropy,
-    class_fidelity,
-    exact_copy_rate,
-    frechet_distance,
-    kernel_distance,
-    nearest_neighbour_ratio,
-    precision_recall_density_coverage,
-    within_class_variance_ratio,
-)
+from models.sample_quality import MOST_IMAGES, bytes_of, evenly_chosen, sample_quality
 from tasks import pictures
 from tasks.ingestion import ImageSet, load_images
 from tasks.retries import NETWORKED
@@ -35,9 +24,6 @@ from tasks.storage import read_json, write_bytes
 from tasks.tracking import log_file, set_tags
 from tasks.training.loop import Fitted
 
-Items = TypeVar("Items", np.ndarray, Tensor)
-
-MOST_IMAGES = 10_000
 NLL_IMAGES, NLL_SAMPLES = 1000, 100
 
 
@@ -79,7 +65,7 @@ def _draw(
         model.eval()
         metrics, faults = _likelihood_metrics(model, images)
         return (
-            _bytes_of(model.sample(number, EVALUATION_SEED, sampler="mixture")),
+            bytes_of(model.sample(number, EVALUATION_SEED, sampler="mixture")),
             None,
             metrics,
             faults,
@@ -92,7 +78,7 @@ def _draw(
         _, test_labels = load_images(images, "test")
         labels = torch.from_numpy(np.resize(test_labels, number))
     drawn = gan_networks.sample(generator.eval(), number, EVALUATION_SEED, labels)
-    return _bytes_of(drawn), None if labels is None else labels.numpy(), {}, []
+    return bytes_of(drawn), None if labels is None else labels.numpy(), {}, []
 
 
 def _likelihood_metrics(model: vae.Vae, images: ImageSet) -> tuple[dict[str, float], list[str]]:
@@ -125,42 +111,8 @@ def _sample_metrics(
 ) -> dict[str, float]:
     classifier = Classifier(ClassifierConfig(**read_json(judge.config_path)["config"]))
     classifier.load_state_dict(load_file(judge.weights_path))
-    classifier.eval()
-    train, train_labels = _at_most(*load_images(images, "train"))
-    test, test_labels = _at_most(*load_images(images, "test"))
-    fake = drawn[: len(test)]  # a distance depends on the number of samples: the floor's number
-    features = {
-        name: _features(classifier, pixels)
-        for name, pixels in (("train", train), ("test", test), ("fake", fake))
-    }
-    kernel = kernel_distance(features["train"], features["fake"])
-    kernel_floor = kernel_distance(features["train"], features["test"])
-    shares = precision_recall_density_coverage(features["test"], features["fake"])
-    floors = precision_recall_density_coverage(
-        features["test"], _evenly(features["train"], len(test))
-    )
-    predicted = _predicted(classifier, drawn)
-    metrics = {
-        "test_frechet_distance": frechet_distance(features["train"], features["fake"]),
-        "floor_frechet_distance": frechet_distance(features["train"], features["test"]),
-        "test_kernel_distance": kernel.value,
-        "floor_kernel_distance": kernel_floor.value,
-        **{f"test_{name}": value for name, value in shares.items()},
-        **{f"floor_{name}": value for name, value in floors.items()},
-        "test_nearest_neighbour_ratio": nearest_neighbour_ratio(
-            _flat(fake), _flat(test), _flat(train)
-        ),
-        "test_exact_copy_rate": exact_copy_rate(drawn, train),
-        "test_class_entropy_nats": class_entropy(predicted, len(images.class_names)),
-        "test_classes_drawn": float((class_counts(predicted, len(images.class_names)) > 0).sum()),
-        "classifier_test_accuracy": float((_predicted(classifier, test) == test_labels).mean()),
-    }
-    if requested is not None:
-        metrics["test_class_fidelity"] = class_fidelity(predicted, requested)
-        metrics["test_within_class_variance_ratio"] = within_class_variance_ratio(
-            _flat(drawn), requested, _flat(train), train_labels
-        )
-    return metrics
+    train, test = load_images(images, "train"), load_images(images, "test")
+    return sample_quality(classifier.eval(), drawn, requested, train, test)
 
 
 def _sample_faults(metrics: dict[str, float], num_classes: int) -> list[str]:
@@ -179,53 +131,18 @@ def _sample_faults(metrics: dict[str, float], num_classes: int) -> list[str]:
     return faults
 
 
-def _at_most(pixels: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """At most ten thousand images: quadratic metrics stay affordable."""
-    return np.asarray(_evenly(pixels, MOST_IMAGES)), _evenly(labels, MOST_IMAGES)
-
-
-def _evenly(items: Items, most: int) -> Items:
-    """At most so many of the items, from all over: data sets may be sorted by class."""
-    chosen = np.linspace(0, len(items) - 1, min(len(items), most)).astype(int)
-    found: Items = items[chosen]
-    return found
-
-
-@torch.inference_mode()
-def _features(classifier: Classifier, pixels: np.ndarray) -> Tensor:
-    return torch.cat([classifier.features(part) for part in _in_parts(pixels)])
-
-
-@torch.inference_mode()
-def _predicted(classifier: Classifier, pixels: np.ndarray) -> np.ndarray:
-    found: np.ndarray = torch.cat([classifier(p).argmax(1) for p in _in_parts(pixels)]).numpy()
-    return found
-
-
-def _in_parts(pixels: np.ndarray) -> list[Tensor]:
-    return [torch.from_numpy(np.array(part)).float() / 255 for part in _chunks(pixels, 1024)]
-
-
-def _chunks(pixels: np.ndarray, size: int) -> list[np.ndarray]:
-    return [pixels[start : start + size] for start in range(0, len(pixels), size)]
+def _keep_pictures(fitted: Fitted, images: ImageSet, drawn: np.ndarray, run_id: str) -> None:
+    """A grid of samples, and samples above the training images nearest to them."""
+    folder = Path(fitted.folder) / "pictures"
+    pixels, _ = load_images(images, "train")
+    train = pixels[evenly_chosen(len(pixels), MOST_IMAGES)]
+    first, shown = (drawn[evenly_chosen(len(drawn), most)] for most in (12, 60))
+    distances = torch.cdist(_flat(first), _flat(train))
+    pairs = np.concatenate([first, train[distances.argmin(1).numpy()]])
+    write_bytes(folder / "samples.png", pictures.grid(shown, 10))
+    write_bytes(folder / "nearest_training_images.png", pictures.grid(pairs, 12))
+    log_file(run_id, folder, "samples")
 
 
 def _flat(pixels: np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(pixels)).flatten(1).float() / 255
-
-
-def _bytes_of(drawn: Tensor) -> np.ndarray:
-    array: np.ndarray = (drawn * 255).round().clamp(0, 255).to(torch.uint8).numpy()
-    return array
-
-
-def _keep_pictures(fitted: Fitted, images: ImageSet, drawn: np.ndarray, run_id: str) -> None:
-    """A grid of samples, and samples above the training images nearest to them."""
-    folder = Path(fitted.folder) / "pictures"
-    train, _ = _at_most(*load_images(images, "train"))
-    first = _evenly(drawn, 12)
-    distances = torch.cdist(_flat(first), _flat(train))
-    pairs = np.concatenate([first, train[distances.argmin(1).numpy()]])
-    write_bytes(folder / "samples.png", pictures.grid(_evenly(drawn, 60), 10))
-    write_bytes(folder / "nearest_training_images.png", pictures.grid(pairs, 12))
-    log_file(run_id, folder, "samples")

@@ -4,19 +4,21 @@ import numpy as np
 import pytest
 import torch
 
-from models.image_metrics import (
+from models.class_metrics import (
     class_counts,
     class_entropy,
     class_fidelity,
+    mode_kl,
+    mode_kl_floor,
+    within_class_variance_ratio,
+)
+from models.image_metrics import (
     exact_copy_rate,
     frechet_distance,
     kernel_distance,
-    mode_kl,
-    mode_kl_floor,
     nearest_neighbour_distances,
     nearest_neighbour_ratio,
     precision_recall_density_coverage,
-    within_class_variance_ratio,
 )
 
 
