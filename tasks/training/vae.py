@@ -1,17 +1,19 @@
-"""Fit the VAE: both losses logged apart and together, the best validated weights kept."""
+"""Fit the VAE: both losses and the use of z logged, the best validated weights kept."""
 
 import time
 
 import torch
 from prefect import task
+from torch import Tensor
 
 from models.batches import INITIAL_STREAM, ImageBatches, seed_at
-from models.elbo import binarize, negative_elbo
+from models.elbo import active_units, binarize, collapse_alarm, negative_elbo
 from models.fitting import FitConfig, likelihood_steps
 from models.mixture import fit_mixture
 from models.training_state import BestWeights, TrainingState, num_parameters
 from models.vae import Vae, VaeConfig, make_optimizer
 from tasks.ingestion import ImageSet, load_images
+from tasks.reporting import log
 from tasks.retries import TRAINING
 from tasks.tracking import MetricStream
 from tasks.training.loop import (
@@ -64,11 +66,12 @@ def fit_vae(images: ImageSet, config: VaeConfig, fit: FitConfig, run_id: str) ->
     ):
         if step.step % validate_every == 0 or step.step == fit.steps:
             model.eval()
-            losses = negative_elbo(model, validation, seed=0)
-            loss = float(losses["negative_elbo"].mean())
-            metrics.add(step.step, {"validation_negative_elbo": loss})
+            numbers, alarm = _validated(model, validation)
+            metrics.add(step.step, numbers)
             if step.step > config.kl_warmup_steps:
-                best.offer(step.step, loss, model)
+                best.offer(step.step, numbers["validation_negative_elbo"], model)
+                if alarm:
+                    log(f"{place.name}: step {step.step}: {alarm}")
     metrics.add(fit.steps, {"best_step": best.step})
     metrics.flush()
     best.model.eval()
@@ -81,3 +84,18 @@ def fit_vae(images: ImageSet, config: VaeConfig, fit: FitConfig, run_id: str) ->
         num_parameters=num_parameters(model),
         extra_tensors={"examples.safetensors": {"examples": example_images(images)}},
     )
+
+
+def _validated(model: Vae, validation: Tensor) -> tuple[dict[str, float], str | None]:
+    """Losses on the validation images, the use made of z, and the alarm if there is cause."""
+    losses = negative_elbo(model, validation, seed=0)
+    loss, kl = (float(losses[name].mean()) for name in ("negative_elbo", "kl"))
+    num_active = active_units(model, validation)
+    alarm = collapse_alarm(kl, num_active, model.config.latent_size)
+    numbers = {
+        "validation_negative_elbo": loss,
+        "validation_kl": kl,
+        "active_units": float(num_active),
+        "collapse_alarm": float(alarm is not None),
+    }
+    return numbers, alarm
