@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from models.batches import generator_at
-from models.vae import DECODED_AT_ONCE, Vae, in_parts, log_mean_exp
+from models.densities import log_mean_exp
+from models.vae import DECODED_AT_ONCE, Vae, in_parts
 
 BINARY_STREAM, DRAW_STREAM = 11, 12
 """Streams of a seed's randomness, apart from those of training and sampling."""

@@ -161,7 +161,7 @@ def _accuracies(on_real: Tensor, on_fake: Tensor) -> dict[str, Tensor]:
 def optimizers_of(gan: Gan, learning_rate: float) -> dict[str, Optimizer]:
     """Adam without momentum for both networks: in a game, momentum is what starts to swing."""
     return {
-        name: Adam(network.parameters(), lr=learning_rate, betas=(0.0, 0.99), eps=1e-8)
+        name: Adam(network.parameters(), lr=learning_rate, betas=(0.0, 0.99), fused=True)
         for name, network in (("generator", gan.generator), ("discriminator", gan.discriminator))
     }
 

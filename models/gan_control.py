@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -20,6 +21,7 @@ from models.batches import seed_at
 from models.fitting import Diverged, FitConfig, Step, adversarial_steps
 from models.gan import Gan
 from models.gan_networks import sample
+from models.image_metrics import frechet_distance
 from models.training_state import TrainingState
 
 MONITOR_STREAM = 7  # apart from the streams of data and noise
@@ -31,6 +33,7 @@ REMEMBERED = (
     "diagnoses",
     "streaks",
     "usual_gradients",
+    "best_distance",
     "last_good_record",
 )
 
@@ -52,6 +55,9 @@ class ControlConfig:
     """Least spread of the samples, as a share of the real images' spread."""
     largest_diversity: float = 2.5
     """Samples that vary more than this, as a share again, are noise."""
+    largest_distance_growth: float = 2.5
+    """Samples so many times as far from the real images as the best ones so far: something that
+    was learned is lost. Between two looks of a healthy run the distance moves by up to 1.7."""
     smallest_entropy: float = 0.6
     """Least entropy of the classes of the samples, as a share of the real images' entropy."""
     largest_accuracy: float = 0.995
@@ -116,6 +122,7 @@ class StabilityMonitor:
     ) -> None:
         self.config = config
         self.real_spread = spread_within_classes(*reference)
+        self.real_thumbnails = thumbnails(reference[0])
         self.classify = classify
         self.real_entropy = entropy_of(classify(reference[0])) if classify else math.inf
         self.learning_rate_scale = 1.0
@@ -123,6 +130,7 @@ class StabilityMonitor:
         self.diagnoses: list[str] = []
         self.streaks: dict[str, int] = {}
         self.usual_gradients: dict[str, float] = {}
+        self.best_distance: float | None = None
         self.last_good = LastGood()
         self.last_good_record: dict[str, Any] | None = None
 
@@ -138,7 +146,7 @@ class StabilityMonitor:
     def observe(self, step: int, numbers: Mapping[str, float]) -> str | None:
         """Take in the numbers of one look; gives the diagnosis of a fault that has lasted.
 
-        numbers: the terms of the step, with `diversity` and perhaps `class_entropy`.
+        numbers: the terms of the step, with `diversity` and perhaps `distance`, `class_entropy`.
         """
         faults = self._faults(step, numbers)
         self.streaks = {name: self.streaks.get(name, 0) + 1 for name in faults}
@@ -147,6 +155,8 @@ class StabilityMonitor:
                 return f"step {step}: {name}: {description}"
         if not faults:
             self._learn_gradients(numbers)
+            if step > self.config.grace_steps and "distance" in numbers:
+                self.best_distance = min(numbers["distance"], self.best_distance or math.inf)
         return None
 
     def is_healthy(self, step: int) -> bool:
@@ -154,14 +164,25 @@ class StabilityMonitor:
         return step > self.config.grace_steps and not self.streaks
 
     def measures(self, gan: Gan, seed: int, step: int) -> dict[str, float]:
-        """Diversity of the generator's samples, and the entropy of their classes in nats."""
+        """Diversity of the generator's samples, distance from the real images, class entropy.
+
+        The entropy, in nats, only where the monitor has a classifier.
+        """
         num_classes, num_samples = gan.config.num_classes, self.config.num_samples
         labels = torch.arange(num_samples) % num_classes if num_classes else None
         images = sample(gan.generator, num_samples, seed_at(seed, step, MONITOR_STREAM), labels)
-        found = {"diversity": spread_within_classes(images, labels) / self.real_spread}
+        found = {
+            "diversity": spread_within_classes(images, labels) / self.real_spread,
+            "distance": self._distance(images),
+        }
         if self.classify is not None:
             found["class_entropy"] = entropy_of(self.classify(images))
         return found
+
+    def _distance(self, images: Tensor) -> float:
+        """Frechet distance of the samples from the real images, both as thumbnails."""
+        seen = thumbnails(images)
+        return frechet_distance(self.real_thumbnails, seen) if seen.isfinite().all() else math.nan
 
     def _faults(self, step: int, numbers: Mapping[str, float]) -> dict[str, str]:
         """What is wrong at one look: a sentence by the name of the fault."""
@@ -187,6 +208,11 @@ class StabilityMonitor:
             faults["discriminator overwhelms"] = (
                 f"it is right on {right:.1%} of both sides, and the generator's gradient is"
                 f" {left:.3g} after a usual {usual:.3g}"
+            )
+        growth = numbers.get("distance", 0.0) / (self.best_distance or math.inf)
+        if growth > config.largest_distance_growth:
+            faults["relapse"] = (
+                f"samples are {growth:.1f} times as far from the real images as the best so far"
             )
         diversity, entropy = numbers["diversity"], numbers.get("class_entropy", math.inf)
         if diversity < config.smallest_diversity:
@@ -305,6 +331,12 @@ def spread_within_classes(images: Tensor, labels: Tensor | None) -> float:
     if not spreads:
         raise ValueError(f"{len(points)} images with no two of one class have no spread")
     return float(torch.stack(spreads).mean())
+
+
+def thumbnails(images: Tensor) -> Tensor:
+    """Images (N, C, H, W) averaged down to at most 8x8 pixels, flat: (N, D)."""
+    size = min(8, images.shape[2]), min(8, images.shape[3])
+    return F.adaptive_avg_pool2d(images, size).flatten(1)
 
 
 def entropy_of(classes: Tensor) -> float:

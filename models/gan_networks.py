@@ -61,6 +61,9 @@ class GanConfig:
     """Largest shift in pixels."""
     num_packed: int = 1
     """Images that the discriminator judges together; more fights collapse."""
+    channel_towers: bool = False
+    """Convolutions see one channel at a time, with the same weights for each; only the dense layers
+    join the channels. For images whose channels show things of one kind, as in Stacked MNIST."""
 
     def __post_init__(self) -> None:
         for name in ("height", "width"):
@@ -86,6 +89,11 @@ class GanConfig:
             raise ValueError(
                 f"average_fraction must lie above 0 and up to 1, got {self.average_fraction}"
             )
+
+    @property
+    def num_towers(self) -> int:
+        """Parts of an image that pass the convolutions apart."""
+        return self.channels if self.channel_towers else 1
 
     def grids(self) -> list[tuple[int, int]]:
         """Rows and columns of each grid, from the finest to the coarsest."""
@@ -141,7 +149,8 @@ class Generator(nn.Module):
             self.classes = nn.Embedding(config.num_classes, embedded)
         self.enter = _scaled(nn.Linear(config.latent_size + embedded, dense), 1.0)
         self.dense = nn.Sequential(*[ResidualDense(dense) for _ in range(config.dense_blocks)])
-        self.unflatten = _scaled(nn.Linear(dense, widths[0] * math.prod(self.coarsest)), GAIN)
+        cells = config.num_towers * math.prod(self.coarsest)
+        self.unflatten = _scaled(nn.Linear(dense, widths[0] * cells), GAIN)
         self.stages = nn.ModuleList(
             nn.Sequential(*[ResidualConvolutions(width) for _ in range(config.blocks_per_stage)])
             for width in widths
@@ -149,9 +158,8 @@ class Generator(nn.Module):
         self.narrow = nn.ModuleList(
             _scaled(nn.Conv2d(a, b, 1, bias=False), 1.0) for a, b in pairwise(widths)
         )
-        self.paint = _scaled(
-            nn.Conv2d(widths[-1], config.channels * config.patch_size**2, 3, padding=1), GAIN
-        )
+        painted = config.channels // config.num_towers * config.patch_size**2
+        self.paint = _scaled(nn.Conv2d(widths[-1], painted, 3, padding=1), GAIN)
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         """latents (B, Z), labels (B,) int64 where the model has classes; gives (B, C, H, W)."""
@@ -160,14 +168,16 @@ class Generator(nn.Module):
             assert labels is not None, "this generator is class-conditional: labels are needed"
             latents = torch.cat([latents, self.classes(labels)], dim=1)  # (B, 2Z)
         h = self.dense(self.enter(latents))  # (B, D)
-        x = self.unflatten(F.leaky_relu(h, SLOPE)).unflatten(1, (-1, *self.coarsest))
+        x = self.unflatten(F.leaky_relu(h, SLOPE))
+        x = x.reshape(len(latents) * config.num_towers, -1, *self.coarsest)
         for level, stage in enumerate(self.stages):
             if level > 0:
                 x = F.interpolate(self.narrow[level - 1](x), scale_factor=2, mode="nearest")
             x = stage(x)  # (B, width, rows, columns)
         # saturation lets black be black: without it a grey haze takes a third of the contrast
         x = F.pixel_shuffle(self.paint(F.leaky_relu(x, SLOPE)), config.patch_size).tanh()
-        return x[:, :, : config.height, : config.width]
+        x = x[:, :, : config.height, : config.width]
+        return x.reshape(len(latents), config.channels, config.height, config.width)
 
 
 class Discriminator(nn.Module):
@@ -182,7 +192,7 @@ class Discriminator(nn.Module):
             columns * config.patch_size - config.width,
             rows * config.patch_size - config.height,
         )
-        seen = config.channels * config.patch_size**2 * config.num_packed
+        seen = config.channels // config.num_towers * config.patch_size**2 * config.num_packed
         self.look = _scaled(nn.Conv2d(seen, widths[0], 3, padding=1), 1.0)
         self.stages = nn.ModuleList(
             nn.Sequential(*[ResidualConvolutions(width) for _ in range(config.blocks_per_stage)])
@@ -191,7 +201,8 @@ class Discriminator(nn.Module):
         self.widen = nn.ModuleList(
             _scaled(nn.Conv2d(a, b, 1, bias=False), 1.0) for a, b in pairwise(widths)
         )
-        self.flatten = _scaled(nn.Linear(widths[-1] * math.prod(config.grids()[-1]), dense), GAIN)
+        cells = config.num_towers * math.prod(config.grids()[-1])
+        self.flatten = _scaled(nn.Linear(widths[-1] * cells, dense), GAIN)
         self.dense = nn.Sequential(*[ResidualDense(dense) for _ in range(config.dense_blocks)])
         self.score = _scaled(nn.Linear(dense, max(1, config.num_classes)), GAIN)
         if config.loss == "hinge":
@@ -203,12 +214,17 @@ class Discriminator(nn.Module):
         assert len(images) % config.num_packed == 0, (len(images), config.num_packed)
         x = F.pad(images, (0, self.margins[0], 0, self.margins[1]), value=-1.0)
         x = F.pixel_unshuffle(x, config.patch_size)  # (B, C p p, rows, columns)
-        x = self.look(x.reshape(-1, x.shape[1] * config.num_packed, *x.shape[2:]))
+        towers, size = config.num_towers, x.shape[2:]
+        if towers > 1:  # a tower sees its channel of every image of a pack
+            x = x.reshape(-1, config.num_packed, towers, config.patch_size**2, *size)
+            x = x.transpose(1, 2)
+        x = self.look(x.reshape(-1, self.look.in_channels, *size))
         for level, stage in enumerate(self.stages):
             if level > 0:
                 x = self.widen[level - 1](F.avg_pool2d(x, 2))
             x = stage(x)  # (B, width, rows, columns)
-        h = self.dense(self.flatten(F.leaky_relu(x, SLOPE).flatten(1)))  # (B, D)
+        x = F.leaky_relu(x, SLOPE).reshape(len(images) // config.num_packed, -1)
+        h = self.dense(self.flatten(x))  # (B, D)
         scores: Tensor = self.score(F.leaky_relu(h, SLOPE))  # (B, classes)
         if config.num_classes:
             assert labels is not None, "this discriminator is class-conditional: labels are needed"

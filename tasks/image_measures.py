@@ -6,34 +6,27 @@ reach.
 """
 
 import math
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from models import elbo, gan_networks
 from models.classifier import Classifier
-from models.image_metrics import (
-    class_counts,
-    class_entropy,
-    class_fidelity,
-    exact_copy_rate,
-    frechet_distance,
-    kernel_distance,
-    nearest_neighbour_ratio,
-    precision_recall_density_coverage,
-    within_class_variance_ratio,
-)
 from models.intervals import bootstrap_mean_interval
 from models.resampling import resampled_frechet_distances
+from models.sample_quality import (
+    MOST_IMAGES,
+    bytes_of,
+    evenly_chosen,
+    features_of,
+    flat,
+    sample_quality,
+)
 from tasks import pictures
 from tasks.ingestion import ImageSet, load_images
 from tasks.measured import EVALUATION_SEED, Measured, not_finite
 
-Items = TypeVar("Items", np.ndarray, Tensor)
-
-MOST_IMAGES = 10_000
 NLL_IMAGES, NLL_SAMPLES = 1000, 100
 
 
@@ -45,7 +38,8 @@ def measure_images(subject: Any, images: ImageSet, judge: Classifier) -> Measure
     """
     _check_shape(subject, images)
     drawn, requested = _drawn(subject, images)
-    numbers, features = _sample_metrics(images, judge, drawn, requested)
+    train, test = load_images(images, "train"), load_images(images, "test")
+    numbers = sample_quality(judge, drawn, requested, train, test)
     faults = _sample_faults(numbers, len(images.class_names))
     if subject.family == "vae":
         likelihood, nats, alarms = _likelihood_metrics(subject.model, images)
@@ -59,12 +53,12 @@ def measure_images(subject: Any, images: ImageSet, judge: Classifier) -> Measure
     else:
         likelihood, alarms = {}, []
         value = numbers["test_frechet_distance"]
-        scores = resampled_frechet_distances(*features, seed=EVALUATION_SEED)
+        scores = _resampled(images, judge, drawn)
         error = 1.96 * float(scores.std(ddof=1))
         interval = value - error, value + error
         decisive = {
             "main_metric": "test_frechet_distance",
-            "unit": f"squared distance of {len(features[1])} samples",
+            "unit": f"squared distance of {min(images.num_test, MOST_IMAGES)} samples",
             "scores": scores,
             "are_resamples": True,
         }
@@ -94,14 +88,14 @@ def _drawn(subject: Any, images: ImageSet) -> tuple[np.ndarray, np.ndarray | Non
     """As many samples as there are test images, uint8, and the classes asked for."""
     number = min(MOST_IMAGES, max(1000, images.num_test))
     if subject.family == "vae":
-        return _bytes_of(subject.model.sample(number, EVALUATION_SEED, sampler="mixture")), None
+        return bytes_of(subject.model.sample(number, EVALUATION_SEED, sampler="mixture")), None
     labels = None
     if subject.config["num_classes"]:
         # The classes of the held-out images, so that the class mix is no difference.
         _, test_labels = load_images(images, "test")
         labels = torch.from_numpy(np.resize(test_labels, number))
     drawn = gan_networks.sample(subject.model, number, EVALUATION_SEED, labels)
-    return _bytes_of(drawn), None if labels is None else labels.numpy()
+    return bytes_of(drawn), None if labels is None else labels.numpy()
 
 
 def _interval(scores: np.ndarray) -> tuple[float, float]:
@@ -144,45 +138,12 @@ def _is_binary(model: Any) -> bool:
     return bool(model.config.likelihood == "bernoulli")
 
 
-def _sample_metrics(
-    images: ImageSet, classifier: Classifier, drawn: np.ndarray, requested: np.ndarray | None
-) -> tuple[dict[str, float], tuple[Tensor, Tensor]]:
-    """Numbers of the samples; features of the training images, and of as many as are held out."""
-    train, train_labels = _at_most(*load_images(images, "train"))
-    test, test_labels = _at_most(*load_images(images, "test"))
-    fake = drawn[: len(test)]  # a distance depends on the number of samples: the floor's number
-    features = {
-        name: _features(classifier, pixels)
-        for name, pixels in (("train", train), ("test", test), ("fake", fake))
-    }
-    kernel = kernel_distance(features["train"], features["fake"])
-    kernel_floor = kernel_distance(features["train"], features["test"])
-    shares = precision_recall_density_coverage(features["test"], features["fake"])
-    floors = precision_recall_density_coverage(
-        features["test"], _evenly(features["train"], len(test))
-    )
-    predicted = _predicted(classifier, drawn)
-    metrics = {
-        "test_frechet_distance": frechet_distance(features["train"], features["fake"]),
-        "floor_frechet_distance": frechet_distance(features["train"], features["test"]),
-        "test_kernel_distance": kernel.value,
-        "floor_kernel_distance": kernel_floor.value,
-        **{f"test_{name}": value for name, value in shares.items()},
-        **{f"floor_{name}": value for name, value in floors.items()},
-        "test_nearest_neighbour_ratio": nearest_neighbour_ratio(
-            _flat(fake), _flat(test), _flat(train)
-        ),
-        "test_exact_copy_rate": exact_copy_rate(drawn, train),
-        "test_class_entropy_nats": class_entropy(predicted, len(images.class_names)),
-        "test_classes_drawn": float((class_counts(predicted, len(images.class_names)) > 0).sum()),
-        "classifier_test_accuracy": float((_predicted(classifier, test) == test_labels).mean()),
-    }
-    if requested is not None:
-        metrics["test_class_fidelity"] = class_fidelity(predicted, requested)
-        metrics["test_within_class_variance_ratio"] = within_class_variance_ratio(
-            _flat(drawn), requested, _flat(train), train_labels
-        )
-    return metrics, (features["train"], features["fake"])
+def _resampled(images: ImageSet, judge: Classifier, drawn: np.ndarray) -> np.ndarray:
+    """Frechet distances under resampling, of as many samples as there are test images."""
+    train, _ = load_images(images, "train")
+    real = features_of(judge, train[evenly_chosen(len(train), MOST_IMAGES)])
+    fake = features_of(judge, drawn[: min(images.num_test, MOST_IMAGES)])
+    return resampled_frechet_distances(real, fake, seed=EVALUATION_SEED)
 
 
 def _sample_faults(metrics: dict[str, float], num_classes: int) -> list[str]:
@@ -201,53 +162,14 @@ def _sample_faults(metrics: dict[str, float], num_classes: int) -> list[str]:
     return faults
 
 
-def _at_most(pixels: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """At most ten thousand images: quadratic metrics stay affordable."""
-    return np.asarray(_evenly(pixels, MOST_IMAGES)), _evenly(labels, MOST_IMAGES)
-
-
-def _evenly(items: Items, most: int) -> Items:
-    """At most so many of the items, from all over: data sets may be sorted by class."""
-    chosen = np.linspace(0, len(items) - 1, min(len(items), most)).astype(int)
-    found: Items = items[chosen]
-    return found
-
-
-@torch.inference_mode()
-def _features(classifier: Classifier, pixels: np.ndarray) -> Tensor:
-    return torch.cat([classifier.features(part) for part in _in_parts(pixels)])
-
-
-@torch.inference_mode()
-def _predicted(classifier: Classifier, pixels: np.ndarray) -> np.ndarray:
-    found: np.ndarray = torch.cat([classifier(p).argmax(1) for p in _in_parts(pixels)]).numpy()
-    return found
-
-
-def _in_parts(pixels: np.ndarray) -> list[Tensor]:
-    return [torch.from_numpy(np.array(part)).float() / 255 for part in _chunks(pixels, 1024)]
-
-
-def _chunks(pixels: np.ndarray, size: int) -> list[np.ndarray]:
-    return [pixels[start : start + size] for start in range(0, len(pixels), size)]
-
-
-def _flat(pixels: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.array(pixels)).flatten(1).float() / 255
-
-
-def _bytes_of(drawn: Tensor) -> np.ndarray:
-    array: np.ndarray = (drawn * 255).round().clamp(0, 255).to(torch.uint8).numpy()
-    return array
-
-
 def _pictures(images: ImageSet, drawn: np.ndarray) -> dict[str, bytes]:
     """A grid of samples, and samples above the training images nearest to them."""
-    train, _ = _at_most(*load_images(images, "train"))
-    first = _evenly(drawn, 12)
-    distances = torch.cdist(_flat(first), _flat(train))
+    pixels, _ = load_images(images, "train")
+    train = pixels[evenly_chosen(len(pixels), MOST_IMAGES)]
+    first, shown = (drawn[evenly_chosen(len(drawn), most)] for most in (12, 60))
+    distances = torch.cdist(flat(first), flat(train))
     pairs = np.concatenate([first, train[distances.argmin(1).numpy()]])
     return {
-        "samples.png": pictures.grid(_evenly(drawn, 60), 10),
+        "samples.png": pictures.grid(shown, 10),
         "nearest_training_images.png": pictures.grid(pairs, 12),
     }

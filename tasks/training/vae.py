@@ -1,10 +1,11 @@
-"""Fit the VAE: both losses logged apart and together, the best validated weights kept."""
+"""Fit the VAE: both losses and the use of z logged, the best validated weights kept."""
 
 import torch
 from prefect import task
+from torch import Tensor
 
 from models.batches import INITIAL_STREAM, ImageBatches, seed_at
-from models.elbo import binarize, negative_elbo
+from models.elbo import active_units, binarize, collapse_alarm, negative_elbo
 from models.fitting import FitConfig, likelihood_steps
 from models.mixture import fit_mixture
 from models.training_state import BestWeights, TrainingState, num_parameters
@@ -61,11 +62,12 @@ def _train(place: Workplace, images: ImageSet, config: VaeConfig, fit: FitConfig
     ):
         if step.step % validate_every == 0 or step.step == fit.steps:
             model.eval()
-            losses = negative_elbo(model, validation, seed=0)
-            loss = float(losses["negative_elbo"].mean())
-            place.journal.add(step.step, {"validation_negative_elbo": loss})
+            numbers, alarm = _validated(model, validation)
+            place.journal.add(step.step, numbers)
             if step.step > config.kl_warmup_steps:
-                best.offer(step.step, loss, model)
+                best.offer(step.step, numbers["validation_negative_elbo"], model)
+                if alarm:
+                    place.say(f"step {step.step}: {alarm}")
     place.journal.add(fit.steps, {"best_step": best.step})
     best.model.eval()
     fit_mixture(best.model, train.float() / 255, seed=fit.seed)
@@ -77,3 +79,18 @@ def _train(place: Workplace, images: ImageSet, config: VaeConfig, fit: FitConfig
         num_parameters=num_parameters(model),
         extra_tensors={"examples.safetensors": {"examples": example_images(images)}},
     )
+
+
+def _validated(model: Vae, validation: Tensor) -> tuple[dict[str, float], str | None]:
+    """Losses on the validation images, the use made of z, and the alarm if there is cause."""
+    losses = negative_elbo(model, validation, seed=0)
+    loss, kl = (float(losses[name].mean()) for name in ("negative_elbo", "kl"))
+    num_active = active_units(model, validation)
+    alarm = collapse_alarm(kl, num_active, model.config.latent_size)
+    numbers = {
+        "validation_negative_elbo": loss,
+        "validation_kl": kl,
+        "active_units": float(num_active),
+        "collapse_alarm": float(alarm is not None),
+    }
+    return numbers, alarm

@@ -163,7 +163,6 @@ def test_no_file_of_a_whole_run_holds_a_pickle(
     """Data, fits, evaluations, versions, galleries, both servers' stores and results."""
     number, pickles = scan_for_pickles(studio.home)
 
-    print(f"{len(pickles)} pickles in {number} files")
     assert pickles == []
     assert number > 200
 

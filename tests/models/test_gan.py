@@ -217,6 +217,32 @@ def test_a_pack_is_judged_as_one():
     assert (gradient.abs().sum(dim=(1, 2, 3)) > 0).tolist() == [True, True] + [False] * 4
 
 
+@pytest.mark.parametrize("num_packed", [1, 2])
+def test_towers_treat_every_channel_alike_and_the_dense_layers_join_them(num_packed):
+    torch.manual_seed(0)
+    config = dataclasses.replace(
+        TINY, channels=3, num_classes=0, channel_towers=True, num_packed=num_packed
+    )
+    gan = Gan(config)
+    alike = torch.rand(4, 1, 8, 8).expand(4, 3, 8, 8)
+    seen = []
+    gan.discriminator.flatten.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+
+    images, scores = gan.generator(torch.randn(4, 4)), gan.discriminator(alike)
+    of_towers = seen[0].unflatten(1, (3, -1))
+
+    assert images.shape == (4, 3, 8, 8)
+    assert not torch.equal(images[:, 0], images[:, 1])
+    assert scores.shape == (4 // num_packed,)
+    assert torch.equal(of_towers[:, 0], of_towers[:, 2])
+    changed = alike.clone()
+    changed[:, 1] = 0
+    gan.discriminator(changed)
+    again = seen[1].unflatten(1, (3, -1))
+    assert torch.equal(again[:, 0], of_towers[:, 0])
+    assert not torch.equal(again[:, 1], of_towers[:, 1])
+
+
 def test_labelled_batches_keep_each_image_with_its_label():
     images, labels = squares()
     batches = ImageBatches(images, 16, seed=3)

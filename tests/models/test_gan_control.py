@@ -156,6 +156,35 @@ def test_poor_samples_are_no_fault_at_the_start():
     assert monitor.observe(125, HEALTHY | {"diversity": 0.0}) is not None
 
 
+def test_samples_that_were_better_before_are_a_relapse():
+    monitor = monitor_of(ControlConfig(patience=2, grace_steps=0, largest_distance_growth=2.5))
+
+    assert monitor.observe(1, HEALTHY | {"distance": 3.0}) is None
+    assert monitor.observe(2, HEALTHY | {"distance": 1.0}) is None
+    assert monitor.observe(3, HEALTHY | {"distance": 2.4}) is None
+    assert monitor.is_healthy(3)
+    assert monitor.observe(4, HEALTHY | {"distance": 2.6}) is None
+    assert not monitor.is_healthy(4)
+    found = monitor.observe(5, HEALTHY | {"distance": 8.0})
+    assert found == (
+        "step 5: relapse: samples are 8.0 times as far from the real images as the best so far"
+    )
+
+
+def test_a_look_measures_how_far_the_samples_are_from_real_images():
+    gan, *_, monitor = game(2e-3)
+    looks = monitor.measures(gan, seed=0, step=0)
+    for module in gan.generator.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.zeros_(module.weight)  # grey everywhere
+    grey = monitor.measures(gan, seed=0, step=0)
+    real = (bars()[0].float() / 255).flatten(1).double()
+    expected = (real.mean(0) - 0.5).square().sum() + real.var(0).sum()
+
+    assert grey["distance"] == pytest.approx(float(expected), rel=1e-6)
+    assert looks["distance"] != grey["distance"]
+
+
 def test_a_classifier_tells_when_classes_are_missing():
     monitor = monitor_of(
         ControlConfig(patience=1, grace_steps=0),

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from models.batches import ImageBatches
+from models.densities import gaussian_kl, log_mean_exp, logistic_log_likelihood
 from models.elbo import (
     active_units,
     binarize,
@@ -16,14 +17,7 @@ from models.elbo import (
 )
 from models.fitting import FitConfig, likelihood_steps
 from models.mixture import fit_mixture
-from models.vae import (
-    Vae,
-    VaeConfig,
-    gaussian_kl,
-    log_mean_exp,
-    logistic_log_likelihood,
-    make_optimizer,
-)
+from models.vae import Vae, VaeConfig, make_optimizer
 
 
 def tiny_vae(**changes):

@@ -6,6 +6,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 from safetensors.torch import load_file
 
+from models.elbo import collapse_alarm
 from models.fitting import FitConfig
 from models.gan_networks import GanConfig
 from models.gpt import GptConfig
@@ -136,3 +137,17 @@ def test_the_prompt_is_held_out_text(tokens: TokenSet) -> None:
 
     assert 20 <= len(prompt) <= 40
     assert prompt in (Path(tokens.corpus.folder) / "validation.txt").read_text()
+
+
+def test_a_run_tells_how_many_latent_units_are_used(
+    images: ImageSet, tokens: TokenSet, run_id: str
+) -> None:
+    fit("vae", images, tokens, run_id)
+
+    names = ("active_units", "validation_kl", "collapse_alarm")
+    active, kl, alarm = (MlflowClient().get_metric_history(run_id, name)[-1] for name in names)
+
+    assert active.step == FIT.steps
+    assert active.value in (0, 1, 2)
+    assert kl.value > 0
+    assert bool(alarm.value) == (collapse_alarm(kl.value, int(active.value), 2) is not None)
