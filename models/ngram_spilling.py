@@ -108,7 +108,10 @@ class GrowingArray:
 
 
 class SortedRuns:
-    """Counts how often each key was added, in whatever order, and gives them back sorted."""
+    """Counts how often each key was added, in whatever order, and gives them back sorted.
+
+    kind: NumPy's sorting algorithm; "stable" is faster for keys that are nearly sorted.
+    """
 
     def __init__(
         self, dtype: np.dtype[Any], keys_at_once: int, open_file: OpenFile | None, kind: SortKind
@@ -123,7 +126,7 @@ class SortedRuns:
         self._runs: list[tuple[int, int]] = []
 
     def add(self, keys: Keys) -> None:
-        """Take over keys, (n,), at most keys_at_once of them, and their memory."""
+        """Take over keys, (n,), and their memory; keys_at_once of them wait to be sorted."""
         if self._num_waiting + len(keys) > self._keys_at_once:
             self._store()
         self._waiting.append(keys)
