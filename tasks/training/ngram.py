@@ -5,6 +5,7 @@ import time
 from prefect import task
 
 from models.ngram import NgramConfig, NgramModel
+from models.ngram_spilling import SpillConfig
 from models.ngram_tuning import TuningConfig, tune
 from tasks.retries import TRAINING
 from tasks.storage import read_json
@@ -34,9 +35,11 @@ def _count(
 ) -> Fitted:
     started_at = time.monotonic()
     train = load_tokens(tokens, "train")
+    place.folder.mkdir(parents=True, exist_ok=True)
+    spill = SpillConfig(folder=str(place.folder))  # what the memory cannot hold goes to the disk
     if tuning is not None:
-        config = tune(train, tokens.vocabulary_size, config, tuning)
-    model = NgramModel.fit(train, tokens.vocabulary_size, config)
+        config = tune(train, tokens.vocabulary_size, config, tuning, spill)
+    model = NgramModel.fit(train, tokens.vocabulary_size, config, spill)
     tensors = model.tensors()
     return finished(
         place,
