@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SETUP := $(VENV)/.setup-done
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run up down test test-fast bench lint format lock clean
+.PHONY: help setup run up down test test-fast faults bench lint format lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,6 +35,9 @@ test: setup ## all tests, the slow ones too
 
 test-fast: setup ## the tests of a few seconds each
 	@$(BIN)/python -m pytest -q -m "not slow"
+
+faults: setup ## kill, damage, fill disks, stop servers: all must be survived (12 minutes)
+	@$(BIN)/python -m faults
 
 bench: setup ## every benchmark; results go to benchmarks/results.json (hours)
 	@OMP_WAIT_POLICY=passive $(BIN)/python -m benchmarks

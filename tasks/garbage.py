@@ -1,8 +1,9 @@
 """What in the home nobody refers to any more, so that it may be thrown away.
 
-A reference is an alias, a ledger entry, a job at work, or the latest time that a step ran: the next
-run of the same settings will ask for its result. Only kinds of files that the program can make
-again are ever named; databases, ledgers, logs, locks and MLflow's own copies are not.
+A reference is an alias, a ledger entry, a job at work, the latest time that a step ran (the next
+run of the same settings will ask for its result), or any time within the last hour (a rival run may
+be judging it). Only kinds of files that the program can make again are ever named; databases,
+ledgers, logs, locks and MLflow's own copies are not.
 """
 
 import time
@@ -13,6 +14,8 @@ from pathlib import Path
 from tasks.step_records import StepRecord, history, steps
 from tasks.storage import TEMPORARY_PREFIX, half_written, home, read_json, remove
 
+SECONDS_IN_USE = 3600.0
+"""How long after a step its result may still be read by the run that asked for it."""
 DAYS_FOR_UNFINISHED = 30.0
 """How long a fit that was interrupted can still be resumed."""
 
@@ -26,13 +29,14 @@ class Garbage:
     reason: str
 
 
-def find_garbage(kept_digests: Iterable[str]) -> list[Garbage]:
+def find_garbage(kept_digests: Iterable[str], now: float | None = None) -> list[Garbage]:
     """Everything that nothing refers to.
 
-    kept_digests: content digests of the versions that have an alias or stand in a ledger.
+    kept_digests: content digests of the versions that have an alias or stand in a ledger;
+    now: seconds since 1970, by default this moment.
     """
     kept = set(kept_digests)
-    latest = [history(step)[-1] for step in steps()]
+    latest = _asked_for(time.time() if now is None else now)
     fits = set(_kept_fits(kept, latest))
     found = [
         *_old_fits(fits),
@@ -57,10 +61,22 @@ def throw_away(garbage: Iterable[Garbage]) -> int:
     return freed
 
 
+def _asked_for(now: float) -> list[StepRecord]:
+    """What each step did last, what is being done, and what was done just now."""
+    found = []
+    for step in steps():
+        records = history(step)
+        found += records[-1:]
+        for record in records[:-1]:
+            ended_at = record.started_at + (record.seconds or 0.0)
+            if record.state == "running" or now - ended_at < SECONDS_IN_USE:
+                found.append(record)
+    return found
+
+
 def _kept_fits(kept: set[str], latest: list[StepRecord]) -> Iterator[Path]:
     """The folders of fits that something refers to, or that can be resumed."""
     keys = {record.key[:16] for record in latest}
-    keys |= {r.key[:16] for step in steps() for r in history(step) if r.state == "running"}
     for folder in _folders("runs", "*/*"):
         is_finished = (folder / "receipt.json").exists()
         can_resume = not is_finished and _age_days(folder) < DAYS_FOR_UNFINISHED

@@ -90,8 +90,11 @@ class Journal:
             is_last = self._is_closing
             try:
                 with _sending():
-                    if not self._is_given_up:  # else somebody else has delivered it by now
-                        _send(self._path, self.run_id)
+                    if self._is_given_up:  # `deliver` does it, or has done it
+                        return
+                    _send(self._path, self.run_id)
+                    if is_last:
+                        _drop(self._path)
             except FileNotFoundError:  # delivered by `deliver` in the meantime
                 return
             except TrackingUnavailable:
@@ -108,8 +111,6 @@ class Journal:
                 log("MLflow answers again and has all numbers")
                 was_away = False
             if is_last:
-                with _sending():
-                    _drop(self._path)
                 return
 
 
@@ -163,7 +164,7 @@ def _send(path: Path, run_id: str) -> None:
     Only one thread of one process at a time may do this; see `_sending`.
     """
     mark = path.with_suffix(".sent")
-    sent = read_json(mark)["bytes"] if mark.exists() else 0
+    sent = _sent_bytes(mark)
     with path.open("rb") as file:
         file.seek(sent)
         content = file.read()
@@ -186,6 +187,10 @@ def _send(path: Path, run_id: str) -> None:
         write_json(mark, {"bytes": sent})
 
 
+def _sent_bytes(mark: Path) -> int:
+    return int(read_json(mark)["bytes"]) if mark.exists() else 0
+
+
 def _send_picture(run_id: str, line: Mapping[str, Any]) -> None:
     png = Path(line["png"])
     if png.exists():  # a damaged result is removed with its pictures, and drawn again
@@ -199,9 +204,9 @@ def _sending() -> AbstractContextManager[None]:
 
 
 def _drop(path: Path) -> None:
-    """Remove a journal, unless somebody has added to it since it was sent."""
+    """Remove a journal, unless some of it was not sent: somebody may have added to it."""
     mark = path.with_suffix(".sent")
-    if path.exists() and mark.exists() and path.stat().st_size > read_json(mark)["bytes"]:
+    if path.exists() and path.stat().st_size > _sent_bytes(mark):
         return
     remove(path)
     remove(mark)

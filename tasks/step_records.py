@@ -5,6 +5,7 @@ it ends. Nothing here depends on Prefect, whose task states travel as events and
 """
 
 import json
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -130,8 +131,14 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
         if name.startswith("code."):
             lines.append(f"{name}: {_of_code(name in old, name in new)}")
         else:
-            lines.append(f"{name}: {new.get(name, 'nothing')}, was {old.get(name, 'nothing')}")
+            lines.append(f"{name}: {_short(new, name)}, was {_short(old, name)}")
     return lines
+
+
+def _short(parts: Mapping[str, Any], name: str) -> str:
+    """A part in words; of a sha256 twelve digits."""
+    word = str(parts.get(name, "nothing"))
+    return word[:12] if re.fullmatch("[0-9a-f]{64}", word) else word
 
 
 def _of_code(was_there: bool, is_there: bool) -> str:

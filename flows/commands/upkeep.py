@@ -23,7 +23,8 @@ def add(commands: Commands) -> None:
         "gc",
         help="show what nothing refers to any more, and with --yes free it",
         description="Frees fits, data, evaluations and galleries that no alias, no ledger entry, no"
-        " job at work and no step's latest run refers to, and what a kill left half-written."
+        " job at work and no step's latest run (nor any of the last hour) refers to, and what a"
+        " kill left half-written."
         " An interrupted fit stays for 30 days. MLflow's own copies of versions are not touched.",
     )
     gc.add_argument("--yes", action="store_true", help="free it now")
@@ -35,13 +36,14 @@ def _explain(options: argparse.Namespace) -> int:
 
     if options.step is None:
         rows = [("step", "last time", "", "took")]
-        rows += [(name, *_told(history(name)[-1])) for name in steps()]
+        rows += [(name, *_told(record)) for name in steps() for record in history(name)[-1:]]
         print_table(rows)
         return 0
-    if options.step not in steps():
+    records = history(options.step) if options.step in steps() else []
+    if not records:
         known = ", ".join(steps()) or "none yet: train some with `atelier run`"
         raise BadInput(f"no step named {options.step!r} ever ran; there are: {known}")
-    _print_story(history(options.step))
+    _print_story(records)
     return 0
 
 
@@ -50,23 +52,22 @@ def _print_story(records: "list[StepRecord]") -> None:
     from tasks.step_records import changes
 
     last = records[-1]
-    before = [record for record in records[:-1] if record.key != last.key]
-    same = [record for record in records[:-1] if record.key == last.key]
     rows = [(last.step, *_told(last))]
     if records[:-1]:
         rows.append(("the time before", *_told(records[-2])))
     print_table(rows)
     for reason in last.reasons:
         print(f"  {reason}")
-    if same:
-        print(f"key {last.key[:12]}: the same as {len(same)} time(s) before; nothing changed")
-        return
-    if not before:
+    earlier = next((r for r in reversed(records) if r.key != last.key), None)
+    if not records[:-1]:
         print(f"key {last.key[:12]}: the first time that this step ran")
-        return
-    print(f"key {last.key[:12]}, was {before[-1].key[:12]}; what changed:")
-    for line in changes(before[-1].parts, last.parts):
-        print(f"  {line}")
+    elif earlier is None:
+        print(f"key {last.key[:12]}: the same all {len(records)} times")
+    else:
+        same = "" if earlier is records[-2] else " as the time before"
+        print(f"key {last.key[:12]}{same}; {earlier.key[:12]} until then; what changed:")
+        for line in changes(earlier.parts, last.parts):
+            print(f"  {line}")
 
 
 def _told(record: "StepRecord") -> tuple[str, str, str]:

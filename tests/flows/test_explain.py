@@ -44,7 +44,20 @@ def test_an_unchanged_step_says_so_with_its_reasons(
     assert main(["explain", "digits-vae"]) == 0
     told = capsys.readouterr().out
     assert "  unchanged, trained before in 30 s\n" in told
-    assert told.endswith("the same as 1 time(s) before; nothing changed\n")
+    assert told.endswith(": the same all 2 times\n")
+
+
+def test_going_back_to_older_settings_is_a_change(
+    atelier_home: Path, changed: dict[str, object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for parts in (PARTS, changed, PARTS, PARTS):
+        with recorded("digits-vae", parts):
+            pass
+
+    assert main(["explain", "digits-vae"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert "as the time before" in told[-3]
+    assert told[-1] == "  settings.fit.steps: 900, was 1500"
 
 
 def test_a_new_step_has_nothing_before_it(

@@ -1,0 +1,50 @@
+"""The fault-injection suite itself must not rot: a miniature of it."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.mark.slow
+def test_a_few_kills_change_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "faults", "--kills", "2", "--only", "kills"]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary = done.stdout.splitlines()[-1]
+    assert re.match(r"2 kills, ([12]) of \1 sequences identical;", summary), summary
+    assert summary.endswith("0 orphans; 0 temporary files")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("counts", "is_well"),
+    [
+        ({}, True),
+        ({"sequences": 1}, False),
+        ({"corruptions": 2, "corruptions_found": 1}, False),
+        ({"full_disks": 1}, False),
+        ({"outages": 1}, False),
+        ({"rivals": 1}, False),
+        ({"orphans": 1}, False),
+        ({"temporary_files": 1}, False),
+        ({"problems": ["one"]}, False),
+    ],
+)
+def test_all_must_hold(counts: dict[str, object], is_well: bool) -> None:
+    from faults.tally import Tally
+
+    assert Tally(**counts).all_is_well is is_well
