@@ -202,6 +202,17 @@ def test_the_server_creates_the_runs_of_a_schedule(studio: Studio) -> None:
     ).close()
 
 
+BAD_REQUESTS = [
+    ({"num_samples": -1}, "num_samples over all rows must lie between 1 and 10000, got -1"),
+    ({"num_samples": 10_000_000}, "must lie between 1 and 10000, got 10000000"),
+    ({"num_samples": 10_000, "num_tokens": 20_000}, "num_tokens over all samples must lie"),
+    ({"temperature": 0.0}, "temperature must lie between"),
+    ({"temperature": "hot"}, "temperature"),
+    ({"temprature": 0.5}, "unknown parameters ['temprature']; this model knows num_samples, seed"),
+    ({"seed": -1}, "seed must lie between"),
+]
+
+
 @pytest.mark.slow
 def test_a_champion_is_served(studio: Studio) -> None:
     with socket.socket() as probe:
@@ -234,10 +245,17 @@ def test_a_champion_is_served(studio: Studio) -> None:
                 assert server.poll() is None, log.read_text()
                 time.sleep(0.5)
         assert [len(row["text"]) for row in answer["predictions"]] == [30, 30]
-        with pytest.raises(urllib.error.HTTPError) as refused:
-            post(url, {**body, "params": {"temperature": 0.0}})
-        assert refused.value.code == 400
-        assert "temperature must lie between" in json.load(refused.value)["message"]
+        before = sorted(path for path in studio.home.rglob("*") if path.is_file())
+        for params, message in BAD_REQUESTS:
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                post(url, {**body, "params": params})
+            assert refused.value.code == 400
+            answer = json.load(refused.value)
+            assert answer["error_code"] in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
+            assert message in answer["message"]
+        assert len(post(url, body)["predictions"]) == 2  # it lives on
+        after = sorted(path for path in studio.home.rglob("*") if path.is_file())
+        assert [path for path in after if path not in before and path.suffix != ".log"] == []
     finally:
         if server.poll() is None:
             os.killpg(server.pid, signal.SIGTERM)

@@ -1,5 +1,6 @@
 """Aliases: promoted, refused, rolled back, killed half way, sabotaged; a real registry on disk."""
 
+import html
 import json
 import os
 import shutil
@@ -14,12 +15,14 @@ import pytest
 
 from models.ngram import NgramConfig
 from tasks import ledger, packaging, promotion, registration
+from tasks.comparison import show_difference
 from tasks.gate import gate
 from tasks.incumbent import evaluate_champion
 from tasks.ingestion import ingest_text
 from tasks.load_check import LoadCheckFailed
 from tasks.recipe import Recipe, recipe_of
 from tasks.registration import Version, champion_of, find_version, versions_of
+from tasks.sampling import fresh_folder, page, write_texts
 from tasks.scorecard import Incumbent, Scorecard, Verdict
 from tasks.storage import BadInput
 from tasks.text_evaluation import evaluate_tokens
@@ -186,6 +189,26 @@ def test_what_cannot_be_moved_is_named_in_one_line(home: Path) -> None:
     promotion.rollback(NAME)
     with pytest.raises(BadInput, match="first champion of corpus-ngram: there is none before it"):
         promotion.rollback(NAME)
+
+
+def test_both_champions_write_from_the_same_seed_and_the_gallery_shows_it(home: Path) -> None:
+    folder = Path(show_difference.fn(NAME, 1, 2))
+
+    made = json.loads((folder / "comparison.json").read_text())
+    first, second = (text["text"] for text in made["texts"])
+    assert [text["version"] for text in made["texts"]] == [1, 2]
+    assert first != second
+    again = json.loads((Path(show_difference.fn(NAME, 1, 2)) / "comparison.json").read_text())
+    assert again == made
+    gallery = fresh_folder("test")
+    work = write_texts.fn(NAME, gallery)
+    assert [caption.partition(",")[0] for _, caption in work.differences] == [
+        "version 1",
+        "version 2",
+    ]
+    shown = page([work])
+    assert "What changed with this version" in shown
+    assert html.escape(first[:40]) in shown
 
 
 def test_an_alias_that_somebody_else_moved_is_noted(home: Path) -> None:

@@ -1,5 +1,6 @@
 """From a fit to a version that loads anywhere: evaluation, gate, registry, samples, gallery."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -19,10 +20,11 @@ from models.gpt import GptConfig
 from models.ngram import NgramConfig
 from models.recipes import classifier_recipe
 from models.vae import VaeConfig
+from tasks.evaluations import item_scores
 from tasks.gate import gate
 from tasks.image_evaluation import evaluate_images
 from tasks.incumbent import evaluate_champion
-from tasks.ingestion import ImageSet
+from tasks.ingestion import ImageSet, ingest_images, ingest_text
 from tasks.packaging import loaded
 from tasks.promotion import settle_alias
 from tasks.recipe import Recipe, recipe_of
@@ -32,7 +34,7 @@ from tasks.sampling import draw_images, publish_gallery, write_texts
 from tasks.scorecard import Scorecard, Verdict
 from tasks.storage import home
 from tasks.text_evaluation import evaluate_tokens
-from tasks.tokenization import TokenSet
+from tasks.tokenization import TokenSet, tokenize_corpus
 from tasks.training.classifier import fit_classifier
 from tasks.training.gan import fit_gan
 from tasks.training.gpt import fit_gpt
@@ -167,6 +169,100 @@ def test_other_peoples_models_are_not_ours_to_show(ngram: Candidate) -> None:
     register(ngram)
 
     assert champions() == [ngram.fitted.name]
+
+
+def test_a_champion_is_judged_anew_when_the_data_changed(
+    ngram: Candidate, tokens: TokenSet, text_file: Path
+) -> None:
+    """The newer model is not taken for being newer: both answer for the data of today."""
+    register(ngram)
+    text_file.write_text(text_file.read_text().replace("cat", "owl"))
+    changed = tokenize_corpus.fn(ingest_text.fn(f"file:{text_file}"))
+    with open_run("worse") as run_id:
+        worse = ngram_of(changed, run_id, order=1)
+
+    incumbent = evaluate_champion.fn(worse.fitted.name, changed)
+
+    assert incumbent is not None
+    assert incumbent.scorecard is not None
+    assert incumbent.scorecard.evaluation_digest == worse.scorecard.evaluation_digest
+    assert incumbent.scorecard.evaluation_digest != ngram.scorecard.evaluation_digest
+    assert not incumbent.scorecard.was_stored
+    verdict = gate.fn(worse.fitted, worse.scorecard, incumbent)
+    assert not verdict.accepted
+    assert verdict.champion_value == incumbent.scorecard.main_value
+    again = evaluate_champion.fn(worse.fitted.name, changed)
+    assert again is not None
+    assert again.scorecard is not None
+    assert again.scorecard.was_stored
+
+
+def test_a_champion_that_cannot_answer_for_the_data_is_not_replaced_by_itself(
+    vae: Candidate, image_folder: Path
+) -> None:
+    register(vae)
+    larger = ingest_images.fn(f"folder:{image_folder}", 16)
+    other = replace(vae.fitted, digest="0" * 64)
+
+    incumbent = evaluate_champion.fn(vae.fitted.name, larger, vae.judge)
+
+    assert incumbent is not None
+    assert incumbent.problem == "it makes images of shape (1, 8, 8), the data's have (1, 16, 16)"
+    verdict = gate.fn(other, vae.scorecard, incumbent)
+    assert not verdict.accepted
+    assert "`atelier promote pictures-vae`" in verdict.reason
+
+
+def test_an_evaluation_is_found_again_and_a_damaged_one_is_made_anew(
+    tokens: TokenSet, run_id: str
+) -> None:
+    first = ngram_of(tokens, run_id, order=2)
+
+    again = evaluate_tokens.fn(first.fitted, tokens, run_id)
+
+    assert again == replace(first.scorecard, was_stored=True)
+    path = Path(again.folder) / "scores.safetensors"
+    path.write_bytes(path.read_bytes()[:-8] + b"tampered")
+    assert evaluate_tokens.fn(first.fitted, tokens, run_id) == replace(again, was_stored=False)
+
+
+def test_the_scores_of_items_have_the_main_metric_as_their_mean(
+    vae: Candidate, ngram: Candidate
+) -> None:
+    for candidate, num_items in ((vae, 18), (ngram, 4)):
+        scores, are_resamples = item_scores(candidate.scorecard)
+
+        assert not are_resamples
+        assert len(scores) >= num_items
+        assert scores.mean() == pytest.approx(candidate.scorecard.main_value)
+        assert candidate.scorecard.low < candidate.scorecard.main_value < candidate.scorecard.high
+
+
+def test_the_card_tells_a_person_what_the_version_is(vae: Candidate, ngram: Candidate) -> None:
+    for candidate in (vae, ngram):
+        register(candidate)
+        champion = champion_of(candidate.fitted.name)
+        assert champion is not None
+        card = champion.description
+        for part in (
+            "95 % interval",
+            "**Trained on** ",
+            f"digest `{candidate.scorecard.data_digest[:12]}`",
+            "licence: ",
+            "**Limits.** ",
+            f'mlflow.pyfunc.load_model("models:/{candidate.fitted.name}@champion")',
+            f"/runs/{candidate.fitted.run_id}?",
+        ):
+            assert part in card
+        recipe = json.loads(champion.tags["recipe"])
+        assert recipe["settings"]["config"]
+    assert "real held-out data" in vae_card(vae)
+
+
+def vae_card(vae: Candidate) -> str:
+    found = champion_of(vae.fitted.name)
+    assert found is not None
+    return str(found.description)
 
 
 def test_the_scorecard_holds_what_the_design_promises(vae: Candidate, ngram: Candidate) -> None:
