@@ -197,13 +197,15 @@ def _start(name: str, port: int) -> Server:
     address = ["--host", "127.0.0.1", "--port", str(port)]
     command = {
         "prefect": [sys.executable, "-m", "prefect", "--no-prompt", "server", "start", *address],
-        "mlflow": [
-            *[sys.executable, "-m", "mlflow", "server", *address, "--workers", "1"],
-            *["--backend-store-uri", f"sqlite:///{home() / 'mlflow.db'}"],
-            *["--artifacts-destination", str(home() / "mlartifacts")],
-        ],
+        "mlflow": [sys.executable, "-m", "mlflow", "server", *address, "--workers", "1"],
     }[name]
-    environment = {**os.environ, "PREFECT_UI_API_URL": f"{url}/api"} if name == "prefect" else None
+    environment = {
+        # By environment, not by argument: an address may hold a password, and `ps` shows arguments.
+        "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{home() / 'mlflow.db'}",
+        "MLFLOW_ARTIFACTS_DESTINATION": str(home() / "mlartifacts"),
+        **os.environ,
+        "PREFECT_UI_API_URL": f"{url}/api",
+    }
     with _log_path(name).open("ab") as log:
         process = subprocess.Popen(
             command,
