@@ -11,8 +11,11 @@ from flows.sample_gallery import sample_gallery
 from flows.token_models import train_gpt, train_ngram
 from models.gan_networks import GanLoss
 from models.recipes import Preset
+from tasks.lineage import publish_lineage
 from tasks.registration import Version
+from tasks.reporting import log_on_page
 from tasks.runs import close_dead_runs, open_run
+from tasks.scorecard import title
 from tasks.storage import digest_of
 from tasks.tokenization import Scheme
 
@@ -65,12 +68,21 @@ def full_run(
         image_set = prepare_images(images, image_size) if wants_images else None
         token_set = prepare_corpus(text, tokenizer) if wants_text else None
         if image_set and "vae" in models:
-            versions.append(train_vae(image_set, preset, seed, run_id))
+            versions.append(_told(train_vae(image_set, preset, seed, run_id)))
         if image_set and "gan" in models:
-            versions.append(train_gan(image_set, preset, seed, run_id, gan_loss))
+            versions.append(_told(train_gan(image_set, preset, seed, run_id, gan_loss)))
         if token_set and "ngram" in models:
-            versions.append(train_ngram(token_set, preset, seed, run_id))
+            versions.append(_told(train_ngram(token_set, preset, seed, run_id)))
         if token_set and "gpt" in models:
-            versions.append(train_gpt(token_set, preset, seed, run_id))
+            versions.append(_told(train_gpt(token_set, preset, seed, run_id)))
         gallery = sample_gallery([version.name for version in versions], seed, run_id)
+        publish_lineage(image_set, token_set, versions, gallery, run_id)
     return RunSummary(versions=tuple(versions), gallery=gallery)
+
+
+def _told(version: Version) -> Version:
+    """Give the run's own page one line for each model; the rest is on the pages of its parts."""
+    state = version.alias if version.is_new else f"{version.alias}, unchanged"
+    metric = f"{title(version.main_metric)} {version.main_value:.4f}"
+    log_on_page(f"{version.name} version {version.version}: {state}, {metric}")
+    return version

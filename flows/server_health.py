@@ -53,7 +53,7 @@ def stuck_flow_runs(prefect: Any, silence: timedelta | None = None) -> Finding:
     prefect: a client of its API. silence: after which a run counts as dead; by default some
     heartbeats, which every run sends.
     """
-    silence = silence or _some_heartbeats()
+    silence = _some_heartbeats() if silence is None else silence
     now = datetime.now(UTC)
     stuck = [
         f"{run['name']} ({run['id']})"

@@ -5,7 +5,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,24 +22,16 @@ from tasks.tracking import client, set_tags, tracking_experiment
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def doctor(home: Path, *arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
-    ours = ("ATELIER_", "PREFECT_", "MLFLOW_", "PYTHONWARNINGS", "OMP_")
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    return subprocess.run(
-        [sys.executable, "-m", "flows", "doctor", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-        env={**clean, "ATELIER_HOME": str(home), **extra},
-    )
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.mark.slow
-def test_a_home_that_cannot_be_made_is_named_and_the_rest_is_still_checked(tmp_path: Path) -> None:
+def test_a_home_that_cannot_be_made_is_named_and_the_rest_is_still_checked(
+    tmp_path: Path, command: Command
+) -> None:
     (tmp_path / "file").write_text("")
 
-    done = doctor(tmp_path / "file" / "home", "--verbose", OMP_WAIT_POLICY="active")
+    done = command(tmp_path / "file" / "home", "doctor", "--verbose", OMP_WAIT_POLICY="active")
 
     assert done.returncode == 1
     assert done.stderr == ""
@@ -50,8 +42,10 @@ def test_a_home_that_cannot_be_made_is_named_and_the_rest_is_still_checked(tmp_p
 
 
 @pytest.mark.slow
-def test_with_no_server_up_all_is_well_once_the_lock_is_followed(tmp_path: Path) -> None:
-    done = doctor(tmp_path / "home", "--verbose")
+def test_with_no_server_up_all_is_well_once_the_lock_is_followed(
+    tmp_path: Path, command: Command
+) -> None:
+    done = command(tmp_path / "home", "doctor", "--verbose")
 
     findings = {line.split(": ")[0][11:]: line[:9].strip() for line in done.stdout.splitlines()}
     del findings["lock file"]  # a developer's environment may differ from it
