@@ -11,7 +11,7 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
 from tasks.ingestion import ImageSet
-from tasks.registration import Version
+from tasks.registration import CHAMPION, Version
 from tasks.reporting import in_task_run
 from tasks.retries import NETWORKED
 from tasks.scorecard import title
@@ -28,7 +28,7 @@ class Node:
 
     kind: str
     name: str
-    facts: str
+    facts: tuple[str, ...]
     digest: str = ""
     made_from: tuple[str, ...] = ()
     """The names of the nodes that it was made from."""
@@ -53,8 +53,8 @@ def publish_lineage(
         Node(
             kind="samples",
             name="gallery",
-            facts=f"seen at {gallery}",
-            made_from=tuple(_label(version) for version in versions),
+            facts=(f"the page is {gallery}",),
+            made_from=tuple(_label(each) for each in versions if each.alias == CHAMPION),
         )
     )
     page = f"```mermaid\n{mermaid(nodes)}\n```\n\n{table(nodes)}\n"
@@ -75,7 +75,7 @@ def _data(images: ImageSet | None, tokens: TokenSet | None) -> Iterator[Node]:
         yield Node(
             kind="images",
             name=images.name,
-            facts=f"{number:,} images, {size}",
+            facts=(f"{number:,} images", size),
             digest=images.digest,
         )
     if tokens is not None:
@@ -84,13 +84,13 @@ def _data(images: ImageSet | None, tokens: TokenSet | None) -> Iterator[Node]:
         yield Node(
             kind="text",
             name=text.name,
-            facts=f"{size_bytes / 1e3:,.0f} kB",
+            facts=(f"{size_bytes / 1e3:,.0f} kB",),
             digest=text.digest,
         )
         yield Node(
             kind="tokenizer",
             name=_tokenizer(tokens),
-            facts=f"{tokens.vocabulary_size:,} tokens",
+            facts=(f"{tokens.vocabulary_size:,} tokens",),
             digest=tokens.digest,
             made_from=(text.name,),
         )
@@ -105,7 +105,7 @@ def _models(
         yield Node(
             kind="model",
             name=_label(version),
-            facts=f"{version.alias}, {title(version.main_metric)} {version.main_value:.4f}",
+            facts=(version.alias, f"{title(version.main_metric)} {version.main_value:.4f}"),
             digest=version.digest,
             made_from=(source,),
             link=version_url(version.name, version.version) if is_served() else "",
@@ -125,7 +125,7 @@ def mermaid(nodes: Sequence[Node]) -> str:
     names = {node.name: f"n{index}" for index, node in enumerate(nodes)}
     lines = ["graph LR"]
     for node in nodes:
-        facts = [node.name, *node.facts.split(", "), node.digest[:_SHOWN_DIGITS]]
+        facts = [node.name, *node.facts, node.digest[:_SHOWN_DIGITS]]
         if node.kind == "samples":
             facts = [node.name]
         label = "<br/>".join(_quoted(fact) for fact in facts if fact)
@@ -144,7 +144,7 @@ def table(nodes: Sequence[Node]) -> str:
         name = f"[{node.name}]({node.link})" if node.link else node.name
         made_from = ", ".join(node.made_from)
         digest = f"`{node.digest[:_SHOWN_DIGITS]}`" if node.digest else ""
-        cells = [node.kind, name, node.facts, made_from, digest]
+        cells = [node.kind, name, ", ".join(node.facts), made_from, digest]
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(rows)
 
