@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 
 from flows import local_stack
-from flows.commands import registry, stack, upkeep, work
+from flows.commands import doctor, registry, stack, upkeep, work
 from flows.commands.options import complain
 from tasks.storage import BadInput, ChecksumMismatch, DiskFull, home
 
@@ -20,7 +20,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # what libraries warn of is for the tests, not for users
     try:
-        local_stack.apply_settings()
+        if getattr(options, "applies_settings", True):
+            local_stack.apply_settings()
         return int(options.command(options))
     except (BadInput, ChecksumMismatch, local_stack.StackError) as error:
         return complain(str(error), 2)
@@ -38,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="atelier", description="A workshop for small generative models."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for group in (work, registry, stack, upkeep):
+    for group in (work, registry, stack, upkeep, doctor):
         group.add(commands)
     return parser
 

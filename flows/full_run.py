@@ -15,7 +15,10 @@ from flows.turns import its_turn, outcome
 from models.gan_networks import GanLoss
 from models.recipes import Preset
 from tasks.flow_runs import sign
+from tasks.lineage import publish_lineage
+from tasks.measured import title
 from tasks.registration import Version
+from tasks.reporting import log_on_page
 from tasks.runs import clear_up_after_crashes, open_run
 from tasks.storage import digest_of
 from tasks.tokenization import Scheme
@@ -78,12 +81,21 @@ def full_run(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
         image_set = prepare_images(images, image_size) if wants_images else None
         token_set = prepare_corpus(text, tokenizer) if wants_text else None
         if image_set and "vae" in models:
-            versions.append(train_vae(image_set, preset, seed, run_id, within))
+            versions.append(_told(train_vae(image_set, preset, seed, run_id, within)))
         if image_set and "gan" in models:
-            versions.append(train_gan(image_set, preset, seed, run_id, gan_loss, within))
+            versions.append(_told(train_gan(image_set, preset, seed, run_id, gan_loss, within)))
         if token_set and "ngram" in models:
-            versions.append(train_ngram(token_set, preset, seed, run_id, within))
+            versions.append(_told(train_ngram(token_set, preset, seed, run_id, within)))
         if token_set and "gpt" in models:
-            versions.append(train_gpt(token_set, preset, seed, run_id, within))
+            versions.append(_told(train_gpt(token_set, preset, seed, run_id, within)))
         gallery = sample_gallery([version.name for version in versions], seed, run_id)
+        publish_lineage(image_set, token_set, versions, gallery, run_id)
     return outcome(RunSummary(versions=tuple(versions), gallery=gallery), versions)
+
+
+def _told(version: Version) -> Version:
+    """Give the run's own page one line for each model; the rest is on the pages of its parts."""
+    state = version.alias if version.is_new else f"{version.alias}, unchanged"
+    metric = f"{title(version.main_metric)} {version.main_value:.4f}"
+    log_on_page(f"{version.name} version {version.version}: {state}, {metric}")
+    return version

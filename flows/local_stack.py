@@ -215,15 +215,16 @@ def _start(name: str, port: int) -> Server:
     address = ["--host", "127.0.0.1", "--port", str(port)]
     command = {
         "prefect": ["-m", "prefect", "--no-prompt", "server", "start", *address],
-        "mlflow": [
-            *["-m", "mlflow", "server", *address, "--workers", "1"],
-            *["--backend-store-uri", f"sqlite:///{home() / 'mlflow.db'}"],
-            *["--artifacts-destination", str(home() / "mlartifacts")],
-        ],
+        "mlflow": ["-m", "mlflow", "server", *address, "--workers", "1"],
     }[name]
-    # PREFECT_UI_API_URL is what the pages ask, PREFECT_UI_URL what notifications link to.
-    pages = {"PREFECT_UI_API_URL": f"{url}/api", "PREFECT_UI_URL": url}
-    environment = {**os.environ, **pages} if name == "prefect" else None
+    environment = {
+        # By environment, not by argument: an address may hold a password, and `ps` shows arguments.
+        "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{home() / 'mlflow.db'}",
+        "MLFLOW_ARTIFACTS_DESTINATION": str(home() / "mlartifacts"),
+        **os.environ,
+        "PREFECT_UI_API_URL": f"{url}/api",  # what the pages ask
+        "PREFECT_UI_URL": url,  # what notifications link to
+    }
     return start(name, command, url, port, environment)
 
 

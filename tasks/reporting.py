@@ -14,6 +14,7 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.context import TaskRunContext
 
 _logger = logging.getLogger("atelier")
+_page_logger = logging.getLogger("atelier.pages")
 
 SECONDS_BETWEEN_REPORTS = 5.0
 SECONDS_FOR_THE_LAST_WORD = 5.0
@@ -22,6 +23,11 @@ SECONDS_FOR_THE_LAST_WORD = 5.0
 def log(message: str) -> None:
     """One line for a person: what happened, with its numbers."""
     _logger.info(message)
+
+
+def log_on_page(message: str) -> None:
+    """One line for the page of the flow run; the terminal has heard it from a step already."""
+    _page_logger.info(message)
 
 
 def in_task_run() -> bool:
@@ -41,6 +47,7 @@ class Progress:
         self._first = done
         self._started_at = time.monotonic()
         self._reported_at = self._started_at
+        self._numbers: dict[str, float] = {}
         self._artifact: UUID | None = None
         self._sender = threading.Thread()
         if in_task_run():
@@ -55,8 +62,10 @@ class Progress:
         self._reported_at = time.monotonic()
         elapsed = self._reported_at - self._started_at
         left = elapsed / max(1, done - self._first) * (self.total - done)
-        shown = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
-        message = f"{self.what}: {done}/{self.total}  {shown}  {left:.0f} s left"
+        self._numbers = numbers or self._numbers  # the last report brings none: keep what was last
+        shown = [f"{name} {value:.4g}" for name, value in self._numbers.items()]
+        ahead = f"{left:.0f} s left" if done < self.total else f"done in {elapsed:.0f} s"
+        message = "  ".join([f"{self.what}: {done}/{self.total}", *shown, ahead])
         log(message)
         if self._artifact is None:
             return

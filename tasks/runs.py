@@ -168,6 +168,15 @@ def close_dead_runs() -> list[str]:
     return _patiently(_close_dead_runs)
 
 
+def dead_runs() -> list[str]:
+    """The names of the open runs whose process is gone."""
+    with outages_named():
+        open_ones = client().search_runs(
+            [tracking_experiment()], "attributes.status = 'RUNNING'", max_results=1000
+        )
+        return [str(run.info.run_name) for run in filter(_is_abandoned, open_ones)]
+
+
 def _close_dead_runs() -> list[str]:
     closed = []
     with outages_named(), exclusive("runs"):

@@ -1,0 +1,118 @@
+"""What can be wrong with the two servers and with what they remember of runs.
+
+Each check asks, and mends nothing.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from flows.health import Finding
+from flows.local_stack import Server
+from tasks.runs import dead_runs
+
+HEARTBEATS_UNTIL_STUCK = 3
+_AT_WORK = ("RUNNING", "CANCELLING", "PENDING")
+
+
+def servers(recorded: Sequence[tuple[Server, bool]], home: str) -> Finding:
+    """What this home started answers."""
+    silent = [server for server, is_healthy in recorded if not is_healthy]
+    if silent:
+        return Finding(
+            name="servers",
+            state="failed",
+            what="; ".join(
+                f"{server.name}, process {server.pid}, does not answer at {server.url}"
+                for server in silent
+            ),
+            to_do=f"read {home}/logs/{silent[0].name}-server.log; `atelier down`, `atelier up`",
+        )
+    if not recorded:
+        return Finding(name="servers", state="ok", what="none is up; `atelier up` starts them")
+    what = ", ".join(f"{server.name} at {server.url}" for server, _ in recorded)
+    return Finding(name="servers", state="ok", what=what)
+
+
+def dead_tracking_runs() -> Finding:
+    """No MLflow run is open whose process is gone."""
+    dead = dead_runs()
+    if not dead:
+        return Finding(name="MLflow runs", state="ok", what="none is open without a process")
+    return Finding(
+        name="MLflow runs",
+        state="attention",
+        what=f"{len(dead)} still RUNNING, but their process is gone: {', '.join(dead[:5])}",
+        to_do="the next `atelier run` closes them, and goes on where its own stopped",
+    )
+
+
+def stuck_flow_runs(prefect: Any, silence: timedelta | None = None) -> Finding:
+    """Every flow run that Prefect calls Running has shown a sign of life lately.
+
+    prefect: a client of its API. silence: after which a run counts as dead; by default some
+    heartbeats, which every run sends.
+    """
+    silence = _some_heartbeats() if silence is None else silence
+    now = datetime.now(UTC)
+    stuck = [
+        f"{run['name']} ({run['id']})"
+        for run in _flow_runs(prefect, ("RUNNING",))
+        if now - datetime.fromisoformat(run["start_time"] or run["created"]) > silence
+        and not _shows_life(prefect, run["id"], now - silence)
+    ]
+    if not stuck:
+        return Finding(name="Prefect runs", state="ok", what="none is Running without a process")
+    return Finding(
+        name="Prefect runs",
+        state="attention",
+        what=f"{len(stuck)} Running, without a sign of life: {', '.join(stuck[:3])}",
+        to_do="set them to Crashed on their pages, or delete them:"
+        " `prefect flow-run delete ID`; parents and children alike",
+    )
+
+
+def _some_heartbeats() -> timedelta:
+    from prefect.settings import get_current_settings
+
+    frequency = get_current_settings().flows.heartbeat_frequency or 180
+    return timedelta(seconds=HEARTBEATS_UNTIL_STUCK * frequency)
+
+
+def _flow_runs(prefect: Any, states: Sequence[str]) -> list[Any]:
+    chosen = {"flow_runs": {"state": {"type": {"any_": list(states)}}}}
+    return list(prefect.request("POST", "/flow_runs/filter", json=chosen).json())
+
+
+def _shows_life(prefect: Any, run_id: str, since: datetime) -> bool:
+    """Whether an event of a flow run came after a moment."""
+    chosen = {
+        "occurred": {"since": since.isoformat()},
+        "resource": {"id": [f"prefect.flow-run.{run_id}"]},
+    }
+    answer = prefect.request("POST", "/events/filter", json={"filter": chosen, "limit": 1})
+    return bool(answer.json()["events"])
+
+
+def orphan_slots(prefect: Any) -> Finding:
+    """No concurrency slot is held when nobody is there to hold it."""
+    at_work = _flow_runs(prefect, _AT_WORK)
+    limits = prefect.request("POST", "/v2/concurrency_limits/filter", json={}).json()
+    orphans = []
+    for limit in limits:
+        holders = len(at_work)
+        if limit["name"].startswith("deployment:"):
+            deployment = limit["name"].partition(":")[2]
+            holders = sum(run["deployment_id"] == deployment for run in at_work)
+        if limit["active_slots"] > holders:
+            orphans.append((limit["name"], limit["active_slots"], holders))
+    if not orphans:
+        return Finding(name="slots", state="ok", what=f"{len(limits)} limits, no orphan slot")
+    return Finding(
+        name="slots",
+        state="attention",
+        what="; ".join(f"{name}: {held} held, {runs} runs" for name, held, runs in orphans),
+        to_do=" and ".join(
+            f"`prefect gcl update {name} --active-slots {runs}`" for name, _, runs in orphans
+        ),
+    )

@@ -1,0 +1,141 @@
+"""The pages that people look at, in a real browser: Prefect's and MLflow's."""
+
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+import urllib.request
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+MILLISECONDS = 60_000
+LOADED = "image => image.complete && image.naturalWidth > 0"
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Any]:
+    """A page of the system's Chromium, which reaches this machine only."""
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip("no chromium is installed")
+    if importlib.util.find_spec("playwright") is None:
+        pytest.skip("Playwright is not installed")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        found = browser.new_page(viewport={"width": 1280, "height": 900})
+        found.route(re.compile(r"^https?://(?!127\.0\.0\.1)"), lambda route: route.abort())
+        found.set_default_timeout(MILLISECONDS)
+        yield found
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def urls(
+    page: Any, command: Command, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, str]]:
+    """The addresses of both servers after a quick run of a VAE and an n-gram model."""
+    home = tmp_path_factory.mktemp("pages")
+    try:
+        done = command(home, "run", "--preset", "quick", "--models", "vae,ngram")
+        assert done.returncode == 0, done.stdout + done.stderr
+        found = dict(re.findall(r"^(Prefect|MLflow) UI +(http://[^/\s]+)", done.stdout, re.M))
+        yield found
+    finally:
+        command(home, "down")
+
+
+def post(url: str, body: object) -> Any:
+    request = urllib.request.Request(
+        url, json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)
+
+
+def artifact_page(urls: dict[str, str], key: str) -> str:
+    chosen = {"artifacts": {"key": {"any_": [key]}}}
+    (found,) = post(f"{urls['Prefect']}/api/artifacts/filter", chosen)
+    return f"/artifacts/artifact/{found['id']}"
+
+
+def test_the_page_of_a_full_run_names_its_parts_and_has_a_line_for_each_model(
+    page: Any, urls: dict[str, str]
+) -> None:
+    chosen = {"flows": {"name": {"any_": ["full-run"]}}}
+    (run,) = post(f"{urls['Prefect']}/api/flow_runs/filter", chosen)
+
+    page.goto(f"{urls['Prefect']}/v2/runs/flow-run/{run['id']}")
+
+    page.get_by_text("digits and pydocs, quick, seed 0").first.wait_for()
+    page.get_by_text(re.compile("digits-vae version 1: champion")).first.wait_for()
+    page.get_by_text(re.compile("pydocs-ngram version 1: champion")).first.wait_for()
+
+
+def test_the_lineage_is_drawn_and_its_models_link_to_the_registry(
+    page: Any, urls: dict[str, str]
+) -> None:
+    page.goto(f"{urls['Prefect']}/v2{artifact_page(urls, 'lineage')}")
+
+    drawing = page.locator("svg[id^=mermaid]").first
+    drawing.wait_for()
+    drawn = drawing.evaluate("svg => svg.textContent")
+    for name in ("1,797 images", "pydocs characters", "digits-vae 1", "pydocs-ngram 1", "gallery"):
+        assert name in drawn, name
+    links = page.locator("table a").evaluate_all("links => links.map(link => link.href)")
+    assert [link for link in links if "/#/models/digits-vae/versions/1" in link]
+
+
+@pytest.mark.parametrize("version", ["", "/v2"], ids=["V1", "V2"])
+def test_the_gallery_shows_its_pictures_in_both_of_prefects_faces(
+    page: Any, urls: dict[str, str], version: str
+) -> None:
+    page.goto(f"{urls['Prefect']}{version}{artifact_page(urls, 'gallery')}")
+
+    page.get_by_text("digits-vae").first.wait_for()
+    pictures = page.locator("img[src*='get-artifact'], img[src^='data:image/png']")
+    pictures.first.wait_for()
+    page.wait_for_function(f"() => [...document.images].filter({LOADED}).length > 0")
+    assert pictures.first.evaluate(LOADED)
+
+
+def test_a_run_of_mlflow_shows_curves(page: Any, urls: dict[str, str]) -> None:
+    version = registered(urls, "digits-vae")
+    run = f"{urls['MLflow']}/api/2.0/mlflow/runs/get?run_id={version['run_id']}"
+    with urllib.request.urlopen(run, timeout=60) as answer:
+        experiment = json.load(answer)["run"]["info"]["experiment_id"]
+
+    page.goto(
+        f"{urls['MLflow']}/#/experiments/{experiment}/runs/{version['run_id']}/model-metrics"
+        "?workflowType=machine_learning"
+    )
+
+    page.wait_for_function(  # a line of many points; what was measured once is a dot
+        "() => [...document.querySelectorAll('.js-plotly-plot path.js-line')]"
+        ".some(line => line.getAttribute('d').split('L').length > 20)"
+    )
+
+
+def test_a_version_in_the_registry_shows_its_samples(page: Any, urls: dict[str, str]) -> None:
+    page.goto(f"{urls['MLflow']}/#/models/digits-vae/versions/1?workflowType=machine_learning")
+
+    picture = page.locator("img[src*='get-artifact']").first
+    picture.wait_for()
+    page.wait_for_function(
+        f"() => [...document.querySelectorAll('img[src*=get-artifact]')].some({LOADED})"
+    )
+
+
+def registered(urls: dict[str, str], name: str) -> Any:
+    address = f"{urls['MLflow']}/api/2.0/mlflow/registered-models/alias?name={name}&alias=champion"
+    with urllib.request.urlopen(address, timeout=60) as answer:
+        return json.load(answer)["model_version"]

@@ -1,0 +1,96 @@
+"""What is shipped for clusters: the job template fits the worker type, and holds no secret."""
+
+import copy
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import prefect
+import pytest
+from jsonschema import Draft7Validator
+from prefect.server.schemas.actions import WorkPoolCreate
+
+ROOT = Path(__file__).resolve().parents[2]
+DEPLOY = ROOT / "deploy"
+TYPES = "server/api/collections_data/views/aggregate-worker-metadata.json"
+VARIABLE = re.compile(r"\{\{ (\w+) \}\}")
+
+
+@pytest.fixture
+def template() -> Any:
+    return json.loads((DEPLOY / "kubernetes-job-template.json").read_text())
+
+
+@pytest.fixture
+def shipped() -> Any:
+    """The template that the worker type brings, as Prefect's own catalogue has it."""
+    catalogue = json.loads((Path(prefect.__file__).parent / TYPES).read_text())
+    return catalogue["prefect-kubernetes"]["kubernetes"]["default_base_job_configuration"]
+
+
+def test_prefect_takes_the_template_and_would_refuse_one_with_an_unknown_variable(
+    template: Any,
+) -> None:
+    pool = {"name": "cluster", "type": "kubernetes", "base_job_template": template}
+    assert WorkPoolCreate(**pool).base_job_template == template
+
+    broken = copy.deepcopy(template)
+    del broken["variables"]["properties"]["home_claim"]
+    with pytest.raises(ValueError, match="home_claim"):
+        WorkPoolCreate(**{**pool, "base_job_template": broken})
+
+
+def test_the_template_adds_to_the_worker_types_own_and_takes_nothing_away(
+    template: Any, shipped: Any
+) -> None:
+    assert template["job_configuration"].keys() == shipped["job_configuration"].keys()
+    used = set(VARIABLE.findall(json.dumps(template["job_configuration"])))
+    assert used == set(template["variables"]["properties"])
+    assert used - set(shipped["variables"]["properties"]) == {"gpus", "secret", "home_claim"}
+
+
+def test_the_defaults_of_the_form_fit_their_types(template: Any) -> None:
+    variables = template["variables"]
+    Draft7Validator.check_schema(variables)
+    defaults = {k: v["default"] for k, v in variables["properties"].items() if "default" in v}
+
+    assert len(defaults) > 10
+    assert not list(Draft7Validator(variables).iter_errors(defaults))
+    assert list(Draft7Validator(variables).iter_errors({**defaults, "gpus": "many"}))
+
+
+def test_a_pod_finds_its_home_where_the_image_has_it_and_runs_without_privileges(
+    template: Any,
+) -> None:
+    pod = template["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    home = template["variables"]["properties"]["env"]["default"]["ATELIER_HOME"]
+    image = (DEPLOY / "Dockerfile").read_text()
+
+    assert home in {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert {m["name"] for m in container["volumeMounts"]} == {v["name"] for v in pod["volumes"]}
+    assert f"ATELIER_HOME={home} " in image
+    user = pod["securityContext"]["runAsUser"]
+    assert f"--uid {user} " in image
+    assert pod["securityContext"]["runAsNonRoot"]
+
+
+def test_the_image_is_given_all_that_it_copies() -> None:
+    allowed = (ROOT / ".dockerignore").read_text().splitlines()
+    copied = re.findall(r"^COPY (.+) \S+$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
+    sources = [name for names in copied for name in names.split()]
+
+    assert len(sources) == 6
+    for name in sources:
+        assert (ROOT / name).exists()
+        assert f"!{name}" in allowed
+
+
+def test_no_file_for_deploying_holds_a_secret() -> None:
+    files = [*DEPLOY.iterdir(), ROOT / "prefect.yaml"]
+    for path in files:
+        found = re.search(
+            r"(?i)(password|secret|token|auth_string)\w*[=:]\s*[\"']?\w{6,}", path.read_text()
+        )
+        assert found is None, f"{path.name}: {found}"
