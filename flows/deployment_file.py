@@ -20,7 +20,6 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, Strict
 
 from tasks.storage import BadInput
 
-WORK_POOL = "atelier"
 QUEUES: dict[str, int | None] = {"training": 1, "smoke": 2, "light": None}
 """The pool's queues, and how many runs of each may be under way at a time."""
 

@@ -26,7 +26,8 @@ from prefect.utilities.callables import parameter_schema
 from prefect.workers.process import ProcessWorker
 
 from flows.automations import apply_automations
-from flows.deployment_file import OUR_TAG, QUEUES, WORK_POOL, DeploymentEntry
+from flows.deployment_file import OUR_TAG, QUEUES, DeploymentEntry
+from flows.local_worker import WORK_POOL
 from tasks.storage import digest_of
 
 Key = tuple[str, str]
