@@ -7,7 +7,7 @@ from prefect import flow
 
 from flows.admission import APPROVAL_SECONDS
 from flows.image_models import train_gan, train_vae
-from flows.parameters import ImageSide, ImageSource, Seed, TextSource
+from flows.parameters import ApprovalSeconds, ImageSide, ImageSource, Seed, TextSource
 from flows.prepare_data import prepare_corpus, prepare_images
 from flows.sample_gallery import sample_gallery
 from flows.token_models import train_gpt, train_ngram
@@ -51,7 +51,7 @@ def full_run(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
     tokenizer: Scheme = "characters",
     gan_loss: GanLoss = "relativistic",
     approve: bool = False,
-    approval_seconds: int = APPROVAL_SECONDS,
+    approval_seconds: ApprovalSeconds = APPROVAL_SECONDS,
 ) -> RunSummary:
     """Train, judge and register the chosen models, then publish samples of the champions.
 
@@ -65,7 +65,7 @@ def full_run(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
         tokenizer: one token per character, or byte-level BPE.
         gan_loss: relativistic with R1 and R2, hinge with spectral norm, or wasserstein (WGAN-GP).
         approve: wait for a person's consent, in the Prefect UI, before a version becomes champion.
-        approval_seconds: how long to wait; then the present champion stays.
+        approval_seconds: how many seconds to wait for it, at most a week; then the present champion stays.
     """
     within = approval_seconds if approve else None
     wants_images, wants_text = {"vae", "gan"} & set(models), {"ngram", "gpt"} & set(models)

@@ -1,15 +1,14 @@
-"""What keeps the house in order without a person: dead runs, crashed runs, leftovers."""
+"""What keeps the house in order without a person: dead runs, crashed runs, what nobody needs."""
 
 from dataclasses import dataclass
-from typing import Annotated
 
 from prefect import flow
 from prefect.runtime import deployment
-from pydantic import Field
 
 from tasks.flow_runs import close_dead_flow_runs, retry_crashed_runs, sign
-from tasks.leftovers import remove_leftovers
+from tasks.garbage import collect_garbage
 from tasks.reporting import log
+from tasks.runs import clear_up_after_crashes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,27 +17,22 @@ class Housekeeping:
 
     closed: tuple[str, ...]
     retried: tuple[str, ...]
-    removed_files: int
-    removed_bytes: int
+    freed_bytes: int
 
 
 @flow(name="housekeeping", flow_run_name="housekeeping", on_running=[sign])
-def housekeeping(*, keep_days: Annotated[float, Field(ge=0.5, le=365)] = 1.0) -> Housekeeping:
-    """Close runs whose process died, start crashed ones again, remove leftovers.
+def housekeeping(*, frees_space: bool = True) -> Housekeeping:
+    """Close runs whose process died, start crashed ones again, free what nobody refers to.
 
     Args:
-        keep_days: age in days, 0.5 to 365, below which temporary files are left alone.
+        frees_space: remove what `atelier gc` would; no alias, ledger entry or job needs it.
     """
     closed = close_dead_flow_runs()
     retried = retry_crashed_runs(besides=deployment.id)
-    removed = remove_leftovers(keep_days)
+    clear_up_after_crashes()
+    freed = collect_garbage() if frees_space else 0
     log(
-        f"closed {len(closed)} dead runs, started {len(retried)} crashed ones again, removed"
-        f" {removed.files} leftovers of {removed.num_bytes / 1e6:.1f} MB"
+        f"closed {len(closed)} dead runs, started {len(retried)} crashed ones again, freed"
+        f" {freed / 1e6:.1f} MB"
     )
-    return Housekeeping(
-        closed=tuple(closed),
-        retried=tuple(retried),
-        removed_files=removed.files,
-        removed_bytes=removed.num_bytes,
-    )
+    return Housekeeping(closed=tuple(closed), retried=tuple(retried), freed_bytes=freed)

@@ -23,5 +23,8 @@ TextSource = Annotated[
     ),
 ]
 
+ApprovalSeconds = Annotated[int, Field(ge=1, le=7 * 86_400)]
+"""How long a run waits for a person."""
+
 ImageSide = Annotated[int, Field(ge=8, le=64)]
 """Pixels."""

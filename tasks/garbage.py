@@ -11,6 +11,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from prefect import task
+
+from tasks.ledger import named_contents
+from tasks.registration import kept_digests
+from tasks.reporting import log
+from tasks.retries import NETWORKED
 from tasks.step_records import StepRecord, history, steps
 from tasks.storage import TEMPORARY_PREFIX, half_written, home, read_json, remove
 
@@ -50,6 +56,15 @@ def find_garbage(kept_digests: Iterable[str], now: float | None = None) -> list[
         for path, reason in found
         if path.exists()
     ]
+
+
+@task(name="collect-garbage", **NETWORKED)
+def collect_garbage() -> int:
+    """Find what nothing refers to and throw it away; returns how many bytes that freed."""
+    found = find_garbage(kept_digests() | named_contents())
+    for each in found:
+        log(f"freed {each.num_bytes / 1e6:.1f} MB: {each.path.relative_to(home())}, {each.reason}")
+    return throw_away(found)
 
 
 def throw_away(garbage: Iterable[Garbage]) -> int:

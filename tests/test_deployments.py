@@ -52,7 +52,12 @@ MISTAKES = [
     ("full_run.full_run", "nowhere.full_run", 5, "No module named 'flows.nowhere'"),
     ("full_run.full_run", "full_run.RunSummary", 5, "RunSummary is not a flow"),
     ("flows.full_run.full_run", "flows/full_run.py:full_run", 5, "should match pattern"),
-    ("seed: 1", "sed: 1", 12, "full-run has no parameter 'sed'; it has gan_loss, image_size"),
+    (
+        "seed: 1",
+        "sed: 1",
+        12,
+        "full-run has no parameter 'sed'; it has approval_seconds, approve, gan_loss",
+    ),
     ("seed: 1", "seed: -1", 12, "-1 is less than the minimum of 0"),
     ("seed: 1", "seed: one", 12, "'one' is not of type 'integer'"),
     ("preset: quick", "preset: fastest", 11, "'fastest' is not one of"),
