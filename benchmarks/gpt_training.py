@@ -1,6 +1,6 @@
 """How the GPT is trained and scored in the benchmarks on tiny Shakespeare.
 
-The recipe was chosen on the last 50,000 characters of the training part. Two protocols:
+The recipe comes from trials on hold-outs of the training part. Two protocols:
 
 A  nanoGPT's: the mean over random windows of the model's own context length, each read from its
    first character on, so that a prediction sees half a context on average; 1600 windows, fixed seed
