@@ -43,7 +43,8 @@ def _inject(kinds: tuple[str, ...], num_kills: int, seed: int, scratch: Path):  
         for index, family in enumerate(FAMILIES):
             dice = random.Random(f"{seed} {family}")
             share = num_kills // 4 + (index < num_kills % 4)
-            kills.kill_fits(family, share, dice, scratch, empty, tally)
+            if share:
+                kills.kill_fits(family, share, dice, scratch, empty, tally)
     if "damage" in kinds:
         damage.corrupt_results(random.Random(seed), scratch, empty, tally)
         damage.corrupt_checkpoints(random.Random(seed), scratch, empty, tally)

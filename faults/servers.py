@@ -80,6 +80,19 @@ class Studio:
         experiment = runs.get_experiment_by_name("atelier")
         return len(runs.search_runs([experiment.experiment_id], "attributes.status = 'RUNNING'"))
 
+    def repeated_tasks(self) -> list[str]:
+        """The names of tasks that have more than one run of the same key."""
+        from mlflow.tracking import MlflowClient
+
+        runs = MlflowClient(self.server("mlflow")["url"])
+        experiment = runs.get_experiment_by_name("atelier")
+        tasks = [
+            (run.info.run_name, run.data.tags["atelier.key"])
+            for run in runs.search_runs([experiment.experiment_id], max_results=1000)
+            if "mlflow.parentRunId" in run.data.tags and "atelier.key" in run.data.tags
+        ]
+        return sorted({name for name, key in tasks if tasks.count((name, key)) > 1})
+
     def curve(self, run_name: str, metric: str) -> list[tuple[int, float]]:
         """(step, seconds since 1970) of a metric of the latest run of a name, as they arrived."""
         from mlflow.tracking import MlflowClient
@@ -228,6 +241,8 @@ def _server_logs(studio: Studio) -> list[str]:
 
 
 def _count_leftovers(studio: Studio, tally: Tally) -> None:
+    if repeated := studio.repeated_tasks():
+        tally.note(f"one task, several MLflow runs: {repeated}")
     tally.orphans += studio.open_runs()
     tally.temporary_files += len(list(studio.home.rglob(".partial-*")))
     tally.temporary_files += len(list(studio.home.rglob("checkpoint.safetensors")))

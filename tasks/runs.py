@@ -8,6 +8,7 @@ that works on it, so that one left behind by a crash is known and closed.
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 from tasks.journal import deliver, forget, undelivered
@@ -55,19 +56,21 @@ def task_run(name: str, key: str, parent_run_id: str | None = None) -> Iterator[
     """Open the one run of a logical task, and close it like `open_run`.
 
     A finished run of the key is used too, and stays finished: what is unchanged adds nothing to it,
-    and the parent's tags say so.
+    and the parent's tags say so. Another process at the same task is waited for.
     """
-    run_id, is_finished = _patiently(
-        lambda: _found_or_created(name, key, parent_run_id, even_finished=True)
-    )
-    if not is_finished:
-        with _closed_at_the_end(run_id):
-            yield run_id
-        return
-    yield run_id
-    _patiently(lambda: deliver(run_id))
-    if parent_run_id:
-        _patiently(lambda: set_tags(parent_run_id, {f"atelier.unchanged.{name}": run_id}))
+    waiting = partial(log, f"{name}: another run is at this task; waiting for its result")
+    with exclusive(f"task-{key[:16]}", waiting):
+        run_id, is_finished = _patiently(
+            lambda: _found_or_created(name, key, parent_run_id, even_finished=True)
+        )
+        if not is_finished:
+            with _closed_at_the_end(run_id):
+                yield run_id
+            return
+        yield run_id
+        _patiently(lambda: deliver(run_id))
+        if parent_run_id:
+            _patiently(lambda: set_tags(parent_run_id, {f"atelier.unchanged.{name}": run_id}))
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from models.training_state import TrainingState
 from tasks import journal
 from tasks.ingestion import ImageSet
 from tasks.journal import Journal, deliver, undelivered
-from tasks.runs import close_dead_runs, open_run
+from tasks.runs import close_dead_runs, open_run, task_run
 from tasks.step_records import StepRecord, history, made_once, recorded
 from tasks.storage import (
     DiskFull,
@@ -169,6 +170,24 @@ def test_numbers_of_a_deleted_run_stop_nobody(tracking_database: str) -> None:
     close_dead_runs()
 
     assert undelivered() == []
+
+
+def test_rivals_at_one_task_share_its_run(tracking_database: str) -> None:
+    found: list[str] = []
+
+    def work() -> None:
+        with task_run("vae", "key") as run_id:
+            found.append(run_id)
+            time.sleep(0.2)
+
+    rivals = [threading.Thread(target=work) for _ in range(3)]
+    for rival in rivals:
+        rival.start()
+    for rival in rivals:
+        rival.join()
+
+    assert len(found) == 3
+    assert len(set(found)) == 1
 
 
 @pytest.fixture
