@@ -2,8 +2,9 @@
 
 from prefect import flow
 
+from tasks.gallery_page import Work
 from tasks.registration import champions
-from tasks.sampling import Work, draw_images, fresh_folder, publish_gallery, write_texts
+from tasks.sampling import draw_images, fresh_folder, publish_gallery, write_texts
 from tasks.tracking import open_run
 
 
