@@ -65,7 +65,7 @@ def full_run(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
         tokenizer: one token per character, or byte-level BPE.
         gan_loss: relativistic with R1 and R2, hinge with spectral norm, or wasserstein (WGAN-GP).
         approve: wait for a person's consent, in the Prefect UI, before a version becomes champion.
-        approval_seconds: how many seconds to wait for it, at most a week; then the present champion stays.
+        approval_seconds: seconds to wait for it, at most a week; then the present champion stays.
     """
     within = approval_seconds if approve else None
     wants_images, wants_text = {"vae", "gan"} & set(models), {"ngram", "gpt"} & set(models)

@@ -5,9 +5,10 @@ from prefect import flow
 from flows.parameters import Seed
 from tasks.flow_runs import sign
 from tasks.galleries import fresh_folder, gallery_work, stored_gallery
+from tasks.gallery_page import Work
 from tasks.registration import champions
 from tasks.runs import open_run
-from tasks.sampling import Work, draw_images, publish_gallery, write_texts
+from tasks.sampling import draw_images, publish_gallery, write_texts
 
 
 @flow(name="sample-gallery", flow_run_name="gallery, seed {seed}", on_running=[sign])

@@ -4,10 +4,7 @@ The same versions and the same seed give the same files. The page is self-contai
 server and can be sent to a friend.
 """
 
-import html
 import tempfile
-from base64 import b64encode
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +16,19 @@ from prefect.artifacts import create_markdown_artifact
 from tasks import pictures
 from tasks.comparison import comparison_of
 from tasks.galleries import keep_gallery
+from tasks.gallery_page import Work, data_uri, page
 from tasks.measured import title
 from tasks.model_card import FAMILIES
 from tasks.packaging import loaded
 from tasks.registration import CHAMPION, champion_of
 from tasks.reporting import in_task_run, log
 from tasks.retries import NETWORKED
-from tasks.scorecard import beside_the_floor
-from tasks.storage import project_root, read_json, write_bytes, write_json, write_text
+from tasks.storage import read_json, write_bytes, write_json, write_text
 from tasks.tracking import (
     artifact_url,
     fetch_artifacts,
     is_served,
     log_file,
-    metric_history,
-    run_metrics,
     run_url,
     version_url,
 )
@@ -41,28 +36,6 @@ from tasks.tracking import (
 NUM_SAMPLES, COLUMNS = 60, 10
 TEMPERATURES = (0.5, 0.8, 1.0)
 TEXT_TOKENS = 400
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Work:
-    """Receipt of what one champion made."""
-
-    name: str
-    family: str
-    version: int
-    run_id: str
-    """The MLflow run that trained it."""
-    scorecard_run_id: str
-    """The one that judged it."""
-    main_metric: str
-    main_value: float
-    folder: str
-    pictures: tuple[tuple[str, str], ...]
-    """(file name, caption)."""
-    differences: tuple[tuple[str, str], ...]
-    """The same of what it and the champion before it made from the same seeds."""
-    texts: tuple[tuple[str, str], ...]
-    """(file name, caption)."""
 
 
 @task(
@@ -231,7 +204,7 @@ def _markdown(works: list[Work], run_id: str) -> str:
             address = (
                 artifact_url(run_id, f"gallery/{work.name}/{file_name}")
                 if is_served()
-                else _data_uri(Path(work.folder) / file_name)
+                else data_uri(Path(work.folder) / file_name)
             )
             lines += [f"**{caption}**", f"![{caption}]({address})"]
         for file_name, caption in work.texts:
@@ -240,105 +213,3 @@ def _markdown(works: list[Work], run_id: str) -> str:
     if is_served():
         lines.append(f"[All files of this gallery]({run_url(run_id)})")
     return "\n\n".join(lines)
-
-
-def page(works: list[Work]) -> str:
-    """The self-contained page of a gallery."""
-    template = (project_root() / "tasks" / "gallery.html").read_text(encoding="utf-8")
-    sections = "\n".join(_section(work) for work in works)
-    return template.replace("{{sections}}", sections).replace("{{yardstick}}", _yardstick(works))
-
-
-def _section(work: Work) -> str:
-    metric = html.escape(title(work.main_metric))
-    layout = "works texts" if work.texts else "works"
-    shown = "".join(_figure(work, *piece) for piece in (*work.pictures, *work.texts))
-    return (
-        f'<section id="{html.escape(work.name)}"><header><h2>{html.escape(work.name)}</h2>'
-        f"<p>{html.escape(FAMILIES[work.family])} Version {work.version}.</p>"
-        f'<p class="metric"><b>{work.main_value:.4g}</b> {metric}</p></header>'
-        f'{_curves(work)}<div class="{layout}">{shown}</div>{_beside_the_last(work)}'
-        f"{_numbers(work)}</section>"
-    )
-
-
-def _figure(work: Work, file_name: str, caption: str) -> str:
-    path, words = Path(work.folder) / file_name, html.escape(caption)
-    if path.suffix == ".png":
-        content = f'<img alt="{words}" src="{_data_uri(path)}">'
-    else:
-        content = f"<pre>{html.escape(path.read_text(encoding='utf-8'))}</pre>"
-    return f"<figure>{content}<figcaption>{words}</figcaption></figure>"
-
-
-def _beside_the_last(work: Work) -> str:
-    """The champion before it and this one, side by side, where there was one."""
-    if not work.differences:
-        return ""
-    shown = "".join(_figure(work, *piece) for piece in work.differences)
-    return (
-        '<div class="difference"><h3>What changed with this version</h3>'
-        f'<div class="pair">{shown}</div></div>'
-    )
-
-
-_CURVES = {
-    "vae": ("reconstruction", "kl"),
-    "gan": ("generator_loss", "discriminator_loss"),
-    "gpt": ("loss", "validation_nats_per_token"),
-    "ngram": (),
-}
-
-
-def _curves(work: Work) -> str:
-    drawn = []
-    for name in _CURVES[work.family]:
-        points = metric_history(work.run_id, name)
-        if len(points) > 1:
-            label = html.escape(name.replace("_", " "))
-            ends = f"{points[0][1]:.3g} → {points[-1][1]:.3g}"
-            drawn.append(
-                f"<figure>{pictures.curve(points)}<figcaption>{label}: {ends}</figcaption></figure>"
-            )
-    return f'<div class="curves">{"".join(drawn)}</div>' if drawn else ""
-
-
-def _numbers(work: Work) -> str:
-    measured = {
-        name: value
-        for name, value in sorted(run_metrics(work.scorecard_run_id).items())
-        if name.startswith(("test_", "floor_"))
-    }
-    rows = "".join(
-        f"<tr><td>{html.escape(name)}</td><td>{value:.5g}</td>"
-        f"<td>{'' if floor is None else f'{floor:.5g}'}</td></tr>"
-        for name, value, floor in beside_the_floor(measured)
-    )
-    heads = "<tr><th></th><th>this version</th><th>real data</th></tr>"
-    return (
-        "<details><summary>measured on held-out data</summary>"
-        f"<table>{heads}{rows}</table></details>"
-    )
-
-
-def _yardstick(works: list[Work]) -> str:
-    """Counting and attention answer the same question: their bits per byte, side by side."""
-    judged = [work for work in works if work.main_metric == "test_bits_per_byte"]
-    if len({work.name.rsplit("-", 1)[0] for work in judged}) != 1 or len(judged) < 2:
-        return ""
-    worst = max(work.main_value for work in judged)
-    bars = "".join(
-        f'<tr><th>{html.escape(work.name)}</th><td><span class="bar"'
-        f' style="width:{work.main_value / worst * 100:.1f}%"></span></td>'
-        f"<td>{work.main_value:.3f}</td></tr>"
-        for work in judged
-    )
-    return (
-        '<section class="yardstick"><h2>One question, two answers</h2><p>Both token models say how'
-        " likely each next token of the same held-out text is. Bits per byte, lower is better:</p>"
-        f"<table>{bars}</table></section>"
-    )
-
-
-def _data_uri(path: Path) -> str:
-    return "data:image/png;base64," + b64encode(path.read_bytes()).decode("ascii")

@@ -3,7 +3,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from tasks.pictures import curve, grid
+from tasks.pictures import curve, grid, side_by_side
 
 
 def opened(content: bytes) -> np.ndarray:
@@ -51,3 +51,14 @@ def test_one_point_is_no_curve_and_a_constant_is_a_line() -> None:
     assert curve([(1, 2.0)]) == ""
     assert "NaN" not in curve([(1, 2.0), (2, 2.0)])
     assert "nan" not in curve([(1, 2.0), (2, 2.0)])
+
+
+def test_two_grids_stand_side_by_side_with_a_gap() -> None:
+    black, grey = (np.full((4, 1, 8, 8), value, np.uint8) for value in (0, 100))
+
+    sheet = opened(side_by_side(black, grey, columns=2, side=8))
+
+    assert sheet.shape == (18, 18 + 4 + 18)  # two rows of 8 pixels and the line between them
+    assert set(np.unique(sheet[:, :18])) == {0, 255}
+    assert set(np.unique(sheet[:, 18:22])) == {255}
+    assert set(np.unique(sheet[:, 22:])) == {100, 255}

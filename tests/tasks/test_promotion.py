@@ -16,13 +16,14 @@ import pytest
 from models.ngram import NgramConfig
 from tasks import ledger, packaging, promotion, registration
 from tasks.comparison import show_difference
+from tasks.gallery_page import page
 from tasks.gate import gate
 from tasks.incumbent import evaluate_champion
 from tasks.ingestion import ingest_text
 from tasks.load_check import LoadCheckFailed
 from tasks.recipe import Recipe, recipe_of
 from tasks.registration import Version, champion_of, find_version, versions_of
-from tasks.sampling import fresh_folder, page, write_texts
+from tasks.sampling import fresh_folder, write_texts
 from tasks.scorecard import Incumbent, Scorecard, Verdict
 from tasks.storage import BadInput
 from tasks.text_evaluation import evaluate_tokens
