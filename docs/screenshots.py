@@ -1,7 +1,7 @@
 """Take the pictures of docs/tour.md again: `python docs/screenshots.py`, from the project's folder.
 
-Needs a home whose servers are up and hold a full run (`atelier run` leaves both so), the `browser`
-that is installed as chromium, and Playwright.
+Needs a home whose servers are up and hold a full run (`atelier run` leaves both so), Chromium and
+Playwright installed.
 """
 
 import io
@@ -57,7 +57,9 @@ def latest(prefect: str, kind: str, chosen: dict[str, Any]) -> Any:
 
 def prefect_pages(page: Page, url: str) -> None:
     """A full run with its parts, a model's tables, and the lineage."""
-    run = latest(url, "flow_runs", {"flows": {"name": {"any_": ["full-run"]}}})
+    completed = {"state": {"type": {"any_": ["COMPLETED"]}}}
+    chosen = {"flows": {"name": {"any_": ["full-run"]}}, "flow_runs": completed}
+    run = latest(url, "flow_runs", chosen)
     page.goto(f"{url}/v2/runs/flow-run/{run['id']}")
     page.get_by_text("Completed").first.wait_for(timeout=MILLISECONDS)
     save(page, "prefect-run")
