@@ -19,7 +19,7 @@ LIBRARIES = ("torch", "numpy", "tokenizers")
 """The libraries whose version can change a trained model."""
 WITHOUT_EFFECT = {
     *{"tasks.tracking", "tasks.runs", "tasks.journal", "tasks.step_records"},
-    *{"tasks.reporting", "tasks.retries", "tasks.processes"},
+    *{"tasks.reporting", "tasks.retries", "tasks.processes", "tasks.machine_load"},
     *{"tasks.sources", "tasks.image_folder"},
 }
 """Modules that cannot change a fit: they tell of it, or made its data, whose digest counts."""

@@ -59,7 +59,7 @@ def _train(place: Workplace, tokens: TokenSet, config: GptConfig, fit: FitConfig
             loss = -float(model.score(validation, start=1).mean())
             place.journal.add(step.step, {"validation_nats_per_token": loss})
             best.offer(step.step, loss, model)
-    place.journal.add(fit.steps, {"best_step": best.step})
+    place.say(f"the weights of step {best.step} did best on the validation split")
     return finished(
         place,
         tensors=best.model.state_dict(),

@@ -20,6 +20,7 @@ from models.fitting import Step
 from models.training_state import TrainingState
 from tasks.ingestion import ImageSet, load_images, load_text
 from tasks.journal import Journal
+from tasks.machine_load import MachineLoad
 from tasks.provenance import key_parts
 from tasks.reporting import Progress, log
 from tasks.step_records import StepRecord, recorded
@@ -186,6 +187,7 @@ def watched(
     saved_at, seconds_before = time.monotonic(), state.seconds
     started_at = saved_at
     log_every = max(1, num_steps // NUM_LOGGED_STEPS)
+    load = MachineLoad()
     for step in steps(state.step):
         state.step = step.step
         if step.step % log_every == 0 or step.step == num_steps:
@@ -195,6 +197,8 @@ def watched(
         if progress.is_due():
             numbers = step.numbers()
             progress.report(step.step, {name: numbers[name] for name in shown})
+            if not place.journal.prefix:  # the names that MLflow knows bear no prefix
+                place.journal.add(step.step, load.numbers())
             place.journal.flush()
         if time.monotonic() - saved_at >= SECONDS_BETWEEN_CHECKPOINTS:
             save_checkpoint(state, place)

@@ -68,7 +68,7 @@ def _train(place: Workplace, images: ImageSet, config: VaeConfig, fit: FitConfig
                 best.offer(step.step, numbers["validation_negative_elbo"], model)
                 if alarm:
                     place.say(f"step {step.step}: {alarm}")
-    place.journal.add(fit.steps, {"best_step": best.step})
+    place.say(f"the weights of step {best.step} did best on the validation split")
     best.model.eval()
     fit_mixture(best.model, train.float() / 255, seed=fit.seed)
     return finished(
