@@ -55,6 +55,9 @@ class GanConfig:
     """Updates of the discriminator for each one of the generator."""
     average_fraction: float = 0.05
     """Half-life of the averaged generator, as a fraction of the updates done so far."""
+    sampling_spread: float = 1.0
+    """Deviation of the latent points that samples are drawn from; training draws them with 1. Above
+    1 it gives back the variance that averaging the generator takes."""
     augment_probability: float = 0.0
     """How often an image that the discriminator sees is shifted, towards the end of training."""
     augment_shift: int = 1
@@ -83,6 +86,8 @@ class GanConfig:
                 raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
         if self.loss not in ("relativistic", "hinge", "wasserstein"):
             raise ValueError(f"loss must be relativistic, hinge or wasserstein, got {self.loss!r}")
+        if not self.sampling_spread > 0:
+            raise ValueError(f"sampling_spread must be positive, got {self.sampling_spread}")
         if not self.penalty >= 0:
             raise ValueError(f"penalty must be at least 0, got {self.penalty}")
         if not 0 < self.average_fraction <= 1:
@@ -257,7 +262,7 @@ def sample(
         raise ValueError(f"num_samples must be at least 1, got {num_samples}")
     if not temperature > 0:
         raise ValueError(f"temperature must be positive, got {temperature}")
-    latents = fixed_latents(config, num_samples, seed) * temperature
+    latents = fixed_latents(config, num_samples, seed) * config.sampling_spread * temperature
     if labels is None and config.num_classes:
         labels = torch.arange(num_samples) % config.num_classes
     return images_of(generator, latents, labels, batch_size)

@@ -85,8 +85,8 @@ def gan_recipe(
     channels, height, width = shape
     sizes: dict[str, Any] = {"channels": channels, "height": height, "width": width}
     if max(height, width) <= 16:
-        config = GanConfig(**sizes, num_classes=num_classes)
-        steps = {"quick": 600, "standard": 2500, "full": 5000}[preset]
+        config = GanConfig(**sizes, num_classes=num_classes, sampling_spread=1.04)
+        steps = {"quick": 600, "standard": 3000, "full": 5000}[preset]
     else:
         config = GanConfig(
             **sizes,

@@ -105,6 +105,7 @@ def test_grids_halve_until_the_shorter_side_is_small():
         ("num_classes", -1),
         ("latent_size", 0),
         ("loss", "vanilla"),
+        ("sampling_spread", 0.0),
         ("penalty", float("nan")),
         ("augment_probability", 1.5),
         ("average_fraction", 0.0),
@@ -292,6 +293,16 @@ def test_a_low_temperature_makes_samples_alike():
     ]
 
     assert spreads[0] < 0.2 * spreads[1]
+
+
+def test_a_wider_spread_draws_as_a_higher_temperature_does():
+    torch.manual_seed(0)
+    wide = Generator(dataclasses.replace(TINY, sampling_spread=1.25))
+    torch.manual_seed(0)
+    plain = Generator(TINY)
+
+    assert torch.equal(sample(wide, 4, seed=1), sample(plain, 4, seed=1, temperature=1.25))
+    assert not torch.equal(sample(wide, 4, seed=1), sample(plain, 4, seed=1))
 
 
 def test_fixed_latents_give_the_samples_of_their_seed():
