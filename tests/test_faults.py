@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 @pytest.mark.slow
 def test_a_few_kills_change_nothing(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "faults", "--kills", "2", "--only", "kills"]
+    command += ["--family", "vae"]
     done = subprocess.run(
         command,
         capture_output=True,
