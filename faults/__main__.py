@@ -8,6 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
+FAMILIES = ("vae", "gan", "ngram", "gpt")
 KINDS = ("kills", "damage", "disks", "commands", "outages", "rivals")
 SECONDS_AWAY = 20.0
 
@@ -18,31 +19,35 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=52, help="kills over the four families")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments and places")
     parser.add_argument("--only", choices=KINDS, help="one kind of fault")
+    parser.add_argument("--family", choices=FAMILIES, help="kill fits of one family only")
     options = parser.parse_args()
     kinds = (options.only,) if options.only else KINDS
+    families = (options.family,) if options.family else FAMILIES
     with tempfile.TemporaryDirectory(prefix="atelier-faults-") as name:
         scratch = Path(name)
         os.environ["ATELIER_HOME"] = str(scratch / "home")
-        tally = _inject(kinds, options.kills, options.seed, scratch)
+        tally = _inject(kinds, families, options.kills, options.seed, scratch)
     print(tally, flush=True)
     return 0 if tally.all_is_well else 1
 
 
-def _inject(kinds: tuple[str, ...], num_kills: int, seed: int, scratch: Path):  # noqa: ANN202
+def _inject(  # noqa: ANN202
+    kinds: tuple[str, ...], families: tuple[str, ...], num_kills: int, seed: int, scratch: Path
+):
     from flows import local_stack
 
     local_stack.apply_settings()
     from faults import damage, kills, servers
-    from faults.fits import FAMILIES, make_empty_database
+    from faults.fits import make_empty_database
     from faults.tally import Tally
 
     tally, started_at = Tally(), time.monotonic()
     print(f"seed {seed}", flush=True)
     empty = make_empty_database(scratch / "empty.db")
     if "kills" in kinds:
-        for index, family in enumerate(FAMILIES):
+        for index, family in enumerate(families):
             dice = random.Random(f"{seed} {family}")
-            share = num_kills // 4 + (index < num_kills % 4)
+            share = num_kills // len(families) + (index < num_kills % len(families))
             if share:
                 kills.kill_fits(family, share, dice, scratch, empty, tally)
     if "damage" in kinds:
