@@ -69,6 +69,10 @@ class GanConfig:
     join the channels. For images whose channels show things of one kind, as in Stacked MNIST."""
 
     def __post_init__(self) -> None:
+        self._check_sizes()
+        self._check_rules()
+
+    def _check_sizes(self) -> None:
         for name in ("height", "width"):
             if not 8 <= getattr(self, name) <= 64:
                 raise ValueError(f"{name} must lie between 8 and 64, got {getattr(self, name)}")
@@ -81,6 +85,8 @@ class GanConfig:
         for name in ("num_classes", "blocks_per_stage", "dense_blocks", "augment_shift"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+
+    def _check_rules(self) -> None:
         for name in ("final_penalty_fraction", "augment_probability"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")

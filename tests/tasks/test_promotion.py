@@ -23,7 +23,7 @@ from tasks.ingestion import ingest_text
 from tasks.load_check import LoadCheckFailed
 from tasks.recipe import Recipe, recipe_of
 from tasks.registration import Version, champion_of, find_version, versions_of
-from tasks.sampling import fresh_folder, write_texts
+from tasks.sampling import write_texts
 from tasks.scorecard import Incumbent, Scorecard, Verdict
 from tasks.storage import BadInput
 from tasks.text_evaluation import evaluate_tokens
@@ -201,7 +201,7 @@ def test_both_champions_write_from_the_same_seed_and_the_gallery_shows_it(home: 
     assert first != second
     again = json.loads((Path(show_difference.fn(NAME, 1, 2)) / "comparison.json").read_text())
     assert again == made
-    gallery = fresh_folder("test")
+    gallery = str(home / "gallery" / "test")
     work = write_texts.fn(NAME, gallery)
     assert [caption.partition(",")[0] for _, caption in work.differences] == [
         "version 1",
