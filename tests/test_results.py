@@ -1,0 +1,34 @@
+"""The README shows what the benchmarks wrote, and every promised name is there."""
+
+import json
+from pathlib import Path
+
+from benchmarks.measured import RESULTS
+from benchmarks.table import table
+
+ROOT = Path(__file__).resolve().parent.parent
+PROMISED = {
+    *{"ngram_char_kneser_ney_nats", "ngram_char_tuned_nats", "ngram_train_time_ratio_kenlm"},
+    *{"gpt_cpu_protocol_a_nats", "gpt_cpu_protocol_b_nats", "gpt_ngram_mix_nats"},
+    *{"vae_mnist_nll_nats", "vae_active_units_fraction"},
+    *{"gan_digits_fidelity", "gan_digits_coverage", "gan_digits_copies"},
+    *{"gan_stacked_modes", "gan_stacked_kl"},
+}
+FIELDS = {
+    *{"name", "value", "unit", "spread", "seeds", "seconds"},
+    *{"reference", "reference_value", "command", "machine"},
+}
+
+
+def test_the_readme_shows_what_was_measured() -> None:
+    assert table() in (ROOT / "README.md").read_text()
+
+
+def test_every_promised_result_was_measured_by_a_benchmark_that_exists() -> None:
+    rows = json.loads(RESULTS.read_text())
+
+    assert {row["name"] for row in rows} >= PROMISED
+    for row in rows:
+        assert set(row) == FIELDS
+        module = row["command"].removeprefix("python -m ").split()[0]
+        assert (ROOT / f"{module.replace('.', '/')}.py").exists(), row["command"]
