@@ -36,7 +36,7 @@ def main(families: list[str]) -> None:
 
 def _measure(family: str, folder: Path) -> None:
     from benchmarks.measured import record
-    from tasks.tracking import open_run
+    from tasks.runs import open_run
 
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / family}.db"  # an empty registry
     shutil.rmtree(Path(os.environ["ATELIER_HOME"]) / "ledger", ignore_errors=True)

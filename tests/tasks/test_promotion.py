@@ -23,12 +23,13 @@ from tasks.ingestion import ingest_text
 from tasks.load_check import LoadCheckFailed
 from tasks.recipe import Recipe, recipe_of
 from tasks.registration import Version, champion_of, find_version, versions_of
+from tasks.runs import open_run
 from tasks.sampling import write_texts
 from tasks.scorecard import Incumbent, Scorecard, Verdict
 from tasks.storage import BadInput
 from tasks.text_evaluation import evaluate_tokens
 from tasks.tokenization import TokenSet, tokenize_corpus
-from tasks.tracking import client, open_run
+from tasks.tracking import client
 from tasks.training.loop import Fitted
 from tasks.training.ngram import fit_ngram
 
