@@ -85,7 +85,7 @@ def gan_recipe(
     channels, height, width = shape
     sizes: dict[str, Any] = {"channels": channels, "height": height, "width": width}
     if max(height, width) <= 16:
-        config = GanConfig(**sizes, num_classes=num_classes, sampling_spread=1.04)
+        config = GanConfig(**sizes, num_classes=num_classes, sampling_spread=1.02)
         steps = {"quick": 600, "standard": 3000, "full": 5000}[preset]
     else:
         config = GanConfig(
