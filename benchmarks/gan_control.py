@@ -30,7 +30,7 @@ from models.gan_control import ControlConfig, StabilityMonitor, controlled_state
 from models.gan_networks import GanLoss, sample
 from models.recipes import gan_recipe
 from models.sample_quality import bytes_of, sample_quality
-from tasks.scorecard import EVALUATION_SEED
+from tasks.measured import EVALUATION_SEED
 
 SABOTAGED_FROM, FACTOR = 0.6, 50.0
 """Fraction of the steps after which the learning rate is multiplied, and by how much."""

@@ -32,7 +32,7 @@ from models.gan_networks import Generator, sample
 from models.recipes import classifier_recipe, gan_recipe
 from models.sample_quality import Labels, Pixels, bytes_of, sample_quality
 from tasks.ingestion import split_images
-from tasks.scorecard import EVALUATION_SEED
+from tasks.measured import EVALUATION_SEED
 from tasks.sources import read_digits
 
 Part = tuple[Pixels, Labels]
