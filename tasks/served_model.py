@@ -38,7 +38,9 @@ class SampleModel(PythonModel):
     def load_context(self, context: PythonModelContext) -> None:
         """Rebuild the model from the version's files, and listen for unknown parameters."""
         self.restore({name: Path(path) for name, path in context.artifacts.items()})
-        logging.getLogger("mlflow.models.utils").addFilter(self._refuse_unknown_parameters)
+        remarks = logging.getLogger("mlflow.models.utils")
+        remarks.setLevel(logging.WARNING)  # whatever $MLFLOW_LOGGING_LEVEL says
+        remarks.addFilter(self._refuse_unknown_parameters)
 
     def restore(self, paths: Mapping[str, Path]) -> None:
         """Rebuild the model from files by name: config, weights, and what its family needs."""
