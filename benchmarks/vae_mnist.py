@@ -99,14 +99,17 @@ def main() -> None:
             f" {time.monotonic() - started - seconds[-1]:.0f} s",
             flush=True,
         )
-    if options.choose:
-        return
-    slowest = max(seconds)
+        if not options.choose:
+            _keep(results, options.seeds[: len(results)], max(seconds))
+
+
+def _keep(results: list[dict[str, float]], seeds: list[int], slowest: float) -> None:
+    """Put the seeds so far into the table: a long run may be stopped."""
     record(
         "vae_mnist_nll_nats",
         [result["nll"] for result in results],
         "nats/image",
-        seeds=options.seeds,
+        seeds=seeds,
         seconds=slowest,
         reference=PUBLISHED,
         reference_value=89.78,
@@ -115,7 +118,7 @@ def main() -> None:
         "vae_active_units_fraction",
         [result["active_fraction"] for result in results],
         "of the latent units",
-        seeds=options.seeds,
+        seeds=seeds,
         seconds=slowest,
     )
 
