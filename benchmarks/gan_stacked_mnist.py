@@ -37,7 +37,7 @@ STACKING_SEED, SAMPLING_SEED = 2018, 26_000
 PUBLISHED = "PacDCGAN2, published (10 trials on a GPU; same protocol, its own classifier)"
 
 
-def recipe(seed: int) -> tuple[GanConfig, FitConfig]:
+def recipe(seed: int, steps: int) -> tuple[GanConfig, FitConfig]:
     """Patches of 4x4 pixels, one convolution, dense layers: on a CPU the cost of an image decides.
 
     Both networks pass the three channels through the same convolutions (`channel_towers`), so what
@@ -57,7 +57,7 @@ def recipe(seed: int) -> tuple[GanConfig, FitConfig]:
         penalty=3.0,
     )
     fit = FitConfig(
-        steps=6000,
+        steps=steps,
         batch_size=128,
         learning_rate=1e-3,
         warmup_steps=20,
@@ -121,7 +121,9 @@ def main() -> None:
     """Measure, and put two rows into the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    seeds = parser.parse_args().seeds
+    parser.add_argument("--steps", type=int, default=6000, help="fewer for a slower machine")
+    options = parser.parse_args()
+    seeds = options.seeds
     raw = read_mnist()
     assert raw.official_test is not None
     pixels, labels = torch.from_numpy(raw.pixels), torch.from_numpy(raw.labels)
@@ -136,7 +138,7 @@ def main() -> None:
     images = stacked(pixels[~is_test])
     modes, divergences, seconds = [], [], []
     for seed in seeds:
-        config, fit = recipe(seed)
+        config, fit = recipe(seed, options.steps)
         started, computed = time.monotonic(), time.process_time()
         generator = trained_generator(config, fit, images, lambda *_: None)
         seconds.append(time.monotonic() - started)

@@ -39,7 +39,7 @@ def record(
         "seconds": seconds,
         "reference": reference,
         "reference_value": reference_value,
-        "command": f"python -m {_module()}",
+        "command": " ".join(["python -m", _module(), *sys.argv[1:]]),
         "machine": machine(),
     }
     rows = [old for old in rows_of(RESULTS) if old["name"] != name] + [row]

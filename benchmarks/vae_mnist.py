@@ -27,11 +27,11 @@ NUM_HELD_OUT, NUM_JUDGED_HELD_OUT = 5000, 2000
 PUBLISHED = "pythae VAE, published (MLP, 500 epochs, static binarisation, 200 samples)"
 
 
-def recipe(seed: int) -> tuple[VaeConfig, FitConfig]:
+def recipe(seed: int, steps: int) -> tuple[VaeConfig, FitConfig]:
     """The standard recipe for images of this size, trained longer."""
     config = VaeConfig(latent_size=20, base_width=16, num_residual_blocks=1, kl_warmup_steps=1000)
     fit = FitConfig(
-        steps=9000,
+        steps=steps,
         batch_size=64,
         learning_rate=4e-3,
         warmup_steps=200,
@@ -76,6 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--choose", action="store_true", help="judge on held-out training images")
+    parser.add_argument("--steps", type=int, default=9000, help="fewer for a slower machine")
     options = parser.parse_args()
     raw = read_mnist()
     assert raw.official_test is not None
@@ -87,7 +88,7 @@ def main() -> None:
     results, seconds = [], []
     for seed in options.seeds:
         started, computed = time.monotonic(), time.process_time()
-        model = trained(*recipe(seed), train)
+        model = trained(*recipe(seed, options.steps), train)
         seconds.append(time.monotonic() - started)
         computed = time.process_time() - computed
         results.append(judged(model, test))
