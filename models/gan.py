@@ -6,7 +6,8 @@ networks without normalisation layers, residual blocks that start as the identit
 generator. Huang et al. 2024, "The GAN is dead; long live the GAN!" (R3GAN).
 Also: hinge loss with spectral normalisation (Miyato et al. 2018), Wasserstein loss with a
 two-sided penalty between the images (Gulrajani et al. 2017), packing (Lin et al. 2018),
-differentiable augmentation (Zhao et al. 2020).
+differentiable augmentation (Zhao et al. 2020), a discriminator that learns the classes of real
+images besides (Chen et al. 2021, ECGAN).
 """
 
 import copy
@@ -53,7 +54,13 @@ class Gan(nn.Module):
         fading = floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
         penalty = self.config.penalty * fading * scale
         return discriminator_terms(
-            self.discriminator, real, fake, batch[1], self.config.loss, penalty
+            self.discriminator,
+            real,
+            fake,
+            batch[1],
+            self.config.loss,
+            penalty,
+            class_weight=self.config.class_weight,
         )
 
     def generator_terms(
@@ -92,12 +99,21 @@ def discriminator_terms(
     labels: Tensor | None,
     loss: str,
     penalty: float,
+    *,
+    class_weight: float = 0.0,
 ) -> dict[str, Tensor]:
     """Loss of the discriminator on (B, C, H, W) images in [-1, 1], with its parts."""
     images = torch.cat([real, fake]).detach().requires_grad_(loss == "relativistic")
-    scores = discriminator(images, None if labels is None else labels.repeat(2))
+    by_class = discriminator.scores(images)
+    scores = discriminator.chosen(by_class, None if labels is None else labels.repeat(2))
     on_real, on_fake = scores.chunk(2)
     terms = {"discriminator_loss": _discriminator_loss(on_real, on_fake, loss)}
+    if class_weight > 0:
+        assert labels is not None, "this discriminator is class-conditional: labels are needed"
+        terms["class_loss"] = F.cross_entropy(by_class[: len(real)], labels)
+        terms["discriminator_loss"] = (
+            terms["discriminator_loss"] + class_weight * terms["class_loss"]
+        )
     if loss == "relativistic":
         r1, r2 = (half.mean() for half in _squared_gradient(scores, images).chunk(2))
         terms["discriminator_loss"] = terms["discriminator_loss"] + penalty / 2 * (r1 + r2)

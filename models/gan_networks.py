@@ -62,11 +62,16 @@ class GanConfig:
     """How often an image that the discriminator sees is shifted, towards the end of training."""
     augment_shift: int = 1
     """Largest shift in pixels."""
+    class_weight: float = 0.0
+    """Weight of a cross-entropy that teaches the discriminator, from real images alone, to score
+    an image higher for its own class than for others (Reed et al. 2016; Chen et al. 2021, ECGAN).
+    Without it only generated images tell it what a wrong class looks like."""
     num_packed: int = 1
     """Images that the discriminator judges together; more fights collapse."""
     channel_towers: bool = False
-    """Convolutions see one channel at a time, with the same weights for each; only the dense layers
-    join the channels. For images whose channels show things of one kind, as in Stacked MNIST."""
+    """Every channel passes convolutions and dense layers of its own, with the same weights for
+    each; `dense_blocks` more join the channels. For images whose channels show things of one kind,
+    as in Stacked MNIST: what one channel teaches serves all."""
 
     def __post_init__(self) -> None:
         self._check_sizes()
@@ -94,6 +99,10 @@ class GanConfig:
             raise ValueError(f"loss must be relativistic, hinge or wasserstein, got {self.loss!r}")
         if not self.sampling_spread > 0:
             raise ValueError(f"sampling_spread must be positive, got {self.sampling_spread}")
+        if not self.class_weight >= 0:
+            raise ValueError(f"class_weight must be at least 0, got {self.class_weight}")
+        if self.class_weight > 0 and (self.num_classes < 2 or self.num_packed > 1):
+            raise ValueError("class_weight needs num_classes of at least 2 and num_packed of 1")
         if not self.penalty >= 0:
             raise ValueError(f"penalty must be at least 0, got {self.penalty}")
         if not 0 < self.average_fraction <= 1:
@@ -160,8 +169,10 @@ class Generator(nn.Module):
             self.classes = nn.Embedding(config.num_classes, embedded)
         self.enter = _scaled(nn.Linear(config.latent_size + embedded, dense), 1.0)
         self.dense = nn.Sequential(*[ResidualDense(dense) for _ in range(config.dense_blocks)])
-        cells = config.num_towers * math.prod(self.coarsest)
-        self.unflatten = _scaled(nn.Linear(dense, widths[0] * cells), GAIN)
+        if config.num_towers > 1:
+            self.part = _scaled(nn.Linear(dense, config.num_towers * dense), GAIN)
+            self.alone = nn.Sequential(*[ResidualDense(dense) for _ in range(config.dense_blocks)])
+        self.unflatten = _scaled(nn.Linear(dense, widths[0] * math.prod(self.coarsest)), GAIN)
         self.stages = nn.ModuleList(
             nn.Sequential(*[ResidualConvolutions(width) for _ in range(config.blocks_per_stage)])
             for width in widths
@@ -179,6 +190,8 @@ class Generator(nn.Module):
             assert labels is not None, "this generator is class-conditional: labels are needed"
             latents = torch.cat([latents, self.classes(labels)], dim=1)  # (B, 2Z)
         h = self.dense(self.enter(latents))  # (B, D)
+        if config.num_towers > 1:
+            h = self.alone(self.part(F.leaky_relu(h, SLOPE)).reshape(-1, config.dense_width))
         x = self.unflatten(F.leaky_relu(h, SLOPE))
         x = x.reshape(len(latents) * config.num_towers, -1, *self.coarsest)
         for level, stage in enumerate(self.stages):
@@ -212,8 +225,11 @@ class Discriminator(nn.Module):
         self.widen = nn.ModuleList(
             _scaled(nn.Conv2d(a, b, 1, bias=False), 1.0) for a, b in pairwise(widths)
         )
-        cells = config.num_towers * math.prod(config.grids()[-1])
+        cells = math.prod(config.grids()[-1])
         self.flatten = _scaled(nn.Linear(widths[-1] * cells, dense), GAIN)
+        if config.num_towers > 1:
+            self.alone = nn.Sequential(*[ResidualDense(dense) for _ in range(config.dense_blocks)])
+            self.join = _scaled(nn.Linear(config.num_towers * dense, dense), GAIN)
         self.dense = nn.Sequential(*[ResidualDense(dense) for _ in range(config.dense_blocks)])
         self.score = _scaled(nn.Linear(dense, max(1, config.num_classes)), GAIN)
         if config.loss == "hinge":
@@ -221,6 +237,10 @@ class Discriminator(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """images (B, C, H, W), labels (B,) int64 where the model has classes: (B / packed,)."""
+        return self.chosen(self.scores(images), labels)
+
+    def scores(self, images: Tensor) -> Tensor:
+        """The score of (B, C, H, W) as each class, or the only one: (B / packed, classes or 1)."""
         config = self.config
         assert len(images) % config.num_packed == 0, (len(images), config.num_packed)
         x = F.pad(images, (0, self.margins[0], 0, self.margins[1]), value=-1.0)
@@ -234,12 +254,19 @@ class Discriminator(nn.Module):
             if level > 0:
                 x = self.widen[level - 1](F.avg_pool2d(x, 2))
             x = stage(x)  # (B, width, rows, columns)
-        x = F.leaky_relu(x, SLOPE).reshape(len(images) // config.num_packed, -1)
-        h = self.dense(self.flatten(x))  # (B, D)
-        scores: Tensor = self.score(F.leaky_relu(h, SLOPE))  # (B, classes)
-        if config.num_classes:
+        x = F.leaky_relu(x, SLOPE).reshape(len(images) // config.num_packed * towers, -1)
+        h = self.flatten(x)  # (B towers, D)
+        if towers > 1:
+            h = self.join(F.leaky_relu(self.alone(h), SLOPE).reshape(-1, towers * h.shape[1]))
+        h = self.dense(h)  # (B, D)
+        scores: Tensor = self.score(F.leaky_relu(h, SLOPE))
+        return scores
+
+    def chosen(self, scores: Tensor, labels: Tensor | None) -> Tensor:
+        """Of (B / packed, classes) the scores as the class at hand, labels (B,): (B / packed,)."""
+        if self.config.num_classes:
             assert labels is not None, "this discriminator is class-conditional: labels are needed"
-            return scores.gather(1, labels.reshape(-1, config.num_packed)).sum(dim=1)
+            return scores.gather(1, labels.reshape(-1, self.config.num_packed)).sum(dim=1)
         return scores.squeeze(1)
 
 

@@ -85,8 +85,11 @@ def gan_recipe(
     channels, height, width = shape
     sizes: dict[str, Any] = {"channels": channels, "height": height, "width": width}
     if max(height, width) <= 16:
-        config = GanConfig(**sizes, num_classes=num_classes, sampling_spread=1.02)
+        config = GanConfig(
+            **sizes, num_classes=num_classes, penalty=1.0, class_weight=0.1, sampling_spread=1.08
+        )
         steps = {"quick": 600, "standard": 3000, "full": 5000}[preset]
+        batch_size = 96
     else:
         config = GanConfig(
             **sizes,
@@ -100,11 +103,12 @@ def gan_recipe(
             penalty=10.0,
         )
         steps = {"quick": 100, "standard": 1200, "full": 20_000}[preset]
+        batch_size = 64
     if loss != "relativistic":
         config = replace(config, loss=loss, penalty=10.0)  # of WGAN-GP; the hinge loss has none
     fit = FitConfig(
         steps=steps,
-        batch_size=32 if preset == "quick" else 64,
+        batch_size=32 if preset == "quick" else batch_size,
         learning_rate=1e-3,
         warmup_steps=20,
         gradient_clip=100.0,  # the penalties keep gradients in bounds; this only stops a blow-up

@@ -1,13 +1,19 @@
-"""The command line in a process of its own, for the tests that need real servers."""
+"""The command line in a process of its own, and a browser, for the tests that need real servers."""
 
+import importlib.util
 import os
+import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+MILLISECONDS = 60_000
 ROOT = Path(__file__).resolve().parents[2]
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -29,3 +35,22 @@ def command() -> Command:
         )
 
     return run
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Any]:
+    """A page of the system's Chromium, which reaches this machine only."""
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip("no chromium is installed")
+    if importlib.util.find_spec("playwright") is None:
+        pytest.skip("Playwright is not installed")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        found = browser.new_page(viewport={"width": 1280, "height": 900})
+        found.route(re.compile(r"^https?://(?!127\.0\.0\.1)"), lambda route: route.abort())
+        found.set_default_timeout(MILLISECONDS)
+        yield found
+        browser.close()

@@ -1,9 +1,7 @@
 """The pages that people look at, in a real browser: Prefect's and MLflow's."""
 
-import importlib.util
 import json
 import re
-import shutil
 import subprocess
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -11,32 +9,11 @@ from typing import Any
 
 import pytest
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-MILLISECONDS = 60_000
 LOADED = "image => image.complete && image.naturalWidth > 0"
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def page() -> Iterator[Any]:
-    """A page of the system's Chromium, which reaches this machine only."""
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        pytest.skip("no chromium is installed")
-    if importlib.util.find_spec("playwright") is None:
-        pytest.skip("Playwright is not installed")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        found = browser.new_page(viewport={"width": 1280, "height": 900})
-        found.route(re.compile(r"^https?://(?!127\.0\.0\.1)"), lambda route: route.abort())
-        found.set_default_timeout(MILLISECONDS)
-        yield found
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -241,6 +241,40 @@ def test_promotions_are_followed_by_one_run_of_samples(stack: Stack) -> None:
     assert len(triggered()) == 1
 
 
+def test_a_form_refuses_what_its_flow_would_and_orders_the_rest(page: Any, stack: Stack) -> None:
+    deployment = stack.deployments()["retrain-ngram"]["id"]
+    of_deployment = {"deployment_id": {"any_": [deployment]}}
+    address = f"{stack.processes['prefect']['url']}/v2/deployments/deployment/{deployment}/run"
+    before = stack.runs(**of_deployment)
+    text = stack.home / "letters.txt"
+    text.write_text("\n".join(f"dear number {n * n % 89}, how are you?" for n in range(600)) + "\n")
+
+    page.goto(address)
+    page.get_by_text("pydocs, tinyshakespeare, file:PATH or folder:PATH.").wait_for()
+    page.locator("textarea").first.fill("nowhere")
+    page.get_by_role("button", name="Submit").click()
+
+    page.get_by_text("'nowhere' does not match").first.wait_for()
+    assert stack.runs(**of_deployment) == before
+
+    page.goto(address)  # the message that tells of the error lies on the button
+    page.locator("textarea").first.fill(f"file:{text}")
+    page.get_by_text("standard", exact=True).first.click()
+    choices = page.get_by_role("option")
+    choices.first.wait_for()
+    assert choices.all_inner_texts() == ["quick", "standard", "full"]
+    choices.first.click()
+    page.get_by_role("button", name="Submit").click()
+
+    ordered = wait_for(
+        "the run that was ordered",
+        lambda: [run for run in stack.runs(**of_deployment) if run not in before],
+    )[0]
+    assert ordered["parameters"]["text"] == f"file:{text}"
+    assert ordered["parameters"]["preset"] == "quick"
+    assert stack.ended(ordered["id"])["state_type"] == "COMPLETED"
+
+
 def test_training_runs_take_turns_and_the_second_finds_nothing_new(stack: Stack) -> None:
     """The two are in different queues: what keeps them apart is the slot of the device."""
     source = f"file:{stack.text}"

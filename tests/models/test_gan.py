@@ -59,7 +59,13 @@ class LinearDiscriminator(nn.Module):
     """Scores an image by 3 times the sum of its pixels: every gradient is known by hand."""
 
     def forward(self, images: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
-        return 3 * images.sum(dim=(1, 2, 3))
+        return self.chosen(self.scores(images), labels)
+
+    def scores(self, images: torch.Tensor) -> torch.Tensor:
+        return 3 * images.sum(dim=(1, 2, 3))[:, None] * torch.tensor([1.0, -1.0])
+
+    def chosen(self, scores: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
+        return scores[:, 0]
 
 
 @pytest.mark.parametrize("height", [8, 13, 28, 64])
@@ -106,6 +112,7 @@ def test_grids_halve_until_the_shorter_side_is_small():
         ("latent_size", 0),
         ("loss", "vanilla"),
         ("sampling_spread", 0.0),
+        ("class_weight", -0.1),
         ("penalty", float("nan")),
         ("augment_probability", 1.5),
         ("average_fraction", 0.0),
@@ -156,6 +163,28 @@ def test_the_relativistic_terms_equal_the_numbers_by_hand():
     )
     assert opposite["generator_loss"].item() == pytest.approx(1.7014132779827524, rel=1e-6)
     assert terms["discriminator_accuracy_real"] == terms["discriminator_accuracy_fake"] == 1
+
+
+def test_the_class_loss_sees_real_images_and_the_weight_counts_it():
+    real = torch.full((2, 1, 8, 8), 0.5 / 192)  # scores +0.5 as class 0, -0.5 as class 1
+    fake = torch.full((2, 1, 8, 8), 100.0)
+    labels = torch.tensor([0, 1])
+    network = LinearDiscriminator()
+
+    without = discriminator_terms(network, real, fake, labels, "hinge", 0.0)
+    weighted = discriminator_terms(network, real, fake, labels, "hinge", 0.0, class_weight=0.25)
+
+    # log(1 + e^-1) for the right label and log(1 + e) for the wrong one
+    assert weighted["class_loss"].item() == pytest.approx((0.3132617 + 1.3132617) / 2, rel=1e-5)
+    assert weighted["discriminator_loss"].item() == pytest.approx(
+        without["discriminator_loss"].item() + 0.25 * weighted["class_loss"].item(), rel=1e-6
+    )
+
+
+@pytest.mark.parametrize("sizes", [{"num_classes": 1}, {"num_classes": 10, "num_packed": 2}])
+def test_a_class_loss_without_a_class_to_each_image_is_refused(sizes):
+    with pytest.raises(ValueError, match="class_weight needs num_classes"):
+        GanConfig(class_weight=0.1, **sizes)
 
 
 def test_the_hinge_terms_equal_the_numbers_by_hand():
@@ -227,7 +256,7 @@ def test_towers_treat_every_channel_alike_and_the_dense_layers_join_them(num_pac
     gan = Gan(config)
     alike = torch.rand(4, 1, 8, 8).expand(4, 3, 8, 8)
     seen = []
-    gan.discriminator.flatten.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    gan.discriminator.join.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
 
     images, scores = gan.generator(torch.randn(4, 4)), gan.discriminator(alike)
     of_towers = seen[0].unflatten(1, (3, -1))
