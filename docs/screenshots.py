@@ -1,7 +1,7 @@
 """Take the pictures of docs/tour.md again: `python docs/screenshots.py`, from the project's folder.
 
-Needs a home whose servers are up and hold a full run (`atelier run` leaves both so), Chromium and
-Playwright installed.
+Needs a home whose servers are up and hold a full run (`atelier up`, then `atelier run`), Chromium
+and Playwright installed.
 """
 
 import io
@@ -47,16 +47,18 @@ def save(page: Page, name: str) -> None:
 
 
 def latest(prefect: str, kind: str, chosen: dict[str, Any]) -> Any:
-    """The newest flow run or artifact that fits."""
+    """The newest flow run, artifact or deployment that fits."""
     sort = "START_TIME_DESC" if kind == "flow_runs" else "CREATED_DESC"
     found = post(f"{prefect}/api/{kind}/filter", {**chosen, "sort": sort, "limit": 1})
     if not found:
-        raise SystemExit(f"Prefect has no such {kind}: {chosen}; run `atelier run` first")
+        raise SystemExit(
+            f"Prefect has no such {kind}: {chosen}; run `atelier up` and `atelier run` first"
+        )
     return found[0]
 
 
 def prefect_pages(page: Page, url: str) -> None:
-    """A full run with its parts, a model's tables, and the lineage."""
+    """A full run with its parts, the lineage, the gallery, and the form of a deployment."""
     completed = {"state": {"type": {"any_": ["COMPLETED"]}}}
     chosen = {"flows": {"name": {"any_": ["full-run"]}}, "flow_runs": completed}
     run = latest(url, "flow_runs", chosen)
@@ -71,6 +73,10 @@ def prefect_pages(page: Page, url: str) -> None:
         page.goto(f"{url}/v2/artifacts/artifact/{artifact['id']}")
         page.locator(sign).first.wait_for(timeout=MILLISECONDS)
         save(page, name)
+    deployment = latest(url, "deployments", {"deployments": {"name": {"any_": ["retrain-gan"]}}})
+    page.goto(f"{url}/v2/deployments/deployment/{deployment['id']}/run")
+    page.get_by_text("Enforce Parameter Schema").wait_for(timeout=MILLISECONDS)
+    save(page, "prefect-form")
 
 
 def mlflow_pages(page: Page, url: str) -> None:
