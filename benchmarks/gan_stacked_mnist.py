@@ -121,7 +121,7 @@ def main() -> None:
     """Measure, and put two rows into the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=6000, help="fewer for a slower machine")
+    parser.add_argument("--steps", type=int, default=3200, help="fewer for a slower machine")
     options = parser.parse_args()
     seeds = options.seeds
     raw = read_mnist()

@@ -7,7 +7,7 @@ from prefect import flow
 
 from flows.admission import APPROVAL_SECONDS
 from flows.image_models import train_gan, train_vae
-from flows.parameters import ApprovalSeconds, ImageSide, ImageSource, Seed, TextSource
+from flows.parameters import ApprovalSeconds, ImageSide, ImageSource, Seed, TextSource, run_name
 from flows.prepare_data import prepare_corpus, prepare_images
 from flows.sample_gallery import sample_gallery
 from flows.token_models import train_gpt, train_ngram
@@ -37,7 +37,7 @@ class RunSummary:
 
 @flow(
     name="full-run",
-    flow_run_name="{images} and {text}, {preset}, seed {seed}",
+    flow_run_name=run_name("{images} and {text}, {preset}, seed {seed}"),
     on_running=[sign],
 )
 def full_run(  # noqa: PLR0913 - each is a field of the form in the Prefect UI

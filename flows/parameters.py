@@ -1,8 +1,12 @@
 """The parameters that several flows share, with the limits that Prefect's forms show and check."""
 
+from collections.abc import Callable
 from typing import Annotated
 
+from prefect.runtime import flow_run
 from pydantic import Field
+
+from tasks.ingestion import short_name
 
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 """The same seed gives the same weights on the same machine."""
@@ -28,3 +32,21 @@ ApprovalSeconds = Annotated[int, Field(ge=1, le=7 * 86_400)]
 
 ImageSide = Annotated[int, Field(ge=8, le=64)]
 """Pixels."""
+
+
+def run_name(template: str) -> Callable[[], str]:
+    """Names flow runs by their parameters; a data set of one's own by its name, not its path."""
+
+    def name() -> str:
+        given = flow_run.parameters
+        sources = {key: _data_name(given[key]) for key in ("images", "text") if key in given}
+        return template.format(**{**given, **sources})
+
+    return name
+
+
+def _data_name(source: str) -> str:
+    try:
+        return short_name(source)
+    except (OSError, RuntimeError):  # told of when the data are read, not while a name is made
+        return source

@@ -3,7 +3,7 @@
 from prefect import flow
 
 from flows.image_models import train_gan, train_vae
-from flows.parameters import ImageSide, ImageSource, Seed, TextSource
+from flows.parameters import ImageSide, ImageSource, Seed, TextSource, run_name
 from flows.prepare_data import prepare_corpus, prepare_images
 from flows.token_models import train_gpt, train_ngram
 from flows.turns import its_turn, outcome
@@ -14,7 +14,11 @@ from tasks.registration import Version
 from tasks.tokenization import Scheme
 
 
-@flow(name="retrain-vae", flow_run_name="{images}-vae, {preset}, seed {seed}", on_running=[sign])
+@flow(
+    name="retrain-vae",
+    flow_run_name=run_name("{images}-vae, {preset}, seed {seed}"),
+    on_running=[sign],
+)
 def retrain_vae(
     *,
     images: ImageSource = "digits",
@@ -35,7 +39,11 @@ def retrain_vae(
     return outcome(version, [version])
 
 
-@flow(name="retrain-gan", flow_run_name="{images}-gan, {preset}, seed {seed}", on_running=[sign])
+@flow(
+    name="retrain-gan",
+    flow_run_name=run_name("{images}-gan, {preset}, seed {seed}"),
+    on_running=[sign],
+)
 def retrain_gan(
     *,
     images: ImageSource = "digits",
@@ -58,7 +66,7 @@ def retrain_gan(
     return outcome(version, [version])
 
 
-@flow(name="retrain-ngram", flow_run_name="{text}-ngram, {preset}", on_running=[sign])
+@flow(name="retrain-ngram", flow_run_name=run_name("{text}-ngram, {preset}"), on_running=[sign])
 def retrain_ngram(
     *,
     text: TextSource = "pydocs",
@@ -79,7 +87,11 @@ def retrain_ngram(
     return outcome(version, [version])
 
 
-@flow(name="retrain-gpt", flow_run_name="{text}-gpt, {preset}, seed {seed}", on_running=[sign])
+@flow(
+    name="retrain-gpt",
+    flow_run_name=run_name("{text}-gpt, {preset}, seed {seed}"),
+    on_running=[sign],
+)
 def retrain_gpt(
     *,
     text: TextSource = "pydocs",

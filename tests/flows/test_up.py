@@ -272,7 +272,8 @@ def test_a_form_refuses_what_its_flow_would_and_orders_the_rest(page: Any, stack
     )[0]
     assert ordered["parameters"]["text"] == f"file:{text}"
     assert ordered["parameters"]["preset"] == "quick"
-    assert stack.ended(ordered["id"])["state_type"] == "COMPLETED"
+    ended = stack.ended(ordered["id"])
+    assert (ended["state_type"], ended["name"]) == ("COMPLETED", "letters-ngram, quick")
 
 
 def test_training_runs_take_turns_and_the_second_finds_nothing_new(stack: Stack) -> None:
