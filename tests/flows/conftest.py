@@ -37,18 +37,28 @@ def command() -> Command:
     return run
 
 
-@pytest.fixture(scope="module")
-def page() -> Iterator[Any]:
-    """A page of the system's Chromium, which reaches this machine only."""
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of the system's Chromium; what needs it is skipped where it or its driver lacks."""
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
         pytest.skip("no chromium is installed")
     if importlib.util.find_spec("playwright") is None:
         pytest.skip("Playwright is not installed")
+    return path
+
+
+@pytest.fixture
+def page(chromium: str) -> Iterator[Any]:
+    """A page of the browser, which reaches this machine only.
+
+    For one test: while Playwright is open, an event loop counts as running in this thread, and
+    what Prefect calls "sync compatible" returns a coroutine that nobody awaits.
+    """
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         found = browser.new_page(viewport={"width": 1280, "height": 900})
         found.route(re.compile(r"^https?://(?!127\.0\.0\.1)"), lambda route: route.abort())
         found.set_default_timeout(MILLISECONDS)

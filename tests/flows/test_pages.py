@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def urls(
-    page: Any, command: Command, tmp_path_factory: pytest.TempPathFactory
+    chromium: str, command: Command, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, str]]:
     """The addresses of both servers after a quick run of a VAE and an n-gram model."""
     home = tmp_path_factory.mktemp("pages")
