@@ -47,7 +47,7 @@ def trained(config: VaeConfig, fit: FitConfig, pixels: Tensor) -> Vae:
     model, batches = Vae(config), ImageBatches(pixels, fit.batch_size, fit.seed)
     started = time.monotonic()
     for step in likelihood_steps(model, make_optimizer(model, fit), batches.at, fit):
-        if step.step % (fit.steps // 10) == 0:
+        if step.step % max(1, fit.steps // 10) == 0:
             numbers = step.numbers()
             print(
                 f"  step {step.step}: -ELBO of the batch {numbers['negative_elbo']:.1f}"
@@ -76,7 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--choose", action="store_true", help="judge on held-out training images")
-    parser.add_argument("--steps", type=int, default=9000, help="fewer for a slower machine")
+    parser.add_argument("--steps", type=int, default=6000, help="fewer for a slower machine")
     options = parser.parse_args()
     raw = read_mnist()
     assert raw.official_test is not None

@@ -59,7 +59,8 @@ class ControlConfig:
     """Samples so many times as far from the real images as the best ones so far: something that
     was learned is lost. Between two looks of a healthy run the distance moves by up to 1.7."""
     smallest_entropy: float = 0.6
-    """Least entropy of the classes of the samples, as a share of the real images' entropy."""
+    """Least entropy of the classes of the samples, as a share of the real images' entropy, where
+    the discriminator was taught classes."""
     largest_accuracy: float = 0.995
     """A discriminator that is right more often than this on both sides overwhelms..."""
     smallest_gradient_share: float = 0.05
@@ -111,20 +112,13 @@ class StabilityMonitor:
     """Judges a game from a few numbers; knows the last healthy state and how often it was needed.
 
     reference: real images (N, C, H, W) in [0, 1] and their labels (N,) or None, to compare with.
-    classify: from images in [0, 1] to predicted classes (N,) int64, where a classifier exists.
     """
 
-    def __init__(
-        self,
-        config: ControlConfig,
-        reference: tuple[Tensor, Tensor | None],
-        classify: Callable[[Tensor], Tensor] | None = None,
-    ) -> None:
+    def __init__(self, config: ControlConfig, reference: tuple[Tensor, Tensor | None]) -> None:
         self.config = config
         self.real_spread = spread_within_classes(*reference)
         self.real_thumbnails = thumbnails(reference[0])
-        self.classify = classify
-        self.real_entropy = entropy_of(classify(reference[0])) if classify else math.inf
+        self.real_images = reference[0][:: max(1, len(reference[0]) // config.num_samples)]
         self.learning_rate_scale = 1.0
         self.penalty_scale = 1.0
         self.diagnoses: list[str] = []
@@ -146,7 +140,8 @@ class StabilityMonitor:
     def observe(self, step: int, numbers: Mapping[str, float]) -> str | None:
         """Take in the numbers of one look; gives the diagnosis of a fault that has lasted.
 
-        numbers: the terms of the step, with `diversity` and perhaps `distance`, `class_entropy`.
+        numbers: the terms of the step, with `diversity`, and perhaps `distance` and
+        `class_entropy_share`.
         """
         faults = self._faults(step, numbers)
         self.streaks = {name: self.streaks.get(name, 0) + 1 for name in faults}
@@ -166,7 +161,7 @@ class StabilityMonitor:
     def measures(self, gan: Gan, seed: int, step: int) -> dict[str, float]:
         """Diversity of the generator's samples, distance from the real images, class entropy.
 
-        The entropy, in nats, only where the monitor has a classifier.
+        The entropy, a share of that of real images, only where the discriminator knows classes.
         """
         num_classes, num_samples = gan.config.num_classes, self.config.num_samples
         labels = torch.arange(num_samples) % num_classes if num_classes else None
@@ -175,8 +170,10 @@ class StabilityMonitor:
             "diversity": spread_within_classes(images, labels) / self.real_spread,
             "distance": self._distance(images),
         }
-        if self.classify is not None:
-            found["class_entropy"] = entropy_of(self.classify(images))
+        if gan.config.class_weight > 0:
+            real_entropy = entropy_of(classes_seen(gan, self.real_images))
+            if real_entropy > 0:  # an untaught network may see one class everywhere
+                found["class_entropy_share"] = entropy_of(classes_seen(gan, images)) / real_entropy
         return found
 
     def _distance(self, images: Tensor) -> float:
@@ -214,15 +211,14 @@ class StabilityMonitor:
             faults["relapse"] = (
                 f"samples are {growth:.1f} times as far from the real images as the best so far"
             )
-        diversity, entropy = numbers["diversity"], numbers.get("class_entropy", math.inf)
+        diversity, entropy = numbers["diversity"], numbers.get("class_entropy_share", 1.0)
         if diversity < config.smallest_diversity:
             faults["collapse"] = f"samples vary {diversity:.3f} times as much as real images"
         elif diversity > config.largest_diversity:
             faults["noise"] = f"samples vary {diversity:.1f} times as much as real images"
-        elif entropy < config.smallest_entropy * self.real_entropy:
+        elif entropy < config.smallest_entropy:
             faults["collapse"] = (
-                f"the classes of the samples have {entropy:.2f} nats of entropy, those of real"
-                f" images {self.real_entropy:.2f}"
+                f"the classes of the samples have {entropy:.2f} of the entropy of real images'"
             )
         return faults
 
@@ -337,6 +333,15 @@ def thumbnails(images: Tensor) -> Tensor:
     """Images (N, C, H, W) averaged down to at most 8x8 pixels, flat: (N, D)."""
     size = min(8, images.shape[2]), min(8, images.shape[3])
     return F.adaptive_avg_pool2d(images, size).flatten(1)
+
+
+@torch.no_grad()
+def classes_seen(gan: Gan, images: Tensor) -> Tensor:
+    """The class that the discriminator sees in each image (N, C, H, W) in [0, 1]: (N,).
+
+    It means something where `class_weight` has taught it the classes of real images.
+    """
+    return gan.discriminator.scores(images * 2 - 1).argmax(dim=1)
 
 
 def entropy_of(classes: Tensor) -> float:

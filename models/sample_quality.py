@@ -41,9 +41,10 @@ def sample_quality(
     """Distances, coverage, copies and classes of samples, by name.
 
     drawn: (N, C, H, W) uint8, at least as many as there are test images; requested: the classes
-    (N,) that they were made for, or None. train and test: real images with their labels, of which
-    at most ten thousand are used, from all over. A distance depends on the number of samples, so
-    those that have a floor use as many samples as the floor has test images.
+    (N,) that they were made for, or None. train and test: real images with their labels. Copies
+    are looked for among all training images; else at most ten thousand of a part are used, from
+    all over. A distance depends on the number of samples, so those that have a floor use as many
+    samples as the floor has test images.
     """
     (train_pixels, train_labels), (test_pixels, test_labels) = _at_most(*train), _at_most(*test)
     num_classes = judge.config.num_classes
@@ -51,7 +52,7 @@ def sample_quality(
     right = predicted_classes(judge, test_pixels) == test_labels
     quality = {
         **_distances(judge, train_pixels, test_pixels, drawn[: len(test_pixels)]),
-        "test_exact_copy_rate": exact_copy_rate(drawn, train_pixels),
+        "test_exact_copy_rate": exact_copy_rate(drawn, train[0]),
         "test_class_entropy_nats": class_entropy(predicted, num_classes),
         "test_classes_drawn": float((class_counts(predicted, num_classes) > 0).sum()),
         "classifier_test_accuracy": float(right.mean()),

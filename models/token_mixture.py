@@ -122,11 +122,15 @@ def fitted_mixture(first: Tensor, second: Tensor) -> MixtureConfig:
 
 
 def _log_odds(first: Tensor, second: Tensor, bias: Tensor, trust: Tensor, decay: Tensor) -> Tensor:
-    """Log-odds of the first member at each token, from the tokens before it: (N,)."""
+    """Log-odds of the first member at each token, from the tokens before it: (N,).
+
+    bias, trust, decay: scalars, on the CPU whatever the device of the scores.
+    """
     # Token t sees the advantages of t - MEMORY to t - 1.
     advantages = F.pad(first - second, (MEMORY, 0))[:-1]
-    ages = torch.arange(MEMORY - 1, -1, -1, dtype=advantages.dtype)
-    fading = decay.to(ages.dtype) ** ages
+    bias, trust, decay = (setting.to(advantages) for setting in (bias, trust, decay))
+    ages = torch.arange(MEMORY - 1, -1, -1).to(advantages)
+    fading = decay**ages
     remembered = F.conv1d(advantages[None, None], fading[None, None])[0, 0]
     return bias + trust * remembered
 

@@ -136,10 +136,3 @@ def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def num_parameters(module: nn.Module) -> int:
     """How many trainable numbers a module has."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
-
-
-def as_device(name: str) -> torch.device:
-    """The device of a name; "auto" is the GPU where there is one, else the CPU."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)

@@ -76,6 +76,8 @@ def signature_of(family: str) -> ModelSignature:
         )
     extra = [
         ParamSpec("top_k", DataType.long, 0),
+        ParamSpec("top_p", DataType.double, 1.0),
+        ParamSpec("min_p", DataType.double, 0.0),
         ParamSpec("prompt", DataType.string, ""),
         ParamSpec("num_tokens", DataType.long, 200),
     ]

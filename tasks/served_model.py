@@ -108,6 +108,8 @@ class SampleModel(PythonModel):
             seed,
             temperature,
             top_k=int(asked.get("top_k", 0)),
+            top_p=float(asked.get("top_p", 1.0)),
+            min_p=float(asked.get("min_p", 0.0)),
             prompt=str(asked.get("prompt", "")),
             num_tokens=int(asked.get("num_tokens", 200)),
         )
@@ -145,6 +147,8 @@ class SampleModel(PythonModel):
         temperature: float = 1.0,
         *,
         top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
         prompt: str = "",
         num_tokens: int = 200,
     ) -> list[str]:
@@ -154,13 +158,15 @@ class SampleModel(PythonModel):
         _check_range("seed", seed, 0, 2**31 - 1)
         _check_range("temperature", temperature, 0.01, 10.0)
         _check_range("top_k", top_k, 0, self.model.vocabulary_size)
+        _check_range("top_p", top_p, 0.01, 1.0)
+        _check_range("min_p", min_p, 0.0, 1.0)
         ids = self.tokenizer.encode(prompt or self.prompt).astype("int64")
         tokens = generate(
             self.model,
             torch.from_numpy(ids),
             num_tokens=num_tokens,
             num_sequences=num_samples,
-            config=DecodingConfig(temperature=temperature, top_k=top_k),
+            config=DecodingConfig(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p),
             seed=seed,
         )
         return [readable(self.tokenizer.decode(row)) for row in tokens.tolist()]
@@ -188,11 +194,12 @@ def _ngram(config: dict[str, Any], tensors: dict[str, Tensor]) -> NgramModel:
     return NgramModel.from_tensors(NgramConfig(**config), tensors)
 
 
+FILTERS = ("top_k", "top_p", "min_p")
 PARAMETERS = {
     **dict.fromkeys(("vae", "gan"), ("num_samples", "seed", "temperature", "label")),
     **dict.fromkeys(
         ("ngram", "gpt"),
-        ("num_samples", "seed", "temperature", "top_k", "prompt", "num_tokens"),
+        ("num_samples", "seed", "temperature", *FILTERS, "prompt", "num_tokens"),
     ),
 }
 """What a request may ask of each family; `tasks/registration.py` states the types."""

@@ -210,6 +210,8 @@ BAD_REQUESTS = [
     ({"temperature": "hot"}, "temperature"),
     ({"temprature": 0.5}, "unknown parameters ['temprature']; this model knows num_samples, seed"),
     ({"seed": -1}, "seed must lie between"),
+    ({"top_p": 0.0}, "top_p must lie between"),
+    ({"min_p": 2.0}, "min_p must lie between"),
 ]
 
 

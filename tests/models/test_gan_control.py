@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -185,17 +186,32 @@ def test_a_look_measures_how_far_the_samples_are_from_real_images():
     assert looks["distance"] != grey["distance"]
 
 
-def test_a_classifier_tells_when_classes_are_missing():
-    monitor = monitor_of(
-        ControlConfig(patience=1, grace_steps=0),
-        classify=lambda images: (images[..., 4:].mean(dim=(1, 2, 3)) > 0.01).long(),
-    )
+def test_a_share_of_the_entropy_that_is_too_small_is_a_collapse():
+    monitor = monitor_of(ControlConfig(patience=1, grace_steps=0))
 
-    assert monitor.real_entropy == pytest.approx(math.log(2))
-    assert monitor.observe(1, HEALTHY | {"class_entropy": 0.5}) is None
-    found = monitor.observe(2, HEALTHY | {"class_entropy": 0.1})
+    assert monitor.observe(1, HEALTHY | {"class_entropy_share": 0.9}) is None
+    found = monitor.observe(2, HEALTHY | {"class_entropy_share": 0.1})
+
     assert found is not None
-    assert "collapse: the classes of the samples have 0.10 nats" in found
+    assert "collapse: the classes of the samples have 0.10 of the entropy" in found
+
+
+def test_a_discriminator_that_knows_classes_tells_which_are_missing():
+    """Its scores are set by hand: the right half's brightness for class 1, a constant for 0."""
+    torch.manual_seed(0)
+    gan = Gan(replace(TINY, class_weight=0.1))
+    gan.discriminator.scores = lambda images: torch.stack(
+        [torch.full((len(images),), -0.99), images[..., 4:].mean(dim=(1, 2, 3))], dim=1
+    )
+    monitor = monitor_of(ControlConfig(num_samples=64))
+    gan.generator.forward = lambda latents, labels: bars()[0] / 127.5 - 1
+    both = monitor.measures(gan, seed=0, step=0)
+    gan.generator.forward = lambda latents, labels: -torch.ones(64, 1, 8, 8)
+    none = monitor.measures(gan, seed=0, step=0)
+
+    assert both["class_entropy_share"] == pytest.approx(1.0)
+    assert none["class_entropy_share"] == 0.0
+    assert "class_entropy_share" not in monitor.measures(Gan(TINY), seed=0, step=0)
 
 
 @pytest.mark.slow

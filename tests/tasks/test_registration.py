@@ -358,6 +358,25 @@ def test_image_requests_are_answered_and_bad_ones_refused(vae: Candidate) -> Non
         model.predict([{}], params={"temperature": "hot"})
 
 
+@pytest.mark.parametrize("one_choice", [{"top_k": 1}, {"top_p": 0.01}, {"min_p": 1.0}])
+def test_a_text_request_may_narrow_the_choice_of_tokens(
+    ngram: Candidate, one_choice: dict[str, float]
+) -> None:
+    register(ngram)
+    model = mlflow.pyfunc.load_model(f"models:/{ngram.fitted.name}@champion")
+
+    texts = [
+        model.predict([{}], params={"seed": seed, **asked})["text"][0]
+        for asked in ({}, one_choice)
+        for seed in (1, 2)
+    ]
+
+    assert texts[0] != texts[1]
+    assert texts[2] == texts[3]
+    with pytest.raises(MlflowException, match="top_p must lie between"):
+        model.predict([{}], params={"top_p": 0.0})
+
+
 def test_loading_leaves_the_projects_own_modules_in_place(ngram: Candidate) -> None:
     register(ngram)
     before, path = sys.modules["models.ngram"], list(sys.path)
