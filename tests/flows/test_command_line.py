@@ -178,6 +178,17 @@ def test_the_same_run_again_trains_and_registers_nothing(studio: Studio) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["shapes-vae", "shapes-gan", "tale-ngram"])
+def test_a_champion_is_made_again_from_its_record(studio: Studio, name: str) -> None:
+    again = atelier(studio.home, "reproduce", f"{name}@champion")
+
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert f"{name} version 1, made again: identical weights" in again.stdout
+    assert "unchanged, trained before" not in again.stdout.partition(f"{name}:")[2]
+    assert len(studio.registry.search_model_versions()) == len(NAMES)
+
+
+@pytest.mark.slow
 def test_the_server_creates_the_runs_of_a_schedule(studio: Studio) -> None:
     """Some versions of SQLAlchemy break Prefect's scheduler without a word."""
     flows = post(f"{studio.prefect}/flows/filter", {})
