@@ -46,7 +46,7 @@ def vae_recipe(
     shape: dict[str, Any] = {"channels": channels, "height": height, "width": width}
     shape["likelihood"] = "bernoulli" if channels == 1 else "logistic"
     if max(height, width) <= 16:
-        sizes: dict[str, Any] = {"latent_size": 16, "base_width": 32}
+        sizes: dict[str, Any] = {"latent_size": 12, "base_width": 32}
         steps, kl_warmup, clip = {"quick": 400, "standard": 2000, "full": 6000}[preset], 300, 100
     elif preset == "full":
         sizes = {"latent_size": 32, "base_width": 32, "hidden_size": 512}
