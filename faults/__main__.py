@@ -10,7 +10,7 @@ from pathlib import Path
 
 FAMILIES = ("vae", "gan", "ngram", "gpt")
 KINDS = ("kills", "damage", "disks", "commands", "outages", "rivals")
-SECONDS_AWAY = 20.0
+SECONDS_AWAY = 60.0
 
 
 def main() -> int:
@@ -19,9 +19,15 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=52, help="kills over the four families")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments and places")
     parser.add_argument("--only", choices=KINDS, help="one kind of fault")
+    parser.add_argument(
+        "--skip", choices=KINDS, action="append", default=[], help="a kind of fault to leave out"
+    )
     parser.add_argument("--family", choices=FAMILIES, help="kill fits of one family only")
     options = parser.parse_args()
-    kinds = (options.only,) if options.only else KINDS
+    wanted = (options.only,) if options.only else KINDS
+    kinds = tuple(kind for kind in wanted if kind not in options.skip)
+    if not kinds:
+        parser.error(f"--only {options.only} --skip {options.only} leaves no fault to inject")
     families = (options.family,) if options.family else FAMILIES
     with tempfile.TemporaryDirectory(prefix="atelier-faults-") as name:
         scratch = Path(name)
@@ -62,6 +68,7 @@ def _inject(  # noqa: ANN202
                 servers.kill_commands(studio, 6, random.Random(seed), scratch, tally)
             if "outages" in kinds:
                 servers.stop_servers_in_between(studio, SECONDS_AWAY, tally)
+                servers.stop_prefect_after_training(studio, SECONDS_AWAY, tally)
             if "rivals" in kinds:
                 servers.run_rivals(studio, tally)
         finally:

@@ -21,6 +21,7 @@ from faults.tally import Tally
 ROOT = Path(__file__).resolve().parent.parent
 ROW = re.compile(r"^([a-z]+-(?:vae|gan|ngram|gpt)) +(\d+) +(champion|challenger)", re.MULTILINE)
 PROGRESS = re.compile(r"training digits-vae: (\d+)/(\d+)")
+TRAINED = r"training digits-vae: (\d+)/\1 "
 MOST_SLOWDOWN = 1.5
 
 
@@ -199,6 +200,37 @@ def stop_servers_in_between(studio: Studio, seconds_away: float, tally: Tally) -
             flush=True,
         )
         _count_leftovers(studio, tally)
+
+
+def stop_prefect_after_training(studio: Studio, seconds_away: float, tally: Tally) -> None:
+    """Kill Prefect's server when a model is trained: what comes then must wait for it, not fail.
+
+    That is all that publishes: the evaluation's scorecard, the gallery and the lineage.
+    """
+    studio.run("up")
+    tally.outages += 1
+    before = studio.versions()
+    run = studio.start(*QUICK, "--seed", "52")
+    if not wait_for(run, TRAINED):
+        tally.note(f"no training to wait for: {output_of(run)[-500:]}")
+        return
+    server = studio.server("prefect")
+    kill_tree(server["pid"])
+    time.sleep(seconds_away)
+    had_ended = run.poll() is not None
+    studio.run("up", "--prefect-port", str(server["port"]))
+    code = run.wait()
+    added = {name for name, _ in studio.versions() - before}
+    if code:
+        tally.note(f"prefect was away after training: {output_of(run)[-700:]}")
+    elif had_ended:
+        tally.note("prefect was killed after training, and the run did without it")
+    elif "digits-vae" not in added:
+        tally.note(f"prefect was away after training: registered were {added}")
+    else:
+        tally.outages_survived += 1
+    print(f"  prefect killed after training, and back after {seconds_away:.0f} s", flush=True)
+    _count_leftovers(studio, tally)
 
 
 def _slowdown(times: list[float], away: float, back: float) -> float:

@@ -16,6 +16,8 @@ class Tally:
     corruptions_found: int = 0
     full_disks: int = 0
     full_disks_survived: int = 0
+    no_full_disks: str = ""
+    """Why disks could not be filled, where that was asked for."""
     outages: int = 0
     outages_survived: int = 0
     rivals: int = 0
@@ -33,9 +35,10 @@ class Tally:
 
     @property
     def all_is_well(self) -> bool:
-        """Whether the program took everything."""
+        """Whether the program took everything, and was given everything that was asked for."""
         return (
             not self.problems
+            and not self.no_full_disks
             and self.identical == self.sequences
             and self.corruptions_found == self.corruptions
             and self.full_disks_survived == self.full_disks
@@ -45,10 +48,13 @@ class Tally:
         )
 
     def __str__(self) -> str:
+        disks = f"{self.full_disks_survived} of {self.full_disks} full disks survived"
+        if self.no_full_disks:
+            disks = f"full disks not tested: {self.no_full_disks}"
         return (
             f"{self.kills} kills, {self.identical} of {self.sequences} sequences identical;"
             f" {self.corruptions_found} of {self.corruptions} corruptions found;"
-            f" {self.full_disks_survived} of {self.full_disks} full disks survived;"
+            f" {disks};"
             f" {self.outages_survived} of {self.outages} outages survived;"
             f" {self.rivals_at_peace} of {self.rivals} pairs of rivals at peace;"
             f" {self.orphans} orphans; {self.temporary_files} temporary files"

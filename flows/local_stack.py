@@ -43,6 +43,8 @@ class Server:
     pid: int
     created_at: float
     """When the process began, in seconds since 1970: tells it from a later one of the same id."""
+    tracking_digest: str = ""
+    """Of the MLflow address that a worker's runs inherit: a digest, as it may hold a password."""
 
     def is_running(self) -> bool:
         """Whether that very process still lives."""
@@ -222,6 +224,9 @@ def _start(name: str, port: int) -> Server:
         # By environment, not by argument: an address may hold a password, and `ps` shows arguments.
         "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{home() / 'mlflow.db'}",
         "MLFLOW_ARTIFACTS_DESTINATION": str(home() / "mlartifacts"),
+        # By default any page that is open in the same browser may read and call the API. This name
+        # and not ..._SERVER_API_CORS_..., which Prefect prefers, so that a person may set either.
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"{url},http://localhost:{port}",
         **os.environ,
         "PREFECT_UI_API_URL": f"{url}/api",  # what the pages ask
         "PREFECT_UI_URL": url,  # what notifications link to

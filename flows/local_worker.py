@@ -4,6 +4,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 
 from flows import local_stack
@@ -18,7 +19,7 @@ Say = Callable[[str], None]
 
 
 def ensure_worker(prefect_url: str, say: Say = lambda _: None) -> bool:
-    """Start the worker unless it runs and serves that Prefect server; returns whether it started.
+    """Start the worker unless it runs and serves those servers; returns whether it started.
 
     Waits until the server has heard from it. The work pool must exist, and PREFECT_API_URL and
     MLFLOW_TRACKING_URI must be set: its runs get this process's environment.
@@ -27,12 +28,16 @@ def ensure_worker(prefect_url: str, say: Say = lambda _: None) -> bool:
     with local_stack.lock():
         running = local_stack.recorded()
         worker = running.get("worker")
-        if worker and worker.url == _page(prefect_url):
+        serves_prefect = worker is not None and worker.url == _page(prefect_url)
+        if worker and serves_prefect and worker.tracking_digest == _tracking_digest():
             _wait_until_online(worker)
             return False
+        if serves_prefect:
+            say("restarting the worker, so that its runs find MLflow at its present address")
+        else:
+            say("starting the worker")
         if worker:
             local_stack.stop(running.pop("worker"))
-        say("starting the worker")
         running["worker"] = worker = _start(prefect_url)
         local_stack.record(running)
         _wait_until_online(worker)
@@ -65,6 +70,10 @@ def _page(prefect_url: str) -> str:
     return f"{prefect_url}/work-pools/work-pool/{WORK_POOL}"
 
 
+def _tracking_digest() -> str:
+    return digest_of(os.environ["MLFLOW_TRACKING_URI"])
+
+
 def _start(prefect_url: str) -> Server:
     command = ["-m", "prefect", "--no-prompt", "worker", "start", "--pool", WORK_POOL]
     command += ["--type", "process", "--name", worker_name()]
@@ -75,7 +84,8 @@ def _start(prefect_url: str) -> Server:
         "PYTHONPATH": os.pathsep.join(paths),
         "PREFECT_WORKER_QUERY_SECONDS": "5",
     }
-    return local_stack.start("worker", command, _page(prefect_url), 0, environment)
+    started = local_stack.start("worker", command, _page(prefect_url), 0, environment)
+    return replace(started, tracking_digest=_tracking_digest())
 
 
 def _wait_until_online(worker: Server) -> None:

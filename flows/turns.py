@@ -1,7 +1,7 @@
 """Whose turn it is: training runs share one machine, so that one works and the others wait."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TypeVar, cast
 
 from prefect.client.orchestration import get_client
@@ -15,6 +15,7 @@ from prefect.states import Completed
 from tasks.flow_runs import cancel_older_runs
 from tasks.registration import Version
 from tasks.reporting import log
+from tasks.retries import is_prefect_away
 from tasks.training.loop import training_device
 
 T = TypeVar("T")
@@ -52,17 +53,34 @@ def device_slot() -> Iterator[None]:
     """Hold a slot of the training device, and wait for it if need be.
 
     A holder that is killed loses its slot within a minute or so: leases are not renewed by the
-    dead. One that cannot renew its lease, as while the server restarts, keeps on working.
+    dead. One that cannot renew its lease, as while the server restarts, keeps on working; and one
+    that cannot give the slot back has done its work all the same.
     """
     _ensure_limit()
-    with concurrency(
-        SLOT,
-        occupy=1,
-        strict=True,
-        lease_duration=SECONDS_A_SLOT_OUTLIVES_ITS_HOLDER,
-        raise_on_lease_renewal_failure=False,
-    ):
-        yield
+    with ExitStack() as held:
+        held.enter_context(
+            concurrency(
+                SLOT,
+                occupy=1,
+                strict=True,
+                lease_duration=SECONDS_A_SLOT_OUTLIVES_ITS_HOLDER,
+                raise_on_lease_renewal_failure=False,
+            )
+        )
+        try:
+            yield
+        finally:
+            _give_back(held)
+
+
+def _give_back(held: ExitStack) -> None:
+    """Prefect asks with a new client here, which gives up at once where the server is away."""
+    try:
+        held.close()
+    except Exception as error:
+        if not is_prefect_away(error):
+            raise
+        log(f"{SLOT}: not given back, for Prefect is away; it becomes free within a minute or so")
 
 
 def _ensure_limit() -> None:

@@ -13,7 +13,7 @@ from prefect.artifacts import create_markdown_artifact
 from tasks.ingestion import ImageSet
 from tasks.measured import title
 from tasks.registration import CHAMPION, Version
-from tasks.reporting import in_task_run
+from tasks.reporting import show
 from tasks.retries import NETWORKED
 from tasks.storage import home, write_text
 from tasks.tokenization import TokenSet
@@ -63,8 +63,12 @@ def publish_lineage(
     path = home() / "runs" / "lineage" / run_id / "lineage.md"
     write_text(path, page)
     log_file(run_id, path)
-    if in_task_run():
-        create_markdown_artifact(page, key="lineage", description="Data, models and samples")
+    show(
+        "lineage",
+        lambda: create_markdown_artifact(
+            page, key="lineage", description="Data, models and samples"
+        ),
+    )
     return page
 
 

@@ -7,17 +7,22 @@ tests, nothing but the line itself happens.
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import cast
 from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.context import TaskRunContext
 
+from tasks.retries import is_prefect_away
+
 _logger = logging.getLogger("atelier")
 _page_logger = logging.getLogger("atelier.pages")
 
 SECONDS_BETWEEN_REPORTS = 5.0
 SECONDS_FOR_THE_LAST_WORD = 5.0
+WAITS_FOR_PREFECT = (2.0, 6.0, 16.0, 32.0, 64.0)
+"""Seconds between the attempts to show something: two minutes in all."""
 
 
 def log(message: str) -> None:
@@ -33,6 +38,30 @@ def log_on_page(message: str) -> None:
 def in_task_run() -> bool:
     """Whether Prefect is running the current task, so that artifacts have a place to go."""
     return TaskRunContext.get() is not None
+
+
+def show(what: str, create: Callable[[], object]) -> None:
+    """Show something of the current task in the Prefect UI; outside a Prefect run, nothing.
+
+    what: what is shown, in two or three words; create: makes the artifact.
+    While the server is away this waits for it, two minutes, or as long as Prefect's client itself
+    tries once. Then a line says what is not shown, and the work goes on: hours of it must not fail
+    over a picture. Any other error is raised.
+    """
+    if not in_task_run():
+        return
+    began = time.monotonic()
+    for wait in (*WAITS_FOR_PREFECT, None):
+        try:
+            create()
+            return
+        except Exception as error:
+            if not is_prefect_away(error):
+                raise
+            if wait is None or time.monotonic() - began >= sum(WAITS_FOR_PREFECT):
+                log(f"{what}: not shown in Prefect, which is away: {type(error).__name__}")
+                return
+        time.sleep(wait)
 
 
 class Progress:

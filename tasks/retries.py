@@ -7,6 +7,7 @@ No policy lets Prefect cache a result: what is unchanged is known by `tasks.prov
 from typing import Any
 
 from prefect.cache_policies import NO_CACHE
+from prefect.exceptions import PrefectHTTPStatusError
 
 
 def is_transient(task: Any, task_run: Any, state: Any) -> bool:
@@ -15,9 +16,25 @@ def is_transient(task: Any, task_run: Any, state: Any) -> bool:
         state.result()
     except (ConnectionError, TimeoutError):
         return True
-    except Exception:
-        return False
+    except Exception as error:
+        return _is_of_transport(error)
     return False
+
+
+def is_prefect_away(error: BaseException) -> bool:
+    """Whether a call failed because Prefect's server is out of reach or in trouble itself."""
+    in_trouble = isinstance(error, PrefectHTTPStatusError) and error.response.status_code >= 500
+    return in_trouble or _is_of_transport(error)
+
+
+def _is_of_transport(error: BaseException) -> bool:
+    """Whether Prefect's client could not reach the server or lost it.
+
+    Such an error is no ConnectionError. It is known by its name, because no task may import httpx,
+    with which it could go around the doors to the network.
+    """
+    kinds = type(error).__mro__
+    return any((kind.__module__, kind.__name__) == ("httpx", "TransportError") for kind in kinds)
 
 
 LOCAL: dict[str, Any] = {"cache_policy": NO_CACHE}

@@ -21,7 +21,7 @@ from tasks.measured import title
 from tasks.model_card import FAMILIES
 from tasks.packaging import loaded
 from tasks.registration import CHAMPION, champion_of
-from tasks.reporting import in_task_run, log
+from tasks.reporting import log, show
 from tasks.retries import NETWORKED
 from tasks.storage import read_json, write_bytes, write_json, write_text
 from tasks.tracking import (
@@ -177,10 +177,12 @@ def publish_gallery(works: list[Work], folder: str, run_id: str) -> str:
     write_text(into / "index.html", page(works))
     write_json(into / "works.json", [_fields(work) for work in works])
     log_file(run_id, into, "gallery")
-    if in_task_run():
-        create_markdown_artifact(
+    show(
+        "gallery",
+        lambda: create_markdown_artifact(
             markdown=_markdown(works, run_id), key="gallery", description="Samples of the champions"
-        )
+        ),
+    )
     log(f"gallery of {len(works)} champions written")
     return keep_gallery(folder)
 

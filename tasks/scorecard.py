@@ -9,7 +9,7 @@ from prefect.artifacts import create_table_artifact
 
 from tasks.ingestion import Corpus, ImageSet
 from tasks.measured import title
-from tasks.reporting import in_task_run, log
+from tasks.reporting import log, show
 from tasks.tracking import (
     artifact_url,
     is_served,
@@ -116,12 +116,14 @@ def publish(scorecard: Scorecard, data: ImageSet | Corpus) -> None:
     log(f"{scorecard.name}: {state}{measured} on held-out data")
     for fault in scorecard.faults:
         log(f"{scorecard.name}: {fault}")
-    if in_task_run():
-        create_table_artifact(
+    show(
+        f"{scorecard.name}: scorecard",
+        lambda: create_table_artifact(
             table=_table(scorecard),
             key=f"{scorecard.name}-scorecard",
             description=_table_description(scorecard),
-        )
+        ),
+    )
 
 
 def _table(scorecard: Scorecard) -> list[dict[str, Any]]:

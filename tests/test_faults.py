@@ -38,6 +38,7 @@ def test_a_few_kills_change_nothing(tmp_path: Path) -> None:
         ({"sequences": 1}, False),
         ({"corruptions": 2, "corruptions_found": 1}, False),
         ({"full_disks": 1}, False),
+        ({"no_full_disks": "no right to mount"}, False),
         ({"outages": 1}, False),
         ({"rivals": 1}, False),
         ({"orphans": 1}, False),
@@ -49,3 +50,42 @@ def test_all_must_hold(counts: dict[str, object], is_well: bool) -> None:
     from faults.tally import Tally
 
     assert Tally(**counts).all_is_well is is_well
+
+
+def test_disks_that_cannot_be_filled_are_told_and_not_counted_as_survived(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from faults import damage
+    from faults.tally import Tally
+
+    monkeypatch.setattr(damage, "fitted", lambda family, home: None)
+    monkeypatch.setattr(damage, "_mount", lambda folder, size_kb: False)
+    (tmp_path / "empty.db").touch()
+    tally = Tally()
+
+    damage.fill_disks(tmp_path, tmp_path / "empty.db", tally)
+
+    assert "; full disks not tested: no right to mount; " in str(tally)
+    assert "of 0 full disks" not in str(tally)
+    assert not tally.all_is_well
+
+
+def test_what_cannot_be_tested_can_be_skipped_explicitly(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from faults import __main__ as suite
+    from faults.tally import Tally
+
+    injected: list[tuple[str, ...]] = []
+
+    def inject(kinds: tuple[str, ...], *_: object) -> Tally:
+        injected.append(kinds)
+        return Tally()
+
+    monkeypatch.setenv("ATELIER_HOME", os.environ["ATELIER_HOME"])  # main sets it
+    monkeypatch.setattr(suite, "_inject", inject)
+    monkeypatch.setattr(sys, "argv", ["faults", "--skip", "disks"])
+
+    assert suite.main() == 0
+
+    assert injected == [("kills", "damage", "commands", "outages", "rivals")]

@@ -4,14 +4,17 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
-from flows import local_stack
+from flows import local_stack, local_worker
 from flows.local_stack import Server
-from flows.local_worker import worker_name
+from flows.local_worker import ensure_worker, worker_name
+from tasks.storage import write_json
 
 
 def this_process(name: str, created_at: float) -> Server:
@@ -69,3 +72,85 @@ def test_two_homes_on_one_machine_have_workers_of_different_names(
         names.add(worker_name())
 
     assert len(names) == 2
+
+
+@pytest.fixture
+def started(atelier_home: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
+    """The environments of workers that were started; none of them really is."""
+    environments: list[dict[str, str]] = []
+
+    def start(name: str, _: list[str], url: str, port: int, environment: dict[str, str]) -> Server:
+        environments.append(environment)
+        return Server(name, url, port, os.getpid(), psutil.Process().create_time())
+
+    monkeypatch.setattr(local_stack, "start", start)
+    monkeypatch.setattr(local_stack, "stop", lambda _: None)
+    monkeypatch.setattr(local_worker, "is_online", lambda _: True)
+    atelier_home.mkdir()
+    return environments
+
+
+PREFECT = "http://127.0.0.1:4200"
+
+
+def test_a_worker_whose_runs_would_look_for_mlflow_elsewhere_is_restarted(
+    started: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    for port in ("5000", "5000", "5055", "5055"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://someone:secret@127.0.0.1:{port}")
+        ensure_worker(PREFECT, said.append)
+
+    assert [each["MLFLOW_TRACKING_URI"][-4:] for each in started] == ["5000", "5055"]
+    assert said == [
+        "starting the worker",
+        "restarting the worker, so that its runs find MLflow at its present address",
+    ]
+    assert "secret" not in (local_stack.home() / "servers.json").read_text()
+
+
+def test_a_worker_of_a_record_without_that_address_is_known_and_restarted(
+    started: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    ensure_worker(PREFECT)
+    fields = asdict(local_stack.recorded()["worker"])
+    del fields["tracking_digest"]
+    write_json(local_stack.home() / "servers.json", {"worker": fields})
+
+    assert local_stack.recorded()["worker"].pid == os.getpid()
+    assert ensure_worker(PREFECT)
+    assert not ensure_worker(PREFECT)
+
+
+def allowed_origins(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What Prefect's server reads from an environment, and as it reads it."""
+    from prefect.settings.models.server.api import ServerAPISettings
+
+    for name, value in environment.items():
+        if "_CORS_" in name:
+            monkeypatch.setenv(name, value)
+    return ServerAPISettings().cors_allowed_origins.split(",")
+
+
+def test_only_the_pages_of_prefect_itself_may_ask_its_server(
+    started: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local_stack._start("prefect", 4321)
+
+    (environment,) = started
+    expected = ["http://127.0.0.1:4321", "http://localhost:4321"]
+    assert allowed_origins(environment, monkeypatch) == expected
+
+
+@pytest.mark.parametrize(
+    "name", ["PREFECT_SERVER_CORS_ALLOWED_ORIGINS", "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS"]
+)
+def test_the_origins_that_a_person_allows_stay(
+    name: str, started: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "https://atelier.example.org")
+    local_stack._start("prefect", 4321)
+
+    (environment,) = started
+    assert allowed_origins(environment, monkeypatch) == ["https://atelier.example.org"]

@@ -1,5 +1,6 @@
 from typing import Any
 
+import httpx
 import pytest
 
 from models.fitting import Diverged
@@ -24,7 +25,11 @@ class FailedWith:
 
 
 @pytest.mark.parametrize(
-    "error", [Unreachable("x"), TrackingUnavailable("x"), TimeoutError(), ConnectionResetError()]
+    "error",
+    [
+        *[Unreachable("x"), TrackingUnavailable("x"), TimeoutError(), ConnectionResetError()],
+        *[httpx.ConnectError("x"), httpx.ReadTimeout("x"), httpx.RemoteProtocolError("x")],
+    ],
 )
 def test_what_may_pass_is_tried_again(error: Exception) -> None:
     assert is_transient(None, None, FailedWith(error))
@@ -32,7 +37,10 @@ def test_what_may_pass_is_tried_again(error: Exception) -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [BadInput("x"), Diverged("x"), ChecksumMismatch("x"), DiskFull(28, "x"), ValueError("x")],
+    [
+        *[BadInput("x"), Diverged("x"), ChecksumMismatch("x"), DiskFull(28, "x"), ValueError("x")],
+        httpx.TooManyRedirects("x"),
+    ],
 )
 def test_what_will_not_pass_is_not(error: Exception) -> None:
     assert not is_transient(None, None, FailedWith(error))

@@ -1,0 +1,67 @@
+"""A turn of the training device: how it ends while Prefect's server is away."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from flows import turns
+
+
+class Device:
+    """Prefect's slot of the device, whose release fails."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        self.is_held = False
+
+    @contextmanager
+    def slot(self, *_: Any, **__: Any) -> Iterator[None]:
+        self.is_held = True
+        try:
+            yield
+        finally:
+            self.is_held = False
+            raise self.error
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], Device]:
+    """Makes a device that fails in a way."""
+
+    def failing_with(error: Exception) -> Device:
+        made = Device(error)
+        monkeypatch.setattr(turns, "_ensure_limit", lambda: None)
+        monkeypatch.setattr(turns, "concurrency", made.slot)
+        return made
+
+    return failing_with
+
+
+def test_work_that_is_done_does_not_fail_because_its_slot_cannot_be_given_back(
+    device: Callable[[Exception], Device],
+) -> None:
+    failing = device(httpx.ConnectError("away"))
+
+    with turns.device_slot():
+        assert failing.is_held
+
+    assert not failing.is_held
+
+
+def test_the_error_of_the_work_itself_is_the_one_that_is_raised(
+    device: Callable[[Exception], Device],
+) -> None:
+    device(httpx.ConnectError("away"))
+
+    with pytest.raises(ValueError, match="the loss"), turns.device_slot():
+        raise ValueError("the loss is not a number")
+
+
+def test_any_other_error_of_the_release_is_raised(device: Callable[[Exception], Device]) -> None:
+    device(TypeError("a bug"))
+
+    with pytest.raises(TypeError, match="a bug"), turns.device_slot():
+        pass
