@@ -5,11 +5,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flows.commands.options import Commands, add_ports, flow_result, seed, servers
+from flows.commands.options import (
+    Commands,
+    add_ports,
+    flow_result,
+    seed,
+    servers,
+    whole_number,
+)
 from tasks.sources import find_source
 from tasks.storage import BadInput, check_space, home
 
 FAMILIES = ("vae", "gan", "ngram", "gpt")
+AS_THE_FLOW_SAYS = 0
 SPACE_FOR_A_RUN_BYTES = 300_000_000  # databases of both servers, data, four models, the gallery
 
 
@@ -56,11 +64,19 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     run.add_argument("--gan-loss", choices=losses, default="relativistic")
     run.add_argument(
         "--approve",
-        action="store_true",
-        help="wait for your consent, in the Prefect UI, before a version becomes champion",
+        type=_seconds,
+        nargs="?",
+        const=AS_THE_FLOW_SAYS,
+        metavar="SECONDS",
+        help="wait for your consent, in the Prefect UI, before a version becomes champion; without"
+        " it within so many seconds, by default an hour, the present champion stays",
     )
     add_ports(run)
     run.set_defaults(command=_run)
+
+
+def _seconds(text: str) -> int:
+    return whole_number("a time to wait", text, 1, 7 * 86_400)
 
 
 def _families(text: str) -> tuple[str, ...]:
@@ -94,7 +110,8 @@ def _run(options: argparse.Namespace) -> int:
         image_size=options.image_size,
         tokenizer=options.tokenizer,
         gan_loss=options.gan_loss,
-        approve=options.approve,
+        approve=options.approve is not None,
+        **({"approval_seconds": options.approve} if options.approve else {}),
     )
     if summary is None:
         return 1

@@ -282,6 +282,7 @@ BAD = [
     (("--image-size", "16"), "only applies to folder:PATH"),
     (("--seed", "-1"), "a seed is a whole number from 0 to 2147483647, got '-1'"),
     (("--seed", "many"), "a seed is a whole number"),
+    (("--approve", "0"), "a time to wait is a whole number from 1 to 604800, got '0'"),
     (("--models", "vae,diffusion"), "unknown model 'diffusion'"),
     (("--preset", "fastest"), "invalid choice: 'fastest'"),
     (("--prefect-port", "70000"), "a port is a whole number from 1 to 65535"),

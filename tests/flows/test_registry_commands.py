@@ -153,3 +153,19 @@ def test_a_person_is_asked_and_the_answer_is_kept(place: Place) -> None:
         ("atelier.model.promoted", f"atelier.model.{NAME}"),
         ("atelier.model.refused", "atelier.model.saga-ngram"),
     }
+
+
+@pytest.mark.slow
+def test_without_an_answer_in_time_no_version_becomes_champion(place: Place) -> None:
+    text = place.text.parent / "fable.txt"
+    text.write_text(place.text.read_text().replace("cat", "fox"))
+    arguments = ["--preset", "quick", "--models", "ngram", "--text", f"file:{text}"]
+
+    done = atelier(place.home, "run", "--approve", "3", *arguments)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "fable-ngram  1        challenger" in done.stdout
+    kept = atelier(place.home, "history", "fable-ngram").stdout
+    assert "nobody approved it within 3 s; the champion stays" in kept
+    again = atelier(place.home, "run", *arguments)
+    assert "fable-ngram  1        champion" in again.stdout
