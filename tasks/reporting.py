@@ -77,6 +77,7 @@ class Progress:
         self._started_at = time.monotonic()
         self._reported_at = self._started_at
         self._numbers: dict[str, float] = {}
+        self._is_complete = False
         self._artifact: UUID | None = None
         self._sender = threading.Thread()
         if in_task_run():
@@ -87,7 +88,13 @@ class Progress:
         return time.monotonic() - self._reported_at >= SECONDS_BETWEEN_REPORTS
 
     def report(self, done: int, numbers: dict[str, float]) -> None:
-        """Say how far the step is, its numbers, and the time left at the speed so far."""
+        """Say how far the step is, its numbers, and the time left at the speed so far.
+
+        That it is complete is said once.
+        """
+        if self._is_complete:
+            return
+        self._is_complete = done == self.total
         self._reported_at = time.monotonic()
         elapsed = self._reported_at - self._started_at
         left = elapsed / max(1, done - self._first) * (self.total - done)
@@ -98,14 +105,14 @@ class Progress:
         log(message)
         if self._artifact is None:
             return
-        if done == self.total and self._sender.is_alive():
+        if self._is_complete and self._sender.is_alive():
             self._sender.join(SECONDS_FOR_THE_LAST_WORD)
         if not self._sender.is_alive():  # else the server is slow: the next report tells more
             self._sender = threading.Thread(
                 target=self._update, args=(100.0 * done / self.total, message), daemon=True
             )
             self._sender.start()
-        if done == self.total:
+        if self._is_complete:
             self._sender.join(SECONDS_FOR_THE_LAST_WORD)
 
     def _create(self, percent: float) -> None:

@@ -9,7 +9,7 @@ from prefect.exceptions import PrefectHTTPStatusError
 
 from tasks import lineage, reporting, sampling
 from tasks.ingestion import ImageSet
-from tasks.reporting import WAITS_FOR_PREFECT, show
+from tasks.reporting import WAITS_FOR_PREFECT, Progress, show
 from tasks.scorecard import Scorecard, publish
 from tasks.storage import home
 
@@ -175,3 +175,15 @@ def test_nothing_that_is_published_fails_while_prefect_is_away(
     does(images, run_id)
 
     assert server.num_asked == len(WAITS_FOR_PREFECT) + 1
+
+
+def test_that_a_step_is_complete_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "atelier")
+    progress = Progress("training tale", 10)
+
+    progress.report(5, {"loss": 2.0})
+    progress.report(10, {"loss": 1.0})
+    progress.report(10, {})
+
+    said = [record.getMessage().partition("  ")[0] for record in caplog.records]
+    assert said == ["training tale: 5/10", "training tale: 10/10"]
