@@ -203,9 +203,9 @@ def stop_servers_in_between(studio: Studio, seconds_away: float, tally: Tally) -
 
 
 def stop_prefect_after_training(studio: Studio, seconds_away: float, tally: Tally) -> None:
-    """Kill Prefect's server when a model is trained: what comes then must wait for it, not fail.
+    """Kill Prefect's server as training ends: what comes then must wait for it, not fail.
 
-    That is all that publishes: the evaluation's scorecard, the gallery and the lineage.
+    First comes the evaluation, whose scorecard is published while the server is away.
     """
     studio.run("up")
     tally.outages += 1
@@ -218,8 +218,11 @@ def stop_prefect_after_training(studio: Studio, seconds_away: float, tally: Tall
     kill_tree(server["pid"])
     time.sleep(seconds_away)
     had_ended = run.poll() is not None
-    studio.run("up", "--prefect-port", str(server["port"]))
+    refused, said = studio.run("up", "--prefect-port", str(server["port"]))
     code = run.wait()
+    if refused:  # as when another program took the port meanwhile
+        tally.note(f"prefect did not come back: {said[-300:]}")
+        return
     added = {name for name, _ in studio.versions() - before}
     if code:
         tally.note(f"prefect was away after training: {output_of(run)[-700:]}")
