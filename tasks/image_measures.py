@@ -55,7 +55,7 @@ def measure_images(subject: Any, images: ImageSet, judge: Classifier) -> Measure
         value = numbers["test_frechet_distance"]
         scores = _resampled(images, judge, drawn)
         error = 1.96 * float(scores.std(ddof=1))
-        interval = value - error, value + error
+        interval = max(0.0, value - error), value + error  # no distance is negative
         decisive = {
             "main_metric": "test_frechet_distance",
             "unit": f"squared distance of {min(images.num_test, MOST_IMAGES)} samples",
