@@ -2,28 +2,40 @@
 
 A reference is an alias, a ledger entry, a job at work, the latest time that a step ran (the next
 run of the same settings will ask for its result), or any time within the last hour (a rival run may
-be judging it). Only kinds of files that the program can make again are ever named; databases,
-ledgers, logs, locks and MLflow's own copies are not.
+be judging it). Data counts as referred to for as long as the process that prepared it lives: a run
+prepares all of it first, and may train other models for hours before it reads it. Only kinds of
+files that the program can make again are ever named; databases, ledgers, logs, locks and MLflow's
+own copies are not.
 """
 
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from prefect import task
 
 from tasks.ledger import named_contents
+from tasks.processes import is_alive
 from tasks.registration import kept_digests
 from tasks.reporting import log
 from tasks.retries import NETWORKED
 from tasks.step_records import StepRecord, history, steps
 from tasks.storage import TEMPORARY_PREFIX, half_written, home, read_json, remove
+from tasks.tokenization import Scheme
 
 SECONDS_IN_USE = 3600.0
 """How long after a step its result may still be read by the run that asked for it."""
 DAYS_FOR_UNFINISHED = 30.0
 """How long a fit that was interrupted can still be resumed."""
+DAYS_FOR_LINEAGE = 30.0
+"""How long the page that tells where a run's models come from stays here too."""
+DAYS_OF_A_RUN = 30.0
+"""How long a run is taken to work at most: of one on another machine nobody knows if it lives."""
+
+_KINDS_OF_DATA = ("images", "text", *get_args(Scheme))
+"""What the names of steps that prepare data end in."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,9 +58,10 @@ def find_garbage(kept_digests: Iterable[str], now: float | None = None) -> list[
     fits = set(_kept_fits(kept, latest))
     found = [
         *_old_fits(fits),
-        *_old_data(_inputs_of(fits, latest)),
+        *_old_lineages(),
+        *_old_data(_inputs_of(fits, latest), latest),
         *_old_evaluations(kept | {_digest(folder) for folder in fits}),
-        *_old_galleries(),
+        *_old_galleries(latest),
         *_temporaries(),
     ]
     return [
@@ -77,22 +90,30 @@ def throw_away(garbage: Iterable[Garbage]) -> int:
 
 
 def _asked_for(now: float) -> list[StepRecord]:
-    """What each step did last, what is being done, and what was done just now."""
+    """What each step did last, what is being done, what was just done, and living runs' data."""
     found = []
     for step in steps():
         records = history(step)
         found += records[-1:]
         for record in records[:-1]:
-            ended_at = record.started_at + (record.seconds or 0.0)
-            if record.state == "running" or now - ended_at < SECONDS_IN_USE:
+            age = now - record.started_at - (record.seconds or 0.0)
+            is_in_use = record.state == "running" or age < SECONDS_IN_USE
+            if is_in_use or _may_be_read_later(record, age):
                 found.append(record)
     return found
+
+
+def _may_be_read_later(record: StepRecord, age: float) -> bool:
+    """Whether it prepared data for a run that is still at work; age: seconds since it ended."""
+    if record.step.rpartition("-")[2] not in _KINDS_OF_DATA:
+        return False
+    return age < DAYS_OF_A_RUN * 86_400 and is_alive(record.owner)
 
 
 def _kept_fits(kept: set[str], latest: list[StepRecord]) -> Iterator[Path]:
     """The folders of fits that something refers to, or that can be resumed."""
     keys = {record.key[:16] for record in latest}
-    for folder in _folders("runs", "*/*"):
+    for folder in _fits():
         is_finished = (folder / "receipt.json").exists()
         can_resume = not is_finished and _age_days(folder) < DAYS_FOR_UNFINISHED
         if folder.name in keys or can_resume or (is_finished and _digest(folder) in kept):
@@ -100,10 +121,21 @@ def _kept_fits(kept: set[str], latest: list[StepRecord]) -> Iterator[Path]:
 
 
 def _old_fits(fits: set[Path]) -> Iterator[tuple[Path, str]]:
-    for folder in _folders("runs", "*/*"):
+    for folder in _fits():
         if folder not in fits:
             is_finished = (folder / "receipt.json").exists()
             yield folder, "an earlier fit" if is_finished else "a fit that was given up"
+
+
+def _fits() -> list[Path]:
+    """The folders of all fits; lineages lie beside them, and are none."""
+    return [folder for folder in _folders("runs", "*/*") if folder.parent.name != "lineage"]
+
+
+def _old_lineages() -> Iterator[tuple[Path, str]]:
+    for folder in _folders("runs/lineage", "*"):
+        if _age_days(folder) >= DAYS_FOR_LINEAGE:
+            yield folder, "the lineage of an earlier run; MLflow has its own copy"
 
 
 def _inputs_of(fits: set[Path], latest: list[StepRecord]) -> set[str]:
@@ -127,10 +159,12 @@ def _key(folder: Path) -> str:
     return folder.name.rsplit("-", 1)[-1]
 
 
-def _old_data(inputs: set[str]) -> Iterator[tuple[Path, str]]:
+def _old_data(inputs: set[str], latest: list[StepRecord]) -> Iterator[tuple[Path, str]]:
+    # Tokens are nobody's input yet while their run still trains other models.
+    made = {record.key[:12] for record in latest}
     for kind in ("images", "text", "tokens"):
         for folder in _folders(f"data/{kind}", "*"):
-            if _digest(folder) not in inputs:
+            if _digest(folder) not in inputs and _key(folder) not in made:
                 yield folder, f"{kind} of which no kept model was made"
 
 
@@ -140,10 +174,12 @@ def _old_evaluations(kept: set[str]) -> Iterator[tuple[Path, str]]:
             yield folder, "an evaluation of a model that is not kept"
 
 
-def _old_galleries() -> Iterator[tuple[Path, str]]:
+def _old_galleries(latest: list[StepRecord]) -> Iterator[tuple[Path, str]]:
+    keys = {record.key[:16] for record in latest}
     folders = sorted(_folders("gallery", "*"), key=lambda folder: folder.stat().st_mtime)
     for folder in folders[:-1]:
-        yield folder, "an earlier gallery; MLflow has its own copy"
+        if folder.name not in keys:
+            yield folder, "an earlier gallery; MLflow has its own copy"
 
 
 def _temporaries() -> Iterator[tuple[Path, str]]:

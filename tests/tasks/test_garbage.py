@@ -4,6 +4,8 @@ import json
 import os
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.galleries import fresh_folder, gallery_work, keep_gallery
 from tasks.garbage import find_garbage, throw_away
+from tasks.ingestion import ingest_text
 from tasks.processes import this_process
 from tasks.step_records import recorded
 from tasks.storage import digest_of
+from tasks.tokenization import TokenSet, tokenize_corpus
 
 DAY = 86_400.0
 LATER = time.time() + 2 * 3600  # when what these tests do is no longer news
@@ -41,6 +46,32 @@ class Home:
         with recorded("digits-vae", parts):
             pass
         return self.folder(f"runs/digits-vae/{digest_of(parts)[:16]}", digest, days)
+
+    @contextmanager
+    def tokenizing(self, settings: int) -> Iterator[set[Path]]:
+        """A step that makes tokens of a corpus of its own; gives both folders."""
+        parts = {"settings": settings, "inputs": [f"corpus {settings}"]}
+        with recorded("tale-bpe", parts):
+            yield {
+                self.folder(f"data/text/tale-{settings}", f"corpus {settings}"),
+                self.folder(f"data/tokens/tale-bpe-{digest_of(parts)[:12]}", f"tokens {settings}"),
+            }
+
+    @contextmanager
+    def drawing(self, settings: int, days: float) -> Iterator[Path]:
+        """A step that draws a gallery; gives its folder."""
+        parts = {"settings": settings, "inputs": []}
+        with recorded("gallery", parts):
+            yield self.folder(f"gallery/{digest_of(parts)[:16]}", None, days)
+
+
+@contextmanager
+def owned_by_the_dead() -> Iterator[None]:
+    """Steps in this block were begun by a process that has ended."""
+    with pytest.MonkeyPatch.context() as patch:
+        dead = this_process().rsplit(":", 1)[0] + ":1"
+        patch.setattr("tasks.step_records.this_process", lambda: dead)
+        yield
 
 
 @pytest.fixture
@@ -99,6 +130,56 @@ def test_data_is_kept_by_models_made_of_it_through_tokens_too(own: Home) -> None
     assert corpus.exists()
 
 
+def test_tokens_that_no_model_was_made_of_yet_are_kept_with_their_corpus(
+    tokens: TokenSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edited = tmp_path / "edited" / "corpus.txt"
+    edited.parent.mkdir()
+    edited.write_text("Another story altogether.\n" * 500)
+    assert found() == set()  # their run still trains on images
+
+    with owned_by_the_dead():
+        later = tokenize_corpus.fn(ingest_text.fn(f"file:{edited}"))
+    assert later.name == tokens.name
+    assert found() == set()  # their run goes on, though a later one of the same name came and went
+
+    monkeypatch.setattr("tasks.garbage.is_alive", lambda _: False)
+    assert found() == {Path(tokens.folder), Path(tokens.corpus.folder)}
+
+
+def test_data_of_a_run_on_another_machine_is_kept_for_a_month(
+    own: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("tasks.step_records.this_process", lambda: "elsewhere:1:1")
+        with own.tokenizing(1) as made, own.tokenizing(2):
+            pass
+
+    assert find_garbage([], LATER + 29 * DAY) == []
+    assert {each.path for each in find_garbage([], LATER + 30 * DAY)} == made
+
+
+def test_a_gallery_being_drawn_is_kept_beside_a_newer_one(tracking_database: str) -> None:
+    with gallery_work([], 1) as record:
+        drawn = Path(fresh_folder(record))
+        with gallery_work([], 2) as other:
+            newer = Path(fresh_folder(other))
+            (newer / "index.html").write_text("a page")
+            keep_gallery(str(newer))
+        os.utime(drawn, (time.time() - DAY,) * 2)
+        assert found() == set()
+    assert found() == {drawn}
+
+
+def test_a_lineage_is_no_fit(own: Home) -> None:
+    own.folder("runs/lineage/run-1", None, days=20)
+    old = own.folder("runs/lineage/run-2", None, days=40)
+
+    (garbage,) = find_garbage([], LATER)
+    assert garbage.path == old
+    assert garbage.reason == "the lineage of an earlier run; MLflow has its own copy"
+
+
 def test_only_the_latest_gallery_and_temporaries_of_the_living_stay(own: Home) -> None:
     older, _ = own.folder("gallery/a", None, days=2), own.folder("gallery/b", None, days=1)
     (own.root / "gallery" / "index.html").write_text("the latest page")
@@ -130,12 +211,25 @@ def test_throwing_away_says_how_much(own: Home) -> None:
     ),
     kept=st.sets(st.integers(0, 9)),
     data=st.sets(st.sampled_from("pqrs")),
+    tokenized=st.lists(
+        st.tuples(st.integers(0, 9), st.sampled_from(["at work", "still alive", "over"])),
+        max_size=5,
+        unique_by=lambda tokens: tokens[0],
+    ),
+    galleries=st.lists(
+        st.tuples(st.integers(0, 90), st.booleans()), max_size=5, unique_by=lambda each: each[0]
+    ),
 )
 def test_nothing_referred_to_is_garbage_and_everything_else_is(
-    fits: list[tuple[int, str, bool, float]], kept: set[int], data: set[str]
+    fits: list[tuple[int, str, bool, float]],
+    kept: set[int],
+    data: set[str],
+    tokenized: list[tuple[int, str]],
+    galleries: list[tuple[int, bool]],
 ) -> None:
-    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ATELIER_HOME", folder)
+    with ExitStack() as work:
+        folder = work.enter_context(tempfile.TemporaryDirectory())
+        work.enter_context(pytest.MonkeyPatch.context()).setenv("ATELIER_HOME", folder)
         own = Home(Path(folder).resolve())
         untouchable = own.root / "mlflow.db"
         untouchable.write_text("database")
@@ -154,6 +248,19 @@ def test_nothing_referred_to_is_garbage_and_everything_else_is(
         for source in data:
             path = own.folder(f"data/images/{source}", source)
             (stays if source in inputs else goes).add(path)
+        for number, (setting, run) in enumerate(tokenized):
+            with ExitStack() as step:
+                if run == "over":
+                    step.enter_context(owned_by_the_dead())
+                made = (work if run == "at work" else step).enter_context(own.tokenizing(setting))
+            is_latest = number == len(tokenized) - 1
+            (goes if run == "over" and not is_latest else stays).update(made)
+        for number, (days, is_drawn) in enumerate(galleries):
+            with ExitStack() as step:
+                path = (step if is_drawn else work).enter_context(own.drawing(days, days))
+            is_latest = number == len(galleries) - 1
+            is_newest = days == min(days for days, _ in galleries)
+            (goes if is_drawn and not is_latest and not is_newest else stays).add(path)
 
         throw_away(find_garbage({str(setting) for setting in kept}, LATER))
 
