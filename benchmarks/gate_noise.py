@@ -89,6 +89,7 @@ def _settled(family: str, seed: int, trained: Trained) -> tuple[int, str]:
     recipe = recipe_of(family, trained.data, "quick", seed, **trained.settings)
     registered = register_version.fn(fitted, scorecard, verdict, recipe, incumbent)
     version = settle_alias.fn(registered, verdict)
+    assert version is not None, "nobody else moves the champion here"
     print(f"{family} seed {seed}: {version.alias}: {verdict.reason}", flush=True)
     return version.version, version.alias
 

@@ -1,5 +1,7 @@
 """From a judged candidate to its place in the registry: the same steps for every family."""
 
+from dataclasses import replace
+
 from flows.approval import ask_a_person
 from tasks.comparison import show_difference
 from tasks.gate import gate
@@ -12,6 +14,8 @@ from tasks.scorecard import Scorecard
 from tasks.tokenization import TokenSet
 from tasks.training.loop import Fitted
 
+MOST_JUDGEMENTS = 5
+"""How often a candidate is judged when others keep moving the champion."""
 APPROVAL_SECONDS = 3600
 """How long `--approve` waits for a person; then the present champion stays."""
 
@@ -27,13 +31,25 @@ def admit(
     """Judge the champion anew, compare, register, check, ask a person if wished, move the alias.
 
     approve_within: seconds to wait for a person's consent to a promotion; None asks nobody.
+    Where another run or a person moves the champion meanwhile, all of it is done again.
     """
-    incumbent = evaluate_champion(fitted.name, data, judge)
-    verdict = gate(fitted, scorecard, incumbent)
-    version = register_version(fitted, scorecard, verdict, recipe, incumbent)
-    is_promotion = verdict.accepted and (incumbent is None or incumbent.version != version.version)
-    if is_promotion and incumbent is not None and not incumbent.problem:
-        show_difference(fitted.name, incumbent.version, version.version)
-    if is_promotion and approve_within is not None:
-        verdict = ask_a_person(version, verdict, approve_within)
-    return settle_alias(version, verdict)
+    is_new = False
+    for _ in range(MOST_JUDGEMENTS):
+        incumbent = evaluate_champion(fitted.name, data, judge)
+        verdict = gate(fitted, scorecard, incumbent)
+        version = register_version(fitted, scorecard, verdict, recipe, incumbent)
+        is_new = is_new or version.is_new
+        is_promotion = verdict.accepted and (
+            incumbent is None or incumbent.version != version.version
+        )
+        if is_promotion and incumbent is not None and not incumbent.problem:
+            show_difference(fitted.name, incumbent.version, version.version)
+        if is_promotion and approve_within is not None:
+            verdict = ask_a_person(version, verdict, approve_within)
+        settled = settle_alias(version, verdict)
+        if settled is not None:
+            return replace(settled, is_new=is_new)
+    raise RuntimeError(
+        f"{fitted.name}: the champion moved {MOST_JUDGEMENTS} times while version"
+        f" {version.version} was judged; run the same command again"
+    )

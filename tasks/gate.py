@@ -40,7 +40,11 @@ def gate(fitted: Fitted, scorecard: Scorecard, incumbent: Incumbent | None) -> V
     if scorecard.faults:
         return Verdict(accepted=False, reason="; ".join(scorecard.faults))
     if incumbent is not None and incumbent.digest == fitted.digest:
-        return Verdict(accepted=True, reason="the same content as the champion")
+        return Verdict(
+            accepted=True,
+            reason="the same content as the champion",
+            champion_version=incumbent.version,
+        )
     if why := _withdrawn(fitted):
         return Verdict(accepted=False, reason=f"withdrawn by hand: {why}")
     if incumbent is None:

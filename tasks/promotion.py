@@ -37,8 +37,12 @@ _DIGESTS = ("content_digest", "data_digest", "code_digest", "judge_digest", "rec
 
 
 @task(name="settle-alias", task_run_name="name {version.name}", **NETWORKED)
-def settle_alias(version: Version, verdict: Verdict) -> Version:
-    """Make an accepted version champion, a refused one challenger, and write it in the ledger."""
+def settle_alias(version: Version, verdict: Verdict) -> Version | None:
+    """Make an accepted version champion, a refused one challenger, and write it in the ledger.
+
+    Returns None, and moves nothing, where the champion is no longer the one that the verdict
+    accepts the version against: another run or a person was faster, so it must be judged again.
+    """
     name = version.name
     with outages_named(), exclusive(f"registry-{name}"):
         reconcile(name)
@@ -49,6 +53,11 @@ def settle_alias(version: Version, verdict: Verdict) -> Version:
         if champion is not None and champion.version == target.version:
             log(f"{name}: version {version.version} is the champion already")
             return replace(version, alias=CHAMPION)
+        now = None if champion is None else int(champion.version)
+        if verdict.accepted and now != verdict.champion_version:
+            was = verdict.champion_version or "none"
+            log(f"{name}: the champion is version {now}; when it was judged, it was {was}")
+            return None
         evidence = _evidence(target, verdict)
         if verdict.accepted:
             _move(target, champion, "promote", verdict.reason, evidence)

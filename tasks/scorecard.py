@@ -75,7 +75,7 @@ class Verdict:
     by_person: str = field(default="")
     """Who decided, where a person did."""
     champion_version: int | None = field(default=None)
-    """The champion that it was compared with."""
+    """The champion that it was compared with; None where there was none."""
     champion_value: float | None = field(default=None)
     difference: float | None = field(default=None)
     """The candidate's main value minus the champion's: below 0 is better."""

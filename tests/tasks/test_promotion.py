@@ -67,7 +67,9 @@ def admit(candidate: Candidate) -> Version:
     version = registration.register_version.fn(
         candidate.fitted, candidate.scorecard, verdict, candidate.recipe, incumbent
     )
-    return promotion.settle_alias.fn(version, verdict)
+    settled = promotion.settle_alias.fn(version, verdict)
+    assert settled is not None
+    return settled
 
 
 def write_corpus(path: Path) -> Path:
@@ -160,6 +162,45 @@ def test_a_worse_model_is_refused_registered_and_challenger(home: Path, tokens: 
     assert refusal.why.startswith("not better: ")
     assert admit(candidate_of(tokens, 2)).version == 3  # again: nothing new to tell
     assert len(promotion.history(NAME)) == 3
+
+
+def test_a_verdict_on_a_champion_that_has_moved_moves_nothing(home: Path, tokens: TokenSet) -> None:
+    """As when two runs are judged at once, or a person rolls back while another is asked."""
+    promotion.rollback(NAME)
+    candidate = candidate_of(tokens, 2)
+    incumbent, verdict = judged(candidate)
+    assert verdict.accepted
+    assert verdict.champion_version == 1
+    version = registration.register_version.fn(
+        candidate.fitted, candidate.scorecard, verdict, candidate.recipe, incumbent
+    )
+    promotion.promote(NAME, 2, "it is the better one")
+    before = state()
+
+    assert promotion.settle_alias.fn(version, verdict) is None
+
+    assert state() == before
+    again = admit(candidate)  # judged against version 2 now
+    assert (again.version, again.alias) == (3, "challenger")
+    assert champion() == 2
+
+
+def test_two_first_versions_at_once_do_not_replace_each_other(home: Path, tokens: TokenSet) -> None:
+    client().delete_registered_model_alias(NAME, "champion")
+    verdicts = {}
+    for order in (2, 3):
+        verdicts[order] = judged(candidate_of(tokens, order))[1]
+        assert verdicts[order].reason == "the first version that passed the checks"
+    better, worse = candidate_of(tokens, 3), candidate_of(tokens, 2)
+
+    versions = [
+        registration.register_version.fn(c.fitted, c.scorecard, verdict, c.recipe, None)
+        for c, verdict in ((better, verdicts[3]), (worse, verdicts[2]))
+    ]
+    assert promotion.settle_alias.fn(versions[0], verdicts[3]) is not None
+    assert promotion.settle_alias.fn(versions[1], verdicts[2]) is None
+
+    assert champion() == versions[0].version
 
 
 def test_rollback_goes_to_the_champion_before_and_the_gate_does_not_undo_it(
@@ -317,7 +358,7 @@ promotion.settle_alias.fn(version, verdict)
 
 def kill(candidate: Candidate, where: str, tmp_path: Path) -> None:
     """Register and promote in a process that is killed at one point."""
-    accepted = Verdict(accepted=True, reason="for the test")
+    accepted = Verdict(accepted=True, reason="for the test", champion_version=champion())
     parts = (candidate.fitted, candidate.scorecard, accepted, candidate.recipe)
     (tmp_path / "receipts.json").write_text(
         json.dumps({type(part).__name__: asdict(part) for part in parts})

@@ -105,7 +105,9 @@ def register(candidate: Candidate, verdict: Verdict | None = None) -> Version:
     """The whole way to an alias; without a verdict the gate gives one."""
     verdict = verdict or judged(candidate)
     version = register_version.fn(candidate.fitted, candidate.scorecard, verdict, candidate.recipe)
-    return settle_alias.fn(version, verdict)
+    settled = settle_alias.fn(version, verdict)
+    assert settled is not None
+    return settled
 
 
 def test_the_first_sound_version_becomes_champion_and_a_second_time_changes_nothing(
