@@ -25,13 +25,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(options.command(options))
     except (BadInput, ChecksumMismatch, local_stack.StackError) as error:
         return complain(str(error), 2)
-    except DiskFull as error:
-        return complain(f"{error.filename}: {error.strerror}", 2)
+    except ConnectionError as error:
+        return complain(str(error), 1)
     except OSError as error:
-        where = f"{error.strerror or error}: {error.filename or home()}"
-        return complain(f"{where}; set ATELIER_HOME to a folder that you may write to", 2)
+        return complain(_about_files(error), 2)
     except KeyboardInterrupt:
         return complain("stopped; run the same command again to go on", 130)
+    except Exception as error:
+        if not type(error).__module__.startswith("mlflow."):  # importing MLflow takes seconds
+            raise
+        return complain(f"MLflow refused: {str(error).splitlines()[0]}", 1)
+
+
+def _about_files(error: OSError) -> str:
+    if isinstance(error, DiskFull):
+        return f"{error.filename}: {error.strerror}"
+    where = f"{error.strerror or error}: {error.filename or home()}"
+    return f"{where}; set ATELIER_HOME to a folder that you may write to"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from flows import local_stack
-from tasks.storage import BadInput, ChecksumMismatch, DiskFull
+from tasks.storage import BadInput, ChecksumMismatch, DiskFull, home
 
 Commands = Any
 """argparse's collection of sub-commands, whose class has no public name."""
@@ -60,6 +60,20 @@ def servers(options: argparse.Namespace) -> dict[str, str]:
         say=lambda line: print(f"{line} ...", flush=True),
         meanwhile=import_meanwhile,
     )
+
+
+def find_registry() -> bool:
+    """Read the registry through its server where one is up, else from its database.
+
+    Returns whether there is one: nothing may have been registered yet, or its server is down.
+    """
+    if os.environ.get("MLFLOW_TRACKING_URI"):
+        return True
+    for server, is_healthy in local_stack.servers():
+        if server.name == "mlflow" and is_healthy:
+            os.environ["MLFLOW_TRACKING_URI"] = server.url
+            return True
+    return (home() / "mlflow.db").exists()
 
 
 def complain(message: str, code: int) -> int:

@@ -4,8 +4,14 @@ import argparse
 import os
 from typing import Any
 
-from flows import local_stack
-from flows.commands.options import Commands, add_ports, flow_result, servers, whole_number
+from flows.commands.options import (
+    Commands,
+    add_ports,
+    find_registry,
+    flow_result,
+    servers,
+    whole_number,
+)
 from flows.commands.work import print_table
 from tasks.storage import BadInput, home
 
@@ -113,12 +119,5 @@ def _start_servers(options: argparse.Namespace) -> None:
 
 
 def _reach_registry() -> None:
-    """Read the registry through its server where one is up, else from its database."""
-    if os.environ.get("MLFLOW_TRACKING_URI"):
-        return
-    for server, is_healthy in local_stack.servers():
-        if server.name == "mlflow" and is_healthy:
-            os.environ["MLFLOW_TRACKING_URI"] = server.url
-            return
-    if not (home() / "mlflow.db").exists():
+    if not find_registry():
         raise BadInput(NOTHING_YET)

@@ -4,7 +4,7 @@ import argparse
 import time
 from typing import TYPE_CHECKING
 
-from flows.commands.options import Commands
+from flows.commands.options import Commands, find_registry
 from flows.commands.work import print_table
 from tasks.storage import BadInput
 
@@ -88,7 +88,12 @@ def _gc(options: argparse.Namespace) -> int:
     from tasks.ledger import named_contents
     from tasks.registration import kept_digests
 
-    found = find_garbage(kept_digests() | named_contents())
+    kept = named_contents()
+    if find_registry():
+        kept |= kept_digests()
+    elif kept:
+        raise BadInput("the registry cannot be reached; start its server with `atelier up`")
+    found = find_garbage(kept)
     if not found:
         print("nothing to free: something refers to every file")
         return 0

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +15,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from tasks.ledger import append
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "tale-ngram"
@@ -169,3 +172,39 @@ def test_without_an_answer_in_time_no_version_becomes_champion(place: Place) -> 
     assert "nobody approved it within 3 s; the champion stays" in kept
     again = atelier(place.home, "run", *arguments)
     assert "fable-ngram  1        champion" in again.stdout
+
+
+@pytest.mark.parametrize("arguments", [("history",), ("gc",), ("history", NAME)])
+def test_a_server_that_is_down_is_named_in_one_line(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    with socket.socket() as taken:  # bound and not listening: nobody answers there
+        taken.bind(("127.0.0.1", 0))
+        uri = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        settings = {"MLFLOW_TRACKING_URI": uri, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+        done = subprocess.run(
+            [sys.executable, "-m", "flows", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=ROOT,
+            env={**environment(tmp_path / "home"), **settings},
+        )
+
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"atelier: MLflow at {uri} does not answer: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_space_is_not_freed_while_the_registry_is_out_of_reach(tmp_path: Path) -> None:
+    ledger = tmp_path / "home" / "ledger"
+    ledger.mkdir(parents=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ATELIER_HOME", str(tmp_path / "home"))
+        append(NAME, "refused", action="refuse", to_version=1, digests={"content": "abc"})
+
+    done = atelier(tmp_path / "home", "gc", "--yes")
+
+    assert done.returncode == 2
+    assert "the registry cannot be reached; start its server with `atelier up`" in done.stderr
+    assert not (tmp_path / "home" / "mlflow.db").exists()
