@@ -36,7 +36,7 @@ test: setup ## all tests, the slow ones too
 test-fast: setup ## the tests of a few seconds each
 	@$(BIN)/python -m pytest -q -m "not slow"
 
-faults: setup ## kill, damage, fill disks, stop servers: all must be survived (12 minutes)
+faults: setup ## kill, damage, fill disks, stop servers: all must be survived (20 minutes)
 	@$(BIN)/python -m faults
 
 bench: setup ## every benchmark; results go to benchmarks/results.json (hours)

@@ -6,6 +6,7 @@ import os
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -36,7 +37,14 @@ class Studio:
         self.environment = {**clean, "ATELIER_HOME": str(home)}
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        """Begin a command; its output goes to a file."""
+        """Begin a command; its output goes to a file.
+
+        The servers get ports that no other installation asks for: while one of ours is away, a
+        stranger's would answer in its place.
+        """
+        if arguments[0] in ("run", "up") and not (self.home / "servers.json").exists():
+            ports = ("--prefect-port", str(free_port()), "--mlflow-port", str(free_port()))
+            arguments += ports
         self.logs.mkdir(parents=True, exist_ok=True)
         number = len(list(self.logs.glob("command-*.log")))
         with (self.logs / f"command-{number}.log").open("w") as log:
@@ -105,6 +113,13 @@ class Studio:
         )
         points = runs.get_metric_history(run.info.run_id, metric)
         return [(point.step, point.timestamp / 1000) for point in points]
+
+
+def free_port() -> int:
+    """A port that is free now, from the range that nobody prefers."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def output_of(process: "subprocess.Popen[str]") -> str:
