@@ -39,6 +39,8 @@ class Pool(_Strict):
 
     name: Literal["atelier"]
     work_queue_name: Literal["training", "smoke", "light"]
+    job_variables: dict[str, Any] = {}
+    """For the template of the pool, where workers start containers: an image, memory, GPUs."""
 
 
 class Limit(_Strict):

@@ -124,6 +124,7 @@ def _deploy(entry: DeploymentEntry, version: str) -> None:
         triggers=list(triggers),
         work_pool_name=entry.work_pool.name,
         work_queue_name=entry.work_pool.work_queue_name,
+        job_variables=entry.work_pool.job_variables,
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
     assert isinstance(deployment, RunnerDeployment)  # not a coroutine: nothing here is async

@@ -4,8 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
+from prefect.deployments.runner import RunnerDeployment
 from prefect.utilities.callables import parameter_schema
 
+from flows import deployments
 from flows.deployment_file import DeploymentEntry, read_deployments
 from flows.local_worker import WORK_POOL
 from tasks.storage import BadInput
@@ -158,3 +160,22 @@ def test_housekeeping_after_a_crash_is_not_called_by_a_crash_of_its_own() -> Non
     assert not called_by & set(ENTRIES["housekeeping"].tags)
     for name in ENTRIES.keys() - {"housekeeping"}:
         assert called_by & set(ENTRIES[name].tags), name
+
+
+def test_variables_of_the_job_reach_the_deployment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What containers need: the template of their pool has a place for each."""
+    path = tmp_path / "prefect.yaml"
+    path.write_text(GOOD.replace("training}", "training, job_variables: {gpus: 1}}"))
+    (entry,) = read_deployments(path)
+    applied: list[RunnerDeployment] = []
+
+    def note(deployment: RunnerDeployment) -> None:
+        applied.append(deployment)
+
+    monkeypatch.setattr(RunnerDeployment, "apply", note)
+
+    deployments._deploy(entry, "1")
+
+    assert [each.job_variables for each in applied] == [{"gpus": 1}]

@@ -22,6 +22,11 @@ def add(commands: Commands) -> None:
         "up", help="start servers and worker, and put the deployments of prefect.yaml to work"
     )
     add_ports(up)
+    up.add_argument(
+        "--no-worker",
+        action="store_true",
+        help="start no worker here: those that serve the pool run elsewhere, in containers perhaps",
+    )
     up.set_defaults(command=_up)
     status = commands.add_parser("status", help="what is up, what ran, what runs next")
     status.set_defaults(command=_status)
@@ -49,7 +54,8 @@ def _up(options: argparse.Namespace) -> int:
         for line in _close_and_apply(entries):
             done.append(line)
             print(line, flush=True)
-        local_worker.ensure_worker(urls["prefect"], begin)
+        if not options.no_worker:
+            local_worker.ensure_worker(urls["prefect"], begin)
     if not done:
         print("everything was up already; nothing has changed")
     print_addresses(urls, str(home() / "gallery" / "index.html"))
