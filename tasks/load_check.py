@@ -9,6 +9,8 @@ import atexit
 import functools
 import json
 import os
+import select
+import signal
 import subprocess
 import sys
 import threading
@@ -32,6 +34,8 @@ REQUESTS: dict[str, dict[str, Any]] = {
 }
 """What is asked of each family; the answer's digest is recorded when a model is evaluated."""
 
+SECONDS_TO_LOAD = 300.0
+"""How long a version may take; one that never ends would hold the registry's lock for ever."""
 
 _one_at_a_time = threading.Lock()
 
@@ -91,6 +95,12 @@ def _asked(request: dict[str, Any]) -> dict[str, Any]:
             try:
                 process.stdin.write(json.dumps(request) + "\n")
                 process.stdin.flush()
+                if not select.select([process.stdout], [], [], SECONDS_TO_LOAD)[0]:
+                    os.killpg(process.pid, signal.SIGKILL)  # its children are of its session
+                    _clean_process.cache_clear()
+                    raise LoadCheckFailed(
+                        f"{request['uri']} has not loaded and drawn within {SECONDS_TO_LOAD:.0f} s"
+                    )
                 line = process.stdout.readline()
             except BrokenPipeError:
                 line = ""

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from models.ngram import NgramConfig
-from tasks import ledger, packaging, promotion, registration
+from tasks import ledger, load_check, packaging, promotion, registration
 from tasks.comparison import show_difference
 from tasks.gallery_page import page
 from tasks.gate import gate
@@ -311,6 +311,28 @@ def test_a_sabotaged_package_is_refused_and_leaves_no_trace(
     monkeypatch.undo()
     use(home, monkeypatch)
     assert admit(candidate).is_new
+
+
+def test_a_package_that_never_loads_is_refused_after_a_time_and_blocks_nobody(
+    home: Path, tokens: TokenSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    candidate, before = candidate_of(tokens, 2), state()
+
+    def log_and_hang(fitted: Fitted):
+        info = packaging.log_package(fitted)
+        package = Path(info.artifact_path.removeprefix("file://"))
+        (package / "code" / "models" / "ngram.py").write_text("import time\ntime.sleep(3600)\n")
+        return info
+
+    monkeypatch.setattr(registration, "log_package", log_and_hang)
+    monkeypatch.setattr(load_check, "SECONDS_TO_LOAD", 3.0)
+    with pytest.raises(LoadCheckFailed, match="has not loaded and drawn within 3 s"):
+        admit(candidate)
+
+    assert state() == before
+    monkeypatch.undo()
+    use(home, monkeypatch)
+    assert admit(candidate).is_new  # by a clean process that took the place of the one that hung
 
 
 def test_a_version_that_no_longer_loads_cannot_be_made_champion(
