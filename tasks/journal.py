@@ -15,12 +15,19 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from mlflow.exceptions import MlflowException
+
 from tasks.reporting import log
 from tasks.storage import append_lines, exclusive, home, read_json, remove, write_json
 from tasks.tracking import TrackingUnavailable, last_steps, log_file, log_picture, send_metrics
 
 SECONDS_BETWEEN_TRIES = 2.0
 SECONDS_TO_DELIVER = 15.0
+
+_REFUSALS = (400, 404)
+"""HTTP's codes for a request that is wrong, or about a run that is not there (any more)."""
+_NUMBER = {"name": str, "value": (int, float), "time": int, "step": int}
+_PICTURE = {"name": str, "png": str, "folder": str, "step": int}
 
 
 class Journal:
@@ -104,8 +111,8 @@ class Journal:
                 time.sleep(SECONDS_BETWEEN_TRIES)
                 self._news.set()
                 continue
-            except Exception as error:
-                log(f"MLflow refused a run's numbers, they stay in {self._path.name}: {error}")
+            except Exception as error:  # `deliver` meets it again, at the run's end
+                log(f"numbers are kept here until the run ends, for they cannot be sent: {error}")
                 return
             if was_away:
                 log("MLflow answers again and has all numbers")
@@ -115,11 +122,19 @@ class Journal:
 
 
 def deliver(run_id: str) -> None:
-    """Send what journals of a run still hold; raises TrackingUnavailable where that fails."""
+    """Send what journals of a run still hold; raises TrackingUnavailable where that fails.
+
+    What the server refuses would be refused for ever: it is set aside, so that the run can end.
+    """
     with _sending():
         for path in sorted(_folder(run_id).glob("*.jsonl")):
             _mended(path)
-            _send(path, run_id)
+            try:
+                _send(path, run_id)
+            except MlflowException as error:
+                if error.get_http_status_code() not in _REFUSALS:
+                    raise
+                _set_aside(path, error)
             _drop(path)
         _drop_folder(_folder(run_id))
 
@@ -131,7 +146,7 @@ def forget(run_id: str) -> None:
 
 def undelivered() -> list[str]:
     """The ids of runs of which some numbers have not reached the tracking server."""
-    return sorted(path.name for path in (home() / "journals").glob("*") if path.is_dir())
+    return sorted({path.parent.name for path in (home() / "journals").glob("*/*.jsonl")})
 
 
 def _folder(run_id: str) -> Path:
@@ -153,9 +168,11 @@ def _parsed(raw: bytes) -> dict[str, Any] | None:
     """A line, or None for one that a bad disk damaged: the others shall arrive all the same."""
     try:
         line = json.loads(raw)
-        return line if {"name", "step"} <= set(line) else None
-    except (ValueError, TypeError):
+        wanted = _PICTURE if "png" in line else _NUMBER
+        is_whole = all(isinstance(line[name], kind) for name, kind in wanted.items())
+    except (ValueError, TypeError, KeyError):
         return None
+    return dict(line) if is_whole else None
 
 
 def _send(path: Path, run_id: str) -> None:
@@ -187,6 +204,14 @@ def _send(path: Path, run_id: str) -> None:
         write_json(mark, {"bytes": sent})
 
 
+def _set_aside(path: Path, error: MlflowException) -> None:
+    aside = path.with_suffix(".refused")
+    append_lines(aside, path.read_text(errors="replace").splitlines())
+    remove(path)
+    remove(path.with_suffix(".sent"))
+    log(f"MLflow refused a run's numbers, they are in {aside}: {error}")
+
+
 def _sent_bytes(mark: Path) -> int:
     return int(read_json(mark)["bytes"]) if mark.exists() else 0
 
@@ -215,5 +240,5 @@ def _drop(path: Path) -> None:
 
 def _drop_folder(folder: Path) -> None:
     """Remove a run's folder if no journal is left in it."""
-    if folder.exists() and not any(folder.glob("*.jsonl")):
+    if folder.exists() and all(path.suffix == ".sent" for path in folder.iterdir()):
         remove(folder)

@@ -44,6 +44,10 @@ class LoadCheckFailed(RuntimeError):
     """A registered version does not load elsewhere, or is not what was trained here."""
 
 
+class SamplesDiffer(LoadCheckFailed):
+    """It loads, its files are those that were registered, and yet it draws something else."""
+
+
 def samples_digest(subject: Any) -> str:
     """The digest of a SampleModel's answer to the check's request, drawn in this process."""
     params = {"temperature": 1.0, **REQUESTS[subject.family]}
@@ -54,7 +58,8 @@ def check_loads(address: str, family: str, *, samples: str, package: str) -> Non
     """Raise LoadCheckFailed unless a version loads cleanly and is the one that was registered.
 
     address: `models:/NAME/VERSION`; samples: digest that its samples must have; package: digest
-    of its files (see `package_digest`).
+    of its files (see `package_digest`). SamplesDiffer where only the samples are others: other
+    versions of the libraries, or another processor, may be the cause.
     """
     reply = _asked(
         {
@@ -71,7 +76,7 @@ def check_loads(address: str, family: str, *, samples: str, package: str) -> Non
     if package_digest(reply["package"]) != package:
         raise LoadCheckFailed(f"{address}: its files are not those that were registered")
     if reply["samples"] != samples:
-        raise LoadCheckFailed(
+        raise SamplesDiffer(
             f"{address}: its samples have the digest {reply['samples'][:12]}, those of the trained"
             f" model {samples[:12]}"
         )

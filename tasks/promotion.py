@@ -14,7 +14,7 @@ from prefect.events import emit_event
 from prefect.settings import PREFECT_API_URL
 
 from tasks import ledger
-from tasks.load_check import LoadCheckFailed, check_loads
+from tasks.load_check import LoadCheckFailed, SamplesDiffer, check_loads
 from tasks.model_card import family_page
 from tasks.registration import (
     CHALLENGER,
@@ -73,7 +73,8 @@ def promote(name: str, number: int, reason: str) -> tuple[int | None, int]:
     """Make a version champion by hand, against the gate; returns the one before and the new one.
 
     The version left is withdrawn: no later run brings it back by itself. Raises BadInput for what
-    is not there or is champion already, and where the version does not load.
+    is not there or is champion already, and where the version does not load. One that was trained
+    with other libraries, and draws differently with these, is let pass: the ledger says so.
     """
     with outages_named(), exclusive(f"registry-{name}"):
         check_known(name)
@@ -112,12 +113,13 @@ def reconcile(name: str) -> None:
     champion = champion_of(name)
     now = None if champion is None else int(champion.version)
     if (intent := ledger.unsettled(entries)) is not None:
-        kind: ledger.Kind = "done" if now == intent.to_version else "void"
+        kind: ledger.Kind = "void"
+        if champion is not None and now == intent.to_version:
+            kind = "done"
+            _tell(champion, intent.from_version, intent.why, intent.action)
         ledger.append(name, kind, settles=intent.number, why="settled by the next reader")
-        if kind == "done" and champion is not None:
-            _tell_pages(champion, intent.why)
         entries = ledger.entries_of(name)
-    if now is not None and now != (known := ledger.champion_by(entries)):
+    if now != (known := ledger.champion_by(entries)):
         ledger.append(
             name,
             "outside",
@@ -125,7 +127,7 @@ def reconcile(name: str) -> None:
             who="unknown",
             from_version=known,
             to_version=now,
-            why="the alias was moved without this program",
+            why=f"the alias was {'taken away' if now is None else 'moved'} without this program",
         )
 
 
@@ -161,7 +163,7 @@ def _by_hand(name: str, number: int, action: ledger.Action, reason: str) -> tupl
         raise BadInput(f"{name} has no version {number}; there are: {_numbers(name)}")
     if champion is not None and champion.version == target.version:
         raise BadInput(f"version {number} is the champion of {name} already")
-    tags = tags_of(target)
+    tags, evidence = tags_of(target), _evidence(target, None)
     try:
         check_loads(
             f"models:/{name}/{number}",
@@ -169,9 +171,12 @@ def _by_hand(name: str, number: int, action: ledger.Action, reason: str) -> tupl
             samples=tags["samples_digest"],
             package=tags["package_digest"],
         )
+    except SamplesDiffer as error:
+        log(f"WARNING: with the libraries installed here it draws other samples: {error}")
+        evidence["load_check"] = str(error)
     except LoadCheckFailed as error:
         raise BadInput(f"version {number} cannot be champion: {error}") from error
-    _move(target, champion, action, reason, _evidence(target, None))
+    _move(target, champion, action, reason, evidence)
     return (None if champion is None else int(champion.version)), number
 
 
@@ -186,7 +191,7 @@ def _move(
     reason: str,
     evidence: dict[str, Any],
 ) -> None:
-    """The alias, between its two lines in the ledger; then what only tells of it."""
+    """The alias and what tells of it, between two lines of the ledger; after a kill it is told again."""
     name, before = target.name, None if champion is None else int(champion.version)
     intent = ledger.append(
         name,
@@ -200,12 +205,20 @@ def _move(
         **_who(),
     )
     client().set_registered_model_alias(name, CHAMPION, str(target.version))
+    _tell(target, before, reason, action)
     ledger.append(name, "done", settles=intent.number, **_who())
+
+
+def _tell(
+    champion: RegisteredVersion, before: int | None, reason: str, action: ledger.Action
+) -> None:
+    """Tell of a move that has been made: on the pages, and to those who wait for the event."""
+    name = champion.name
     challenger = client().get_registered_model(name).aliases.get(CHALLENGER)
-    if str(challenger) == str(target.version):
+    if str(challenger) == str(champion.version):
         client().delete_registered_model_alias(name, CHALLENGER)
-    _tell_pages(target, reason)
-    _announce("promoted", target, {"previous": before, "reason": reason, "action": action})
+    _tell_pages(champion, reason)
+    _announce("promoted", champion, {"previous": before, "reason": reason, "action": action})
 
 
 def _refuse(

@@ -86,8 +86,17 @@ def register_version(
 
 def _create_checked(fitted: Fitted, scorecard: Scorecard, recipe: Recipe) -> ModelVersion:
     """A new complete version; on a failed check none, and no model that was not there before."""
-    registry, is_first = client(), _ensure_registered_model(fitted)
-    created = _create_pending(fitted, {**_made(fitted, scorecard, recipe), **_measured(scorecard)})
+    registry, info = client(), log_package(fitted)
+    is_first = _ensure_registered_model(fitted)  # late: a kill shall not leave one without versions
+    created = registry.create_model_version(
+        fitted.name,
+        source=info.model_uri,
+        run_id=fitted.run_id,
+        model_id=info.model_id,
+        description="Being registered: not to be used yet.",
+        tags={**_made(fitted, scorecard, recipe), **_measured(scorecard), "state": "pending"},
+        await_creation_for=0,  # otherwise MLflow prints while it waits
+    )
     try:
         _check(created, fitted, scorecard)
     except LoadCheckFailed:
@@ -199,19 +208,6 @@ def versions_of(name: str) -> list[ModelVersion]:
         token = page.token
         if not token:
             return sorted(found, key=lambda version: int(version.version))
-
-
-def _create_pending(fitted: Fitted, tags: dict[str, str]) -> ModelVersion:
-    info = log_package(fitted)
-    return client().create_model_version(
-        fitted.name,
-        source=info.model_uri,
-        run_id=fitted.run_id,
-        model_id=info.model_id,
-        description="Being registered: not to be used yet.",
-        tags={**tags, "state": "pending"},
-        await_creation_for=0,  # otherwise MLflow prints while it waits
-    )
 
 
 def _ensure_registered_model(fitted: Fitted) -> bool:

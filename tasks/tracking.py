@@ -43,11 +43,12 @@ def client() -> MlflowClient:
 
 @contextmanager
 def outages_named() -> Iterator[None]:
-    """Turn MLflow's report of a lost connection into TrackingUnavailable."""
+    """Turn MLflow's report of a lost connection, or a busy database, into TrackingUnavailable."""
     try:
         yield
     except MlflowException as error:
-        if "API request to" in str(error) and "failed" in str(error):
+        is_lost = "API request to" in str(error) and "failed" in str(error)
+        if is_lost or error.error_code == "TEMPORARILY_UNAVAILABLE":
             raise TrackingUnavailable(
                 f"MLflow at {tracking_uri()} does not answer: {str(error).splitlines()[0]}"
             ) from error

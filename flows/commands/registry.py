@@ -63,7 +63,7 @@ def _history(options: argparse.Namespace) -> int:
 
 def _line(entry: Any) -> tuple[str, ...]:
     before, after = entry.from_version, entry.to_version
-    moved = f"{'none' if before is None else before} -> {after}"
+    moved = " -> ".join("none" if version is None else str(version) for version in (before, after))
     if entry.kind == "refused":
         moved = f"{after} refused"
     when = entry.at.replace("T", " ").partition("+")[0]

@@ -60,29 +60,33 @@ class Place:
         return str(json.loads((self.home / "servers.json").read_text())[server]["url"])
 
     def paused(self) -> dict[str, Any]:
-        """The flow run that waits for a person."""
+        """The flow run that waits for a person, once the form can be filled in."""
         wanted = {"flow_runs": {"state": {"type": {"any_": ["PAUSED"]}}}}
         deadline = time.monotonic() + 240
         while time.monotonic() < deadline:
             try:
-                if found := ask(f"{self.url('prefect')}/api/flow_runs/filter", wanted):
-                    return dict(found[0])
+                api = f"{self.url('prefect')}/api/flow_runs"
+                for run in ask(f"{api}/filter", wanted):
+                    form = run["state"]["state_details"]["run_input_keyset"]["schema"]
+                    with urllib.request.urlopen(f"{api}/{run['id']}/input/{form}", timeout=60):
+                        return dict(run)
             except OSError:
-                pass  # the server is starting
+                pass  # the server is starting, or the form is not stored yet
             time.sleep(0.5)
         raise AssertionError("no flow run is paused")
 
-    def run_with_approval(self, answers: list[dict[str, str]], *more: str) -> str:
+    def run_with_approval(self, answer: dict[str, str], *more: str) -> str:
         """Run until the pause, answer, and return what was printed."""
         command = [sys.executable, "-m", "flows", "run", "--approve", "--preset", "quick"]
         command += ["--models", "ngram", "--text", f"file:{self.text}", *more]
         process = subprocess.Popen(
             command, cwd=ROOT, env=environment(self.home), stdout=subprocess.PIPE, text=True
         )
-        run_id = self.paused()["id"]
-        for answer in answers:
-            resume = f"{self.url('prefect')}/api/flow_runs/{run_id}/resume"
-            assert ask(resume, {"run_input": answer})["status"]
+        run = self.paused()  # before the address, which is known when the server is up
+        resume = f"{self.url('prefect')}/api/flow_runs/{run['id']}/resume"
+        nonsense = ask(resume, {"run_input": {"decision": "perhaps"}})
+        assert nonsense["status"] == "REJECT"
+        assert ask(resume, {"run_input": answer})["status"] == "ACCEPT"
         printed, _ = process.communicate(timeout=300)
         assert process.returncode == 0, printed
         return printed
@@ -132,8 +136,7 @@ def test_promote_wants_a_version_and_a_reason(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_person_is_asked_and_the_answer_is_kept(place: Place) -> None:
     """One model is accepted, after an answer that the form refuses; another is refused."""
-    answers = [{"decision": "perhaps"}, {"decision": "accept", "reason": "reads well"}]
-    printed = place.run_with_approval(answers)
+    printed = place.run_with_approval({"decision": "accept", "reason": "reads well"})
 
     assert "waits for a person" in printed
     assert f"{NAME}  1        champion" in printed
@@ -144,7 +147,7 @@ def test_a_person_is_asked_and_the_answer_is_kept(place: Place) -> None:
 
     (place.text.parent / "saga.txt").write_text(place.text.read_text().replace("cat", "wolf"))
     saga = Place(place.home, place.text.parent / "saga.txt")
-    refused = saga.run_with_approval([{"decision": "refuse", "reason": "no wolves"}])
+    refused = saga.run_with_approval({"decision": "refuse", "reason": "no wolves"})
 
     assert "saga-ngram  1        challenger" in refused
     assert "refused by a person: no wolves" in atelier(place.home, "history", "saga-ngram").stdout

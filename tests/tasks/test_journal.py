@@ -148,3 +148,36 @@ def test_what_a_dead_run_left_is_delivered_when_it_is_closed(tracking_database: 
 
     assert history(run_id) == [(1, 1.0)]
     assert undelivered() == []
+
+
+def test_numbers_that_the_server_refuses_are_set_aside_and_the_run_ends(
+    tracking_database: str,
+) -> None:
+    with open_run("refused") as run_id:
+        kept = Journal(run_id)
+        kept.add(1, {"loss": 1.0, "no (name)": 2.0})
+        kept.close()
+
+    assert client().get_run(run_id).info.status == "FINISHED"
+    assert undelivered() == []
+    (aside,) = (home() / "journals" / run_id).iterdir()
+    assert aside.name == "training.refused"
+    assert [json.loads(line)["value"] for line in aside.read_text().splitlines()] == [1.0, 2.0]
+    close_dead_runs()
+    assert aside.exists()
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    ['{"name": "loss", "step": 1}', '{"name": "loss", "value": "x", "time": 1, "step": 1}'],
+)
+def test_a_line_without_its_parts_costs_only_itself(run_id: str, damaged: str) -> None:
+    folder = home() / "journals" / run_id
+    folder.mkdir(parents=True)
+    whole = '{"name": "loss", "value": 1.0, "time": 1, "step": 2}'
+    (folder / "training.jsonl").write_text(f"{damaged}\n[1]\n{whole}\n")
+
+    deliver(run_id)
+
+    assert history(run_id) == [(2, 1.0)]
+    assert undelivered() == []

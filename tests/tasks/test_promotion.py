@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -263,6 +264,30 @@ def test_an_alias_that_somebody_else_moved_is_noted(home: Path) -> None:
     assert last.who == "unknown"
 
 
+def test_an_alias_that_somebody_took_away_is_noted_once(home: Path, tokens: TokenSet) -> None:
+    client().delete_registered_model_alias(NAME, "champion")
+
+    for _ in range(2):
+        moves = promotion.history(NAME)
+        assert [(move.action, move.to_version) for move in moves[2:]] == [("outside", None)]
+    with pytest.raises(BadInput, match="has no champion to roll back from"):
+        promotion.rollback(NAME)
+    assert promotion.promote(NAME, 2, "back to it") == (None, 2)
+
+
+def test_a_person_may_go_back_to_what_draws_otherwise_with_new_libraries(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Samples of another digest than was recorded, from files that are the recorded ones."""
+    client().set_model_version_tag(NAME, "1", "samples_digest", "0" * 64)
+
+    assert promotion.rollback(NAME, reason="it swears") == (2, 1)
+
+    last = ledger.entries_of(NAME)[-2]
+    assert (last.kind, last.to_version) == ("intent", 1)
+    assert "its samples have the digest" in last.evidence["load_check"]
+
+
 def swap_weights(package: Path) -> None:
     """Give a package the weights of nobody: the same tensors, counts doubled."""
     from safetensors.torch import load_file, save_file
@@ -373,7 +398,7 @@ real = promotion.ledger.append
 if where == "before the alias":
     promotion.ledger.append = lambda *a, **k: (real(*a, **k), die())
 if where == "after the alias":
-    promotion.ledger.append = lambda *a, **k: die() if a[1] == "done" else real(*a, **k)
+    promotion._tell = die
 promotion.settle_alias.fn(version, verdict)
 """
 
@@ -420,12 +445,19 @@ def test_a_kill_between_register_and_alias_changes_nothing_that_a_reader_sees(
 
 @pytest.mark.slow
 def test_a_move_that_was_killed_after_the_alias_is_settled_by_the_next_reader(
-    home: Path, tokens: TokenSet, tmp_path: Path
+    home: Path, tokens: TokenSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    announced: list[tuple[str, dict[str, Any]]] = []
     kill(candidate_of(tokens, 2), "after the alias", tmp_path)
     assert ledger.unsettled(ledger.entries_of(NAME)) is not None
+    monkeypatch.setattr(
+        promotion, "_announce", lambda what, _, payload: announced.append((what, payload))
+    )
 
     last = promotion.history(NAME)[-1]
+
+    (told,) = announced
+    assert told == ("promoted", {"previous": 2, "reason": "for the test", "action": "promote"})
 
     assert champion() == 3
     assert (last.action, last.from_version, last.to_version) == ("promote", 2, 3)
