@@ -65,6 +65,8 @@ def _measure(pairs: int, steps: int) -> None:
 class _Nothing:
     """A journal that keeps nothing."""
 
+    prefix = "silent"  # as of a part of a run: the load of the machine is told once
+
     def add(self, step: int, numbers: Mapping[str, float]) -> None:
         pass
 

@@ -24,10 +24,12 @@ from tasks.tracking import TrackingUnavailable, last_steps, log_file, log_pictur
 SECONDS_BETWEEN_TRIES = 2.0
 SECONDS_TO_DELIVER = 15.0
 
-_REFUSALS = (400, 404)
-"""HTTP's codes for a request that is wrong, or about a run that is not there (any more)."""
-_NUMBER = {"name": str, "value": (int, float), "time": int, "step": int}
-_PICTURE = {"name": str, "png": str, "folder": str, "step": int}
+_REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
+"""What MLflow says to numbers that it will never take: bad ones, and those of a deleted run."""
+
+_Kinds = dict[str, type | tuple[type, ...]]
+_NUMBER: _Kinds = {"name": str, "value": (int, float), "time": int, "step": int}
+_PICTURE: _Kinds = {"name": str, "png": str, "folder": str, "step": int}
 
 
 class Journal:
@@ -132,7 +134,7 @@ def deliver(run_id: str) -> None:
             try:
                 _send(path, run_id)
             except MlflowException as error:
-                if error.get_http_status_code() not in _REFUSALS:
+                if error.error_code not in _REFUSALS:
                     raise
                 _set_aside(path, error)
             _drop(path)

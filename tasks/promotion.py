@@ -191,7 +191,7 @@ def _move(
     reason: str,
     evidence: dict[str, Any],
 ) -> None:
-    """The alias and what tells of it, between two lines of the ledger; after a kill it is told again."""
+    """The alias and what tells of it, between two lines of the ledger."""
     name, before = target.name, None if champion is None else int(champion.version)
     intent = ledger.append(
         name,
