@@ -12,6 +12,7 @@ from prefect.input import RunInput
 from prefect.states import Running
 from pydantic import Field
 
+from flows.turns import others_turn
 from tasks.registration import Version, page_of
 from tasks.reporting import log
 from tasks.scorecard import Verdict
@@ -45,12 +46,9 @@ def ask_a_person(version: Version, verdict: Verdict, timeout_seconds: int) -> Ve
         f" become champion. The gate: {verdict.reason}."
     )
     log(f"{version.name}: version {version.version} waits for a person, in the Prefect UI")
-    try:
-        answer = pause_flow_run(
-            wait_for_input=form, timeout=timeout_seconds, poll_interval=SECONDS_BETWEEN_LOOKS
-        )
-    except FlowPauseTimeout:
-        _go_on()
+    with others_turn():
+        answer = _answered(form, timeout_seconds)
+    if answer is None:
         return Verdict(
             accepted=False,
             reason=f"nobody approved it within {timeout_seconds} s; the champion stays",
@@ -60,6 +58,17 @@ def ask_a_person(version: Version, verdict: Verdict, timeout_seconds: int) -> Ve
     if answer.decision == "refuse":
         return Verdict(accepted=False, reason=said, by_person="the Prefect UI")
     return replace(verdict, reason=f"{verdict.reason}; {said}")
+
+
+def _answered(form: type[Decision], timeout_seconds: int) -> Decision | None:
+    """What a person filled in, or None when nobody did in time."""
+    try:
+        return pause_flow_run(
+            wait_for_input=form, timeout=timeout_seconds, poll_interval=SECONDS_BETWEEN_LOOKS
+        )
+    except FlowPauseTimeout:
+        _go_on()
+        return None
 
 
 def _go_on() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from typing import TypeVar, cast
 
 from prefect.client.orchestration import get_client
@@ -27,6 +28,8 @@ NEWEST_WINS = "newest-wins"
 """The tag of deployments whose new runs cancel their older ones."""
 
 SECONDS_A_SLOT_OUTLIVES_ITS_HOLDER = 60.0
+
+_held: ContextVar[ExitStack | None] = ContextVar("held", default=None)
 
 
 @contextmanager
@@ -58,19 +61,36 @@ def device_slot() -> Iterator[None]:
     """
     _ensure_limit()
     with ExitStack() as held:
-        held.enter_context(
-            concurrency(
-                SLOT,
-                occupy=1,
-                strict=True,
-                lease_duration=SECONDS_A_SLOT_OUTLIVES_ITS_HOLDER,
-                raise_on_lease_renewal_failure=False,
-            )
-        )
+        _take(held)
+        mark = _held.set(held)
         try:
             yield
         finally:
+            _held.reset(mark)
             _give_back(held)
+
+
+@contextmanager
+def others_turn() -> Iterator[None]:
+    """Let others work while a flow run waits for a person: without the slot, if it has one."""
+    held = _held.get()
+    if held is not None:
+        _give_back(held)
+    yield
+    if held is not None:  # a cancelled run comes by no more, and must not wait for a slot
+        _take(held)
+
+
+def _take(held: ExitStack) -> None:
+    held.enter_context(
+        concurrency(
+            SLOT,
+            occupy=1,
+            strict=True,
+            lease_duration=SECONDS_A_SLOT_OUTLIVES_ITS_HOLDER,
+            raise_on_lease_renewal_failure=False,
+        )
+    )
 
 
 def _give_back(held: ExitStack) -> None:

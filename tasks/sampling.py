@@ -36,6 +36,10 @@ from tasks.tracking import (
 NUM_SAMPLES, COLUMNS = 60, 10
 TEMPERATURES = (0.5, 0.8, 1.0)
 TEXT_TOKENS = 400
+GROWTH = {
+    "vae": "held-out images, their reconstructions, and new images, as training went on",
+    "gan": "the same latent points as training went on, top to bottom",
+}
 
 
 @task(
@@ -67,7 +71,7 @@ def draw_images(name: str, folder: str, seed: int = 0) -> Work:
                 "from one held-out image to another, through the latent space",
             )
     if (growth := _growth(champion.run_id, into)) is not None:
-        keep("training.png", growth, "the same latent points as training goes on, top to bottom")
+        keep("training.png", growth, GROWTH[model.family])
     return _work(champion, into, tuple(captions), (), _difference(champion, into))
 
 

@@ -10,15 +10,16 @@ from models.gan import Gan, labelled_batches, optimizers_of
 from models.gan_control import ControlConfig, StabilityMonitor, controlled_state, controlled_steps
 from models.gan_networks import GanConfig, fixed_latents, images_of
 from models.training_state import num_parameters
-from tasks import pictures
 from tasks.ingestion import ImageSet, load_images
 from tasks.retries import TRAINING
-from tasks.storage import write_bytes
 from tasks.training.loop import (
+    GRID_COLUMNS,
     Fitted,
     Workplace,
     example_images,
     finished,
+    keep_grid,
+    moments_of,
     stored,
     training_device,
     watched,
@@ -26,9 +27,6 @@ from tasks.training.loop import (
 )
 
 REFERENCE_IMAGES = 1000
-GRID_IMAGES = 10
-GRID_FRACTIONS = (0.01, 0.03, 0.1, 0.25, 0.5, 0.75, 1.0)
-"""Moments of training, as fractions of its steps, at which the fixed latent points are drawn."""
 
 
 @task(
@@ -54,7 +52,7 @@ def _train(place: Workplace, images: ImageSet, config: GanConfig, fit: FitConfig
     batches = labelled_batches(ImageBatches(train, fit.batch_size, fit.seed), classes)
     monitor = StabilityMonitor(ControlConfig(), _reference(train, classes))
     state = controlled_state(model, optimizers, monitor)
-    moments = {max(1, round(fraction * fit.steps)) for fraction in GRID_FRACTIONS}
+    moments = moments_of(fit.steps)
     num_rollbacks = 0
     for step in watched(
         lambda _: controlled_steps(model, state, batches, fit, monitor),
@@ -64,7 +62,7 @@ def _train(place: Workplace, images: ImageSet, config: GanConfig, fit: FitConfig
         shown=("generator_loss", "discriminator_loss"),
     ):
         if step.step in moments:
-            _keep_grid(model, step.step, place)
+            keep_grid(place, step.step, "fixed latent points", _drawn(model))
         if monitor.num_rollbacks > num_rollbacks:
             num_rollbacks = monitor.num_rollbacks
             place.say(f"went back to step {step.step}: {monitor.diagnoses[-1]}")
@@ -84,12 +82,9 @@ def _reference(train: Tensor, classes: Tensor | None) -> tuple[Tensor, Tensor | 
     return train[::step].float() / 255, None if classes is None else classes[::step]
 
 
-def _keep_grid(model: Gan, step: int, place: Workplace) -> None:
+def _drawn(model: Gan) -> Tensor:
     """What the averaged generator makes of the same latent points, now."""
-    latents = fixed_latents(model.config, GRID_IMAGES, seed=0)
+    latents = fixed_latents(model.config, GRID_COLUMNS, seed=0)
     num_classes = model.config.num_classes
-    labels = torch.arange(GRID_IMAGES) % num_classes if num_classes else None
-    drawn = (images_of(model.average, latents, labels) * 255).round().to(torch.uint8)
-    path = place.folder / "progress" / f"step-{step:07d}.png"
-    write_bytes(path, pictures.grid(drawn.cpu().numpy(), GRID_IMAGES))
-    place.journal.add_picture(step, "fixed latent points", path, "progress")
+    labels = torch.arange(GRID_COLUMNS) % num_classes if num_classes else None
+    return images_of(model.average, latents, labels)

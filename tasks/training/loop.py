@@ -18,6 +18,7 @@ from torch import Tensor
 
 from models.fitting import Step
 from models.training_state import TrainingState
+from tasks import pictures
 from tasks.ingestion import ImageSet, load_images, load_text
 from tasks.journal import Journal
 from tasks.machine_load import MachineLoad
@@ -35,6 +36,7 @@ from tasks.storage import (
     remove,
     remove_half_written,
     sha256_of,
+    write_bytes,
     write_json,
     write_receipt,
 )
@@ -43,6 +45,9 @@ from tasks.tracking import log_parameters, run_exists
 
 SECONDS_BETWEEN_CHECKPOINTS = 10.0
 NUM_LOGGED_STEPS = 200
+GRID_COLUMNS = 10
+GRID_FRACTIONS = (0.01, 0.03, 0.1, 0.25, 0.5, 0.75, 1.0)
+"""Moments of training, as fractions of its steps, at which the same images are drawn again."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -289,6 +294,22 @@ def finished(
     remove(place.checkpoint_path)
     log(f"{place.name}: trained in {seconds:.0f} s, {num_parameters:,} parameters")
     return fitted
+
+
+def moments_of(num_steps: int) -> set[int]:
+    """The steps at which `keep_grid` is called for."""
+    return {max(1, round(fraction * num_steps)) for fraction in GRID_FRACTIONS}
+
+
+def keep_grid(place: Workplace, step: int, title: str, images: Tensor) -> None:
+    """Store what a model draws at a step, on the title's slider of its run's page.
+
+    images: (N, C, H, W) float in [0, 1], in rows of GRID_COLUMNS.
+    """
+    drawn = (images * 255).round().to(torch.uint8).cpu().numpy()
+    path = place.folder / "progress" / f"step-{step:07d}.png"
+    write_bytes(path, pictures.grid(drawn, GRID_COLUMNS))
+    place.journal.add_picture(step, title, path, "progress")
 
 
 def example_images(images: ImageSet, number: int = 16) -> Tensor:

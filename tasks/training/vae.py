@@ -13,10 +13,13 @@ from models.vae import Vae, VaeConfig, make_optimizer
 from tasks.ingestion import ImageSet, load_images
 from tasks.retries import TRAINING
 from tasks.training.loop import (
+    GRID_COLUMNS,
     Fitted,
     Workplace,
     example_images,
     finished,
+    keep_grid,
+    moments_of,
     stored,
     training_device,
     watched,
@@ -25,6 +28,7 @@ from tasks.training.loop import (
 
 NUM_VALIDATIONS = 20
 VALIDATION_IMAGES = 1000
+GRID_TITLE = "held-out images, their reconstructions, images of random latent points"
 
 
 @task(
@@ -53,6 +57,7 @@ def _train(place: Workplace, images: ImageSet, config: VaeConfig, fit: FitConfig
         validation = binarize(validation, seed=0)
     batches = ImageBatches(train, fit.batch_size, fit.seed)
     validate_every = max(1, fit.steps // NUM_VALIDATIONS)
+    moments = moments_of(fit.steps)
     for step in watched(
         lambda start: likelihood_steps(model, optimizer, batches.at, fit, start),
         state,
@@ -68,6 +73,8 @@ def _train(place: Workplace, images: ImageSet, config: VaeConfig, fit: FitConfig
                 best.offer(step.step, numbers["validation_negative_elbo"], model)
                 if alarm:
                     place.say(f"step {step.step}: {alarm}")
+        if step.step in moments:
+            keep_grid(place, step.step, GRID_TITLE, _drawn(model, held_out))
     place.say(f"the weights of step {best.step} did best on the validation split")
     best.model.eval()
     fit_mixture(best.model, train.float() / 255, seed=fit.seed)
@@ -79,6 +86,14 @@ def _train(place: Workplace, images: ImageSet, config: VaeConfig, fit: FitConfig
         num_parameters=num_parameters(model),
         extra_tensors={"examples.safetensors": {"examples": example_images(images)}},
     )
+
+
+def _drawn(model: Vae, held_out: Tensor) -> Tensor:
+    """Three rows: images never trained on, what is left of them after z, and new ones; now."""
+    model.eval()
+    originals = held_out[:GRID_COLUMNS].to(model.mixture_means.device).float() / 255
+    rows = (originals, model.reconstruct(originals), model.sample(GRID_COLUMNS, seed=0))
+    return torch.cat(rows)
 
 
 def _validated(model: Vae, validation: Tensor) -> tuple[dict[str, float], str | None]:

@@ -11,9 +11,9 @@ from flows import turns
 
 
 class Device:
-    """Prefect's slot of the device, whose release fails."""
+    """Prefect's slot of the device, whose release may fail."""
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: Exception | None) -> None:
         self.error = error
         self.is_held = False
 
@@ -24,14 +24,15 @@ class Device:
             yield
         finally:
             self.is_held = False
-            raise self.error
+            if self.error is not None:
+                raise self.error
 
 
 @pytest.fixture
-def device(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], Device]:
-    """Makes a device that fails in a way."""
+def device(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception | None], Device]:
+    """Makes a device that fails in a way, or does not."""
 
-    def failing_with(error: Exception) -> Device:
+    def failing_with(error: Exception | None) -> Device:
         made = Device(error)
         monkeypatch.setattr(turns, "_ensure_limit", lambda: None)
         monkeypatch.setattr(turns, "concurrency", made.slot)
@@ -41,7 +42,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], Device]:
 
 
 def test_work_that_is_done_does_not_fail_because_its_slot_cannot_be_given_back(
-    device: Callable[[Exception], Device],
+    device: Callable[[Exception | None], Device],
 ) -> None:
     failing = device(httpx.ConnectError("away"))
 
@@ -52,7 +53,7 @@ def test_work_that_is_done_does_not_fail_because_its_slot_cannot_be_given_back(
 
 
 def test_the_error_of_the_work_itself_is_the_one_that_is_raised(
-    device: Callable[[Exception], Device],
+    device: Callable[[Exception | None], Device],
 ) -> None:
     device(httpx.ConnectError("away"))
 
@@ -60,8 +61,37 @@ def test_the_error_of_the_work_itself_is_the_one_that_is_raised(
         raise ValueError("the loss is not a number")
 
 
-def test_any_other_error_of_the_release_is_raised(device: Callable[[Exception], Device]) -> None:
+def test_any_other_error_of_the_release_is_raised(
+    device: Callable[[Exception | None], Device],
+) -> None:
     device(TypeError("a bug"))
 
     with pytest.raises(TypeError, match="a bug"), turns.device_slot():
         pass
+
+
+def test_others_may_work_while_a_person_is_waited_for(
+    device: Callable[[Exception | None], Device],
+) -> None:
+    shared = device(None)
+
+    with turns.device_slot():
+        with turns.others_turn():
+            assert not shared.is_held
+        assert shared.is_held
+    assert not shared.is_held
+
+
+def test_a_run_that_is_cancelled_while_it_waits_does_not_ask_for_the_slot_again(
+    device: Callable[[Exception | None], Device],
+) -> None:
+    shared = device(None)
+
+    with pytest.raises(KeyboardInterrupt), turns.device_slot(), turns.others_turn():
+        raise KeyboardInterrupt
+    assert not shared.is_held
+
+
+def test_a_run_without_a_slot_waits_for_a_person_as_it_is() -> None:
+    with turns.others_turn():
+        assert turns._held.get() is None

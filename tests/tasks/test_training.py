@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from mlflow.tracking import MlflowClient
+from PIL import Image
 from safetensors.torch import load_file
 
 from models.elbo import collapse_alarm
@@ -98,9 +99,8 @@ def test_a_fit_leaves_weights_config_and_receipt_and_no_checkpoint(
     fitted = fit("vae", images, tokens, run_id)
 
     names = {path.name for path in Path(fitted.folder).iterdir()}
-    assert names == {
-        *{"weights.safetensors", "config.json", "examples.safetensors", "receipt.json"}
-    }
+    results = {"weights.safetensors", "config.json", "examples.safetensors", "receipt.json"}
+    assert names == {*results, "progress"}
     assert json.loads(fitted.config_path.read_text())["config"]["latent_size"] == 2
     examples = load_file(Path(fitted.folder) / "examples.safetensors")["examples"]
     assert tuple(examples.shape) == (16, 1, 8, 8)
@@ -121,15 +121,18 @@ def test_curves_reach_the_run_apart_and_together(
     assert steps == list(range(1, 13))
 
 
-def test_the_game_is_drawn_as_training_goes_on(
-    images: ImageSet, tokens: TokenSet, run_id: str
+@pytest.mark.parametrize(("family", "num_rows"), [("vae", 3), ("gan", 1)])
+def test_images_are_drawn_as_training_goes_on(
+    images: ImageSet, tokens: TokenSet, run_id: str, family: str, num_rows: int
 ) -> None:
-    fit("gan", images, tokens, run_id)
+    fitted = fit(family, images, tokens, run_id)
 
     stored = MlflowClient().list_artifacts(run_id, "progress")
     assert [Path(file.path).name for file in stored] == [
         f"step-{step:07d}.png" for step in (1, 3, 6, 9, 12)
     ]
+    last = Image.open(Path(fitted.folder) / "progress" / "step-0000012.png")
+    assert last.size == (10 * 50 - 2, num_rows * 50 - 2)  # each 48 pixels wide, 2 between
 
 
 def test_the_prompt_is_held_out_text(tokens: TokenSet) -> None:
