@@ -15,17 +15,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from mlflow.exceptions import MlflowException
-
 from tasks.reporting import log
 from tasks.storage import append_lines, exclusive, home, read_json, remove, write_json
 from tasks.tracking import TrackingUnavailable, last_steps, log_file, log_picture, send_metrics
 
 SECONDS_BETWEEN_TRIES = 2.0
 SECONDS_TO_DELIVER = 15.0
-
-_REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
-"""What MLflow says to numbers that it will never take: bad ones, and those of a deleted run."""
 
 _Kinds = dict[str, type | tuple[type, ...]]
 _NUMBER: _Kinds = {"name": str, "value": (int, float), "time": int, "step": int}
@@ -133,9 +128,7 @@ def deliver(run_id: str) -> None:
             _mended(path)
             try:
                 _send(path, run_id)
-            except MlflowException as error:
-                if error.error_code not in _REFUSALS:
-                    raise
+            except ValueError as error:
                 _set_aside(path, error)
             _drop(path)
         _drop_folder(_folder(run_id))
@@ -206,7 +199,7 @@ def _send(path: Path, run_id: str) -> None:
         write_json(mark, {"bytes": sent})
 
 
-def _set_aside(path: Path, error: MlflowException) -> None:
+def _set_aside(path: Path, error: ValueError) -> None:
     aside = path.with_suffix(".refused")
     append_lines(aside, path.read_text(errors="replace").splitlines())
     remove(path)

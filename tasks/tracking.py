@@ -30,6 +30,10 @@ class TrackingUnavailable(ConnectionError):
     """The MLflow server does not answer; a task that meets this is tried again."""
 
 
+class TrackingRefused(ValueError):
+    """The MLflow server will never take this: the numbers are bad, or their run is deleted."""
+
+
 def tracking_uri() -> str:
     """Where runs are kept: $MLFLOW_TRACKING_URI, or the database in the home folder."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home() / 'mlflow.db'}"
@@ -52,6 +56,16 @@ def outages_named() -> Iterator[None]:
             raise TrackingUnavailable(
                 f"MLflow at {tracking_uri()} does not answer: {str(error).splitlines()[0]}"
             ) from error
+        raise
+
+
+@contextmanager
+def _refusals_named() -> Iterator[None]:
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"):
+            raise TrackingRefused(str(error)) from error
         raise
 
 
@@ -93,11 +107,12 @@ def _flattened(parameters: Mapping[str, Any], prefix: str = "") -> dict[str, Any
 def send_metrics(run_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Record numbers, a thousand in one request; rows: name, value, step, time in ms since 1970.
 
-    The server leaves out what it has already: sending rows twice does no harm.
+    The server leaves out what it has already: sending rows twice does no harm. Raises
+    TrackingUnavailable, and TrackingRefused.
     """
     metrics = [Metric(row["name"], row["value"], row["time"], row["step"]) for row in rows]
     for start in range(0, len(metrics), _BATCH_SIZE):
-        with outages_named():
+        with _refusals_named(), outages_named():
             client().log_batch(run_id, metrics=metrics[start : start + _BATCH_SIZE])
 
 

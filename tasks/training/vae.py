@@ -28,7 +28,7 @@ from tasks.training.loop import (
 
 NUM_VALIDATIONS = 20
 VALIDATION_IMAGES = 1000
-GRID_TITLE = "held-out images, their reconstructions, images of random latent points"
+GRID_TITLE = "held-out - reconstructed - new"
 
 
 @task(

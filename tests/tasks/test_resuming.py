@@ -96,7 +96,7 @@ def test_a_damaged_checkpoint_is_told_and_training_starts_again(
     whole, _ = start("vae", images, tokens).communicate()
     (weights,) = (home() / "runs").rglob("weights.safetensors")
     for path in weights.parent.iterdir():
-        path.unlink()
+        remove(path)
     (weights.parent / "checkpoint.safetensors").write_bytes(b"half a checkpoint")
 
     again, _ = start("vae", images, tokens).communicate()

@@ -131,8 +131,8 @@ def test_images_are_drawn_as_training_goes_on(
     assert [Path(file.path).name for file in stored] == [
         f"step-{step:07d}.png" for step in (1, 3, 6, 9, 12)
     ]
-    last = Image.open(Path(fitted.folder) / "progress" / "step-0000012.png")
-    assert last.size == (10 * 50 - 2, num_rows * 50 - 2)  # each 48 pixels wide, 2 between
+    with Image.open(Path(fitted.folder) / "progress" / "step-0000012.png") as last:
+        assert last.size == (10 * 50 - 2, num_rows * 50 - 2)  # each 48 pixels wide, 2 between
 
 
 def test_the_prompt_is_held_out_text(tokens: TokenSet) -> None:
