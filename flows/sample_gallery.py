@@ -26,7 +26,7 @@ def sample_gallery(
     with gallery_work(shown, seed) as record:
         if (page := stored_gallery(record)) is not None:
             return page
-        with open_run("gallery", parent_run_id=parent_run_id) as run_id:
+        with open_run("gallery", key=record.key, parent_run_id=parent_run_id) as run_id:
             folder = fresh_folder(record)
             works = [_make(name, folder, seed) for name in shown]
             return publish_gallery(works, folder, run_id)

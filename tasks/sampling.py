@@ -36,6 +36,7 @@ from tasks.tracking import (
 NUM_SAMPLES, COLUMNS = 60, 10
 TEMPERATURES = (0.5, 0.8, 1.0)
 TEXT_TOKENS = 400
+STRIP_GAP = 8  # pixels between two moments of training
 GROWTH = {
     "vae": "held-out images, their reconstructions, and new images, as training went on",
     "gan": "the same latent points as training went on, top to bottom",
@@ -160,9 +161,10 @@ def _growth(run_id: str, scratch_beside: Path) -> bytes | None:
         if not strips:
             return None
         width, height = strips[0].size
-        sheet = Image.new(strips[0].mode, (width, len(strips) * (height + 2) - 2), "white")
+        size = width, len(strips) * (height + STRIP_GAP) - STRIP_GAP
+        sheet = Image.new(strips[0].mode, size, "white")
         for index, strip in enumerate(strips):
-            sheet.paste(strip, (0, index * (height + 2)))
+            sheet.paste(strip, (0, index * (height + STRIP_GAP)))
         channels = len(sheet.getbands())
         return pictures.png(np.asarray(sheet).reshape(sheet.height, sheet.width, channels))
 
