@@ -149,7 +149,7 @@ def main() -> None:
         record(
             f"gan_sabotage_saved{suffix}",
             saved[loss],
-            f"of {len(options.seeds)} seeds",
+            "of the seeds",
             seeds=options.seeds,
             reference="the same sabotage without the monitor",
             reference_value=sum(alone[loss]) / len(alone[loss]),

@@ -10,7 +10,7 @@ others.
 That the channels are independent is nowhere built in: one latent point feeds one dense network,
 whose output all channels share.
 
-    python -m benchmarks.gan_stacked_mnist [--seeds 0 1 2]
+    python -m benchmarks.gan_stacked_mnist [--seeds 0 1 2] [--device cuda]
 """
 
 import argparse
@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.measured import record
+from benchmarks.measured import named_on, record
 from models.batches import INITIAL_STREAM, ImageBatches, seed_at
 from models.class_metrics import class_counts, mode_kl, mode_kl_floor
 from models.classifier import Classifier
@@ -78,7 +78,8 @@ def trained_judge(pixels: Tensor, labels: Tensor) -> Classifier:
     """The pipeline's classifier of single digits."""
     config, fit = classifier_recipe(1, 28, 28, 10)
     torch.manual_seed(seed_at(fit.seed, 0, INITIAL_STREAM))
-    judge, batches = Classifier(config), ImageBatches(pixels, fit.batch_size, fit.seed)
+    judge = Classifier(config).to(pixels.device)
+    batches = ImageBatches(pixels, fit.batch_size, fit.seed)
 
     def batch_at(step: int) -> tuple[Tensor, Tensor]:
         return batches.at(step), labels[batches.indices_at(step)]
@@ -93,7 +94,7 @@ def named(judge: Classifier, images: Tensor) -> np.ndarray:
     """The digit that the judge sees in every channel of images (N, C, H, W) in [0, 1]: (N, C)."""
     singles = images.flatten(0, 1)[:, None]
     digits = torch.cat([judge(part).argmax(1) for part in singles.split(2000)])
-    found: np.ndarray = digits.view(len(images), -1).numpy()
+    found: np.ndarray = digits.view(len(images), -1).cpu().numpy()
     return found
 
 
@@ -102,7 +103,7 @@ def trained_generator(
 ) -> Generator:
     """Play the game on stacked images; gives the averaged generator."""
     torch.manual_seed(seed_at(fit.seed, 0, INITIAL_STREAM))
-    gan = Gan(config)
+    gan = Gan(config).to(images.device)
     batches = ImageBatches(images, fit.batch_size, fit.seed)
     optimizers = optimizers_of(gan, fit.learning_rate)
     for step in adversarial_steps(gan, optimizers, lambda s: (batches.at(s), None), fit):
@@ -122,16 +123,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=3200, help="fewer for a slower machine")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     options = parser.parse_args()
     seeds = options.seeds
     raw = read_mnist()
     assert raw.official_test is not None
-    pixels, labels = torch.from_numpy(raw.pixels), torch.from_numpy(raw.labels)
+    pixels = torch.from_numpy(raw.pixels).to(options.device)
+    labels = torch.from_numpy(raw.labels).to(options.device)
     is_test = torch.from_numpy(raw.official_test)
     judge = trained_judge(pixels[~is_test], labels[~is_test])
-    right = named(judge, pixels[is_test].float() / 255)[:, 0] == labels[is_test].numpy()
+    right = named(judge, pixels[is_test].float() / 255)[:, 0] == raw.labels[raw.official_test]
     print(f"judge: {right.mean():.2%} on the 10 000 test digits")
-    floor = mode_kl_floor(torch.bincount(labels[~is_test]), NUM_SAMPLES)
+    floor = mode_kl_floor(torch.bincount(labels[~is_test]).cpu(), NUM_SAMPLES)
     print(
         f"floor of the KL for {NUM_SAMPLES} samples: {floor.value:.4f} ± {floor.standard_error:.4f}"
     )
@@ -151,17 +154,19 @@ def main() -> None:
         )
         modes.append(float(found))
         divergences.append(divergence)
-        _keep(modes, divergences, seeds[: len(modes)], max(seconds))
+        _keep(options.device, modes, divergences, seeds[: len(modes)], max(seconds))
 
 
-def _keep(modes: list[float], divergences: list[float], seeds: list[int], slowest: float) -> None:
+def _keep(
+    device: str, modes: list[float], divergences: list[float], seeds: list[int], slowest: float
+) -> None:
     """Put the seeds so far into the table: a long run may be stopped."""
     for name, values, unit, published in (
         ("gan_stacked_modes", modes, "of 1000", 1000),
         ("gan_stacked_kl", divergences, "nats", 0.06),
     ):
         record(
-            name,
+            named_on(device, name),
             values,
             unit,
             seeds=seeds,

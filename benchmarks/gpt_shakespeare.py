@@ -5,6 +5,7 @@ scored, once, at the end. benchmarks/gpt_training.py tells the recipe and the pr
 Wall times are of whole processes: ours counts the imports before the training.
 
 nanoGPT runs beside ours if $NANOGPT_SOURCE names a checkout of it (benchmarks/nanogpt.py).
+`--device cuda` measures the same recipe there, in rows of its own; it needs PyTorch alone.
 """
 
 import argparse
@@ -13,12 +14,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import torch
 from torch import Tensor
 
 from benchmarks.gpt_training import STEPS, protocol_a, protocol_b, recipe, trained
-from benchmarks.measured import record
+from benchmarks.measured import named_on, record
 from benchmarks.nanogpt import TOKENS_PER_ITERATION, NanoGpt, run_nanogpt
 from benchmarks.shakespeare import characters
 from models.decoding import generate
@@ -34,13 +34,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     options = parser.parse_args()
     train, held_out, num_symbols = characters()
-    start_up = time.time() - psutil.Process().create_time()
+    train, held_out = train.to(options.device), held_out.to(options.device)
     source = os.environ.get("NANOGPT_SOURCE")
-    theirs = run_nanogpt(Path(source)) if source else None
-    if theirs is None:
-        print("nanoGPT was not run beside: $NANOGPT_SOURCE is not set")
+    theirs, start_up = None, 0.0
+    if source and options.device == "cpu":
+        import psutil
+
+        start_up = time.time() - psutil.Process().create_time()
+        theirs = run_nanogpt(Path(source))
+    else:
+        print("nanoGPT was not run beside: that needs $NANOGPT_SOURCE, and the CPU")
 
     a, a_short, b, seconds = [], [], [], []
     for seed in options.seeds:
@@ -62,7 +68,7 @@ def main() -> None:
         theirs,
         held_out,
     )
-    _record_speed(config, fit.batch_size, options.steps / mean_seconds, theirs)
+    _record_speed(model, fit.batch_size, options.steps / mean_seconds, theirs)
     _record_sampling(model)
 
 
@@ -73,7 +79,7 @@ def _record_losses(
     theirs: NanoGpt | None,
     held_out: Tensor,
 ) -> None:
-    """Rows of the protocols, and of the wall time."""
+    """Rows of the protocols, named after the device, and of the wall time."""
     reference = "nanoGPT's CPU preset, 2000 iterations, published, windows of 64"
     values = [PUBLISHED_NANOGPT] * 3
     if theirs:
@@ -94,7 +100,7 @@ def _record_losses(
         )
     for (protocol, found), value in zip(losses.items(), values, strict=True):
         record(
-            f"gpt_cpu_{protocol}_nats",
+            f"gpt_{held_out.device.type}_{protocol}_nats",
             found,
             "nats per character",
             seeds=seeds,
@@ -105,24 +111,25 @@ def _record_losses(
 
 
 def _record_speed(
-    config: GptConfig, batch_size: int, steps_per_second: float, theirs: NanoGpt | None
+    model: Gpt, batch_size: int, steps_per_second: float, theirs: NanoGpt | None
 ) -> None:
     """Training speed beside nanoGPT's, and beside what multiplying matrices alone would take."""
+    config, device = model.config, next(model.parameters()).device
     tokens_per_step = batch_size * config.context_length
     flops = step_flops(config, tokens_per_step)
-    rate = matmul_rate(config, tokens_per_step)
+    rate = matmul_rate(config, tokens_per_step, device)
     print(f"{flops / 1e9:.2f} GFLOP a step, {flops / tokens_per_step / 1e6:.2f} MFLOP a token;")
     print(f"matrices of these shapes are multiplied at {rate / 1e9:.1f} GFLOP/s")
     tokens_per_second = steps_per_second * tokens_per_step
     record(
-        "gpt_tokens_per_second",
+        named_on(device, "gpt_tokens_per_second"),
         tokens_per_second,
         "tokens per second of training",
         reference="nanoGPT's CPU preset, of its median iteration" if theirs else "",
         reference_value=TOKENS_PER_ITERATION / theirs.seconds_per_iteration if theirs else None,
     )
     record(
-        "gpt_matmul_utilisation",
+        named_on(device, "gpt_matmul_utilisation"),
         flops * steps_per_second / rate,
         "of the matrix-multiply rate",
         reference="tokens per second at that rate",
@@ -152,18 +159,24 @@ def step_flops(config: GptConfig, num_tokens: int) -> float:
     return 3 * (forward + attention) + muon
 
 
-def matmul_rate(config: GptConfig, num_tokens: int, turns: int = 20) -> float:
-    """FLOP/s of the products of a step, forward and backward, and nothing else: the best turn."""
+def matmul_rate(config: GptConfig, num_tokens: int, device: torch.device, turns: int = 20) -> float:
+    """FLOP/s of the products of a step, forward and backward, and nothing else: the best turn.
+
+    In the precision of training: float32, on a GPU bfloat16.
+    """
     tasks, flops = [], 0.0
+    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     for count, n, k, m in products(config, num_tokens):
-        x, w, y = torch.randn(n, k), torch.randn(m, k), torch.randn(n, m)
+        shapes = ((n, k), (m, k), (n, m))
+        x, w, y = (torch.randn(shape, device=device, dtype=dtype) for shape in shapes)
         tasks += [(x, w.mT), (y, w), (y.mT, x)] * count
         flops += 6.0 * count * n * k * m
     best = float("inf")
     for _ in range(turns):
         started_at = time.monotonic()
         for one, other in tasks:
-            torch.mm(one, other)
+            last = torch.mm(one, other)
+        float(last[0, 0])  # the clock stops when the device has done its work
         best = min(best, time.monotonic() - started_at)
     return flops / best
 
@@ -171,9 +184,10 @@ def matmul_rate(config: GptConfig, num_tokens: int, turns: int = 20) -> float:
 def _record_sampling(model: Gpt) -> None:
     """Tokens per second with cached keys and values, and without."""
     num_texts, num_tokens = 16, model.context_length - 1
-    prompt = torch.zeros(1, dtype=torch.long)
+    device = next(model.parameters()).device
+    prompt = torch.zeros(1, dtype=torch.long, device=device)
     started_at = time.monotonic()
-    generate(model, prompt, num_tokens=num_tokens, num_sequences=num_texts)
+    generate(model, prompt, num_tokens=num_tokens, num_sequences=num_texts).cpu()
     cached = num_texts * num_tokens / (time.monotonic() - started_at)
     started_at = time.monotonic()
     with torch.inference_mode():
@@ -181,8 +195,9 @@ def _record_sampling(model: Gpt) -> None:
         for _ in range(num_tokens):
             probabilities = model(tokens)[:, -1].softmax(1)
             tokens = torch.cat([tokens, probabilities.multinomial(1)], 1)
+    tokens = tokens.cpu()
     record(
-        "gpt_sampling_tokens_per_second",
+        named_on(device, "gpt_sampling_tokens_per_second"),
         cached,
         f"tokens per second, {num_texts} texts of {num_tokens + 1} at once",
         reference="the same without the cache",

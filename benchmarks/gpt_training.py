@@ -46,14 +46,15 @@ def trained(
     build: Callable[[GptConfig], Gpt] = Gpt,
     optimizer_of: Callable[[Gpt, FitConfig], Optimizer] = make_optimizer,
 ) -> tuple[Gpt, float]:
-    """A trained model, and the seconds that it took."""
+    """A model trained on the device that the text is on, and the seconds that it took."""
     started_at = time.monotonic()
     torch.manual_seed(seed_at(fit.seed, 0, INITIAL_STREAM))
-    model = build(config)
+    model = build(config).to(train.device)
     batches = TokenBatches(train, config.context_length, fit.batch_size, fit.seed)
     for step in likelihood_steps(model, optimizer_of(model, fit), batches.at, fit):
         if step.step % 250 == 0:
             print(f"  step {step.step}: {step.numbers()['loss']:.3f}", flush=True)
+    step.numbers()  # the clock stops when the device has done its work
     return model.eval(), time.monotonic() - started_at
 
 
@@ -63,8 +64,9 @@ def protocol_a(logits: Callable[[Tensor], Tensor], tokens: Tensor, context_lengt
     generator = generator_at(0, 0, INITIAL_STREAM)
     starts = torch.randint(len(tokens) - context_length, (NUM_WINDOWS, 1), generator=generator)
     total = 0.0
-    for part in starts.split(48):
-        windows = tokens[part + torch.arange(context_length + 1)]
+    offsets = torch.arange(context_length + 1, device=tokens.device)
+    for part in starts.to(tokens.device).split(48):
+        windows = tokens[part + offsets]
         found = logits(windows[:, :-1]).flatten(0, 1)
         total += float(F.cross_entropy(found, windows[:, 1:].flatten())) * len(part)
     return total / NUM_WINDOWS
@@ -75,10 +77,11 @@ def protocol_b(logits: Callable[[Tensor], Tensor], tokens: Tensor, context_lengt
     """Nats per character over all of a text but its first character, in overlapping windows."""
     last = len(tokens) - 1 - context_length
     starts = torch.tensor([*range(0, last, STRIDE), last])
-    losses = torch.empty(len(tokens) - 1)
+    losses = torch.empty(len(tokens) - 1, device=tokens.device)
+    offsets = torch.arange(context_length + 1, device=tokens.device)
     # From the last window to the first: what a window is the first to reach, it scores.
     for part in starts.flip(0).split(48):
-        windows = tokens[part[:, None] + torch.arange(context_length + 1)]
+        windows = tokens[part[:, None].to(tokens.device) + offsets]
         found = logits(windows[:, :-1]).transpose(1, 2)
         rows = F.cross_entropy(found, windows[:, 1:], reduction="none")
         for start, row in zip(part.tolist(), rows, strict=True):

@@ -52,6 +52,13 @@ def record(
     print(f"{name}: {row['value']:.5g} {unit}{spread}{beside}", flush=True)
 
 
+def named_on(device: torch.device | str, name: str) -> str:
+    """The name of a row measured on a device: on a GPU `gpt_cuda_seconds` for `gpt_seconds`."""
+    family, _, rest = name.partition("_")
+    kind = torch.device(device).type
+    return name if kind == "cpu" else f"{family}_{kind}_{rest}"
+
+
 def rows_of(path: Path) -> list[dict[str, object]]:
     """The rows that were measured so far."""
     if not path.exists():

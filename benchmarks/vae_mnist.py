@@ -5,7 +5,7 @@ training images; the judge is one fixed, seeded binary draw of the 10 000 test i
 importance-weighted bound with 200 samples. The recipe was chosen with `--choose`, which keeps the
 last 5000 training images back and judges on these.
 
-    python -m benchmarks.vae_mnist [--seeds 0 1 2] [--choose]
+    python -m benchmarks.vae_mnist [--seeds 0 1 2] [--choose] [--device cuda --samples 5000]
 """
 
 import argparse
@@ -14,7 +14,7 @@ import time
 import torch
 from torch import Tensor
 
-from benchmarks.measured import record
+from benchmarks.measured import named_on, record
 from models.batches import INITIAL_STREAM, ImageBatches, seed_at
 from models.elbo import active_units, binarize, importance_weighted_nll, negative_elbo
 from models.fitting import FitConfig, likelihood_steps
@@ -44,7 +44,8 @@ def recipe(seed: int, steps: int) -> tuple[VaeConfig, FitConfig]:
 def trained(config: VaeConfig, fit: FitConfig, pixels: Tensor) -> Vae:
     """Fit a VAE to images (N, C, H, W) uint8; the last weights are kept."""
     torch.manual_seed(seed_at(fit.seed, 0, INITIAL_STREAM))
-    model, batches = Vae(config), ImageBatches(pixels, fit.batch_size, fit.seed)
+    model = Vae(config).to(pixels.device)
+    batches = ImageBatches(pixels, fit.batch_size, fit.seed)
     started = time.monotonic()
     for step in likelihood_steps(model, make_optimizer(model, fit), batches.at, fit):
         if step.step % max(1, fit.steps // 10) == 0:
@@ -58,11 +59,11 @@ def trained(config: VaeConfig, fit: FitConfig, pixels: Tensor) -> Vae:
     return model.eval()
 
 
-def judged(model: Vae, pixels: Tensor) -> dict[str, float]:
+def judged(model: Vae, pixels: Tensor, num_samples: int) -> dict[str, float]:
     """Bounds on the likelihood of one binary draw of the images, and the use made of z."""
     seen = binarize(pixels.float() / 255, BINARY_SEED)
     losses = negative_elbo(model, seen, NOISE_SEED)
-    nll = importance_weighted_nll(model, seen, NUM_IMPORTANCE_SAMPLES, NOISE_SEED)
+    nll = importance_weighted_nll(model, seen, num_samples, NOISE_SEED)
     return {
         "nll": float(nll.mean()),
         "negative_elbo": float(losses["negative_elbo"].mean()),
@@ -77,10 +78,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--choose", action="store_true", help="judge on held-out training images")
     parser.add_argument("--steps", type=int, default=6000, help="fewer for a slower machine")
+    parser.add_argument(
+        "--samples", type=int, default=NUM_IMPORTANCE_SAMPLES, help="of z per image"
+    )
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     options = parser.parse_args()
     raw = read_mnist()
     assert raw.official_test is not None
-    pixels = torch.from_numpy(raw.pixels)
+    pixels = torch.from_numpy(raw.pixels).to(options.device)
     is_test = torch.from_numpy(raw.official_test)
     train, test = pixels[~is_test], pixels[is_test]
     if options.choose:
@@ -91,9 +96,9 @@ def main() -> None:
         model = trained(*recipe(seed, options.steps), train)
         seconds.append(time.monotonic() - started)
         computed = time.process_time() - computed
-        results.append(judged(model, test))
+        results.append(judged(model, test, options.samples))
         print(
-            f"seed {seed}: NLL {results[-1]['nll']:.2f} ({NUM_IMPORTANCE_SAMPLES} samples), -ELBO"
+            f"seed {seed}: NLL {results[-1]['nll']:.2f} ({options.samples} samples), -ELBO"
             f" {results[-1]['negative_elbo']:.2f}, KL {results[-1]['kl']:.2f} nats,"
             f" {results[-1]['active_fraction']:.0%} of the units active; trained in"
             f" {seconds[-1]:.0f} s ({computed:.0f} s of CPU), judged in"
@@ -101,13 +106,13 @@ def main() -> None:
             flush=True,
         )
         if not options.choose:
-            _keep(results, options.seeds[: len(results)], max(seconds))
+            _keep(results, options.seeds[: len(results)], max(seconds), options.device)
 
 
-def _keep(results: list[dict[str, float]], seeds: list[int], slowest: float) -> None:
+def _keep(results: list[dict[str, float]], seeds: list[int], slowest: float, device: str) -> None:
     """Put the seeds so far into the table: a long run may be stopped."""
     record(
-        "vae_mnist_nll_nats",
+        named_on(device, "vae_mnist_nll_nats"),
         [result["nll"] for result in results],
         "nats/image",
         seeds=seeds,
@@ -116,7 +121,7 @@ def _keep(results: list[dict[str, float]], seeds: list[int], slowest: float) -> 
         reference_value=89.78,
     )
     record(
-        "vae_active_units_fraction",
+        named_on(device, "vae_active_units_fraction"),
         [result["active_fraction"] for result in results],
         "of the latent units",
         seeds=seeds,

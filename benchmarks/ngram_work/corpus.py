@@ -1,7 +1,8 @@
-"""Large texts from what every environment of the project holds: the Python sources of its packages.
+"""Large texts from what every environment of the project holds: the sources of its packages.
 
-Real text, in which new n-grams keep appearing. Files follow each other in the order of a digest of
-their names, so that a beginning of the corpus is like the whole.
+Real text, in which new n-grams keep appearing: Python, and the C++ headers that PyTorch brings.
+Files follow each other in the order of a digest of their names, so that a beginning of the corpus
+is like the whole.
 """
 
 import hashlib
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+SUFFIXES = {".py", ".pyi", ".h", ".hpp", ".cuh"}
 DELIMITERS = b"\x00\t\n\r "
 
 
@@ -19,7 +21,8 @@ def write_sources(path: Path, num_bytes: int) -> str:
     Raises RuntimeError when the environment holds fewer.
     """
     root = Path(sysconfig.get_paths()["purelib"])
-    names = [file.relative_to(root).as_posix() for file in root.rglob("*.py")]
+    files = (file for file in root.rglob("*") if file.suffix in SUFFIXES and file.is_file())
+    names = [file.relative_to(root).as_posix() for file in files]
     names.sort(key=lambda name: hashlib.sha256(name.encode()).digest())
     digest, missing = hashlib.sha256(), num_bytes
     with path.open("wb") as corpus:
