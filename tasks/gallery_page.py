@@ -2,15 +2,20 @@
 
 import html
 from base64 import b64encode
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tasks import pictures
 from tasks.measured import title
 from tasks.model_card import FAMILIES
 from tasks.scorecard import beside_the_floor
-from tasks.storage import project_root
+from tasks.storage import project_root, read_json
 from tasks.tracking import metric_history, run_metrics
+
+CHOICES = "choices.json"
+"""In the folder of an n-gram model's work: `tasks.text_choices.Choice`s of one of its texts."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,8 +55,8 @@ def _section(work: Work) -> str:
         f'<section id="{html.escape(work.name)}"><header><h2>{html.escape(work.name)}</h2>'
         f"<p>{html.escape(FAMILIES[work.family])} Version {work.version}.</p>"
         f'<p class="metric"><b>{work.main_value:.4g}</b> {metric}</p></header>'
-        f'{_curves(work)}<div class="{layout}">{shown}</div>{_beside_the_last(work)}'
-        f"{_numbers(work)}</section>"
+        f'{_curves(work)}<div class="{layout}">{shown}</div>{_choices(work)}'
+        f"{_beside_the_last(work)}{_numbers(work)}</section>"
     )
 
 
@@ -62,6 +67,44 @@ def _figure(work: Work, file_name: str, caption: str) -> str:
     else:
         content = f"<pre>{html.escape(path.read_text(encoding='utf-8'))}</pre>"
     return f"<figure>{content}<figcaption>{words}</figcaption></figure>"
+
+
+def _choices(work: Work) -> str:
+    """A text of an n-gram model, each token shaded by how much of the text before it decided."""
+    path = Path(work.folder) / CHOICES
+    if not path.exists():
+        return ""
+    chosen = read_json(path)
+    longest = max(choice["context_length"] for choice in chosen)
+    lengths = Counter(choice["context_length"] for choice in chosen)
+    shares = "".join(
+        f"<li>{_shaded(str(length), length / max(1, longest))}"
+        f" {lengths[length] / len(chosen):.0%}</li>"
+        for length in range(longest + 1)
+    )
+    written = "".join(
+        _shaded(choice["text"], choice["context_length"] / max(1, longest), _because(choice))
+        for choice in chosen
+    )
+    return (
+        '<div class="choices"><h3>How counting chose each token</h3>'
+        "<p>The darker, the more of the text before it decided. So many tokens before it did, for"
+        f" so many of the tokens:</p><ul>{shares}</ul><pre>{written}</pre></div>"
+    )
+
+
+def _shaded(text: str, shade: float, because: str = "") -> str:
+    tip = f' title="{html.escape(because)}"' if because else ""
+    return f'<span style="--shade:{shade:.2f}"{tip}>{html.escape(text)}</span>'
+
+
+def _because(choice: dict[str, Any]) -> str:
+    if not choice["context"]:
+        return f"{choice['probability']:.1%}, whatever stood before it"
+    return (
+        f"{choice['probability']:.1%}, of which {choice['part']:.1%} for what followed"
+        f" “{choice['context']}”"
+    )
 
 
 def _beside_the_last(work: Work) -> str:

@@ -5,6 +5,7 @@ server and can be sent to a friend.
 """
 
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from prefect.artifacts import create_markdown_artifact
 from tasks import pictures
 from tasks.comparison import comparison_of
 from tasks.galleries import keep_gallery
-from tasks.gallery_page import Work, data_uri, page
+from tasks.gallery_page import CHOICES, Work, data_uri, page
 from tasks.measured import title
 from tasks.model_card import FAMILIES
 from tasks.packaging import loaded
@@ -24,6 +25,7 @@ from tasks.registration import CHAMPION, champion_of
 from tasks.reporting import log, show
 from tasks.retries import NETWORKED
 from tasks.storage import read_json, write_bytes, write_json, write_text
+from tasks.text_choices import choices
 from tasks.tracking import (
     artifact_url,
     fetch_artifacts,
@@ -36,6 +38,7 @@ from tasks.tracking import (
 NUM_SAMPLES, COLUMNS = 60, 10
 TEMPERATURES = (0.5, 0.8, 1.0)
 TEXT_TOKENS = 400
+EXPLAINED_TEMPERATURE, EXPLAINED_CHARACTERS = 0.8, 240
 STRIP_GAP = 8  # pixels between two moments of training
 GROWTH = {
     "vae": "held-out images, their reconstructions, and new images, as training went on",
@@ -92,6 +95,9 @@ def write_texts(name: str, folder: str, seed: int = 0) -> Work:
             file_name = f"temperature-{temperature}.txt"
             write_text(into / file_name, model.prompt + text + "\n")
             captions.append((file_name, f"temperature {temperature}"))
+            if model.family == "ngram" and temperature == EXPLAINED_TEMPERATURE:
+                explained = choices(model, model.prompt, text[:EXPLAINED_CHARACTERS])
+                write_json(into / CHOICES, [asdict(choice) for choice in explained])
     return _work(champion, into, (), tuple(captions), _difference(champion, into))
 
 
