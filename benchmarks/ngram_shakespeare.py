@@ -180,7 +180,7 @@ def _sampling(model: NgramModel) -> None:
         rates,
         "tokens/s",
         seeds=range(5),
-        reference="none; asked for",
+        reference="at least",
         reference_value=100_000,
     )
 

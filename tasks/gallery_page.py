@@ -88,8 +88,8 @@ def _choices(work: Work) -> str:
     )
     return (
         '<div class="choices"><h3>How counting chose each token</h3>'
-        "<p>The darker, the more of the text before it decided. So many tokens before it did, for"
-        f" so many of the tokens:</p><ul>{shares}</ul><pre>{written}</pre></div>"
+        "<p>The darker a token, the more tokens before it decided which one came. How many did, and"
+        f" how often:</p><ul>{shares}</ul><pre>{written}</pre></div>"
     )
 
 
