@@ -38,6 +38,7 @@ _TITLES = {
     "test_reconstruction_error": "mean squared reconstruction error",
     "test_frechet_distance": "Fréchet distance",
     "test_class_entropy_nats": "entropy of the drawn classes, nats",
+    "test_novel_12gram_share": "share of new spans of 12 characters",
 }
 
 

@@ -8,12 +8,19 @@ import torch
 
 from models.decoding import generate
 from models.intervals import bootstrap_mean_interval
-from models.text_metrics import bits_per_byte, distinct_n, longest_copied_span
+from models.text_metrics import (
+    bits_per_byte,
+    distinct_n,
+    longest_copied_span,
+    novel_ngram_share,
+)
 from models.tokenizer import readable
 from tasks.ingestion import Corpus, load_text
 from tasks.measured import EVALUATION_SEED, Measured, not_finite
 
 SAMPLED_TEXTS, SAMPLED_TOKENS = 8, 500
+SPAN = 12
+"""Characters of the spans that are looked for in the training text: two words, about."""
 FEWEST_BLOCKS, LONGEST_BLOCK_BYTES, SHORTEST_BLOCK_BYTES = 40, 2000, 250
 HISTORY_CHARACTERS = 16
 """Characters of the text before the test that are read for each token of context."""
@@ -27,12 +34,12 @@ def measure_text(subject: Any, corpus: Corpus) -> Measured:
     """
     ids, nats = _scored(subject, corpus)
     block_bits = _bits_by_block(subject.tokenizer, ids, nats, corpus.bytes_test)
-    texts, copied = _written(subject, corpus)
+    written = _written(subject)
+    texts = "\n".join(written)
     metrics = {
         "test_bits_per_byte": bits_per_byte(float(nats.sum()), corpus.bytes_test),
         "test_nats_per_token": float(nats.mean()),
-        **{f"test_distinct_{n}": distinct_n(texts, n) for n in (1, 2, 3)},
-        "test_longest_copied_characters": float(copied),
+        **_measures_of_writing(written, corpus),
     }
     faults = not_finite(metrics)
     if metrics["test_bits_per_byte"] >= 8:
@@ -82,8 +89,29 @@ def _bits_by_block(tokenizer: Any, ids: np.ndarray, nats: np.ndarray, num_bytes:
     return found
 
 
-def _written(subject: Any, corpus: Corpus) -> tuple[str, int]:
-    """Texts at temperature 1, and the length of the longest span copied from the training text."""
+def _measures_of_writing(written: list[str], corpus: Corpus) -> dict[str, float]:
+    """How varied and how new texts are, beside as much of the held-out text where there is.
+
+    A model that copies its training text has fewer new spans than real text, one that babbles more.
+    """
+    training, held_out = load_text(corpus, "train"), load_text(corpus, "test")
+    measured = {"test": written}
+    lengths = [len(text) for text in written]
+    if sum(lengths) <= len(held_out):
+        ends = np.linspace(max(lengths), len(held_out), len(written), dtype=int).tolist()
+        measured["floor"] = [held_out[end - n : end] for end, n in zip(ends, lengths, strict=True)]
+    found: dict[str, float] = {}
+    for part, texts in measured.items():
+        whole = "\n".join(texts)
+        found |= {f"{part}_distinct_{n}": distinct_n(whole, n) for n in (1, 2, 3)}
+        found[f"{part}_novel_{SPAN}gram_share"] = novel_ngram_share(whole, training, SPAN)
+        spans = (longest_copied_span(text, training) for text in texts)
+        found[f"{part}_longest_copied_characters"] = float(max(span.length for span in spans))
+    return found
+
+
+def _written(subject: Any) -> list[str]:
+    """Texts at temperature 1."""
     prompt = subject.tokenizer.encode(subject.prompt).astype(np.int64)
     drawn = generate(
         subject.model,
@@ -92,6 +120,4 @@ def _written(subject: Any, corpus: Corpus) -> tuple[str, int]:
         num_sequences=SAMPLED_TEXTS,
         seed=EVALUATION_SEED,
     )
-    texts = [readable(subject.tokenizer.decode(row)) for row in drawn.tolist()]
-    training = load_text(corpus, "train")
-    return "\n".join(texts), max(longest_copied_span(text, training).length for text in texts)
+    return [readable(subject.tokenizer.decode(row)) for row in drawn.tolist()]
