@@ -31,6 +31,8 @@ DAYS_FOR_UNFINISHED = 30.0
 """How long a fit that was interrupted can still be resumed."""
 DAYS_FOR_LINEAGE = 30.0
 """How long the page that tells where a run's models come from stays here too."""
+DAYS_FOR_COMPARISONS = 30.0
+"""How long what two versions made side by side stays here too."""
 DAYS_OF_A_RUN = 30.0
 """How long a run is taken to work at most: of one on another machine nobody knows if it lives."""
 
@@ -62,6 +64,7 @@ def find_garbage(kept_digests: Iterable[str], now: float | None = None) -> list[
         *_old_data(_inputs_of(fits, latest), latest),
         *_old_evaluations(kept | {_digest(folder) for folder in fits}),
         *_old_galleries(latest),
+        *_old_comparisons(),
         *_temporaries(),
     ]
     return [
@@ -180,6 +183,12 @@ def _old_galleries(latest: list[StepRecord]) -> Iterator[tuple[Path, str]]:
     for folder in folders[:-1]:
         if folder.name not in keys:
             yield folder, "an earlier gallery; MLflow has its own copy"
+
+
+def _old_comparisons() -> Iterator[tuple[Path, str]]:
+    for folder in _folders("comparisons", "*/*"):
+        if _age_days(folder) >= DAYS_FOR_COMPARISONS:
+            yield folder, "two versions side by side; MLflow has its own copy"
 
 
 def _temporaries() -> Iterator[tuple[Path, str]]:

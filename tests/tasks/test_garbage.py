@@ -180,6 +180,13 @@ def test_a_lineage_is_no_fit(own: Home) -> None:
     assert garbage.reason == "the lineage of an earlier run; MLflow has its own copy"
 
 
+def test_what_two_versions_made_is_kept_for_a_month(own: Home) -> None:
+    own.folder("comparisons/digits-vae/2-3", None, days=20)
+    old = own.folder("comparisons/digits-vae/1-2", None, days=40)
+
+    assert found() == {old}
+
+
 def test_only_the_latest_gallery_and_temporaries_of_the_living_stay(own: Home) -> None:
     older, _ = own.folder("gallery/a", None, days=2), own.folder("gallery/b", None, days=1)
     (own.root / "gallery" / "index.html").write_text("the latest page")
