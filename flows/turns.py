@@ -72,7 +72,11 @@ def device_slot() -> Iterator[None]:
 
 @contextmanager
 def others_turn() -> Iterator[None]:
-    """Let others work while a flow run waits for a person: without the slot, if it has one."""
+    """Let others work while a flow run waits for a person or for another run: without its slot.
+
+    It may hold locks while it waits for the slot again. So nobody may wait for a lock of such a
+    run with the slot in hand: both would wait for ever.
+    """
     held = _held.get()
     if held is not None:
         _give_back(held)

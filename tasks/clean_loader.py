@@ -1,13 +1,15 @@
 """Load registered versions and draw samples in a process that knows nothing of this project.
 
-Run as a program by `tasks/load_check.py`, in Python's isolated mode and an empty folder. Each
-line of its input is a request in JSON; each is answered by a child of its own, forked once the
-libraries are imported, so that one version's code never meets another's. Imports nothing of ours.
+Run as a program by `tasks/load_check.py`, in Python's isolated mode; its argument is an empty
+folder, which it removes at its end. Each line of its input is a request in JSON; each is answered
+by a child of its own, forked once the libraries are imported, so that one version's code never
+meets another's. Imports nothing of ours.
 """
 
 import hashlib
 import json
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -77,9 +79,10 @@ def main() -> None:
     """Import what all versions need, then answer."""
     import torch  # noqa: F401 - here, so that the children find it imported
 
-    with tempfile.TemporaryDirectory(prefix="atelier-clean-") as folder:
-        serve(folder)
-        os.chdir("/")
+    try:
+        serve(sys.argv[1])
+    finally:
+        shutil.rmtree(sys.argv[1], ignore_errors=True)
 
 
 if __name__ == "__main__":

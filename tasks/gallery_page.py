@@ -88,6 +88,7 @@ def _choices(work: Work) -> str:
     )
     return (
         '<div class="choices"><h3>How counting chose each token</h3>'
+        "<p>The beginning of the text of temperature 0.8. Point at a token for its probability.</p>"
         "<p>The darker a token, the more tokens before it decided which one came. How many did, and"
         f" how often:</p><ul>{shares}</ul><pre>{written}</pre></div>"
     )

@@ -2,10 +2,10 @@
 
 A reference is an alias, a ledger entry, a job at work, the latest time that a step ran (the next
 run of the same settings will ask for its result), or any time within the last hour (a rival run may
-be judging it). Data counts as referred to for as long as the process that prepared it lives: a run
-prepares all of it first, and may train other models for hours before it reads it. Only kinds of
-files that the program can make again are ever named; databases, ledgers, logs, locks and MLflow's
-own copies are not.
+be judging it). Lineages and comparisons, of which MLflow has a copy, go by age alone. Data counts
+as referred to for as long as the process that prepared it lives: a run prepares all of it first,
+and may train other models for hours before it reads it. Only kinds of files that the program can
+make again are ever named; databases, ledgers, logs, locks and MLflow's own copies are not.
 """
 
 import time

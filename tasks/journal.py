@@ -15,6 +15,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from tasks.reporting import log
 from tasks.storage import append_lines, exclusive, home, read_json, remove, write_json
 from tasks.tracking import TrackingUnavailable, last_steps, log_file, log_picture, send_metrics
@@ -208,14 +210,25 @@ def _set_aside(path: Path, error: ValueError) -> None:
 
 
 def _sent_bytes(mark: Path) -> int:
-    return int(read_json(mark)["bytes"]) if mark.exists() else 0
+    """How much of a journal was sent; nothing if a bad disk damaged the mark: the server knows."""
+    try:
+        return int(read_json(mark)["bytes"])
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return 0
 
 
 def _send_picture(run_id: str, line: Mapping[str, Any]) -> None:
     png = Path(line["png"])
-    if png.exists():  # a damaged result is removed with its pictures, and drawn again
-        log_file(run_id, png, line["folder"])
-        log_picture(run_id, png, line["name"].removeprefix("picture "), line["step"])
+    if not png.exists():  # a damaged result is removed with its pictures, and drawn again
+        return
+    try:
+        with Image.open(png) as picture:
+            picture.load()
+    except (OSError, SyntaxError, ValueError) as error:  # what PIL raises for damaged files
+        log(f"{png.name} is damaged and is left out: {error}")
+        return
+    log_file(run_id, png, line["folder"])
+    log_picture(run_id, png, line["name"].removeprefix("picture "), line["step"])
 
 
 def _sending() -> AbstractContextManager[None]:

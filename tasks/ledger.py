@@ -170,12 +170,17 @@ def champion_by(entries: list[Entry]) -> int | None:
 
 
 def withdrawn(entries: list[Entry], version: int) -> str:
-    """Why a person left or declined a version, unless it was made champion again; or nothing."""
+    """Why a person left or declined a version, unless it was made champion again; or nothing.
+
+    A move without this program counts as a person's, whoever made it: what lost the name there
+    shall not take it back by itself.
+    """
     why = ""
     for entry in moves(entries):
         if entry.kind != "refused" and entry.to_version == version:
             why = ""
-        by_hand = entry.action in ("rollback", "override") and entry.from_version == version
+        is_left = entry.from_version == version and entry.to_version != version
+        by_hand = is_left and entry.action in ("rollback", "override", "outside")
         if by_hand or (entry.action == "decline" and entry.to_version == version):
             why = entry.why
     return why

@@ -10,9 +10,11 @@ import functools
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -95,7 +97,7 @@ def _asked(request: dict[str, Any]) -> dict[str, Any]:
     """The clean process's reply; a process that has died is replaced once."""
     for _ in range(2):
         with _one_at_a_time:
-            process = _clean_process()
+            process, folder = _clean_process()
             assert process.stdin is not None and process.stdout is not None
             try:
                 process.stdin.write(json.dumps(request) + "\n")
@@ -103,6 +105,8 @@ def _asked(request: dict[str, Any]) -> dict[str, Any]:
                 if not select.select([process.stdout], [], [], SECONDS_TO_LOAD)[0]:
                     os.killpg(process.pid, signal.SIGKILL)  # its children are of its session
                     _clean_process.cache_clear()
+                    process.wait()
+                    shutil.rmtree(folder, ignore_errors=True)  # it cannot do so any more
                     raise LoadCheckFailed(
                         f"{request['uri']} has not loaded and drawn within {SECONDS_TO_LOAD:.0f} s"
                     )
@@ -117,8 +121,12 @@ def _asked(request: dict[str, Any]) -> dict[str, Any]:
 
 
 @functools.cache
-def _clean_process() -> "subprocess.Popen[str]":
-    """The process that loads versions: started once, importing takes most of its time."""
+def _clean_process() -> "tuple[subprocess.Popen[str], str]":
+    """The process that loads versions, and its folder.
+
+    It is started once, for importing takes most of its time.
+    """
+    folder = tempfile.mkdtemp(prefix="atelier-clean-")
     left_out = ("PYTHON", "ATELIER_", "PREFECT_")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(left_out)}
     process = subprocess.Popen(
@@ -130,6 +138,7 @@ def _clean_process() -> "subprocess.Popen[str]":
             "-W",
             "ignore",
             str(Path(__file__).with_name("clean_loader.py")),
+            folder,
         ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -139,7 +148,7 @@ def _clean_process() -> "subprocess.Popen[str]":
         start_new_session=True,
     )
     atexit.register(_end, process)
-    return process
+    return process, folder
 
 
 def _end(process: "subprocess.Popen[str]") -> None:

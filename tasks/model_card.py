@@ -4,7 +4,6 @@ MLflow's pages show Markdown, and pictures by the address of a run's artifact.
 """
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from tasks.measured import title
@@ -13,6 +12,8 @@ from tasks.scorecard import Incumbent, Scorecard, Verdict
 from tasks.tracking import artifact_path, run_page, run_tags
 from tasks.training.loop import Fitted
 
+MOST_OF_A_REASON = 1000
+"""Characters of the reason for a champion that its model's page shows."""
 FAMILIES = {
     "vae": "A variational auto-encoder: images to points of a latent space, and back.",
     "gan": "A generative adversarial network: two networks in competition.",
@@ -107,11 +108,16 @@ def _loading(fitted: Fitted) -> str:
     )
 
 
-def family_page(name: str, tags: Mapping[str, str], champion: int, since: str, why: str) -> str:
-    """The description of a registered model, written whenever its champion changes."""
+def family_page(family: str, name: str, champion: int | None, since: str, why: str) -> str:
+    """The description of a registered model, written whenever its champion changes.
+
+    MLflow's databases keep 5000 characters of it, so a long reason is cut; the ledger has it whole.
+    """
+    now = "No champion" if champion is None else f"Champion: version {champion}"
+    shown = why if len(why) <= MOST_OF_A_REASON else why[:MOST_OF_A_REASON] + "…"
     return (
-        f"{FAMILIES[tags['family']]}\n\n"
-        f"**Champion: version {champion}**, since {since} ({why})\n\n"
+        f"{FAMILIES[family]}\n\n"
+        f"**{now}**, since {since} ({shown})\n\n"
         "`champion` is the version to use, `challenger` the latest that was refused.\n"
         f"`atelier history {name}` tells who was champion when, and why;"
         f" `atelier rollback {name}` goes back to the one before.\n"

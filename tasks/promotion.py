@@ -120,6 +120,9 @@ def reconcile(name: str) -> None:
         ledger.append(name, kind, settles=intent.number, why="settled by the next reader")
         entries = ledger.entries_of(name)
     if now != (known := ledger.champion_by(entries)):
+        why = f"the alias was {'taken away' if now is None else 'moved'} without this program"
+        if name in models_of_ours():  # somebody may have deleted the whole model
+            _tell_pages(name, champion, why)
         ledger.append(
             name,
             "outside",
@@ -127,7 +130,7 @@ def reconcile(name: str) -> None:
             who="unknown",
             from_version=known,
             to_version=now,
-            why=f"the alias was {'taken away' if now is None else 'moved'} without this program",
+            why=why,
         )
 
 
@@ -147,9 +150,11 @@ def _champion_before(name: str) -> int:
     came_from = [
         entry.from_version
         for entry in ledger.moves(ledger.entries_of(name))
-        if entry.to_version == now and entry.action in ("promote", "override", "outside")
+        if entry.to_version == now
+        and entry.from_version is not None  # as after a time without a champion
+        and entry.action in ("promote", "override", "outside")
     ]
-    if not came_from or came_from[-1] is None:
+    if not came_from:
         raise BadInput(
             f"version {now} is the first champion of {name}: there is none before it; name one"
             f" with --to ({_numbers(name)})"
@@ -217,7 +222,7 @@ def _tell(
     challenger = client().get_registered_model(name).aliases.get(CHALLENGER)
     if str(challenger) == str(champion.version):
         client().delete_registered_model_alias(name, CHALLENGER)
-    _tell_pages(champion, reason)
+    _tell_pages(name, champion, reason)
     _announce("promoted", champion, {"previous": before, "reason": reason, "action": action})
 
 
@@ -278,14 +283,15 @@ def _who() -> dict[str, str]:
     return {"who": f"flow run {context.flow_run.name} ({context.flow_run.id})"}
 
 
-def _tell_pages(champion: RegisteredVersion, why: str) -> None:
-    """The registered model's own page, and the moment at which this version became champion."""
+def _tell_pages(name: str, champion: RegisteredVersion | None, why: str) -> None:
+    """The registered model's own page, and the moment at which its champion changed."""
     since = datetime.now(UTC).isoformat(timespec="minutes")
-    name, tags = champion.name, tags_of(champion)
-    text = family_page(name, tags, int(champion.version), since, why)
+    version = None if champion is None else int(champion.version)
+    family = client().get_registered_model(name).tags["family"]
+    text = family_page(family, name, version, since, why)
     client().update_registered_model(name, description=text)
     client().set_registered_model_tag(name, "champion_since", since)
-    client().set_registered_model_tag(name, "champion_version", str(champion.version))
+    client().set_registered_model_tag(name, "champion_version", str(version or "none"))
 
 
 def _announce(what: str, version: RegisteredVersion, payload: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ that works on it, so that one left behind by a crash is known and closed.
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, TypeVar
 
@@ -16,8 +16,10 @@ from tasks.processes import is_alive, this_process
 from tasks.reporting import log
 from tasks.storage import exclusive, home, remove_half_written
 from tasks.tracking import (
+    TrackingRefused,
     TrackingUnavailable,
     client,
+    end_run,
     log_parameters,
     outages_named,
     run_exists,
@@ -52,14 +54,20 @@ def open_run(
 
 
 @contextmanager
-def task_run(name: str, key: str, parent_run_id: str | None = None) -> Iterator[str]:
+def task_run(
+    name: str,
+    key: str,
+    parent_run_id: str | None = None,
+    meanwhile: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> Iterator[str]:
     """Open the one run of a logical task, and close it like `open_run`.
 
     A finished run of the key is used too, and stays finished: what is unchanged adds nothing to it,
-    and the parent's tags say so. Another process at the same task is waited for.
+    and the parent's tags say so. Another process at the same task is waited for, inside
+    `meanwhile`: it may itself be waiting for what this process holds.
     """
     waiting = partial(log, f"{name}: another run is at this task; waiting for its result")
-    with exclusive(f"task-{key[:16]}", waiting):
+    with exclusive(f"task-{key[:16]}", waiting, meanwhile):
         run_id, is_finished = _patiently(
             lambda: _found_or_created(name, key, parent_run_id, even_finished=True)
         )
@@ -152,8 +160,10 @@ def _is_abandoned(run: Any) -> bool:
 
 def _close(run_id: str, status: str) -> None:
     deliver(run_id)
-    with outages_named():
-        client().set_terminated(run_id, status)
+    try:
+        end_run(run_id, status)
+    except TrackingRefused as error:  # somebody deleted it: there is nothing left to close
+        log(f"MLflow run {run_id} cannot be closed: {error}")
 
 
 def clear_up_after_crashes() -> None:

@@ -38,7 +38,7 @@ from tasks.tracking import (
 NUM_SAMPLES, COLUMNS = 60, 10
 TEMPERATURES = (0.5, 0.8, 1.0)
 TEXT_TOKENS = 400
-EXPLAINED_TEMPERATURE, EXPLAINED_CHARACTERS = 0.8, 240
+EXPLAINED_TEMPERATURE, EXPLAINED_TOKENS = 0.8, 240
 STRIP_GAP = 8  # pixels between two moments of training
 GROWTH = {
     "vae": "held-out images, their reconstructions, and new images, as training went on",
@@ -95,9 +95,15 @@ def write_texts(name: str, folder: str, seed: int = 0) -> Work:
             file_name = f"temperature-{temperature}.txt"
             write_text(into / file_name, model.prompt + text + "\n")
             captions.append((file_name, f"temperature {temperature}"))
-            if model.family == "ngram" and temperature == EXPLAINED_TEMPERATURE:
-                explained = choices(model, model.prompt, text[:EXPLAINED_CHARACTERS])
-                write_json(into / CHOICES, [asdict(choice) for choice in explained])
+        if model.family == "ngram":
+            explained = choices(
+                model,
+                model.prompt,
+                num_tokens=EXPLAINED_TOKENS,
+                temperature=EXPLAINED_TEMPERATURE,
+                seed=seed,
+            )
+            write_json(into / CHOICES, [asdict(choice) for choice in explained])
     return _work(champion, into, (), tuple(captions), _difference(champion, into))
 
 

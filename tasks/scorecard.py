@@ -87,7 +87,7 @@ class Verdict:
 
 
 def beside_the_floor(metrics: dict[str, float]) -> list[tuple[str, float, float | None]]:
-    """Rows of (title, value, what real held-out images score or None)."""
+    """Rows of (title, value, what real held-out data scores or None)."""
     return [
         (title(name), value, metrics.get(f"floor_{name.removeprefix('test_')}"))
         for name, value in metrics.items()
@@ -127,7 +127,7 @@ def publish(scorecard: Scorecard, data: ImageSet | Corpus) -> None:
 
 
 def _table(scorecard: Scorecard) -> list[dict[str, Any]]:
-    """Each held-out number, and beside it what real held-out images score, where that exists."""
+    """Each held-out number, and beside it what real held-out data scores, where that exists."""
     return [
         {
             "metric": name,

@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -142,10 +142,14 @@ def _is_abandoned(path: Path) -> bool:
 
 
 @contextmanager
-def exclusive(name: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+def exclusive(
+    name: str,
+    waiting: Callable[[], None] = lambda: None,
+    meanwhile: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> Iterator[None]:
     """Let only one process of this home at a time into the blocks of a name.
 
-    waiting: called once if another is in there; then its end is waited for.
+    waiting: called once if another is in there; then its end is waited for, inside `meanwhile`.
     """
     path = home() / "locks" / f"{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -154,7 +158,8 @@ def exclusive(name: str, waiting: Callable[[], None] = lambda: None) -> Iterator
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             waiting()
-            fcntl.flock(file, fcntl.LOCK_EX)
+            with meanwhile():
+                fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 

@@ -7,6 +7,10 @@ context that adds the largest part to a token's probability is said to have deci
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import torch
+
+from models.decoding import DecodingConfig, generate
 from models.tokenizer import readable
 
 
@@ -16,7 +20,7 @@ class Choice:
 
     text: str
     probability: float
-    """The model's probability of the token after all that was written before it."""
+    """The model's probability of the token after what was written before it, at temperature 1."""
     context_length: int
     """How many tokens before it the deciding order looked at."""
     context: str
@@ -25,15 +29,24 @@ class Choice:
     """What that order alone added to the probability."""
 
 
-def choices(model: Any, prompt: str, text: str) -> list[Choice]:
-    """How each token of a text that continues a prompt came about.
+def choices(
+    model: Any, prompt: str, *, num_tokens: int, temperature: float = 1.0, seed: int = 0
+) -> list[Choice]:
+    """Continue a prompt, and tell how each token of the text came about.
 
     model: a loaded version of the family "ngram" (`tasks.packaging.loaded`), with its `tokenizer`
-    and its `model`. Bytes of characters that the tokenizer does not know are tokens of their own.
+    and its `model`. The text is the one that its `write_texts` writes with the same arguments.
     """
     past = model.tokenizer.encode(prompt).tolist()
+    (drawn,) = generate(
+        model.model,
+        torch.from_numpy(np.array(past, np.int64)),
+        num_tokens=num_tokens,
+        config=DecodingConfig(temperature=temperature),
+        seed=seed,
+    ).tolist()
     found = []
-    for token in model.tokenizer.encode(text).tolist():
+    for token in drawn:
         levels = model.model.explain(past, token)
         deciding = max(levels, key=lambda level: level.weight * level.share)
         found.append(

@@ -104,10 +104,19 @@ def _measures_of_writing(written: list[str], corpus: Corpus) -> dict[str, float]
     for part, texts in measured.items():
         whole = "\n".join(texts)
         found |= {f"{part}_distinct_{n}": distinct_n(whole, n) for n in (1, 2, 3)}
-        found[f"{part}_novel_{SPAN}gram_share"] = novel_ngram_share(whole, training, SPAN)
+        found[f"{part}_novel_{SPAN}gram_share"] = _novel_share(texts, training)
         spans = (longest_copied_span(text, training) for text in texts)
         found[f"{part}_longest_copied_characters"] = float(max(span.length for span in spans))
     return found
+
+
+def _novel_share(texts: list[str], training: str) -> float:
+    """Share of the texts' spans that are new; no span crosses from one text to another."""
+    long_enough = [text for text in texts if len(text) >= SPAN]
+    if not long_enough:
+        return math.nan
+    shares = [novel_ngram_share(text, training, SPAN) for text in long_enough]
+    return float(np.average(shares, weights=[len(text) - SPAN + 1 for text in long_enough]))
 
 
 def _written(subject: Any) -> list[str]:

@@ -86,6 +86,15 @@ def tracking_experiment() -> str:
         return str(experiment.experiment_id)
 
 
+def end_run(run_id: str, status: str) -> None:
+    """Close a run as FINISHED, FAILED or KILLED.
+
+    Raises TrackingUnavailable, and TrackingRefused for a run that somebody has deleted.
+    """
+    with outages_named(), _refusals_named():
+        client().set_terminated(run_id, status)
+
+
 def log_parameters(run_id: str, parameters: Mapping[str, Any]) -> None:
     """Record a run's settings; nested ones get dotted names."""
     flat = _flattened(parameters)

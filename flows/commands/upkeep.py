@@ -24,7 +24,7 @@ def add(commands: Commands) -> None:
         help="show what nothing refers to any more, and with --yes free it",
         description="Frees fits, data, evaluations and galleries that no alias, no ledger entry, no"
         " job at work and no step's latest run (nor any of the last hour) refers to, and what a"
-        " kill left half-written."
+        " kill left half-written; lineages and comparisons after 30 days, for MLflow has them too."
         " An interrupted fit stays for 30 days. MLflow's own copies of versions are not touched.",
     )
     gc.add_argument("--yes", action="store_true", help="free it now")

@@ -308,7 +308,8 @@ def keep_grid(place: Workplace, step: int, title: str, images: Tensor) -> None:
     """
     drawn = (images * 255).round().to(torch.uint8).cpu().numpy()
     path = place.folder / "progress" / f"step-{step:07d}.png"
-    write_bytes(path, pictures.grid(drawn, GRID_COLUMNS))
+    if not path.exists():  # after a roll-back a moment comes again: the first picture is told
+        write_bytes(path, pictures.grid(drawn, GRID_COLUMNS))
     place.journal.add_picture(step, title, path, "progress")
 
 

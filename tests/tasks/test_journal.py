@@ -181,3 +181,53 @@ def test_a_line_without_its_parts_costs_only_itself(run_id: str, damaged: str) -
 
     assert history(run_id) == [(2, 1.0)]
     assert undelivered() == []
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n and no more"])
+def test_a_damaged_picture_costs_only_itself(
+    run_id: str, outage: pytest.MonkeyPatch, content: bytes
+) -> None:
+    png = home() / "runs" / "step-1.png"
+    write_bytes(png, content)
+    with outage.context() as away:
+        kept = Journal(run_id)
+        away.setenv("MLFLOW_TRACKING_URI", NOWHERE)
+        kept.add(1, {"loss": 1.0})
+        kept.add_picture(1, "latent points", png, "progress")
+        kept.add(2, {"loss": 2.0})
+        kept.close()
+
+    deliver(run_id)
+
+    assert history(run_id) == [(1, 1.0), (2, 2.0)]
+    assert undelivered() == []
+    assert client().list_artifacts(run_id, "images") == []
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1", '{"bytes": null}'])
+def test_a_damaged_mark_is_as_none_and_the_server_knows_what_it_has(
+    run_id: str, outage: pytest.MonkeyPatch, content: str
+) -> None:
+    kept = Journal(run_id)
+    kept.add(1, {"loss": 1.0})
+    kept.flush()
+    with outage.context() as away:
+        away.setenv("MLFLOW_TRACKING_URI", NOWHERE)
+        kept.add(2, {"loss": 2.0})
+        kept.close()
+    (path,) = (home() / "journals" / run_id).glob("*.jsonl")
+    path.with_suffix(".sent").write_text(content)
+
+    deliver(run_id)
+
+    assert history(run_id) == [(1, 1.0), (2, 2.0)]
+    assert undelivered() == []
+
+
+def test_a_run_that_somebody_deleted_does_not_stop_the_one_who_closes_it(
+    tracking_database: str,
+) -> None:
+    with open_run("deleted") as deleted:
+        client().delete_run(deleted)
+
+    assert client().get_run(deleted).info.lifecycle_stage == "deleted"

@@ -189,17 +189,17 @@ def test_a_verdict_on_a_champion_that_has_moved_moves_nothing(home: Path, tokens
 def test_two_first_versions_at_once_do_not_replace_each_other(home: Path, tokens: TokenSet) -> None:
     client().delete_registered_model_alias(NAME, "champion")
     verdicts = {}
-    for order in (2, 3):
+    for order in (4, 5):  # what has lost the name would not come back by itself
         verdicts[order] = judged(candidate_of(tokens, order))[1]
         assert verdicts[order].reason == "the first version that passed the checks"
-    better, worse = candidate_of(tokens, 3), candidate_of(tokens, 2)
+    first, second = candidate_of(tokens, 4), candidate_of(tokens, 5)
 
     versions = [
         registration.register_version.fn(c.fitted, c.scorecard, verdict, c.recipe, None)
-        for c, verdict in ((better, verdicts[3]), (worse, verdicts[2]))
+        for c, verdict in ((first, verdicts[4]), (second, verdicts[5]))
     ]
-    assert promotion.settle_alias.fn(versions[0], verdicts[3]) is not None
-    assert promotion.settle_alias.fn(versions[1], verdicts[2]) is None
+    assert promotion.settle_alias.fn(versions[0], verdicts[4]) is not None
+    assert promotion.settle_alias.fn(versions[1], verdicts[5]) is None
 
     assert champion() == versions[0].version
 
@@ -270,9 +270,31 @@ def test_an_alias_that_somebody_took_away_is_noted_once(home: Path, tokens: Toke
     for _ in range(2):
         moves = promotion.history(NAME)
         assert [(move.action, move.to_version) for move in moves[2:]] == [("outside", None)]
+    assert "No champion**, since 20" in client().get_registered_model(NAME).description
+    assert "taken away" in promotion.withdrawn(NAME, 2)  # so no run brings it back by itself
     with pytest.raises(BadInput, match="has no champion to roll back from"):
         promotion.rollback(NAME)
     assert promotion.promote(NAME, 2, "back to it") == (None, 2)
+    assert promotion.withdrawn(NAME, 2) == ""
+    assert "Champion: version 2**" in client().get_registered_model(NAME).description
+    assert promotion.rollback(NAME, reason="to the one before") == (2, 1)
+
+
+def test_a_model_that_somebody_deleted_is_noted_and_stops_nothing(home: Path) -> None:
+    client().delete_registered_model(NAME)
+
+    last = promotion.history(NAME)[-1]
+
+    assert (last.action, last.from_version, last.to_version) == ("outside", 2, None)
+
+
+def test_a_long_reason_is_cut_on_the_page_and_whole_in_the_ledger(home: Path) -> None:
+    reason = "because " * 700
+
+    promotion.rollback(NAME, reason=reason)
+
+    assert len(client().get_registered_model(NAME).description) < 2000
+    assert promotion.history(NAME)[-1].why == reason
 
 
 def test_a_person_may_go_back_to_what_draws_otherwise_with_new_libraries(

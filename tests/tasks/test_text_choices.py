@@ -1,55 +1,65 @@
 """Why an n-gram model wrote what it wrote, on texts whose counts are known."""
 
-from types import SimpleNamespace
-
 import pytest
 
 from models.ngram import NgramConfig, NgramModel
-from models.tokenizer import CharacterTokenizer
-from tasks.text_choices import Choice, choices
+from models.tokenizer import BpeTokenizer, CharacterTokenizer
+from tasks.served_model import SampleModel
+from tasks.text_choices import choices
 
 TEXT = "the cat sat on the mat, the cat ran\n" * 20
 
 
-@pytest.fixture(scope="module")
-def version() -> SimpleNamespace:
-    tokenizer = CharacterTokenizer.fit(TEXT)
+def version_of(tokenizer: CharacterTokenizer | BpeTokenizer) -> SampleModel:
+    version = SampleModel()
+    version.family, version.prompt, version.tokenizer = "ngram", "\n", tokenizer
     ids = tokenizer.encode(TEXT)
-    model = NgramModel.fit(ids, tokenizer.vocabulary_size, NgramConfig(order=5))
-    return SimpleNamespace(tokenizer=tokenizer, model=model)
+    version.model = NgramModel.fit(ids, tokenizer.vocabulary_size, NgramConfig(order=5))
+    return version
 
 
-def test_the_tokens_are_those_of_the_text(version: SimpleNamespace) -> None:
-    found = choices(version, "\n", "the mat")
+@pytest.fixture(scope="module")
+def version() -> SampleModel:
+    """A version that knows characters."""
+    return version_of(CharacterTokenizer.fit(TEXT))
 
-    assert "".join(choice.text for choice in found) == "the mat"
+
+def test_the_text_is_the_one_that_the_version_writes(version: SampleModel) -> None:
+    found = choices(version, "\n", num_tokens=80, temperature=0.8, seed=3)
+
+    (written,) = version.write_texts(1, 3, 0.8, num_tokens=80)
+    assert "".join(choice.text for choice in found) == written
     assert all(0 < choice.part <= choice.probability <= 1 for choice in found)
 
 
+def test_a_longer_text_begins_as_a_shorter_one(version: SampleModel) -> None:
+    longer = choices(version, "\n", num_tokens=80, seed=3)
+
+    assert choices(version, "\n", num_tokens=30, seed=3) == longer[:30]
+
+
+def test_byte_pairs_are_explained_as_they_were_drawn() -> None:
+    """Encoding a written text again may part it elsewhere."""
+    pairs = version_of(BpeTokenizer.fit(TEXT, vocabulary_size=270))
+    found = choices(pairs, "\n", num_tokens=60, temperature=1.5, seed=1)
+
+    (written,) = pairs.write_texts(1, 1, 1.5, num_tokens=60)
+    assert len(found) == 60
+    assert any(len(choice.text) > 1 for choice in found)
+    assert "".join(choice.text for choice in found) == written
+
+
 def test_what_follows_without_doubt_is_decided_by_the_longest_context(
-    version: SimpleNamespace,
+    version: SampleModel,
 ) -> None:
-    found = choices(version, "\n", "the cat")
+    (choice,) = choices(version, "\nthe cat sat on th", num_tokens=1, temperature=0.01)
 
-    assert found[2] == Choice(
-        text="e",
-        probability=pytest.approx(found[2].probability),
-        context_length=3,
-        context="\nth",
-        part=pytest.approx(found[2].part),
-    )
-    assert found[2].part >= 0.5
+    assert (choice.text, choice.context_length, choice.context) == ("e", 4, "n th")
+    assert choice.part >= 0.5
 
 
-def test_an_unseen_context_leaves_the_choice_to_shorter_ones(version: SimpleNamespace) -> None:
-    (choice,) = choices(version, "sat on a", "t")
+def test_an_unseen_context_leaves_the_choice_to_shorter_ones(version: SampleModel) -> None:
+    (choice,) = choices(version, "sat on a", num_tokens=1, temperature=0.01)
 
     assert choice.context_length < 4
-    assert choice.context == "sat on a"[len("sat on a") - choice.context_length :]
-
-
-def test_what_the_model_never_saw_is_decided_by_nothing_before_it(version: SimpleNamespace) -> None:
-    found = choices(version, "the c", "é")
-
-    assert len(found) == 2  # the bytes of the character
-    assert all((choice.context, choice.part) == ("", 0.0) for choice in found)
+    assert "sat on a".endswith(choice.context)

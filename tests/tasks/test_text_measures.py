@@ -26,7 +26,7 @@ def test_copies_and_babble_lie_on_both_sides_of_real_text(corpus: Corpus) -> Non
     babble = _measures_of_writing(["xyzzy" * 80, "plugh" * 80], corpus)
 
     assert copied["test_longest_copied_characters"] == 400
-    assert copied["test_novel_12gram_share"] < 0.05  # the spans across the two pieces
+    assert copied["test_novel_12gram_share"] == 0
     assert babble["test_novel_12gram_share"] == 1
     assert babble["test_distinct_3"] < copied["test_distinct_3"]
     real = copied["floor_novel_12gram_share"]
