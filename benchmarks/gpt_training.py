@@ -21,13 +21,13 @@ from models.batches import INITIAL_STREAM, TokenBatches, generator_at, seed_at
 from models.fitting import FitConfig, likelihood_steps
 from models.gpt import Gpt, GptConfig, make_optimizer
 
-STEPS = 500
+STEPS = 640
 NUM_WINDOWS, STRIDE = 1600, 32
 
 
 def recipe(num_symbols: int, steps: int, seed: int) -> tuple[GptConfig, FitConfig]:
     """What is trained, and how."""
-    config = GptConfig(vocabulary_size=num_symbols, ngram_rows=32_768, ngram_dropout=0.2)
+    config = GptConfig(vocabulary_size=num_symbols, ngram_rows=32_768, ngram_dropout=0.5)
     fit = FitConfig(
         steps=steps,
         batch_size=16,
