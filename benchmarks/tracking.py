@@ -112,8 +112,10 @@ def _timed_journal(run_id: str) -> Any:
             self.seconds += time.perf_counter() - began
 
         def settle(self) -> None:
-            """Wait until the server has everything."""
+            """Wait until the server has everything; the sender's rest is cut short."""
             self.flush()
+            self._is_closing.set()
+            self._is_closing.clear()
             mark = self._path.with_suffix(".sent")
             while _sent_bytes(mark) < self._path.stat().st_size:
                 time.sleep(SECONDS_BETWEEN_LOOKS)

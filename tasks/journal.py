@@ -21,6 +21,8 @@ from tasks.reporting import log
 from tasks.storage import append_lines, exclusive, home, read_json, remove, write_json
 from tasks.tracking import TrackingUnavailable, last_steps, log_file, log_picture, send_metrics
 
+SECONDS_BETWEEN_SENDINGS = 1.0
+"""The server works on the processor that trains: many numbers at once cost it less."""
 SECONDS_BETWEEN_TRIES = 2.0
 SECONDS_TO_DELIVER = 15.0
 
@@ -43,7 +45,7 @@ class Journal:
         for name, step in _mended(self._path).items():
             self._last_step[name] = max(step, self._last_step.get(name, -1))
         self._news = threading.Event()
-        self._is_closing = False
+        self._is_closing = threading.Event()
         self._is_given_up = False
         self._sender: threading.Thread | None = None
 
@@ -75,7 +77,7 @@ class Journal:
     def close(self) -> None:
         """Deliver everything; what the server cannot take now stays for `deliver`."""
         self.flush()
-        self._is_closing = True
+        self._is_closing.set()
         self._news.set()
         if self._sender is not None:
             self._sender.join(SECONDS_TO_DELIVER)
@@ -93,7 +95,7 @@ class Journal:
         while not self._is_given_up:
             self._news.wait()
             self._news.clear()
-            is_last = self._is_closing
+            is_last = self._is_closing.is_set()
             try:
                 with _sending():
                     if self._is_given_up:  # `deliver` does it, or has done it
@@ -118,6 +120,7 @@ class Journal:
                 was_away = False
             if is_last:
                 return
+            self._is_closing.wait(SECONDS_BETWEEN_SENDINGS)
 
 
 def deliver(run_id: str) -> None:
