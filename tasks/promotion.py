@@ -121,7 +121,7 @@ def reconcile(name: str) -> None:
         entries = ledger.entries_of(name)
     if now != (known := ledger.champion_by(entries)):
         why = f"the alias was {'taken away' if now is None else 'moved'} without this program"
-        if name in models_of_ours():  # somebody may have deleted the whole model
+        if name in models_of_ours() and _told(name) != now:
             _tell_pages(name, champion, why)
         ledger.append(
             name,
@@ -292,6 +292,12 @@ def _tell_pages(name: str, champion: RegisteredVersion | None, why: str) -> None
     client().update_registered_model(name, description=text)
     client().set_registered_model_tag(name, "champion_since", since)
     client().set_registered_model_tag(name, "champion_version", str(version or "none"))
+
+
+def _told(name: str) -> int | None:
+    """The version that the model's page calls champion: another home may have told a move."""
+    told = client().get_registered_model(name).tags.get("champion_version", "none")
+    return None if told == "none" else int(told)
 
 
 def _announce(what: str, version: RegisteredVersion, payload: dict[str, Any]) -> None:

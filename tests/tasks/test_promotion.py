@@ -264,6 +264,17 @@ def test_an_alias_that_somebody_else_moved_is_noted(home: Path) -> None:
     assert last.who == "unknown"
 
 
+def test_a_move_that_another_home_has_told_keeps_its_reason(home: Path) -> None:
+    promotion.rollback(NAME, reason="it swears")
+    path = ledger.ledger_path(NAME)
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-2]))  # as elsewhere
+
+    last = promotion.history(NAME)[-1]
+
+    assert (last.action, last.from_version, last.to_version) == ("outside", 2, 1)
+    assert "(it swears)" in client().get_registered_model(NAME).description
+
+
 def test_an_alias_that_somebody_took_away_is_noted_once(home: Path, tokens: TokenSet) -> None:
     client().delete_registered_model_alias(NAME, "champion")
 
