@@ -9,6 +9,7 @@ import shutil
 import signal
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -172,6 +173,8 @@ def _fit(family: str, variant: int) -> Outcome:
         counts, tuning = NgramConfig(order=6), TuningConfig(num_iterations=10)
         settings = {"ngram": counts, "tuning": tuning}
         task, arguments, named = fit_ngram.fn, (data, counts, tuning, variant), settings
-    with task_run(f"{data.name}-{family}", fit_key(family, data, named)) as run_id:
+    with task_run(
+        f"{data.name}-{family}", fit_key(family, data, named), meanwhile=nullcontext
+    ) as run_id:
         made = task(*arguments, run_id)
     return Outcome(digest=made.digest, was_stored=made.was_stored)

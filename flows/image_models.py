@@ -37,7 +37,7 @@ def train_vae(
     shape, num_classes = (images.channels, images.height, images.width), len(images.class_names)
     config, fit = vae_recipe(preset, *shape, seed)
     key = fit_key("vae", images, {"vae": config, "fit": fit})
-    with task_run(f"{images.name}-vae", key, parent_run_id, others_turn) as run_id:
+    with task_run(f"{images.name}-vae", key, parent_run_id, meanwhile=others_turn) as run_id:
         judge = fit_classifier(images, *classifier_recipe(*shape, num_classes), run_id)
         fitted = fit_vae(images, config, fit, run_id)
         scorecard = evaluate_images(fitted, images, judge, run_id)
@@ -67,7 +67,7 @@ def train_gan(
     shape, num_classes = (images.channels, images.height, images.width), len(images.class_names)
     config, fit = gan_recipe(preset, shape, num_classes, seed, gan_loss)
     key = fit_key("gan", images, {"gan": config, "fit": fit})
-    with task_run(f"{images.name}-gan", key, parent_run_id, others_turn) as run_id:
+    with task_run(f"{images.name}-gan", key, parent_run_id, meanwhile=others_turn) as run_id:
         judge = fit_classifier(images, *classifier_recipe(*shape, num_classes), run_id)
         fitted = fit_gan(images, config, fit, run_id)
         scorecard = evaluate_images(fitted, images, judge, run_id)

@@ -34,7 +34,7 @@ def train_ngram(
     """
     config, tuning = ngram_recipe(preset, tokens.scheme)
     key = fit_key("ngram", tokens, {"ngram": config, "tuning": tuning})
-    with task_run(f"{tokens.name}-ngram", key, parent_run_id, others_turn) as run_id:
+    with task_run(f"{tokens.name}-ngram", key, parent_run_id, meanwhile=others_turn) as run_id:
         fitted = fit_ngram(tokens, config, tuning, seed, run_id)
         scorecard = evaluate_tokens(fitted, tokens, run_id)
         recipe = recipe_of("ngram", tokens, preset, seed, config=config, tuning=tuning)
@@ -60,7 +60,7 @@ def train_gpt(
     """
     config, fit = gpt_recipe(preset, tokens.vocabulary_size, tokens.num_train, seed)
     key = fit_key("gpt", tokens, {"gpt": config, "fit": fit})
-    with task_run(f"{tokens.name}-gpt", key, parent_run_id, others_turn) as run_id:
+    with task_run(f"{tokens.name}-gpt", key, parent_run_id, meanwhile=others_turn) as run_id:
         fitted = fit_gpt(tokens, config, fit, run_id)
         scorecard = evaluate_tokens(fitted, tokens, run_id)
         recipe = recipe_of("gpt", tokens, preset, seed, config=config, fit=fit)

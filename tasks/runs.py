@@ -7,7 +7,7 @@ that works on it, so that one left behind by a crash is known and closed.
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -58,13 +58,15 @@ def task_run(
     name: str,
     key: str,
     parent_run_id: str | None = None,
-    meanwhile: Callable[[], AbstractContextManager[None]] = nullcontext,
+    *,
+    meanwhile: Callable[[], AbstractContextManager[None]],
 ) -> Iterator[str]:
     """Open the one run of a logical task, and close it like `open_run`.
 
     A finished run of the key is used too, and stays finished: what is unchanged adds nothing to it,
     and the parent's tags say so. Another process at the same task is waited for, inside
-    `meanwhile`: it may itself be waiting for what this process holds.
+    `meanwhile`: it may itself be waiting for what this process holds, so every caller has to say
+    what it gives up (`nullcontext`: nothing).
     """
     waiting = partial(log, f"{name}: another run is at this task; waiting for its result")
     with exclusive(f"task-{key[:16]}", waiting, meanwhile):

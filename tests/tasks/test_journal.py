@@ -1,7 +1,10 @@
 """Numbers on their way to a tracking server that is there, away, or was killed beside us."""
 
 import json
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ from tasks.journal import Journal, deliver, undelivered
 from tasks.pictures import grid
 from tasks.runs import close_dead_runs, open_run
 from tasks.storage import home, write_bytes
-from tasks.tracking import TrackingUnavailable, client, metric_history
+from tasks.tracking import TrackingUnavailable, client, metric_history, send_metrics
 
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nothing answers there
 
@@ -29,6 +32,24 @@ def outage(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
+def cut_off(run_id: str, outage: pytest.MonkeyPatch) -> Path:
+    """The journal of a part that ended while the server was away: it has step 1, but not step 2."""
+    kept = Journal(run_id)
+    kept.add(1, {"loss": 1.0})
+    kept.flush()
+    for _ in range(500):
+        if history(run_id):
+            break
+        time.sleep(0.02)
+    with outage.context() as away:
+        away.setenv("MLFLOW_TRACKING_URI", NOWHERE)
+        kept.add(2, {"loss": 2.0})
+        kept.close()
+    assert history(run_id) == [(1, 1.0)]
+    (path,) = (home() / "journals" / run_id).glob("*.jsonl")
+    return path
+
+
 def test_numbers_arrive_in_order_and_the_journal_is_gone(run_id: str) -> None:
     kept = Journal(run_id)
     for step in range(1, 2501):  # more than one request may carry
@@ -39,16 +60,35 @@ def test_numbers_arrive_in_order_and_the_journal_is_gone(run_id: str) -> None:
     assert undelivered() == []
 
 
+def test_a_training_is_told_now_and_then_and_its_end_at_once(
+    run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server works on the processor that trains: every request takes some of it."""
+    requests: list[int] = []
+
+    def counted(_: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        requests.append(len(rows))
+        send_metrics(run_id, rows)
+
+    monkeypatch.setattr(journal, "SECONDS_BETWEEN_SENDINGS", 3600.0)
+    monkeypatch.setattr(journal, "send_metrics", counted)
+    kept = Journal(run_id)
+    for step in range(1, 101):
+        kept.add(step, {"loss": 1 / step})
+        kept.flush()
+    kept.close()
+
+    assert history(run_id) == [(step, 1 / step) for step in range(1, 101)]
+    assert len(requests) <= 2
+    assert undelivered() == []
+
+
 def test_numbers_of_an_outage_are_kept_and_delivered_once(
     run_id: str, outage: pytest.MonkeyPatch
 ) -> None:
-    kept = Journal(run_id)
-    kept.add(1, {"loss": 3.0})
-    kept.flush()
+    cut_off(run_id, outage)
     with outage.context() as away:
         away.setenv("MLFLOW_TRACKING_URI", NOWHERE)
-        kept.add(2, {"loss": 2.0})
-        kept.close()
         with pytest.raises(TrackingUnavailable):
             deliver(run_id)
     assert undelivered() == [run_id]
@@ -56,7 +96,7 @@ def test_numbers_of_an_outage_are_kept_and_delivered_once(
     deliver(run_id)
     deliver(run_id)
 
-    assert history(run_id) == [(1, 3.0), (2, 2.0)]
+    assert history(run_id) == [(1, 1.0), (2, 2.0)]
     assert undelivered() == []
 
 
@@ -208,14 +248,7 @@ def test_a_damaged_picture_costs_only_itself(
 def test_a_damaged_mark_is_as_none_and_the_server_knows_what_it_has(
     run_id: str, outage: pytest.MonkeyPatch, content: str
 ) -> None:
-    kept = Journal(run_id)
-    kept.add(1, {"loss": 1.0})
-    kept.flush()
-    with outage.context() as away:
-        away.setenv("MLFLOW_TRACKING_URI", NOWHERE)
-        kept.add(2, {"loss": 2.0})
-        kept.close()
-    (path,) = (home() / "journals" / run_id).glob("*.jsonl")
+    path = cut_off(run_id, outage)
     path.with_suffix(".sent").write_text(content)
 
     deliver(run_id)
