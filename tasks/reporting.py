@@ -76,7 +76,6 @@ class Progress:
         self._first = done
         self._started_at = time.monotonic()
         self._reported_at = self._started_at
-        self._numbers: dict[str, float] = {}
         self._is_complete = False
         self._artifact: UUID | None = None
         self._sender = threading.Thread()
@@ -98,8 +97,7 @@ class Progress:
         self._reported_at = time.monotonic()
         elapsed = self._reported_at - self._started_at
         left = elapsed / max(1, done - self._first) * (self.total - done)
-        self._numbers = numbers or self._numbers  # the last report brings none: keep what was last
-        shown = [f"{name} {value:.4g}" for name, value in self._numbers.items()]
+        shown = [f"{name} {value:.4g}" for name, value in numbers.items()]
         ahead = f"{left:.0f} s left" if done < self.total else f"done in {elapsed:.0f} s"
         message = "  ".join([f"{self.what}: {done}/{self.total}", *shown, ahead])
         log(message)

@@ -199,7 +199,7 @@ def watched(
             place.journal.add(step.step, step.numbers())
         yield step
         state.seconds = seconds_before + time.monotonic() - started_at
-        if progress.is_due():
+        if progress.is_due() or step.step == num_steps:
             numbers = step.numbers()
             progress.report(step.step, {name: numbers[name] for name in shown})
             if not place.journal.prefix:  # the names that MLflow knows bear no prefix
@@ -208,7 +208,7 @@ def watched(
         if time.monotonic() - saved_at >= SECONDS_BETWEEN_CHECKPOINTS:
             save_checkpoint(state, place)
             saved_at = time.monotonic()
-    progress.report(num_steps, {})
+    progress.report(num_steps, {})  # where a checkpoint of the last step left nothing to do
 
 
 def save_checkpoint(state: TrainingState, place: Workplace) -> None:

@@ -1,8 +1,10 @@
 """What kills, bad disks and rivals leave behind is known, and does no harm."""
 
 import json
+import logging
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from models.fitting import Step
 from models.training_state import TrainingState
 from tasks import journal
 from tasks.ingestion import ImageSet
@@ -29,7 +32,7 @@ from tasks.storage import (
     write_text,
 )
 from tasks.tracking import client, metric_history
-from tasks.training.loop import Workplace, _resume, save_checkpoint, workplace
+from tasks.training.loop import Workplace, _resume, save_checkpoint, watched, workplace
 
 LINE = '{"name": "loss", "value": 1.5, "time": 1, "step": 1}\n'
 
@@ -234,6 +237,26 @@ def test_a_checkpoint_is_known_as_damaged_wherever_it_was_flipped(place: Workpla
         _resume(again, place)
         assert again.step == 0, index
         assert not place.checkpoint_path.exists()
+
+
+def test_the_last_line_of_a_training_tells_the_numbers_of_its_last_step(
+    place: Workplace, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "atelier")
+
+    def steps(start: int) -> Iterator[Step]:
+        for step in range(start + 1, 101):
+            yield Step(step, {"loss": torch.tensor(1.0 / step)})
+
+    state = small_state()
+    for _ in watched(steps, state, place, num_steps=100):
+        pass
+    for _ in watched(steps, state, place, num_steps=100):  # nothing is left to do
+        pass
+
+    said = [record.getMessage().partition("  done in")[0] for record in caplog.records]
+    assert said[0] == f"training {place.name}: 100/100  loss 0.01"
+    assert said[-1] == f"training {place.name}: 100/100"
 
 
 def test_a_result_without_its_receipt_is_told(place: Workplace) -> None:
