@@ -5,6 +5,11 @@ by the pipeline's recipe on the training part judges 1000 samples against the te
 passes if all of these hold: class fidelity at least 98.5 %, within-class variance 95 to 105 % of
 the real one, coverage at least 0.95, no copies, at most 90 s of training.
 
+Coverage compares as many samples as there are test images, 269, and moves by a hundredth from one
+draw of samples to the next; trained generators differ by two thousandths. So a seed's coverage is
+the mean of many draws. Told besides: how many seeds pass by their first draw alone, and what real
+training images reach that are drawn alike.
+
     python -m benchmarks.gan_digits [--seeds 0 1 ...] [--workers 2] [--validation]
 
 --validation judges on the validation part, with a judge of another seed: for choosing recipes.
@@ -29,14 +34,17 @@ from models.fitting import FitConfig, likelihood_steps
 from models.gan import Gan, labelled_batches, optimizers_of
 from models.gan_control import ControlConfig, StabilityMonitor, controlled_state, controlled_steps
 from models.gan_networks import Generator, sample
+from models.image_metrics import precision_recall_density_coverage
 from models.recipes import classifier_recipe, gan_recipe
-from models.sample_quality import Labels, Pixels, bytes_of, sample_quality
+from models.sample_quality import Labels, Pixels, bytes_of, features_of, sample_quality
 from tasks.ingestion import split_images
 from tasks.measured import EVALUATION_SEED
 from tasks.sources import read_digits
 
 Part = tuple[Pixels, Labels]
 NUM_SAMPLES = 1000
+NUM_DRAWS, NUM_REAL_DRAWS = 50, 1000
+LEAST_COVERAGE = 0.95
 PUBLISHED = "pocket-wgan, published (same data, its own classifier, one seed)"
 
 
@@ -87,23 +95,58 @@ def measured(seed: int, split: str) -> dict[str, float]:
     """Train one seed and judge it on a part of the digits."""
     torch.set_num_threads(1)
     parts = parts_of_digits()
-    # the judge of the pipeline has seed 0; choices are made with another one
-    judge = trained_judge(parts["train"], seed=0 if split == "test" else 1)
+    judge = judge_of(parts, split)
     started = time.monotonic()
     generator, _, num_rollbacks = trained_generator(parts["train"], seed)
     seconds = time.monotonic() - started
     requested = np.resize(parts[split][1], NUM_SAMPLES)
     drawn = sample(generator, NUM_SAMPLES, EVALUATION_SEED, torch.from_numpy(requested))
     quality = sample_quality(judge, bytes_of(drawn), requested, parts["train"], parts[split])
+    real, labels = parts[split]
+    coverages = [
+        coverage(
+            judge, real, bytes_of(sample(generator, len(real), draw, torch.from_numpy(labels)))
+        )
+        for draw in range(NUM_DRAWS)
+    ]
+    quality |= {"mean_coverage": float(np.mean(coverages)), "draw_spread": float(np.std(coverages))}
     return {**quality, "seconds": seconds, "rollbacks": num_rollbacks, "seed": seed}
 
 
-def passes(found: dict[str, float]) -> bool:
-    """Whether one seed reaches all that is asked of it."""
+def judge_of(parts: dict[str, Part], split: str) -> Classifier:
+    """The judge of the pipeline has seed 0; choices are made with another one."""
+    return trained_judge(parts["train"], seed=0 if split == "test" else 1)
+
+
+def coverage(judge: Classifier, real: Pixels, drawn: Pixels) -> float:
+    """Share of the real images that have a drawn one nearby, in the eyes of the judge."""
+    features = features_of(judge, real), features_of(judge, drawn)
+    return precision_recall_density_coverage(*features)["coverage"]
+
+
+def coverages_of_training_images(split: str) -> list[float]:
+    """What real images reach: draws of as many training images, of the same classes."""
+    torch.set_num_threads(1)
+    parts = parts_of_digits()
+    judge, (pixels, labels), (real, wanted) = judge_of(parts, split), parts["train"], parts[split]
+    numbers = np.bincount(wanted)
+    found = []
+    for seed in range(NUM_REAL_DRAWS):
+        choose = np.random.default_rng(seed).choice
+        chosen = [
+            choose(np.flatnonzero(labels == label), number, replace=False)
+            for label, number in enumerate(numbers)
+        ]
+        found.append(coverage(judge, real, pixels[np.concatenate(chosen)]))
+    return found
+
+
+def passes(found: dict[str, float], coverage_of: str = "mean_coverage") -> bool:
+    """Whether one seed reaches all that is asked of it; of one draw: test_coverage."""
     return (
         found["test_class_fidelity"] >= 0.985
         and 0.95 <= found["test_within_class_variance_ratio"] <= 1.05
-        and found["test_coverage"] >= 0.95
+        and found[coverage_of] >= LEAST_COVERAGE
         and found["test_exact_copy_rate"] == 0
         and found["seconds"] <= 90
     )
@@ -119,7 +162,8 @@ def all_measured(seeds: list[int], split: str, workers: int) -> list[dict[str, f
                 f"seed {found['seed']:.0f}: fidelity {found['test_class_fidelity']:.3f}"
                 f" (judge {found['classifier_test_accuracy']:.3f}), variance"
                 f" {found['test_within_class_variance_ratio']:.3f}, coverage"
-                f" {found['test_coverage']:.3f} (floor {found['floor_coverage']:.3f}), Frechet"
+                f" {found['mean_coverage']:.4f} ({found['draw_spread']:.3f} from draw to draw;"
+                f" the first {found['test_coverage']:.3f}), Frechet"
                 f" {found['test_frechet_distance']:.3f}"
                 f" (floor {found['floor_frechet_distance']:.3f}), copies"
                 f" {found['test_exact_copy_rate']:.4f}, rollbacks {found['rollbacks']:.0f},"
@@ -141,27 +185,43 @@ def main() -> None:
     results = all_measured(options.seeds, split, options.workers)
     num_passed = sum(passes(found) for found in results)
     print(f"{num_passed} of {len(results)} seeds pass on the {split} part")
+    real = coverages_of_training_images(split)
+    below = [float(value < LEAST_COVERAGE) for value in real]
+    print(
+        f"coverage of as many training images: {np.mean(real):.4f}, {np.std(real):.3f} from draw to"
+        f" draw; {np.mean(below):.1%} of {NUM_REAL_DRAWS} draws below {LEAST_COVERAGE}"
+    )
     if options.validation:
         return
-    rows = {
-        "gan_digits_fidelity": ("test_class_fidelity", "of the samples", 0.970),
-        "gan_digits_variance_ratio": ("test_within_class_variance_ratio", "of real", 0.9824),
-        "gan_digits_coverage": ("test_coverage", "of the test images", None),
-        "gan_digits_copies": ("test_exact_copy_rate", "of the samples", 0.0),
-        "gan_digits_seconds": ("seconds", "s", None),
+    training_images = ("as many real training images", float(np.mean(real)))
+    rows: dict[str, tuple[str, str, tuple[str, float | None]]] = {
+        "gan_digits_fidelity": ("test_class_fidelity", "of the samples", (PUBLISHED, 0.970)),
+        "gan_digits_variance_ratio": (
+            "test_within_class_variance_ratio",
+            "of real",
+            (PUBLISHED, 0.9824),
+        ),
+        "gan_digits_coverage": ("mean_coverage", "of the test images", training_images),
+        "gan_digits_coverage_one_draw": ("test_coverage", "of the test images", training_images),
+        "gan_digits_copies": ("test_exact_copy_rate", "of the samples", (PUBLISHED, 0.0)),
+        "gan_digits_seconds": ("seconds", "s", ("at most", 90.0)),
     }
     slowest = max(found["seconds"] for found in results)
-    for name, (metric, unit, value) in rows.items():
+    for name, (metric, unit, (reference, value)) in rows.items():
         record(
             name,
             [found[metric] for found in results],
             unit,
             seeds=options.seeds,
             seconds=slowest,
-            reference=PUBLISHED if value is not None else "",
+            reference=reference,
             reference_value=value,
         )
-    record("gan_digits_seeds_passed", num_passed, f"of {len(results)} seeds", seeds=options.seeds)
+    by_one_draw = sum(passes(found, "test_coverage") for found in results)
+    unit = f"of {len(results)} seeds"
+    record("gan_digits_seeds_passed", num_passed, unit, seeds=options.seeds)
+    record("gan_digits_seeds_passed_one_draw", by_one_draw, unit, seeds=options.seeds)
+    record("gan_digits_real_draws_below", float(np.mean(below)), "of the draws")
 
 
 if __name__ == "__main__":

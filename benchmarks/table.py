@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.measured import RESULTS, rows_of
 
-HEAD = "| result | measured | unit | beside it | command |\n|---|---|---|---|---|"
+HEAD = "| result | measured | unit | seconds | beside it | command |\n|---|---|---|---|---|---|"
 HEADLINES = (
     "ngram_char_kneser_ney_nats",
     "ngram_char_tuned_nats",
@@ -41,6 +41,7 @@ HEADLINES = (
     "gate_noise_gpt_promotions",
     "threads_busy_slowdown_passive",
     "metric_logging_processor_share",
+    "metric_logging_server_share",
 )
 """The rows of the README, in the order in which they are read."""
 
@@ -58,7 +59,9 @@ def _line(row: dict[str, Any]) -> str:
     if row["reference_value"] is not None:
         beside = f"{beside}: {_number(row['reference_value'], 5)}"
     value = f"{_number(row['value'], 5)}{spread}{seeds}"
-    return f"| `{row['name']}` | {value} | {row['unit']} | {beside} | `{row['command']}` |"
+    seconds = "" if row["seconds"] is None else _number(row["seconds"], 3)
+    cells = (f"`{row['name']}`", value, row["unit"], seconds, beside, f"`{row['command']}`")
+    return f"| {' | '.join(cells)} |"
 
 
 def _number(value: float, digits: int) -> str:
