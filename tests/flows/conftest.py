@@ -1,11 +1,15 @@
-"""The command line in a process of its own, and a browser, for the tests that need real servers."""
+"""What tests with real servers share: the command in its own process, questions, a browser."""
 
 import importlib.util
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +19,9 @@ import pytest
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 MILLISECONDS = 60_000
 ROOT = Path(__file__).resolve().parents[2]
+SECONDS_TO_ANSWER = 180
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
+Ask = Callable[..., Any]
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +41,32 @@ def command() -> Command:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def ask() -> Ask:
+    """Ask a JSON service; one that says 503 is asked again, as Prefect's own client does.
+
+    Prefect answers so while its SQLite database is locked by another writer.
+    """
+
+    def ask(url: str, body: object = None, method: str = "POST") -> Any:
+        content = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(
+            url, content, {"Content-Type": "application/json"}, method=method
+        )
+        deadline = time.monotonic() + SECONDS_TO_ANSWER
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=60) as answer:
+                    text = answer.read()
+                return json.loads(text) if text else None
+            except urllib.error.HTTPError as error:
+                if error.code != 503 or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.5)
+
+    return ask
 
 
 @pytest.fixture(scope="session")

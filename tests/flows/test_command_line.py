@@ -22,6 +22,7 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 ADDRESS = re.compile(r"^(gallery|Prefect UI|MLflow UI) +(\S+)$", re.MULTILINE)
+Ask = Callable[..., Any]
 NOISE = ("Traceback", "Warning", "warning", "Deprecat", "ERROR", "INFO ", " | ")
 
 
@@ -37,15 +38,6 @@ def atelier(home: Path, *arguments: str, **extra: str) -> subprocess.CompletedPr
         cwd=ROOT,
         env={**clean, "ATELIER_HOME": str(home), **extra},
     )
-
-
-def post(url: str, body: object) -> Any:
-    """The answer of a JSON service."""
-    request = urllib.request.Request(
-        url, json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return json.load(answer)
 
 
 @dataclass(frozen=True)
@@ -138,9 +130,9 @@ def test_four_models_are_registered_as_champions_with_their_lineage(studio: Stud
 
 
 @pytest.mark.slow
-def test_the_prefect_pages_hold_tables_progress_and_pictures(studio: Studio) -> None:
-    runs = post(f"{studio.prefect}/flow_runs/filter", {})
-    artifacts = post(f"{studio.prefect}/artifacts/filter", {})
+def test_the_prefect_pages_hold_tables_progress_and_pictures(studio: Studio, ask: Ask) -> None:
+    runs = ask(f"{studio.prefect}/flow_runs/filter", {})
+    artifacts = ask(f"{studio.prefect}/artifacts/filter", {})
 
     assert {run["state_type"] for run in runs} == {"COMPLETED"}
     keys = {artifact["key"] for artifact in artifacts}
@@ -162,7 +154,7 @@ def test_the_prefect_pages_hold_tables_progress_and_pictures(studio: Studio) -> 
             assert answer.read().startswith(b"\x89PNG")
     bars = [artifact for artifact in artifacts if artifact["type"] == "progress"]
     assert {bar["data"] for bar in bars} == {100.0}
-    logs = post(f"{studio.prefect}/logs/filter", {"limit": 200})
+    logs = ask(f"{studio.prefect}/logs/filter", {"limit": 200})
     assert any("bits per byte" in line["message"] for line in logs)
 
 
@@ -199,10 +191,10 @@ def test_a_champion_is_made_again_from_its_record(studio: Studio, name: str) -> 
 
 
 @pytest.mark.slow
-def test_the_server_creates_the_runs_of_a_schedule(studio: Studio) -> None:
+def test_the_server_creates_the_runs_of_a_schedule(studio: Studio, ask: Ask) -> None:
     """Some versions of SQLAlchemy break Prefect's scheduler without a word."""
-    flows = post(f"{studio.prefect}/flows/filter", {})
-    deployment = post(
+    flows = ask(f"{studio.prefect}/flows/filter", {})
+    deployment = ask(
         f"{studio.prefect}/deployments/",
         {
             "name": "often",
@@ -212,15 +204,12 @@ def test_the_server_creates_the_runs_of_a_schedule(studio: Studio) -> None:
     )
     wanted = {"deployments": {"id": {"any_": [deployment["id"]]}}}
     deadline = time.monotonic() + 120
-    while not (runs := post(f"{studio.prefect}/flow_runs/filter", wanted)):
+    while not (runs := ask(f"{studio.prefect}/flow_runs/filter", wanted)):
         assert time.monotonic() < deadline, "no scheduled run was created"
         time.sleep(1)
 
     assert {run["state_type"] for run in runs} == {"SCHEDULED"}
-    urllib.request.urlopen(
-        urllib.request.Request(f"{studio.prefect}/deployments/{deployment['id']}", method="DELETE"),
-        timeout=60,
-    ).close()
+    ask(f"{studio.prefect}/deployments/{deployment['id']}", method="DELETE")
 
 
 BAD_REQUESTS = [
@@ -237,7 +226,7 @@ BAD_REQUESTS = [
 
 
 @pytest.mark.slow
-def test_a_champion_is_served(studio: Studio) -> None:
+def test_a_champion_is_served(studio: Studio, ask: Ask) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -261,7 +250,7 @@ def test_a_champion_is_served(studio: Studio) -> None:
         deadline = time.monotonic() + 120
         while True:
             try:
-                answer = post(url, body)
+                answer = ask(url, body)
                 break
             except OSError:
                 assert time.monotonic() < deadline, log.read_text()
@@ -271,12 +260,12 @@ def test_a_champion_is_served(studio: Studio) -> None:
         before = sorted(path for path in studio.home.rglob("*") if path.is_file())
         for params, message in BAD_REQUESTS:
             with pytest.raises(urllib.error.HTTPError) as refused:
-                post(url, {**body, "params": params})
+                ask(url, {**body, "params": params})
             assert refused.value.code == 400
             answer = json.load(refused.value)
             assert answer["error_code"] in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
             assert message in answer["message"]
-        assert len(post(url, body)["predictions"]) == 2  # it lives on
+        assert len(ask(url, body)["predictions"]) == 2  # it lives on
         after = sorted(path for path in studio.home.rglob("*") if path.is_file())
         assert [path for path in after if path not in before and path.suffix != ".log"] == []
     finally:

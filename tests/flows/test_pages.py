@@ -1,9 +1,7 @@
 """The pages that people look at, in a real browser: Prefect's and MLflow's."""
 
-import json
 import re
 import subprocess
-import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,6 +9,7 @@ import pytest
 
 LOADED = "image => image.complete && image.naturalWidth > 0"
 
+Ask = Callable[..., Any]
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 pytestmark = pytest.mark.slow
@@ -31,25 +30,17 @@ def urls(
         command(home, "down")
 
 
-def post(url: str, body: object) -> Any:
-    request = urllib.request.Request(
-        url, json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return json.load(answer)
-
-
-def artifact_page(urls: dict[str, str], key: str) -> str:
+def artifact_page(ask: Ask, urls: dict[str, str], key: str) -> str:
     chosen = {"artifacts": {"key": {"any_": [key]}}}
-    (found,) = post(f"{urls['Prefect']}/api/artifacts/filter", chosen)
+    (found,) = ask(f"{urls['Prefect']}/api/artifacts/filter", chosen)
     return f"/artifacts/artifact/{found['id']}"
 
 
 def test_the_page_of_a_full_run_names_its_parts_and_has_a_line_for_each_model(
-    page: Any, urls: dict[str, str]
+    page: Any, ask: Ask, urls: dict[str, str]
 ) -> None:
     chosen = {"flows": {"name": {"any_": ["full-run"]}}}
-    (run,) = post(f"{urls['Prefect']}/api/flow_runs/filter", chosen)
+    (run,) = ask(f"{urls['Prefect']}/api/flow_runs/filter", chosen)
 
     page.goto(f"{urls['Prefect']}/v2/runs/flow-run/{run['id']}")
 
@@ -59,9 +50,9 @@ def test_the_page_of_a_full_run_names_its_parts_and_has_a_line_for_each_model(
 
 
 def test_the_lineage_is_drawn_and_its_models_link_to_the_registry(
-    page: Any, urls: dict[str, str]
+    page: Any, ask: Ask, urls: dict[str, str]
 ) -> None:
-    page.goto(f"{urls['Prefect']}/v2{artifact_page(urls, 'lineage')}")
+    page.goto(f"{urls['Prefect']}/v2{artifact_page(ask, urls, 'lineage')}")
 
     drawing = page.locator("svg[id^=mermaid]").first
     drawing.wait_for()
@@ -74,9 +65,9 @@ def test_the_lineage_is_drawn_and_its_models_link_to_the_registry(
 
 @pytest.mark.parametrize("version", ["", "/v2"], ids=["V1", "V2"])
 def test_the_gallery_shows_its_pictures_in_both_of_prefects_faces(
-    page: Any, urls: dict[str, str], version: str
+    page: Any, ask: Ask, urls: dict[str, str], version: str
 ) -> None:
-    page.goto(f"{urls['Prefect']}{version}{artifact_page(urls, 'gallery')}")
+    page.goto(f"{urls['Prefect']}{version}{artifact_page(ask, urls, 'gallery')}")
 
     page.get_by_text("digits-vae").first.wait_for()
     pictures = page.locator("img[src*='get-artifact'], img[src^='data:image/png']")
@@ -85,11 +76,10 @@ def test_the_gallery_shows_its_pictures_in_both_of_prefects_faces(
     assert pictures.first.evaluate(LOADED)
 
 
-def test_a_run_of_mlflow_shows_curves(page: Any, urls: dict[str, str]) -> None:
-    version = registered(urls, "digits-vae")
+def test_a_run_of_mlflow_shows_curves(page: Any, ask: Ask, urls: dict[str, str]) -> None:
+    version = registered(ask, urls, "digits-vae")
     run = f"{urls['MLflow']}/api/2.0/mlflow/runs/get?run_id={version['run_id']}"
-    with urllib.request.urlopen(run, timeout=60) as answer:
-        experiment = json.load(answer)["run"]["info"]["experiment_id"]
+    experiment = ask(run, method="GET")["run"]["info"]["experiment_id"]
 
     page.goto(
         f"{urls['MLflow']}/#/experiments/{experiment}/runs/{version['run_id']}/model-metrics"
@@ -102,7 +92,9 @@ def test_a_run_of_mlflow_shows_curves(page: Any, urls: dict[str, str]) -> None:
     )
 
 
-def test_a_version_in_the_registry_shows_its_samples(page: Any, urls: dict[str, str]) -> None:
+def test_a_version_in_the_registry_shows_its_samples(
+    page: Any, ask: Ask, urls: dict[str, str]
+) -> None:
     page.goto(f"{urls['MLflow']}/#/models/digits-vae/versions/1?workflowType=machine_learning")
 
     picture = page.locator("img[src*='get-artifact']").first
@@ -112,7 +104,6 @@ def test_a_version_in_the_registry_shows_its_samples(page: Any, urls: dict[str, 
     )
 
 
-def registered(urls: dict[str, str], name: str) -> Any:
+def registered(ask: Ask, urls: dict[str, str], name: str) -> Any:
     address = f"{urls['MLflow']}/api/2.0/mlflow/registered-models/alias?name={name}&alias=champion"
-    with urllib.request.urlopen(address, timeout=60) as answer:
-        return json.load(answer)["model_version"]
+    return ask(address, method="GET")["model_version"]

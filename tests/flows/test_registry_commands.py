@@ -6,10 +6,8 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from tasks.ledger import append
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "tale-ngram"
+Ask = Callable[..., Any]
 
 
 def environment(home: Path) -> dict[str, str]:
@@ -40,21 +39,13 @@ def atelier(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def ask(url: str, body: object) -> Any:
-    """The answer of a JSON service."""
-    request = urllib.request.Request(
-        url, json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return json.load(answer)
-
-
 @dataclass(frozen=True)
 class Place:
     """A home with running servers, and a text."""
 
     home: Path
     text: Path
+    ask: Ask
 
     def url(self, server: str) -> str:
         return str(json.loads((self.home / "servers.json").read_text())[server]["url"])
@@ -66,10 +57,10 @@ class Place:
         while time.monotonic() < deadline:
             try:
                 api = f"{self.url('prefect')}/api/flow_runs"
-                for run in ask(f"{api}/filter", wanted):
+                for run in self.ask(f"{api}/filter", wanted):
                     form = run["state"]["state_details"]["run_input_keyset"]["schema"]
-                    with urllib.request.urlopen(f"{api}/{run['id']}/input/{form}", timeout=60):
-                        return dict(run)
+                    self.ask(f"{api}/{run['id']}/input/{form}", method="GET")
+                    return dict(run)
             except OSError:
                 pass  # the server is starting, or the form is not stored yet
             time.sleep(0.5)
@@ -79,28 +70,31 @@ class Place:
         """Run until the pause, answer, and return what was printed."""
         command = [sys.executable, "-m", "flows", "run", "--approve", "--preset", "quick"]
         command += ["--models", "ngram", "--text", f"file:{self.text}", *more]
-        process = subprocess.Popen(
+        with subprocess.Popen(
             command, cwd=ROOT, env=environment(self.home), stdout=subprocess.PIPE, text=True
-        )
-        run = self.paused()  # before the address, which is known when the server is up
-        resume = f"{self.url('prefect')}/api/flow_runs/{run['id']}/resume"
-        nonsense = ask(resume, {"run_input": {"decision": "perhaps"}})
-        assert nonsense["status"] == "REJECT"
-        assert ask(resume, {"run_input": answer})["status"] == "ACCEPT"
-        printed, _ = process.communicate(timeout=300)
+        ) as process:
+            try:
+                run = self.paused()  # before the address, which is known when the server is up
+                resume = f"{self.url('prefect')}/api/flow_runs/{run['id']}/resume"
+                nonsense = self.ask(resume, {"run_input": {"decision": "perhaps"}})
+                assert nonsense["status"] == "REJECT"
+                assert self.ask(resume, {"run_input": answer})["status"] == "ACCEPT"
+                printed, _ = process.communicate(timeout=300)
+            finally:
+                process.kill()  # nothing where it has ended; leaving would wait for it for ever
         assert process.returncode == 0, printed
         return printed
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def place(tmp_path_factory: pytest.TempPathFactory, ask: Ask) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("place")
     random = np.random.default_rng(0)
     words = ["the", "cat", "dog", "sees", "hears", "a", "small", "bird", "and", "sleeps"]
     lines = [" ".join(random.choice(words, size=9)) + "." for _ in range(320)]
     (folder / "tale.txt").write_text("\n".join(lines) + "\n")
     try:
-        yield Place(folder / "home", folder / "tale.txt")
+        yield Place(folder / "home", folder / "tale.txt", ask)
     finally:
         atelier(folder / "home", "down")
 
@@ -146,12 +140,12 @@ def test_a_person_is_asked_and_the_answer_is_kept(place: Place) -> None:
     assert "accepted by a person: reads well" in history.stdout
 
     (place.text.parent / "saga.txt").write_text(place.text.read_text().replace("cat", "wolf"))
-    saga = Place(place.home, place.text.parent / "saga.txt")
+    saga = replace(place, text=place.text.parent / "saga.txt")
     refused = saga.run_with_approval({"decision": "refuse", "reason": "no wolves"})
 
     assert "saga-ngram  1        challenger" in refused
     assert "refused by a person: no wolves" in atelier(place.home, "history", "saga-ngram").stdout
-    events = ask(
+    events = place.ask(
         f"{place.url('prefect')}/api/events/filter",
         {"filter": {"event": {"prefix": ["atelier.model"]}}},
     )["events"]

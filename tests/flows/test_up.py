@@ -7,8 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -28,6 +26,7 @@ from tasks.flow_runs import MOST_RETRIES, retry_crashed_runs
 from tasks.storage import BadInput
 
 ROOT = Path(__file__).resolve().parents[2]
+Ask = Callable[..., Any]
 SECONDS_TO_WAIT = 240  # for any one thing, on a machine that is busy with others
 
 pytestmark = pytest.mark.slow
@@ -62,17 +61,6 @@ def wait_for(what: str, found: Callable[[], Any]) -> Any:
     return answer
 
 
-def _answer(request: urllib.request.Request) -> tuple[bytes] | None:
-    """What a server says, or None when it asks to be asked again: its database was locked."""
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return (answer.read(),)
-    except urllib.error.HTTPError as error:
-        if error.code != 503:
-            raise
-        return None
-
-
 @dataclass(frozen=True)
 class Stack:
     """What `atelier up` started."""
@@ -80,6 +68,7 @@ class Stack:
     home: Path
     printed: str
     text: Path
+    service: Ask
 
     @property
     def processes(self) -> dict[str, dict[str, Any]]:
@@ -92,15 +81,10 @@ class Stack:
 
     def ask(self, path: str, body: object = None, method: str = "POST") -> Any:
         """The Prefect server's answer."""
-        content = None if method == "GET" else json.dumps(body or {}).encode()
-        request = urllib.request.Request(
-            f"{self.api}/{path}", content, {"Content-Type": "application/json"}, method=method
-        )
-        text = wait_for(f"an answer to {path}", lambda: _answer(request))[0]
-        return json.loads(text) if text else None
+        return self.service(f"{self.api}/{path}", body, method)
 
     def deployments(self) -> dict[str, Any]:
-        return {each["name"]: each for each in self.ask("deployments/filter")}
+        return {each["name"]: each for each in self.ask("deployments/filter", {})}
 
     def declared(self) -> dict[str, Any]:
         """The deployments without what the server notes on them when a worker asks for work."""
@@ -141,13 +125,13 @@ class Stack:
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(tmp_path_factory: pytest.TempPathFactory, ask: Ask) -> Iterator[Stack]:
     """Servers, worker and deployments; all is stopped at the end."""
     home = tmp_path_factory.mktemp("stack")
     text = home / "tale.txt"
     text.write_text("\n".join(f"the cat sees bird number {n * n % 97}." for n in range(600)) + "\n")
     try:
-        yield Stack(home, atelier(home, "up"), text)
+        yield Stack(home, atelier(home, "up"), text, ask)
     finally:
         records = json.loads((home / "servers.json").read_text())
         stopped = atelier(home, "down")
