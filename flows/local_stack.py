@@ -23,6 +23,7 @@ from typing import Any
 
 import psutil
 
+from flows.origin_guard import allowed
 from tasks.storage import home, project_root, read_json, write_json
 
 SECONDS_TO_BECOME_HEALTHY = 180.0
@@ -215,21 +216,25 @@ def _free_port(name: str, wanted: int | None) -> int:
 
 def _start(name: str, port: int) -> Server:
     url = f"http://127.0.0.1:{port}"
-    address = ["--host", "127.0.0.1", "--port", str(port)]
-    command = {
-        "prefect": ["-m", "prefect", "--no-prompt", "server", "start", *address],
-        "mlflow": ["-m", "mlflow", "server", *address, "--workers", "1"],
-    }[name]
+    hosts = allowed(port)
+    origins = ",".join(sorted(hosts.origins))
+    # -P: a folder of the home, where it runs, must not stand before a library of the same name.
+    command = ["-P", "-m", "flows.guarded_server", name, str(port)]
+    paths = [str(project_root()), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {
         # By environment, not by argument: an address may hold a password, and `ps` shows arguments.
         "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{home() / 'mlflow.db'}",
         "MLFLOW_ARTIFACTS_DESTINATION": str(home() / "mlartifacts"),
         # By default any page that is open in the same browser may read and call the API. This name
         # and not ..._SERVER_API_CORS_..., which Prefect prefers, so that a person may set either.
-        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"{url},http://localhost:{port}",
-        **os.environ,
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": origins,
+        # MLflow's own checks, behind the guard, must let pass what the guard does.
+        "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(sorted(hosts.patterns())),
+        "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": origins,
         "PREFECT_UI_API_URL": f"{url}/api",  # what the pages ask
         "PREFECT_UI_URL": url,  # what notifications link to
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),
     }
     return start(name, command, url, port, environment)
 
