@@ -7,23 +7,22 @@ they find in the environment when they are imported.
 """
 
 import fcntl
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from flows.origin_guard import allowed
+from flows.proxies import bypass_proxies
+from flows.server_requests import check_access, is_healthy
 from tasks.storage import home, project_root, read_json, write_json
 
 SECONDS_TO_BECOME_HEALTHY = 180.0
@@ -72,6 +71,7 @@ def apply_settings() -> None:
         "PREFECT_HOME": str(prefect_home),
         "PREFECT_PROFILES_PATH": str(prefect_home / "profiles.toml"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         # By default the server stores one task state per transaction and falls behind.
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "100",
@@ -97,6 +97,7 @@ def apply_settings() -> None:
         "PYTHONWARNINGS": "ignore",
     }.items():
         os.environ.setdefault(name, value)
+    bypass_proxies()
 
 
 def ensure_servers(
@@ -110,7 +111,8 @@ def ensure_servers(
     Returns {"prefect": url, "mlflow": url}, and sets PREFECT_API_URL and MLFLOW_TRACKING_URI for
     this process before it calls `meanwhile`, whose work overlaps with the servers' start.
     A port of None prefers 4200 and 5000 and takes a free one where those are taken.
-    Raises StackError for a wanted port that is taken and for a server that does not come up.
+    Raises StackError for a wanted port that is taken and for a server that does not come up, and
+    AccessRefused where one does not take our credentials.
     """
     with lock():
         running = recorded()
@@ -139,11 +141,12 @@ def ensure_servers(
             if server.url in urls.values():
                 _wait_until_healthy(server)
     for name, url in urls.items():
-        if not _is_healthy(name, url):
+        if not is_healthy(name, url):
             raise StackError(
                 f"the {name} server at {url} does not answer; start it, or unset"
                 f" {_ADDRESS_VARIABLES[name]} to use a local one"
             )
+        check_access(name, url)
     return urls
 
 
@@ -160,15 +163,14 @@ def stop_servers() -> list[Server]:
 def servers() -> list[tuple[Server, bool]]:
     """The servers that this home started and that still run, each with whether it is healthy."""
     return [
-        (server, _is_healthy(name, server.url))
+        (server, is_healthy(name, server.url))
         for name, server in recorded().items()
-        if name in _HEALTH_PATHS
+        if name in _ADDRESS_VARIABLES
     ]
 
 
 _ADDRESS_VARIABLES = {"prefect": "PREFECT_API_URL", "mlflow": "MLFLOW_TRACKING_URI"}
 _PREFERRED_PORTS = {"prefect": 4200, "mlflow": 5000}
-_HEALTH_PATHS = {"prefect": "/api/health", "mlflow": "/health"}
 
 
 def _record_path() -> Path:
@@ -278,7 +280,7 @@ def log_path(name: str) -> Path:
 
 def _wait_until_healthy(server: Server) -> None:
     deadline = time.monotonic() + SECONDS_TO_BECOME_HEALTHY
-    while not _is_healthy(server.name, server.url):
+    while not is_healthy(server.name, server.url):
         if not server.is_running():
             raise StackError(f"the {server.name} server ended at once; see {log_path(server.name)}")
         if time.monotonic() > deadline:
@@ -287,24 +289,6 @@ def _wait_until_healthy(server: Server) -> None:
                 f" see {log_path(server.name)}"
             )
         time.sleep(0.2)
-
-
-def _is_healthy(name: str, url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url + _HEALTH_PATHS[name], timeout=5) as answer:
-            body: str = answer.read().decode()
-    except (OSError, ValueError):
-        return False
-    return body == ("OK" if name == "mlflow" else "true")
-
-
-def ask_prefect(url: str, path: str, body: object) -> Any:
-    """What the Prefect server at an address answers; raises OSError when it does not."""
-    request = urllib.request.Request(
-        f"{url}/api/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=20) as answer:
-        return json.load(answer)
 
 
 def stop(server: Server, *, with_family: bool = False) -> None:

@@ -6,6 +6,7 @@ must be addressed to a name of ours, and must not come from a page of somebody e
 ASGI and imports neither server.
 """
 
+import ipaddress
 import os
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
@@ -100,7 +101,8 @@ def page_policy(
     """The Content-Security-Policy of a server's pages: they ask the server, and nobody else.
 
     origins: the server's own, one of which the page was opened at, and another may be its API's.
-    pictures_from: further origins of pictures. scripts: what the pages' scripts need beside.
+    pictures_from: further origins of pictures. scripts: what scripts need beside their files;
+    none may stand in a page's text, where a name or a sample could bring one along.
     """
     connections = []
     for origin in sorted(origins):
@@ -112,7 +114,7 @@ def page_policy(
         "object-src": "'none'",
         "form-action": "'self'",
         "frame-ancestors": "'self'",
-        "script-src": f"'self' 'unsafe-inline' {scripts}",
+        "script-src": f"'self' {scripts}",
         "style-src": "'self' 'unsafe-inline'",
         "font-src": "'self' data:",
         "img-src": " ".join(["'self' data: blob:", *pictures_from]),
@@ -122,6 +124,15 @@ def page_policy(
         "connect-src": " ".join(["'self' data: blob:", *connections]),
     }
     return "; ".join(f"{name} {value}".strip() for name, value in rules.items())
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name, or an address without brackets, is this machine's own."""
+    name = host.lower().rstrip(".")
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost" or name.endswith(".localhost")
 
 
 def origin_of(address: str) -> str | None:
