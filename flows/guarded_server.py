@@ -11,6 +11,7 @@ from typing import Any
 
 import uvicorn
 
+from flows.access import TRACKING_ACCOUNTS
 from flows.origin_guard import App, OriginGuard, allowed, origin_of, page_policy
 
 _LOOPBACK_PICTURES = ("http://127.0.0.1:*", "http://localhost:*")
@@ -37,7 +38,8 @@ def mlflow_application(port: int) -> App:
     further = os.environ.get("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", "")
     hosts = allowed(port, origins=further.split(","))
     policy = page_policy(hosts.origins, scripts="'unsafe-eval'")
-    return OriginGuard(tracking_application(), hosts, policy, wants_json=False)
+    application = tracking_application(with_accounts=TRACKING_ACCOUNTS in os.environ)
+    return OriginGuard(application, hosts, policy, wants_json=False)
 
 
 def prefect_timing() -> dict[str, Any]:

@@ -15,17 +15,21 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import psutil
 
-from flows.origin_guard import allowed
+from flows import access
+from flows.origin_guard import HOSTS_VARIABLE, allowed
+from flows.private_home import OWNER_ONLY, make_private
 from flows.proxies import bypass_proxies
 from flows.server_requests import check_access, is_healthy
 from tasks.storage import home, project_root, read_json, write_json
 
 SECONDS_TO_BECOME_HEALTHY = 180.0
+GUARD = "1"
+"""Raised when the guard changes, so that servers that run behind an older one are replaced."""
 
 
 class StackError(RuntimeError):
@@ -45,6 +49,12 @@ class Server:
     """When the process began, in seconds since 1970: tells it from a later one of the same id."""
     tracking_digest: str = ""
     """Of the MLflow address that a worker's runs inherit: a digest, as it may hold a password."""
+    guard: str = ""
+    """Which guard stands before a server; empty where it was started without one."""
+    access: str = ""
+    """Of what a server asks for, as a digest; empty where anybody may ask it."""
+    hosts: str = ""
+    """Under which further hosts it can be asked."""
 
     def is_running(self) -> bool:
         """Whether that very process still lives."""
@@ -61,8 +71,9 @@ def apply_settings() -> None:
 
     A variable that a person has set stays.
     """
+    make_private(home())
     prefect_home = home() / "prefect"
-    prefect_home.mkdir(parents=True, exist_ok=True)  # Prefect makes the last folder only
+    prefect_home.mkdir(mode=0o700, exist_ok=True)  # Prefect makes the last folder only
     for name, value in {
         # OpenMP threads that spin at barriers slow training tenfold beside a busy neighbour.
         "OMP_WAIT_POLICY": "passive",
@@ -98,6 +109,7 @@ def apply_settings() -> None:
     }.items():
         os.environ.setdefault(name, value)
     bypass_proxies()
+    access.apply_credentials([server.url for server in recorded().values()])
 
 
 def ensure_servers(
@@ -121,12 +133,18 @@ def ensure_servers(
             named = os.environ.get(_ADDRESS_VARIABLES[name])
             if named:
                 urls[name] = named.removesuffix("/api")
-            elif name in running and port in (None, running[name].port):
+            elif name in running and _serves_as_wanted(running[name], port):
                 urls[name] = running[name].url
             else:
-                free_port = _free_port(name, port)  # before a running server is stopped for it
-                if name in running:
-                    stop(running.pop(name))
+                old = running.pop(name, None)
+                keeps_port = old is not None and port in (None, old.port)
+                if old and keeps_port:
+                    say(f"stopping the {name} server, to start it with the present guard")
+                    stop(old)
+                # Before a running server is stopped for another port.
+                free_port = _free_port(name, old.port if old and keeps_port else port)
+                if old:
+                    stop(old)
                 server = _start(name, free_port)
                 waiting.append(server)
                 running[name] = server
@@ -200,6 +218,20 @@ def record(running: dict[str, Server]) -> None:
     write_json(_record_path(), {name: asdict(each) for name, each in running.items()})
 
 
+def _serves_as_wanted(server: Server, port: int | None) -> bool:
+    """Whether a running server can be used as it is.
+
+    One that asks for more than this command's environment knows of stays: it was wanted so.
+    """
+    digest, hosts = access.access_digest(server.name), os.environ.get(HOSTS_VARIABLE)
+    return (
+        port in (None, server.port)
+        and server.guard == GUARD
+        and digest in ("", server.access)
+        and hosts in (None, server.hosts)
+    )
+
+
 def _free_port(name: str, wanted: int | None) -> int:
     preferred = _PREFERRED_PORTS[name] if wanted is None else wanted
     for port in [preferred] if wanted else [preferred, 0]:
@@ -236,16 +268,22 @@ def _start(name: str, port: int) -> Server:
         "PREFECT_UI_API_URL": f"{url}/api",  # what the pages ask
         "PREFECT_UI_URL": url,  # what notifications link to
         **os.environ,
+        **access.server_environment(name),
         "PYTHONPATH": os.pathsep.join(paths),
     }
-    return start(name, command, url, port, environment)
+    return replace(
+        start(name, command, url, port, environment),
+        guard=GUARD,
+        access=access.access_digest(name),
+        hosts=os.environ.get(HOSTS_VARIABLE, ""),
+    )
 
 
 def start(
     name: str, arguments: list[str], url: str, port: int, environment: dict[str, str] | None
 ) -> Server:
     """Start a Python process that outlives this one, with its output in a file of its name."""
-    with log_path(name).open("ab") as log:
+    with open(log_path(name), "ab", opener=_private_file) as log:
         process = subprocess.Popen(
             [sys.executable, *arguments],
             stdin=subprocess.DEVNULL,
@@ -254,9 +292,14 @@ def start(
             start_new_session=True,
             cwd=home(),
             env=environment,
+            umask=OWNER_ONLY,
             preexec_fn=_restore_interrupts if _ignores_interrupts() else None,  # noqa: PLW1509
         )
     return Server(name, url, port, process.pid, psutil.Process(process.pid).create_time())
+
+
+def _private_file(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _ignores_interrupts() -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
-from flows import local_stack
+from flows import access, local_stack
 from flows.local_stack import Server, StackError
 from flows.server_requests import AccessRefused, ask_prefect
 from tasks.storage import digest_of, home, project_root
@@ -77,7 +77,10 @@ def _page(prefect_url: str) -> str:
 
 
 def _tracking_digest() -> str:
-    return digest_of(os.environ["MLFLOW_TRACKING_URI"])
+    """Of the address, and of what both servers ask for: the worker's runs inherit all of them."""
+    address = os.environ["MLFLOW_TRACKING_URI"]
+    asked = [access.access_digest(name) for name in ("prefect", "mlflow")]
+    return digest_of([address, *asked] if any(asked) else address)
 
 
 def _start(prefect_url: str) -> Server:

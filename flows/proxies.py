@@ -5,7 +5,7 @@ start: the environment is put right once, before they are imported.
 """
 
 import os
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from importlib.util import find_spec
 from urllib.parse import urlsplit
 
@@ -28,11 +28,7 @@ def bypass_proxies(environment: MutableMapping[str, str] = os.environ) -> None:
     past a proxy in silence is not what its owner wants.
     """
     _extend_exceptions(environment)
-    unusable = [
-        name
-        for name, value in environment.items()
-        if name.lower() in _KINDS and value and not _is_usable(value)
-    ]
+    unusable = unusable_proxies(environment)
     for name in unusable:
         del environment[name]
     of_downloads = sorted(
@@ -40,6 +36,15 @@ def bypass_proxies(environment: MutableMapping[str, str] = os.environ) -> None:
     )
     if of_downloads:
         environment[UNUSABLE_PROXIES_VARIABLE] = ", ".join(of_downloads)
+
+
+def unusable_proxies(environment: Mapping[str, str]) -> list[str]:
+    """The variables that name a proxy with which Prefect's client would not even start."""
+    return sorted(
+        name
+        for name, value in environment.items()
+        if name.lower() in _KINDS and value and not _is_usable(value)
+    )
 
 
 def _extend_exceptions(environment: MutableMapping[str, str]) -> None:

@@ -9,10 +9,11 @@ import uuid
 from typing import Any
 
 
-def tracking_application() -> Any:
+def tracking_application(*, with_accounts: bool) -> Any:
     """The application, once its tables are made; to be called once in a process.
 
-    MLFLOW_BACKEND_STORE_URI and MLFLOW_ARTIFACTS_DESTINATION must be set.
+    MLFLOW_BACKEND_STORE_URI and MLFLOW_ARTIFACTS_DESTINATION must be set; with_accounts: ask for
+    one, so that the MLFLOW_AUTH_... variables must be, too.
     """
     from mlflow.cli import server
     from mlflow.server import constants
@@ -38,6 +39,18 @@ def tracking_application() -> Any:
     }
     os.environ.update({name: value for name, value in settings.items() if value})
 
+    if with_accounts:
+        return _with_accounts()
     from mlflow.server.fastapi_app import app
 
     return app
+
+
+def _with_accounts() -> Any:
+    from mlflow.server.auth import auth_config, create_app, store
+
+    application = create_app()
+    user, password = str(auth_config.admin_username), str(auth_config.admin_password)
+    if not store.authenticate_user(user, password):  # the secret was replaced since
+        store.update_user(user, password=password, is_admin=True)
+    return application
