@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 a step failed; 2 what was asked for cannot be done as give
 """
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 from flows import local_stack
 from flows.commands import doctor, registry, stack, upkeep, work
 from flows.commands.options import complain
+from flows.private_home import OWNER_ONLY
 from tasks.storage import BadInput, ChecksumMismatch, DiskFull, home
 
 
@@ -19,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # what libraries warn of is for the tests, not for users
+    os.umask(OWNER_ONLY)
     try:
         if getattr(options, "applies_settings", True):
             local_stack.apply_settings()

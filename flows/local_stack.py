@@ -7,25 +7,29 @@ they find in the environment when they are imported.
 """
 
 import fcntl
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import psutil
 
+from flows import access
+from flows.origin_guard import HOSTS_VARIABLE, allowed
+from flows.private_home import OWNER_ONLY, make_private
+from flows.proxies import bypass_proxies
+from flows.server_requests import check_access, is_healthy
 from tasks.storage import home, project_root, read_json, write_json
 
 SECONDS_TO_BECOME_HEALTHY = 180.0
+GUARD = "1"
+"""Raised when the guard changes, so that servers that run behind an older one are replaced."""
 
 
 class StackError(RuntimeError):
@@ -45,6 +49,12 @@ class Server:
     """When the process began, in seconds since 1970: tells it from a later one of the same id."""
     tracking_digest: str = ""
     """Of the MLflow address that a worker's runs inherit: a digest, as it may hold a password."""
+    guard: str = ""
+    """Which guard stands before a server; empty where it was started without one."""
+    access: str = ""
+    """Of what a server asks for, as a digest; empty where anybody may ask it."""
+    hosts: str = ""
+    """Under which further hosts it can be asked."""
 
     def is_running(self) -> bool:
         """Whether that very process still lives."""
@@ -61,8 +71,9 @@ def apply_settings() -> None:
 
     A variable that a person has set stays.
     """
+    make_private(home())
     prefect_home = home() / "prefect"
-    prefect_home.mkdir(parents=True, exist_ok=True)  # Prefect makes the last folder only
+    prefect_home.mkdir(mode=0o700, exist_ok=True)  # Prefect makes the last folder only
     for name, value in {
         # OpenMP threads that spin at barriers slow training tenfold beside a busy neighbour.
         "OMP_WAIT_POLICY": "passive",
@@ -71,6 +82,7 @@ def apply_settings() -> None:
         "PREFECT_HOME": str(prefect_home),
         "PREFECT_PROFILES_PATH": str(prefect_home / "profiles.toml"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         # By default the server stores one task state per transaction and falls behind.
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "100",
@@ -96,6 +108,8 @@ def apply_settings() -> None:
         "PYTHONWARNINGS": "ignore",
     }.items():
         os.environ.setdefault(name, value)
+    bypass_proxies()
+    access.apply_credentials([server.url for server in recorded().values()])
 
 
 def ensure_servers(
@@ -109,7 +123,8 @@ def ensure_servers(
     Returns {"prefect": url, "mlflow": url}, and sets PREFECT_API_URL and MLFLOW_TRACKING_URI for
     this process before it calls `meanwhile`, whose work overlaps with the servers' start.
     A port of None prefers 4200 and 5000 and takes a free one where those are taken.
-    Raises StackError for a wanted port that is taken and for a server that does not come up.
+    Raises StackError for a wanted port that is taken and for a server that does not come up, and
+    AccessRefused where one does not take our credentials.
     """
     with lock():
         running = recorded()
@@ -118,12 +133,18 @@ def ensure_servers(
             named = os.environ.get(_ADDRESS_VARIABLES[name])
             if named:
                 urls[name] = named.removesuffix("/api")
-            elif name in running and port in (None, running[name].port):
+            elif name in running and _serves_as_wanted(running[name], port):
                 urls[name] = running[name].url
             else:
-                free_port = _free_port(name, port)  # before a running server is stopped for it
-                if name in running:
-                    stop(running.pop(name))
+                old = running.pop(name, None)
+                keeps_port = old is not None and port in (None, old.port)
+                if old and keeps_port:
+                    say(f"stopping the {name} server, to start it with the present guard")
+                    stop(old)
+                # Before a running server is stopped for another port.
+                free_port = _free_port(name, old.port if old and keeps_port else port)
+                if old:
+                    stop(old)
                 server = _start(name, free_port)
                 waiting.append(server)
                 running[name] = server
@@ -138,11 +159,12 @@ def ensure_servers(
             if server.url in urls.values():
                 _wait_until_healthy(server)
     for name, url in urls.items():
-        if not _is_healthy(name, url):
+        if not is_healthy(name, url):
             raise StackError(
                 f"the {name} server at {url} does not answer; start it, or unset"
                 f" {_ADDRESS_VARIABLES[name]} to use a local one"
             )
+        check_access(name, url)
     return urls
 
 
@@ -159,15 +181,14 @@ def stop_servers() -> list[Server]:
 def servers() -> list[tuple[Server, bool]]:
     """The servers that this home started and that still run, each with whether it is healthy."""
     return [
-        (server, _is_healthy(name, server.url))
+        (server, is_healthy(name, server.url))
         for name, server in recorded().items()
-        if name in _HEALTH_PATHS
+        if name in _ADDRESS_VARIABLES
     ]
 
 
 _ADDRESS_VARIABLES = {"prefect": "PREFECT_API_URL", "mlflow": "MLFLOW_TRACKING_URI"}
 _PREFERRED_PORTS = {"prefect": 4200, "mlflow": 5000}
-_HEALTH_PATHS = {"prefect": "/api/health", "mlflow": "/health"}
 
 
 def _record_path() -> Path:
@@ -197,6 +218,20 @@ def record(running: dict[str, Server]) -> None:
     write_json(_record_path(), {name: asdict(each) for name, each in running.items()})
 
 
+def _serves_as_wanted(server: Server, port: int | None) -> bool:
+    """Whether a running server can be used as it is.
+
+    One that asks for more than this command's environment knows of stays: it was wanted so.
+    """
+    digest, hosts = access.access_digest(server.name), os.environ.get(HOSTS_VARIABLE)
+    return (
+        port in (None, server.port)
+        and server.guard == GUARD
+        and digest in ("", server.access)
+        and hosts in (None, server.hosts)
+    )
+
+
 def _free_port(name: str, wanted: int | None) -> int:
     preferred = _PREFERRED_PORTS[name] if wanted is None else wanted
     for port in [preferred] if wanted else [preferred, 0]:
@@ -215,30 +250,40 @@ def _free_port(name: str, wanted: int | None) -> int:
 
 def _start(name: str, port: int) -> Server:
     url = f"http://127.0.0.1:{port}"
-    address = ["--host", "127.0.0.1", "--port", str(port)]
-    command = {
-        "prefect": ["-m", "prefect", "--no-prompt", "server", "start", *address],
-        "mlflow": ["-m", "mlflow", "server", *address, "--workers", "1"],
-    }[name]
+    hosts = allowed(port)
+    origins = ",".join(sorted(hosts.origins))
+    # -P: a folder of the home, where it runs, must not stand before a library of the same name.
+    command = ["-P", "-m", "flows.guarded_server", name, str(port)]
+    paths = [str(project_root()), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {
         # By environment, not by argument: an address may hold a password, and `ps` shows arguments.
         "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{home() / 'mlflow.db'}",
         "MLFLOW_ARTIFACTS_DESTINATION": str(home() / "mlartifacts"),
         # By default any page that is open in the same browser may read and call the API. This name
         # and not ..._SERVER_API_CORS_..., which Prefect prefers, so that a person may set either.
-        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"{url},http://localhost:{port}",
-        **os.environ,
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": origins,
+        # MLflow's own checks, behind the guard, must let pass what the guard does.
+        "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(sorted(hosts.patterns())),
+        "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": origins,
         "PREFECT_UI_API_URL": f"{url}/api",  # what the pages ask
         "PREFECT_UI_URL": url,  # what notifications link to
+        **os.environ,
+        **access.server_environment(name),
+        "PYTHONPATH": os.pathsep.join(paths),
     }
-    return start(name, command, url, port, environment)
+    return replace(
+        start(name, command, url, port, environment),
+        guard=GUARD,
+        access=access.access_digest(name),
+        hosts=os.environ.get(HOSTS_VARIABLE, ""),
+    )
 
 
 def start(
     name: str, arguments: list[str], url: str, port: int, environment: dict[str, str] | None
 ) -> Server:
     """Start a Python process that outlives this one, with its output in a file of its name."""
-    with log_path(name).open("ab") as log:
+    with open(log_path(name), "ab", opener=_private_file) as log:
         process = subprocess.Popen(
             [sys.executable, *arguments],
             stdin=subprocess.DEVNULL,
@@ -247,9 +292,14 @@ def start(
             start_new_session=True,
             cwd=home(),
             env=environment,
+            umask=OWNER_ONLY,
             preexec_fn=_restore_interrupts if _ignores_interrupts() else None,  # noqa: PLW1509
         )
     return Server(name, url, port, process.pid, psutil.Process(process.pid).create_time())
+
+
+def _private_file(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _ignores_interrupts() -> bool:
@@ -273,7 +323,7 @@ def log_path(name: str) -> Path:
 
 def _wait_until_healthy(server: Server) -> None:
     deadline = time.monotonic() + SECONDS_TO_BECOME_HEALTHY
-    while not _is_healthy(server.name, server.url):
+    while not is_healthy(server.name, server.url):
         if not server.is_running():
             raise StackError(f"the {server.name} server ended at once; see {log_path(server.name)}")
         if time.monotonic() > deadline:
@@ -282,24 +332,6 @@ def _wait_until_healthy(server: Server) -> None:
                 f" see {log_path(server.name)}"
             )
         time.sleep(0.2)
-
-
-def _is_healthy(name: str, url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url + _HEALTH_PATHS[name], timeout=5) as answer:
-            body: str = answer.read().decode()
-    except (OSError, ValueError):
-        return False
-    return body == ("OK" if name == "mlflow" else "true")
-
-
-def ask_prefect(url: str, path: str, body: object) -> Any:
-    """What the Prefect server at an address answers; raises OSError when it does not."""
-    request = urllib.request.Request(
-        f"{url}/api/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=20) as answer:
-        return json.load(answer)
 
 
 def stop(server: Server, *, with_family: bool = False) -> None:

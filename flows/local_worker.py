@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
-from flows import local_stack
+from flows import access, local_stack
 from flows.local_stack import Server, StackError
+from flows.server_requests import AccessRefused, ask_prefect
 from tasks.storage import digest_of, home, project_root
 
 WORK_POOL = "atelier"
@@ -58,7 +59,12 @@ def stop_worker() -> Server | None:
 def worker() -> list[tuple[Server, bool]]:
     """The worker that this home started, if it runs, with whether its server hears from it."""
     found = local_stack.recorded().get("worker")
-    return [(found, is_online(found))] if found else []
+    if found is None:
+        return []
+    try:
+        return [(found, is_online(found))]
+    except AccessRefused:
+        return [(found, False)]
 
 
 def worker_name() -> str:
@@ -71,7 +77,10 @@ def _page(prefect_url: str) -> str:
 
 
 def _tracking_digest() -> str:
-    return digest_of(os.environ["MLFLOW_TRACKING_URI"])
+    """Of the address, and of what both servers ask for: the worker's runs inherit all of them."""
+    address = os.environ["MLFLOW_TRACKING_URI"]
+    asked = [access.access_digest(name) for name in ("prefect", "mlflow")]
+    return digest_of([address, *asked] if any(asked) else address)
 
 
 def _start(prefect_url: str) -> Server:
@@ -103,10 +112,15 @@ def _wait_until_online(worker: Server) -> None:
 
 
 def is_online(worker: Server) -> bool:
-    """Whether the server has heard from this worker since it was started, and lately."""
+    """Whether the server has heard from this worker since it was started, and lately.
+
+    Raises AccessRefused where the server does not take our credentials.
+    """
     prefect_url = worker.url.partition("/work-pools/")[0]
     try:
-        heard = local_stack.ask_prefect(prefect_url, f"work_pools/{WORK_POOL}/workers/filter", {})
+        heard = ask_prefect(prefect_url, f"work_pools/{WORK_POOL}/workers/filter", {})
+    except AccessRefused:
+        raise  # waiting would not help
     except (OSError, ValueError):
         return False
     return any(

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from flows.local_stack import ask_prefect
+from flows.server_requests import ask_prefect
 
 _TOP_LEVEL = {"parent_task_run_id": {"is_null_": True}}
 

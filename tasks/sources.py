@@ -7,6 +7,7 @@ splitting and checking are `tasks.ingestion`'s. This is the only module that use
 import contextlib
 import hashlib
 import io
+import os
 import re
 import urllib.error
 import urllib.request
@@ -248,8 +249,16 @@ def read_text_file(path: Path) -> str:
 def download(url: str, sha256: str, path: Path) -> None:
     """Fetch a file whose digest is known; nothing is left behind unless it is the right one.
 
-    Raises Unreachable when the network fails and ChecksumMismatch for other content.
+    Raises Unreachable when the network fails, ChecksumMismatch for other content, and BadInput
+    where a proxy is wanted that cannot be used.
     """
+    unusable = os.environ.get("ATELIER_UNUSABLE_PROXIES")  # flows.proxies sets it
+    if unusable:
+        raise BadInput(
+            f"{path.parent.name} is not downloaded: {unusable} names a proxy that cannot be used"
+            f" here, and going past it is not ours to decide; set a http:// or https:// proxy, or"
+            f" ATELIER_DATA to a folder that holds {path.parent.name}/"
+        )
     try:
         with urllib.request.urlopen(url, timeout=30) as answer:
             content = answer.read()

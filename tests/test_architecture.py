@@ -13,9 +13,9 @@ SOURCES = sorted(path for floor in FLOORS for path in (ROOT / floor).rglob("*.py
 MODELS_MAY_IMPORT = {"torch", "numpy", "tokenizers", "models"}
 MLFLOW_DOORS = {
     *{"tasks/tracking.py", "tasks/registration.py", "tasks/packaging.py"},
-    *{"tasks/served_model.py", "tasks/clean_loader.py"},
+    *{"tasks/served_model.py", "tasks/clean_loader.py", "tasks/tracking_server.py"},
 }
-NETWORK_DOORS = {"tasks/sources.py", "flows/local_stack.py"}
+NETWORK_DOORS = {"tasks/sources.py", "flows/local_stack.py", "flows/server_requests.py"}
 NO_NAMES = {"utils", "helpers", "common", "misc", "base", "core", "manager"}
 
 

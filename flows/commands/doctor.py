@@ -5,10 +5,10 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from flows import health, local_stack
+from flows import access_health, health, local_stack
 from flows.commands.options import Commands
 from flows.health import Finding
-from tasks.storage import home, project_root
+from tasks.storage import BadInput, home, project_root
 
 MARKS = {"ok": "ok       ", "attention": "attention", "failed": "FAILED   "}
 
@@ -44,14 +44,18 @@ def _findings() -> Iterator[Finding]:
     ):
         yield _survived(name, check)
     yield health.threads(environment, health.usable_cores())
+    yield access_health.proxies(environment)
     place = health.writable_home(home())
     yield place
     if place.state != "ok":
         return
     yield health.disk_space(home())
-    with suppress(OSError):
+    yield access_health.private_home(home())
+    with suppress(OSError, BadInput):
         local_stack.apply_settings()
+    yield _survived("secret", access_health.secret_file)
     recorded = local_stack.servers()
+    yield access_health.guarded_servers(server for server, _ in recorded)
     ours = [server.pid for server, _ in recorded]
     yield health.port(4200, "Prefect", ours)
     yield health.port(5000, "MLflow", ours)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from flows import local_stack, local_worker
 from flows.commands.options import Commands, add_ports
 from flows.commands.work import print_addresses, print_table
+from flows.server_requests import check_access
 from tasks.storage import exclusive, home, project_root
 
 if TYPE_CHECKING:
@@ -132,6 +133,7 @@ def _put_back(prefect_url: str, began_at: datetime) -> None:
     from tasks.flow_runs import close_dead_flow_runs, put_back_interrupted_runs
 
     try:
+        check_access("prefect", prefect_url)
         close_dead_flow_runs()
         for name in put_back_interrupted_runs(began_at):
             print(f"{name}: goes on after the next `atelier up`", flush=True)

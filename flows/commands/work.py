@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from flows import local_stack
+from flows.access import how_to_log_in
 from flows.commands.options import (
     Commands,
     add_ports,
@@ -165,3 +167,6 @@ def print_addresses(urls: dict[str, str], gallery: str) -> None:
     print(f"\ngallery     {Path(gallery).as_uri()}")
     print(f"Prefect UI  {urls['prefect']}")
     print(f"MLflow UI   {urls['mlflow']}/#/models?workflowType=machine_learning", flush=True)
+    to_log_in = how_to_log_in()
+    if to_log_in and {server.url for server in local_stack.recorded().values()} & {*urls.values()}:
+        print(f"log in      {to_log_in}", flush=True)

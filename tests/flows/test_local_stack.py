@@ -139,7 +139,7 @@ def test_only_the_pages_of_prefect_itself_may_ask_its_server(
     local_stack._start("prefect", 4321)
 
     (environment,) = started
-    expected = ["http://127.0.0.1:4321", "http://localhost:4321"]
+    expected = ["http://127.0.0.1:4321", "http://[::1]:4321", "http://localhost:4321"]
     assert allowed_origins(environment, monkeypatch) == expected
 
 
