@@ -151,6 +151,8 @@ def exclusive(
 
     waiting: called once if another is in there; then its end is waited for, inside `meanwhile`.
     """
+    if not is_one_part(name):
+        raise BadInput(f"{name!a} cannot name a lock: wanted a name, not a path")
     path = home() / "locks" / f"{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
@@ -161,6 +163,11 @@ def exclusive(
             with meanwhile():
                 fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def is_one_part(name: str) -> bool:
+    """Whether a file's or folder's name stays in the folder that it is put into."""
+    return name not in ("", ".", "..") and Path(name).name == name and "\0" not in name
 
 
 @contextmanager
