@@ -1,12 +1,14 @@
 """The parameters that several flows share, with the limits that Prefect's forms show and check."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 from prefect.runtime import flow_run
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from tasks.ingestion import short_name
+from tasks.names import checked_name
 
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 """The same seed gives the same weights on the same machine."""
@@ -32,6 +34,13 @@ ApprovalSeconds = Annotated[int, Field(ge=1, le=7 * 86_400)]
 
 ImageSide = Annotated[int, Field(ge=8, le=64)]
 """Pixels."""
+
+
+ModelName = Annotated[str, AfterValidator(partial(checked_name, "model"))]
+"""A registered model's name."""
+
+Alias = Annotated[str, AfterValidator(partial(checked_name, "alias"))]
+"""An alias of a model, or a version's number."""
 
 
 def run_name(template: str) -> Callable[[], str]:

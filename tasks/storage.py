@@ -151,9 +151,7 @@ def exclusive(
 
     waiting: called once if another is in there; then its end is waited for, inside `meanwhile`.
     """
-    if not is_one_part(name):
-        raise BadInput(f"{name!a} cannot name a lock: wanted a name, not a path")
-    path = home() / "locks" / f"{name}.lock"
+    path = inside(home() / "locks", f"{name}.lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         try:
@@ -165,9 +163,13 @@ def exclusive(
         yield
 
 
-def is_one_part(name: str) -> bool:
-    """Whether a file's or folder's name stays in the folder that it is put into."""
-    return name not in ("", ".", "..") and Path(name).name == name and "\0" not in name
+def inside(folder: Path, name: str) -> Path:
+    """The path of a name directly in a folder; BadInput for one that would lead out of it."""
+    if name in ("", ".", "..") or Path(name).name != name or "\0" in name:
+        raise BadInput(
+            f"{name!a} cannot be the name of a file in {folder.name}/: wanted a name, not a path"
+        )
+    return folder / name
 
 
 @contextmanager

@@ -31,6 +31,7 @@ from tasks.storage import (
     digest_of,
     exclusive,
     home,
+    inside,
     is_whole,
     read_json,
     remove,
@@ -147,7 +148,7 @@ def workplace(
             run_id=run_id,
             seed=seed,
             data_digest=data.digest,
-            folder=home() / "runs" / name / key,
+            folder=inside(home() / "runs", name) / key,
             journal=Journal(run_id, family, prefix),
             record=record,
         )

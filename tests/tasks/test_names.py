@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.names import LONGEST_NAME_BYTES, artifact_key, checked_name, derived_name
-from tasks.storage import BadInput, exclusive, is_one_part
+from tasks.storage import BadInput, exclusive, inside
 
 RIGHT_TO_LEFT, NO_WIDTH, FILLER = "\u202e", "\u200b", "\u3164"
 
@@ -130,7 +130,7 @@ def test_every_derived_name_passes_the_check(original: str) -> None:
     # what flows put behind it must fit, too
     assert checked_name("model", f"{name}-characters")
     assert checked_name("data set", name) == name
-    assert is_one_part(name)
+    assert inside(Path("home"), name) == Path("home") / name
     assert len(name.encode()) < LONGEST_NAME_BYTES - 40
 
 
@@ -149,12 +149,12 @@ def test_artifact_keys_tell_names_apart() -> None:
     assert artifact_key("a_b") != artifact_key("a-b")
 
 
-@pytest.mark.parametrize("name", ["../x", "../../../../x", "/tmp/x", "a/b", "", ".", "..", "a\0b"])
+@pytest.mark.parametrize("name", ["../x", "../../../../x", "/tmp/x", "a/b", "../", "a\0b"])
 def test_a_lock_stays_in_its_folder(atelier_home: Path, tmp_path: Path, name: str) -> None:
     precious = tmp_path / "x.lock"
     precious.write_text("precious")
 
-    with pytest.raises(BadInput, match="lock"), exclusive(name):
+    with pytest.raises(BadInput, match="not a path"), exclusive(name):
         pass
 
     assert precious.read_text() == "precious"
