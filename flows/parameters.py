@@ -16,7 +16,7 @@ Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 ImageSource = Annotated[
     str,
     Field(
-        pattern=r"^(digits|mnist|fashion-mnist|cifar10|folder:.+)$",
+        pattern=r"^(digits|mnist|fashion-mnist|cifar10|folder:[\s\S]+)$",
         examples=["digits", "mnist", "fashion-mnist", "cifar10", "folder:/path/to/pictures"],
     ),
 ]
@@ -24,7 +24,7 @@ ImageSource = Annotated[
 TextSource = Annotated[
     str,
     Field(
-        pattern=r"^(pydocs|tinyshakespeare|file:.+|folder:.+)$",
+        pattern=r"^(pydocs|tinyshakespeare|file:[\s\S]+|folder:[\s\S]+)$",
         examples=["pydocs", "tinyshakespeare", "file:/path/to/text.txt", "folder:/path/to/texts"],
     ),
 ]

@@ -63,7 +63,11 @@ def _files(fitted: Fitted) -> dict[str, Path]:
 
 
 def signature_of(family: str) -> ModelSignature:
-    """What a request may ask of a family, with the defaults."""
+    """What a request may ask of a family, with the defaults.
+
+    Rows have no schema: MLflow would drop the columns that one does not name, and rows without any
+    of those that it does; `tasks/served_model.py` checks them.
+    """
     shared = [
         ParamSpec("num_samples", DataType.long, 1),
         ParamSpec("seed", DataType.long, 0),
@@ -71,9 +75,14 @@ def signature_of(family: str) -> ModelSignature:
     ]
     if family in ("vae", "gan"):
         return ModelSignature(
-            inputs=Schema([ColSpec("long", "label", required=False)]),
             outputs=Schema([ColSpec("long", "request"), ColSpec("string", "png_base64")]),
-            params=ParamSchema([*shared, ParamSpec("label", DataType.long, -1)]),
+            params=ParamSchema(
+                [
+                    *shared,
+                    ParamSpec("label", DataType.long, -1),
+                    ParamSpec("class_name", DataType.string, ""),
+                ]
+            ),
         )
     extra = [
         ParamSpec("top_k", DataType.long, 0),
@@ -83,7 +92,6 @@ def signature_of(family: str) -> ModelSignature:
         ParamSpec("num_tokens", DataType.long, 200),
     ]
     return ModelSignature(
-        inputs=Schema([ColSpec("string", "prompt", required=False)]),
         outputs=Schema([ColSpec("long", "request"), ColSpec("string", "text")]),
         params=ParamSchema([*shared, *extra]),
     )
