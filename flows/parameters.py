@@ -1,12 +1,14 @@
 """The parameters that several flows share, with the limits that Prefect's forms show and check."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 from prefect.runtime import flow_run
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from tasks.ingestion import short_name
+from tasks.names import checked_name
 
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 """The same seed gives the same weights on the same machine."""
@@ -14,7 +16,7 @@ Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 ImageSource = Annotated[
     str,
     Field(
-        pattern=r"^(digits|mnist|fashion-mnist|cifar10|folder:.+)$",
+        pattern=r"^(digits|mnist|fashion-mnist|cifar10|folder:[\s\S]+)$",
         examples=["digits", "mnist", "fashion-mnist", "cifar10", "folder:/path/to/pictures"],
     ),
 ]
@@ -22,7 +24,7 @@ ImageSource = Annotated[
 TextSource = Annotated[
     str,
     Field(
-        pattern=r"^(pydocs|tinyshakespeare|file:.+|folder:.+)$",
+        pattern=r"^(pydocs|tinyshakespeare|file:[\s\S]+|folder:[\s\S]+)$",
         examples=["pydocs", "tinyshakespeare", "file:/path/to/text.txt", "folder:/path/to/texts"],
     ),
 ]
@@ -32,6 +34,13 @@ ApprovalSeconds = Annotated[int, Field(ge=1, le=7 * 86_400)]
 
 ImageSide = Annotated[int, Field(ge=8, le=64)]
 """Pixels."""
+
+
+ModelName = Annotated[str, AfterValidator(partial(checked_name, "model"))]
+"""A registered model's name."""
+
+Alias = Annotated[str, AfterValidator(partial(checked_name, "alias"))]
+"""An alias of a model, or a version's number."""
 
 
 def run_name(template: str) -> Callable[[], str]:

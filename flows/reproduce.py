@@ -2,6 +2,7 @@
 
 from prefect import flow
 
+from flows.parameters import Alias, ModelName
 from flows.prepare_data import prepare_corpus, prepare_images
 from models.fitting import FitConfig
 from models.gan_networks import GanConfig
@@ -27,7 +28,7 @@ from tasks.training.vae import fit_vae
 
 
 @flow(name="reproduce", flow_run_name="{name}@{which}, again")
-def reproduce(name: str, which: str = "champion") -> Reproduction:
+def reproduce(name: ModelName, which: Alias = "champion") -> Reproduction:
     """Train a version again with what its record says, and compare weights and metrics.
 
     Nothing is registered. On the machine that made it, and with the same code and libraries, the

@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from flows.parameters import Seed
+from flows.parameters import ModelName, Seed
 from tasks.flow_runs import sign
 from tasks.galleries import fresh_folder, gallery_work, stored_gallery
 from tasks.gallery_page import Work
@@ -13,7 +13,7 @@ from tasks.sampling import draw_images, publish_gallery, write_texts
 
 @flow(name="sample-gallery", flow_run_name="gallery, seed {seed}", on_running=[sign])
 def sample_gallery(
-    names: list[str] | None = None, seed: Seed = 0, parent_run_id: str | None = None
+    names: list[ModelName] | None = None, seed: Seed = 0, parent_run_id: str | None = None
 ) -> str:
     """Let champions draw and write, and publish one page of it; returns the page's path.
 

@@ -10,7 +10,7 @@ from tasks.packaging import loaded
 from tasks.registration import version_numbered
 from tasks.reporting import log
 from tasks.retries import NETWORKED
-from tasks.storage import home, write_bytes, write_json
+from tasks.storage import home, inside, write_bytes, write_json
 from tasks.tracking import log_file, outages_named, set_version_tag
 
 SEED, NUM_IMAGES, COLUMNS = 0, 30, 6
@@ -23,7 +23,7 @@ def show_difference(name: str, before: int, after: int) -> str:
 
     Returns the folder of what they made; it holds comparison.png, or comparison.json with texts.
     """
-    folder = home() / "comparisons" / name / f"{before}-{after}"
+    folder = inside(home() / "comparisons", name) / f"{before}-{after}"
     made = []
     prompt = ""
     for number in (before, after):

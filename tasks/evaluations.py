@@ -25,6 +25,7 @@ from tasks.storage import (
     digest_of,
     folder_digests,
     home,
+    inside,
     is_whole,
     read_json,
     write_json,
@@ -49,7 +50,8 @@ def judged(
     """
     settings = {"seed": EVALUATION_SEED}
     evaluation = step_key(settings, [data.digest, judge_digest], [module], "cpu")
-    folder = home() / "evaluations" / name / digest_of([evaluation, content_digest])[:16]
+    key = digest_of([evaluation, content_digest])[:16]
+    folder = inside(home() / "evaluations", name) / key
     was_stored = is_whole(folder, log)
     if not was_stored:
         with subject() as model:

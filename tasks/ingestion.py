@@ -6,7 +6,6 @@ A data set's folder is named by its digest, so ingesting twice finds the first r
 """
 
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import pandas as pd
 from prefect import task
 
 from tasks.image_folder import RawImages
+from tasks.names import derived_name
 from tasks.reporting import log
 from tasks.retries import NETWORKED
 from tasks.sources import SOURCES, find_source
@@ -334,7 +334,7 @@ def load_text(corpus: Corpus, split: Split) -> str:
 
 
 def short_name(source: str) -> str:
-    """The name of a source's data set: letters, digits and dashes, as model names need it.
+    """The name of a source's data set: the first part of its models' names.
 
     A folder or file gives its own name, and never that of an embedded or downloaded source.
     """
@@ -342,8 +342,4 @@ def short_name(source: str) -> str:
     if not location:
         return scheme
     path = Path(location).expanduser().resolve()
-    name = path.name if scheme == "folder" else path.stem
-    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-    if not slug:
-        return f"data-{digest_of(name)[:6]}"
-    return f"own-{slug}" if slug in SOURCES else slug
+    return derived_name(path.name if scheme == "folder" else path.stem, taken=SOURCES)

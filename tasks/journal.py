@@ -18,7 +18,7 @@ from typing import Any
 from PIL import Image
 
 from tasks.reporting import log
-from tasks.storage import append_lines, exclusive, home, read_json, remove, write_json
+from tasks.storage import append_lines, exclusive, home, inside, read_json, remove, write_json
 from tasks.tracking import TrackingUnavailable, last_steps, log_file, log_picture, send_metrics
 
 SECONDS_BETWEEN_SENDINGS = 1.0
@@ -150,7 +150,7 @@ def undelivered() -> list[str]:
 
 
 def _folder(run_id: str) -> Path:
-    return home() / "journals" / run_id
+    return inside(home() / "journals", run_id)
 
 
 def _mended(path: Path) -> dict[str, int]:

@@ -20,7 +20,7 @@ from platform import node
 from typing import Any, Literal
 
 from tasks.reporting import log
-from tasks.storage import BadInput, home
+from tasks.storage import BadInput, home, inside
 
 Kind = Literal["intent", "done", "void", "refused", "outside"]
 Action = Literal["promote", "rollback", "override", "refuse", "decline", "outside", ""]
@@ -58,7 +58,7 @@ class Entry:
 
 def ledger_path(model: str) -> Path:
     """The file of a model's entries."""
-    return home() / "ledger" / f"{model}.jsonl"
+    return inside(home() / "ledger", f"{model}.jsonl")
 
 
 def known_models() -> list[str]:

@@ -15,7 +15,7 @@ from tasks.measured import title
 from tasks.registration import CHAMPION, Version
 from tasks.reporting import show
 from tasks.retries import NETWORKED
-from tasks.storage import home, write_text
+from tasks.storage import home, inside, write_text
 from tasks.tokenization import TokenSet
 from tasks.tracking import is_served, log_file, run_url, version_url
 
@@ -60,7 +60,7 @@ def publish_lineage(
     page = f"```mermaid\n{mermaid(nodes)}\n```\n\n{table(nodes)}\n"
     if is_served():
         page += f"\nThe whole run in MLflow: [{run_id[:8]}]({run_url(run_id)})\n"
-    path = home() / "runs" / "lineage" / run_id / "lineage.md"
+    path = inside(home() / "runs" / "lineage", run_id) / "lineage.md"
     write_text(path, page)
     log_file(run_id, path)
     show(

@@ -16,6 +16,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types.schema import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
 from tasks.load_check import package_digest
+from tasks.names import checked_name
 from tasks.served_model import SampleModel
 from tasks.storage import project_root, sha256_of
 from tasks.tracking import client, outages_named
@@ -62,7 +63,11 @@ def _files(fitted: Fitted) -> dict[str, Path]:
 
 
 def signature_of(family: str) -> ModelSignature:
-    """What a request may ask of a family, with the defaults."""
+    """What a request may ask of a family, with the defaults.
+
+    Rows have no schema: MLflow would drop the columns that one does not name, and rows without any
+    of those that it does; `tasks/served_model.py` checks them.
+    """
     shared = [
         ParamSpec("num_samples", DataType.long, 1),
         ParamSpec("seed", DataType.long, 0),
@@ -70,9 +75,14 @@ def signature_of(family: str) -> ModelSignature:
     ]
     if family in ("vae", "gan"):
         return ModelSignature(
-            inputs=Schema([ColSpec("long", "label", required=False)]),
             outputs=Schema([ColSpec("long", "request"), ColSpec("string", "png_base64")]),
-            params=ParamSchema([*shared, ParamSpec("label", DataType.long, -1)]),
+            params=ParamSchema(
+                [
+                    *shared,
+                    ParamSpec("label", DataType.long, -1),
+                    ParamSpec("class_name", DataType.string, ""),
+                ]
+            ),
         )
     extra = [
         ParamSpec("top_k", DataType.long, 0),
@@ -82,7 +92,6 @@ def signature_of(family: str) -> ModelSignature:
         ParamSpec("num_tokens", DataType.long, 200),
     ]
     return ModelSignature(
-        inputs=Schema([ColSpec("string", "prompt", required=False)]),
         outputs=Schema([ColSpec("long", "request"), ColSpec("string", "text")]),
         params=ParamSchema([*shared, *extra]),
     )
@@ -92,7 +101,7 @@ def fetch_package(name: str, number: int, into: Path) -> Path:
     """Copy a version's files into a folder; returns where they lie."""
     client()  # points MLflow at the tracking server
     with outages_named():
-        address = f"models:/{name}/{number}"
+        address = f"models:/{checked_name('model', name)}/{number}"
         return Path(mlflow.artifacts.download_artifacts(address, dst_path=str(into)))
 
 
@@ -116,7 +125,9 @@ def loaded(name: str, alias_or_version: str = "champion") -> Iterator[Any]:
     Each version brings its own copy of `models/`. It is imported afresh for the time of the block,
     so that a version made by older code runs on that code and leaves ours alone.
     """
-    where = f"@{alias_or_version}" if not alias_or_version.isdigit() else f"/{alias_or_version}"
+    checked_name("model", name)
+    is_number = checked_name("alias", alias_or_version).isdecimal()
+    where = f"/{alias_or_version}" if is_number else f"@{alias_or_version}"
     ours = {key: sys.modules.pop(key) for key in list(sys.modules) if _is_models(key)}
     path = list(sys.path)
     try:

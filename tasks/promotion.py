@@ -16,6 +16,7 @@ from prefect.settings import PREFECT_API_URL
 from tasks import ledger
 from tasks.load_check import LoadCheckFailed, SamplesDiffer, check_loads
 from tasks.model_card import family_page
+from tasks.names import checked_name
 from tasks.registration import (
     CHALLENGER,
     CHAMPION,
@@ -43,7 +44,7 @@ def settle_alias(version: Version, verdict: Verdict) -> Version | None:
     Returns None, and moves nothing, where the champion is no longer the one that the verdict
     accepts the version against: another run or a person was faster, so it must be judged again.
     """
-    name = version.name
+    name = checked_name("model", version.name)
     with outages_named(), exclusive(f"registry-{name}"):
         reconcile(name)
         target = version_numbered(name, version.version)
@@ -76,6 +77,7 @@ def promote(name: str, number: int, reason: str) -> tuple[int | None, int]:
     is not there or is champion already, and where the version does not load. One that was trained
     with other libraries, and draws differently with these, is let pass: the ledger says so.
     """
+    checked_name("model", name)
     with outages_named(), exclusive(f"registry-{name}"):
         check_known(name)
         reconcile(name)
@@ -84,6 +86,7 @@ def promote(name: str, number: int, reason: str) -> tuple[int | None, int]:
 
 def rollback(name: str, number: int | None = None, reason: str = "") -> tuple[int | None, int]:
     """Go back to the champion before this one, or to a version of a number, as `promote` does."""
+    checked_name("model", name)
     with outages_named(), exclusive(f"registry-{name}"):
         check_known(name)
         reconcile(name)
@@ -93,6 +96,7 @@ def rollback(name: str, number: int | None = None, reason: str = "") -> tuple[in
 
 def history(name: str) -> list[ledger.Entry]:
     """What happened to a model's aliases, oldest first; an interrupted move is settled before."""
+    checked_name("model", name)
     with outages_named(), exclusive(f"registry-{name}"):
         if not ledger.ledger_path(name).exists():
             check_known(name)
@@ -102,6 +106,7 @@ def history(name: str) -> list[ledger.Entry]:
 
 def withdrawn(name: str, number: int) -> str:
     """Why a version must not come back by itself: a person moved away from it; or nothing."""
+    checked_name("model", name)
     with outages_named(), exclusive(f"registry-{name}"):
         reconcile(name)
         return ledger.withdrawn(ledger.entries_of(name), number)

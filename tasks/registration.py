@@ -15,6 +15,7 @@ from prefect import task
 
 from tasks.load_check import LoadCheckFailed, check_loads
 from tasks.model_card import FAMILIES, card
+from tasks.names import checked_name
 from tasks.packaging import expected_package, log_package
 from tasks.recipe import Recipe
 from tasks.reporting import log
@@ -61,7 +62,7 @@ def register_version(
     No alias moves here. A version that fails the load check is removed again, and LoadCheckFailed
     raised; one that a killed process left pending is checked now, or made anew.
     """
-    name = fitted.name
+    name = checked_name("model", fitted.name)
     with outages_named(), exclusive(f"registry-{name}"):
         found = find_version(name, fitted.digest)
         if found is not None and found.tags.get("state") != "complete":
@@ -160,7 +161,8 @@ def _describe(
 
 def find_version(name: str, digest: str) -> ModelVersion | None:
     """The version of a model that has a content digest, if there is one."""
-    found = client().search_model_versions(f"name = '{name}' and tags.content_digest = '{digest}'")
+    wanted = f"{_named(name)} and tags.content_digest = '{digest}'"
+    found = client().search_model_versions(wanted)
     return found[0] if found else None
 
 
@@ -203,11 +205,16 @@ def versions_of(name: str) -> list[ModelVersion]:
     found: list[ModelVersion] = []
     token = None
     while True:
-        page = client().search_model_versions(f"name = '{name}'", page_token=token)
+        page = client().search_model_versions(_named(name), page_token=token)
         found += [version for version in page if version.tags.get("state") == "complete"]
         token = page.token
         if not token:
             return sorted(found, key=lambda version: int(version.version))
+
+
+def _named(name: str) -> str:
+    """The registry's filter for a model's versions; a checked name holds no quotation mark."""
+    return f"name = '{checked_name('model', name)}'"
 
 
 def _ensure_registered_model(fitted: Fitted) -> bool:
@@ -286,7 +293,8 @@ def recorded(name: str, which: str) -> tuple[Version, Recipe | None]:
 
 
 def _found(name: str, which: str) -> RegisteredVersion | None:
-    if which.isdigit():
+    checked_name("model", name)
+    if checked_name("alias", which).isdecimal():
         return version_numbered(name, int(which))
     try:
         return client().get_model_version_by_alias(name, which)

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from tasks.journal import deliver, forget, undelivered
+from tasks.names import artifact_key
 from tasks.processes import is_alive, this_process
 from tasks.reporting import log
 from tasks.storage import exclusive, home, remove_half_written
@@ -80,7 +81,9 @@ def task_run(
         yield run_id
         _patiently(lambda: deliver(run_id))
         if parent_run_id:
-            _patiently(lambda: set_tags(parent_run_id, {f"atelier.unchanged.{name}": run_id}))
+            _patiently(
+                lambda: set_tags(parent_run_id, {f"atelier.unchanged.{artifact_key(name)}": run_id})
+            )
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from tasks.packaging import loaded
 from tasks.registration import CHAMPION, champion_of
 from tasks.reporting import log, show
 from tasks.retries import NETWORKED
-from tasks.storage import read_json, write_bytes, write_json, write_text
+from tasks.storage import inside, read_json, write_bytes, write_json, write_text
 from tasks.text_choices import choices
 from tasks.tracking import (
     artifact_url,
@@ -53,7 +53,7 @@ GROWTH = {
 )
 def draw_images(name: str, folder: str, seed: int = 0) -> Work:
     """Let the champion of an image model draw: samples, and what its family can show besides."""
-    into = Path(folder) / name
+    into = inside(Path(folder), name)
     captions: list[tuple[str, str]] = []
 
     def keep(file_name: str, content: bytes, caption: str) -> None:
@@ -86,7 +86,7 @@ def draw_images(name: str, folder: str, seed: int = 0) -> Work:
 )
 def write_texts(name: str, folder: str, seed: int = 0) -> Work:
     """Let the champion of a token model write, at several temperatures."""
-    into = Path(folder) / name
+    into = inside(Path(folder), name)
     captions = []
     champion = _champion(name)
     with loaded(name) as model:

@@ -9,6 +9,7 @@ from prefect.artifacts import create_table_artifact
 
 from tasks.ingestion import Corpus, ImageSet
 from tasks.measured import title
+from tasks.names import artifact_key
 from tasks.reporting import log, show
 from tasks.tracking import (
     artifact_url,
@@ -120,7 +121,7 @@ def publish(scorecard: Scorecard, data: ImageSet | Corpus) -> None:
         f"{scorecard.name}: scorecard",
         lambda: create_table_artifact(
             table=_table(scorecard),
-            key=f"{scorecard.name}-scorecard",
+            key=artifact_key(f"{scorecard.name}-scorecard"),
             description=_table_description(scorecard),
         ),
     )

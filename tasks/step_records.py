@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from tasks.processes import is_alive, this_process
 from tasks.reporting import log
-from tasks.storage import append_lines, atomic_folder, digest_of, exclusive, home, is_whole
+from tasks.storage import append_lines, atomic_folder, digest_of, exclusive, home, inside, is_whole
 
 State = Literal["running", "made", "unchanged", "failed", "killed"]
 
@@ -163,7 +163,7 @@ def _flat(value: object, prefix: str = "") -> dict[str, Any]:
 
 
 def _path(step: str) -> Path:
-    return home() / "steps" / f"{step}.jsonl"
+    return inside(home() / "steps", f"{step}.jsonl")
 
 
 def _append(step: str, line: Mapping[str, Any]) -> None:

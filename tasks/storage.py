@@ -151,7 +151,7 @@ def exclusive(
 
     waiting: called once if another is in there; then its end is waited for, inside `meanwhile`.
     """
-    path = home() / "locks" / f"{name}.lock"
+    path = inside(home() / "locks", f"{name}.lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         try:
@@ -161,6 +161,15 @@ def exclusive(
             with meanwhile():
                 fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The path of a name directly in a folder; BadInput for one that would lead out of it."""
+    if name in ("", ".", "..") or Path(name).name != name or "\0" in name:
+        raise BadInput(
+            f"{name!a} cannot be the name of a file in {folder.name}/: wanted a name, not a path"
+        )
+    return folder / name
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from tasks.storage import (
     digest_of,
     folder_digests,
     home,
+    inside,
     read_json,
     write_json,
     write_receipt,
@@ -61,7 +62,7 @@ def tokenize_corpus(
     """
     settings = {"scheme": scheme, "vocabulary_size": vocabulary_size}
     parts = key_parts(settings, [corpus.digest], ["models.tokenizer"], "cpu")
-    folder = home() / "data" / "tokens" / f"{corpus.name}-{scheme}-{digest_of(parts)[:12]}"
+    folder = inside(home() / "data" / "tokens", f"{corpus.name}-{scheme}-{digest_of(parts)[:12]}")
     step = made_once(
         f"{corpus.name}-{scheme}",
         parts,

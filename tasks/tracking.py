@@ -230,7 +230,8 @@ def run_url(run_id: str) -> str:
 
 def version_url(name: str, version: int) -> str:
     """The page of a registered version."""
-    return f"{tracking_uri()}/#/models/{name}/versions/{version}?workflowType=machine_learning"
+    page = f"{quote(name, safe='')}/versions/{version}?workflowType=machine_learning"
+    return f"{tracking_uri()}/#/models/{page}"
 
 
 def registry_url() -> str:

@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from flows import local_stack
+from tasks.names import What, checked_name
 from tasks.storage import BadInput, ChecksumMismatch, DiskFull, home
 
 Commands = Any
@@ -22,6 +23,29 @@ def seed(text: str) -> int:
 def port(text: str) -> int:
     """A TCP port for argparse."""
     return whole_number("a port", text, 1, 65_535)
+
+
+def model(text: str) -> str:
+    """A registered model's name for argparse."""
+    return _name("model", text)
+
+
+def model_and_version(text: str) -> tuple[str, str]:
+    """MODEL or MODEL@ALIAS for argparse: the name, and an alias or a version's number."""
+    name, at, which = text.partition("@")
+    return _name("model", name), _name("alias", which) if at else "champion"
+
+
+def step(text: str) -> str:
+    """A step's name for argparse."""
+    return _name("step", text)
+
+
+def _name(what: What, text: str) -> str:
+    try:
+        return checked_name(what, text)
+    except BadInput as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def whole_number(what: str, text: str, low: int, high: int) -> int:

@@ -9,6 +9,8 @@ from flows.commands.options import (
     add_ports,
     find_registry,
     flow_result,
+    model,
+    model_and_version,
     servers,
     whole_number,
 )
@@ -21,25 +23,32 @@ NOTHING_YET = "no model is registered yet: train some with `atelier run`"
 def add(commands: Commands) -> None:
     """Add the commands to the parser."""
     history = commands.add_parser("history", help="who was champion when, and why")
-    history.add_argument("model", nargs="?", metavar="MODEL", help="default: all models")
+    history.add_argument(
+        "model", nargs="?", type=model, metavar="MODEL", help="default: all models"
+    )
     history.set_defaults(command=_history)
 
     rollback = commands.add_parser("rollback", help="make the champion before this one champion")
-    rollback.add_argument("model", metavar="MODEL")
+    rollback.add_argument("model", type=model, metavar="MODEL")
     rollback.add_argument("--to", type=_version, metavar="N", help="default: the one before")
     rollback.add_argument("--reason", default="", help="kept in the ledger")
     add_ports(rollback)
     rollback.set_defaults(command=_rollback)
 
     promote = commands.add_parser("promote", help="make a version champion, whatever the gate said")
-    promote.add_argument("model", metavar="MODEL")
+    promote.add_argument("model", type=model, metavar="MODEL")
     promote.add_argument("--to", type=_version, metavar="N", required=True)
     promote.add_argument("--reason", required=True, help="kept in the ledger")
     add_ports(promote)
     promote.set_defaults(command=_promote)
 
     again = commands.add_parser("reproduce", help="train a version again, and compare the weights")
-    again.add_argument("model", metavar="MODEL[@ALIAS]", help="an alias or a version's number")
+    again.add_argument(
+        "model",
+        type=model_and_version,
+        metavar="MODEL[@ALIAS]",
+        help="an alias or a version's number",
+    )
     add_ports(again)
     again.set_defaults(command=_reproduce)
 
@@ -93,13 +102,13 @@ def _moved(options: argparse.Namespace, versions: tuple[int | None, int]) -> int
 
 
 def _reproduce(options: argparse.Namespace) -> int:
-    name, _, which = options.model.partition("@")
+    name, which = options.model
     _start_servers(options)
     from flows.reproduce import reproduce
     from tasks import promotion
 
     promotion.check_known(name)
-    made = flow_result(reproduce, name=name, which=which or "champion")
+    made = flow_result(reproduce, name=name, which=which)
     if made is None:
         return 1
     print()

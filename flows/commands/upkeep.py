@@ -4,7 +4,7 @@ import argparse
 import time
 from typing import TYPE_CHECKING
 
-from flows.commands.options import Commands, find_registry
+from flows.commands.options import Commands, find_registry, step
 from flows.commands.work import print_table
 from tasks.storage import BadInput
 
@@ -17,7 +17,9 @@ def add(commands: Commands) -> None:
     explain = commands.add_parser(
         "explain", help="which part of a step's key changed since the time before"
     )
-    explain.add_argument("step", nargs="?", metavar="STEP", help="default: a list of all steps")
+    explain.add_argument(
+        "step", nargs="?", type=step, metavar="STEP", help="default: a list of all steps"
+    )
     explain.set_defaults(command=_explain)
     gc = commands.add_parser(
         "gc",

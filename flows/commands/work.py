@@ -11,6 +11,7 @@ from flows.commands.options import (
     Commands,
     add_ports,
     flow_result,
+    model,
     seed,
     servers,
     whole_number,
@@ -27,7 +28,9 @@ def add(commands: Commands) -> None:
     """Add the commands to the parser."""
     _add_run(commands.add_parser("run", help="train, judge, register and sample the models"))
     sample = commands.add_parser("sample", help="draw a new gallery from the champions")
-    sample.add_argument("names", nargs="*", metavar="MODEL", help="default: all champions")
+    sample.add_argument(
+        "names", nargs="*", type=model, metavar="MODEL", help="default: all champions"
+    )
     sample.add_argument("--seed", type=seed, default=0)
     add_ports(sample)
     sample.set_defaults(command=_sample)

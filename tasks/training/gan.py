@@ -72,6 +72,7 @@ def _train(place: Workplace, images: ImageSet, config: GanConfig, fit: FitConfig
         config=config,
         seconds=state.seconds,
         num_parameters=num_parameters(model.generator),
+        extra_json={"classes.json": list(images.class_names) if config.num_classes else []},
         extra_tensors={"examples.safetensors": {"examples": example_images(images)}},
     )
 

@@ -31,6 +31,7 @@ from tasks.storage import (
     digest_of,
     exclusive,
     home,
+    inside,
     is_whole,
     read_json,
     remove,
@@ -112,6 +113,8 @@ def fit_parts(family: str, data: ImageSet | TokenSet, settings: dict[str, Any]) 
     """
     plain = {key: asdict(value) if value else {} for key, value in settings.items()}
     # Counting needs no GPU, so its result does not depend on one.
+    if family == "gan" and isinstance(data, ImageSet):  # they travel inside; no digest has them
+        plain["classes"] = {"names": list(data.class_names)}
     device = "cpu" if family == "ngram" else training_device().type
     return key_parts(plain, [data.digest], [f"tasks.training.{family}"], device)
 
@@ -147,7 +150,7 @@ def workplace(
             run_id=run_id,
             seed=seed,
             data_digest=data.digest,
-            folder=home() / "runs" / name / key,
+            folder=inside(home() / "runs", name) / key,
             journal=Journal(run_id, family, prefix),
             record=record,
         )

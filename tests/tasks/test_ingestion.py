@@ -283,7 +283,9 @@ def test_utf_16_with_a_mark_is_read(tmp_path: Path) -> None:
         ("folder:/a/My Pictures", "my-pictures"),
         ("folder:/a/set.2024", "set-2024"),
         ("folder:/a/digits", "own-digits"),
-        ("file:/b/É t.txt", "t"),
+        ("file:/b/É t.txt", "é-t"),
+        ("file:/b/书1.txt", "书1"),
+        ("file:/b/文1.txt", "文1"),
     ],
 )
 def test_short_names_suit_the_registry(source: str, name: str) -> None:
