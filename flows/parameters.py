@@ -14,16 +14,22 @@ Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 ImageSource = Annotated[
     str,
     Field(
-        pattern=r"^(digits|mnist|fashion-mnist|cifar10|folder:.+)$",
-        examples=["digits", "mnist", "fashion-mnist", "cifar10", "folder:/path/to/pictures"],
+        pattern=r"^(digits|mnist|fashion-mnist|cifar10|([^:=]+=)?folder:.+)$",
+        examples=[
+            *["digits", "mnist", "fashion-mnist", "cifar10"],
+            *["folder:/path/to/pictures", "pets=folder:/path/to/pictures"],
+        ],
     ),
 ]
 
 TextSource = Annotated[
     str,
     Field(
-        pattern=r"^(pydocs|tinyshakespeare|file:.+|folder:.+)$",
-        examples=["pydocs", "tinyshakespeare", "file:/path/to/text.txt", "folder:/path/to/texts"],
+        pattern=r"^(pydocs|tinyshakespeare|([^:=]+=)?(file|folder):.+)$",
+        examples=[
+            *["pydocs", "tinyshakespeare", "file:/path/to/text.txt", "folder:/path/to/texts"],
+            "poems=file:/path/to/text.txt",
+        ],
     ),
 ]
 
@@ -48,5 +54,5 @@ def run_name(template: str) -> Callable[[], str]:
 def _data_name(source: str) -> str:
     try:
         return short_name(source)
-    except (OSError, RuntimeError):  # told of when the data are read, not while a name is made
+    except (OSError, RuntimeError, ValueError):  # told of when the data are read, not here
         return source

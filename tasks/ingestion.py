@@ -6,7 +6,6 @@ A data set's folder is named by its digest, so ingesting twice finds the first r
 """
 
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,10 @@ import pandas as pd
 from prefect import task
 
 from tasks.image_folder import RawImages
+from tasks.names import derived_name
 from tasks.reporting import log
 from tasks.retries import NETWORKED
+from tasks.source_address import source_address
 from tasks.sources import SOURCES, find_source
 from tasks.step_records import made_once
 from tasks.storage import (
@@ -42,6 +43,7 @@ class ImageSet:
     name: str
     """Short name, the first part of its models' names: `digits`."""
     source: str
+    """`digits`, `folder:PATH` or `pets=folder:PATH`, with the whole path."""
     title: str
     licence: str
     folder: str
@@ -102,7 +104,7 @@ def ingest_images(source: str, image_size: int | None = None) -> ImageSet:
     name = short_name(source)
     images = ImageSet(
         name=name,
-        source=source,
+        source=str(source_address(source)),
         title=found.title,
         licence=found.licence,
         folder=str(home() / "data" / "images" / f"{name}-{digest[:12]}"),
@@ -264,7 +266,7 @@ def ingest_text(source: str) -> Corpus:
     name = short_name(source)
     corpus = Corpus(
         name=name,
-        source=source,
+        source=str(source_address(source)),
         title=found.title,
         licence=found.licence,
         folder=str(home() / "data" / "text" / f"{name}-{digest[:12]}"),
@@ -334,16 +336,13 @@ def load_text(corpus: Corpus, split: Split) -> str:
 
 
 def short_name(source: str) -> str:
-    """The name of a source's data set: letters, digits and dashes, as model names need it.
+    """The name of a source's data set: the first part of its models' names.
 
-    A folder or file gives its own name, and never that of an embedded or downloaded source.
+    The name that a person gives, or else the folder's or file's own; never that of an embedded or
+    downloaded source.
     """
-    scheme, _, location = source.partition(":")
-    if not location:
-        return scheme
-    path = Path(location).expanduser().resolve()
-    name = path.name if scheme == "folder" else path.stem
-    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-    if not slug:
-        return f"data-{digest_of(name)[:6]}"
-    return f"own-{slug}" if slug in SOURCES else slug
+    address = source_address(source, known=SOURCES)
+    if not address.scheme or address.given_name:
+        return address.given_name or address.location
+    own = address.path.name if address.scheme == "folder" else address.path.stem
+    return derived_name(own, taken=SOURCES)
