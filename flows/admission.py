@@ -37,7 +37,7 @@ def admit(
     for _ in range(MOST_JUDGEMENTS):
         incumbent = evaluate_champion(fitted.name, data, judge)
         verdict = gate(fitted, scorecard, incumbent)
-        version = register_version(fitted, scorecard, verdict, recipe, incumbent)
+        version = register_version(fitted, scorecard, verdict, recipe, incumbent, data)
         is_new = is_new or version.is_new
         is_promotion = verdict.accepted and (
             incumbent is None or incumbent.version != version.version

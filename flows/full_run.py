@@ -56,8 +56,10 @@ def full_run(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
     """Train, judge and register the chosen models, then publish samples of the champions.
 
     Args:
-        images: digits, mnist, fashion-mnist, cifar10, or folder:PATH with a sub-folder per class.
-        text: pydocs, tinyshakespeare, file:PATH or folder:PATH.
+        images: digits, mnist, fashion-mnist, cifar10, or folder:PATH with a sub-folder per class;
+            NAME=folder:PATH gives the data set a name of your own.
+        text: pydocs, tinyshakespeare, file:PATH or folder:PATH; NAME=file:PATH gives the data set a
+            name of your own.
         models: which of the four families to train.
         preset: how much work: quick, standard or full.
         seed: 0 to 2147483647; the same seed gives the same weights on the same machine.

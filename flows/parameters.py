@@ -16,16 +16,22 @@ Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 ImageSource = Annotated[
     str,
     Field(
-        pattern=r"^(digits|mnist|fashion-mnist|cifar10|folder:[\s\S]+)$",
-        examples=["digits", "mnist", "fashion-mnist", "cifar10", "folder:/path/to/pictures"],
+        pattern=r"^(digits|mnist|fashion-mnist|cifar10|([^:=]+=)?folder:[\s\S]+)$",
+        examples=[
+            *["digits", "mnist", "fashion-mnist", "cifar10"],
+            *["folder:/path/to/pictures", "pets=folder:/path/to/pictures"],
+        ],
     ),
 ]
 
 TextSource = Annotated[
     str,
     Field(
-        pattern=r"^(pydocs|tinyshakespeare|file:[\s\S]+|folder:[\s\S]+)$",
-        examples=["pydocs", "tinyshakespeare", "file:/path/to/text.txt", "folder:/path/to/texts"],
+        pattern=r"^(pydocs|tinyshakespeare|([^:=]+=)?(file|folder):[\s\S]+)$",
+        examples=[
+            *["pydocs", "tinyshakespeare", "file:/path/to/text.txt", "folder:/path/to/texts"],
+            "poems=file:/path/to/text.txt",
+        ],
     ),
 ]
 
@@ -57,5 +63,5 @@ def run_name(template: str) -> Callable[[], str]:
 def _data_name(source: str) -> str:
     try:
         return short_name(source)
-    except (OSError, RuntimeError):  # told of when the data are read, not while a name is made
+    except (OSError, RuntimeError, ValueError):  # told of when the data are read, not here
         return source

@@ -2,31 +2,46 @@
 
 from prefect import flow
 
+from tasks.data_owner import check_data
 from tasks.ingestion import ImageSet, ingest_images, ingest_text
 from tasks.tokenization import Scheme, TokenSet, tokenize_corpus
 
 
 @flow(name="prepare-images", flow_run_name="{source}")
-def prepare_images(source: str = "digits", image_size: int | None = None) -> ImageSet:
+def prepare_images(
+    source: str = "digits", image_size: int | None = None, *, to_register: bool = True
+) -> ImageSet:
     """Read, check, split and store an image set.
 
     Args:
-        source: digits, mnist, fashion-mnist, cifar10, or folder:PATH with a sub-folder per class.
+        source: digits, mnist, fashion-mnist, cifar10, folder:PATH with a sub-folder per class, or
+            NAME=folder:PATH.
         image_size: side in pixels to which your own images are cropped and resized.
+        to_register: refuse data whose name stands for other data in the registry.
     """
-    return ingest_images(source, image_size)
+    images = ingest_images(source, image_size)
+    if to_register:
+        check_data(images)
+    return images
 
 
 @flow(name="prepare-corpus", flow_run_name="{source}, {scheme}")
 def prepare_corpus(
-    source: str = "pydocs", scheme: Scheme = "characters", vocabulary_size: int = 1024
+    source: str = "pydocs",
+    scheme: Scheme = "characters",
+    vocabulary_size: int = 1024,
+    *,
+    to_register: bool = True,
 ) -> TokenSet:
     """Read, check, split, store and tokenize a text.
 
     Args:
-        source: pydocs, tinyshakespeare, file:PATH or folder:PATH.
+        source: pydocs, tinyshakespeare, file:PATH or folder:PATH, or NAME=file:PATH.
         scheme: one token per character, or byte-level BPE.
         vocabulary_size: number of BPE tokens; characters ignore it.
+        to_register: refuse data whose name stands for other data in the registry.
     """
     corpus = ingest_text(source)
+    if to_register:
+        check_data(corpus)
     return tokenize_corpus(corpus, scheme, vocabulary_size)

@@ -43,11 +43,12 @@ def reproduce(name: ModelName, which: Alias = "champion") -> Reproduction:
         f"{name}, again", parameters={"reproduces": f"{name}/{version.version}"}
     ) as run_id:
         if recipe.family in ("vae", "gan"):
-            images = prepare_images(recipe.source, recipe.image_size)
+            images = prepare_images(recipe.source, recipe.image_size, to_register=False)
             fitted, scorecard = _images_again(recipe, images, run_id)
             return compare_with_record(version, recipe, fitted, scorecard, images)
         scheme: Scheme = "bpe" if recipe.scheme == "bpe" else "characters"
-        tokens = prepare_corpus(recipe.source, scheme, recipe.vocabulary_size)
+        size = recipe.vocabulary_size
+        tokens = prepare_corpus(recipe.source, scheme, size, to_register=False)
         fitted, scorecard = _tokens_again(recipe, tokens, run_id)
         return compare_with_record(version, recipe, fitted, scorecard, tokens)
 

@@ -29,7 +29,8 @@ def retrain_vae(
     """Train, judge and register the variational auto-encoder.
 
     Args:
-        images: digits, mnist, fashion-mnist, cifar10, or folder:PATH with a sub-folder per class.
+        images: digits, mnist, fashion-mnist, cifar10, or folder:PATH with a sub-folder per class;
+            NAME=folder:PATH gives the data set a name of your own.
         preset: how much work: quick, standard or full.
         seed: 0 to 2147483647; the same seed gives the same weights on the same machine.
         image_size: side in pixels, 8 to 64, to which your own images are cropped and resized.
@@ -55,7 +56,8 @@ def retrain_gan(
     """Train, judge and register the generative adversarial network.
 
     Args:
-        images: digits, mnist, fashion-mnist, cifar10, or folder:PATH with a sub-folder per class.
+        images: digits, mnist, fashion-mnist, cifar10, or folder:PATH with a sub-folder per class;
+            NAME=folder:PATH gives the data set a name of your own.
         preset: how much work: quick, standard or full.
         seed: 0 to 2147483647; the same seed gives the same weights on the same machine.
         image_size: side in pixels, 8 to 64, to which your own images are cropped and resized.
@@ -77,7 +79,8 @@ def retrain_ngram(
     """Count, judge and register the n-gram model.
 
     Args:
-        text: pydocs, tinyshakespeare, file:PATH or folder:PATH.
+        text: pydocs, tinyshakespeare, file:PATH or folder:PATH; NAME=file:PATH gives the data set a
+            name of your own.
         preset: how much work: quick, standard or full.
         seed: 0 to 2147483647; seeds the sampled examples, counting itself is not random.
         tokenizer: one token per character, or byte-level BPE.
@@ -102,7 +105,8 @@ def retrain_gpt(
     """Train, judge and register the GPT.
 
     Args:
-        text: pydocs, tinyshakespeare, file:PATH or folder:PATH.
+        text: pydocs, tinyshakespeare, file:PATH or folder:PATH; NAME=file:PATH gives the data set a
+            name of your own.
         preset: how much work: quick, standard or full.
         seed: 0 to 2147483647; the same seed gives the same weights on the same machine.
         tokenizer: one token per character, or byte-level BPE.

@@ -19,6 +19,7 @@ from tasks.image_folder import RawImages
 from tasks.names import derived_name
 from tasks.reporting import log
 from tasks.retries import NETWORKED
+from tasks.source_address import source_address
 from tasks.sources import SOURCES, find_source
 from tasks.step_records import made_once
 from tasks.storage import (
@@ -42,6 +43,7 @@ class ImageSet:
     name: str
     """Short name, the first part of its models' names: `digits`."""
     source: str
+    """`digits`, `folder:PATH` or `pets=folder:PATH`, with the whole path."""
     title: str
     licence: str
     folder: str
@@ -102,7 +104,7 @@ def ingest_images(source: str, image_size: int | None = None) -> ImageSet:
     name = short_name(source)
     images = ImageSet(
         name=name,
-        source=source,
+        source=str(source_address(source)),
         title=found.title,
         licence=found.licence,
         folder=str(home() / "data" / "images" / f"{name}-{digest[:12]}"),
@@ -264,7 +266,7 @@ def ingest_text(source: str) -> Corpus:
     name = short_name(source)
     corpus = Corpus(
         name=name,
-        source=source,
+        source=str(source_address(source)),
         title=found.title,
         licence=found.licence,
         folder=str(home() / "data" / "text" / f"{name}-{digest[:12]}"),
@@ -336,10 +338,11 @@ def load_text(corpus: Corpus, split: Split) -> str:
 def short_name(source: str) -> str:
     """The name of a source's data set: the first part of its models' names.
 
-    A folder or file gives its own name, and never that of an embedded or downloaded source.
+    The name that a person gives, or else the folder's or file's own; never that of an embedded or
+    downloaded source.
     """
-    scheme, _, location = source.partition(":")
-    if not location:
-        return scheme
-    path = Path(location).expanduser().resolve()
-    return derived_name(path.name if scheme == "folder" else path.stem, taken=SOURCES)
+    address = source_address(source, known=SOURCES)
+    if not address.scheme or address.given_name:
+        return address.given_name or address.location
+    own = address.path.name if address.scheme == "folder" else address.path.stem
+    return derived_name(own, taken=SOURCES)

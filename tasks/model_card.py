@@ -39,8 +39,12 @@ def card(
     verdict: Verdict,
     recipe: Recipe,
     incumbent: Incumbent | None,
+    data_change: str = "",
 ) -> str:
-    """The description of one version."""
+    """The description of one version.
+
+    data_change: how its data differ from those of the version before, in words.
+    """
     before = incumbent.scorecard if incumbent else None
     sections = [
         FAMILIES[fitted.family],
@@ -49,7 +53,7 @@ def card(
         f" (95 % interval {scorecard.low:.4f} to {scorecard.high:.4f}; lower is better)\n\n"
         f"Gate: {'accepted' if verdict.accepted else 'refused'}, {verdict.reason}",
         _numbers(scorecard, before, incumbent.version if incumbent else None),
-        _origin(fitted, scorecard, recipe),
+        _origin(fitted, scorecard, recipe, data_change),
         f"**Limits.** {_LIMITS[fitted.family]}",
         _loading(fitted),
     ]
@@ -80,14 +84,16 @@ def _numbers(scorecard: Scorecard, before: Scorecard | None, before_version: int
     return "\n".join(f"| {line} |" for line in lines)
 
 
-def _origin(fitted: Fitted, scorecard: Scorecard, recipe: Recipe) -> str:
+def _origin(fitted: Fitted, scorecard: Scorecard, recipe: Recipe, data_change: str) -> str:
     pipeline = run_tags(scorecard.run_id).get("prefect.url")
     links = f"[training run]({run_page(fitted.run_id)}),"
     links += f" [evaluation and data]({run_page(scorecard.run_id)})"
+    changed = f"**The data changed** {data_change}\n\n" if data_change else ""
     links += f", [pipeline run in Prefect]({pipeline})" if pipeline else ""
     return (
         f"**Trained on** {scorecard.data_title}: {recipe.data_size} (train / validation / test),"
         f" digest `{scorecard.data_digest[:12]}`, licence: {scorecard.data_licence}\n\n"
+        f"{changed}"
         f"* {fitted.num_parameters:,} parameters, {fitted.seconds:.0f} s of training, preset"
         f" {recipe.preset}, seed {recipe.seed}, on {recipe.device} ({recipe.machine})\n"
         f"* content `{fitted.digest[:12]}`, code `{recipe.code_digest[:12]}`; made again by"

@@ -7,6 +7,7 @@ from typing import Any
 
 from tasks.ingestion import ImageSet
 from tasks.provenance import LIBRARIES, module_digests
+from tasks.source_address import source_address
 from tasks.storage import digest_of
 from tasks.tokenization import TokenSet
 from tasks.training.loop import training_device
@@ -18,7 +19,7 @@ class Recipe:
 
     family: str
     source: str
-    """The data's source, as a person names it: `digits`, `file:PATH`."""
+    """The data's source, as a person names it: `digits`, `file:PATH`, `poems=file:PATH`."""
     image_size: int | None
     """The side to which a person's own images were resized."""
     scheme: str
@@ -90,7 +91,7 @@ def _of_data(data: ImageSet | TokenSet) -> dict[str, Any]:
         }
     return {
         "source": data.source,
-        "image_size": data.height if data.source.startswith("folder:") else None,
+        "image_size": data.height if source_address(data.source).scheme else None,
         "scheme": "",
         "vocabulary_size": 0,
         "data_size": f"{data.num_train:,} / {data.num_validation:,} / {data.num_test:,} images of"

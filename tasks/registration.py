@@ -13,6 +13,9 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from prefect import task
 
+from tasks.data_identity import identity_of
+from tasks.data_owner import DATA_CHANGE, DATA_SET, accepted, data_before, keep_identity
+from tasks.ingestion import Corpus, ImageSet
 from tasks.load_check import LoadCheckFailed, check_loads
 from tasks.model_card import FAMILIES, card
 from tasks.names import checked_name
@@ -22,6 +25,7 @@ from tasks.reporting import log
 from tasks.retries import NETWORKED
 from tasks.scorecard import Incumbent, Scorecard, Verdict
 from tasks.storage import BadInput, exclusive
+from tasks.tokenization import TokenSet
 from tasks.tracking import client, outages_named, version_url
 from tasks.training.loop import Fitted
 
@@ -56,22 +60,30 @@ def register_version(
     verdict: Verdict,
     recipe: Recipe,
     incumbent: Incumbent | None = None,
+    data: ImageSet | TokenSet | None = None,
 ) -> Version:
     """Register a trained model, unless this content already is, and check that it loads anywhere.
 
+    data: what it was trained on. Where the model belongs to another data set, as to one of a rival
+    run, OtherData is raised and nothing registered.
     No alias moves here. A version that fails the load check is removed again, and LoadCheckFailed
     raised; one that a killed process left pending is checked now, or made anew.
     """
     name = checked_name("model", fitted.name)
+    source = data.corpus if isinstance(data, TokenSet) else data
     with outages_named(), exclusive(f"registry-{name}"):
+        before = data_before(name)
+        data_change = accepted(name, before, source) if before and source else ""
         found = find_version(name, fitted.digest)
         if found is not None and found.tags.get("state") != "complete":
             found = _finished(found, fitted, scorecard)
         is_new = found is None
-        found = found or _create_checked(fitted, scorecard, recipe)
+        found = found or _create_checked(fitted, scorecard, recipe, source, data_change)
         _describe(found, fitted, scorecard, verdict, recipe, incumbent)
         if found.tags.get("state") != "complete":
             client().set_model_version_tag(name, found.version, "state", "complete")
+        if source is not None:
+            keep_identity(name, source, before, int(found.version))
     return Version(
         name=name,
         version=int(found.version),
@@ -85,17 +97,27 @@ def register_version(
     )
 
 
-def _create_checked(fitted: Fitted, scorecard: Scorecard, recipe: Recipe) -> ModelVersion:
+def _create_checked(
+    fitted: Fitted,
+    scorecard: Scorecard,
+    recipe: Recipe,
+    source: ImageSet | Corpus | None,
+    data_change: str,
+) -> ModelVersion:
     """A new complete version; on a failed check none, and no model that was not there before."""
     registry, info = client(), log_package(fitted)
-    is_first = _ensure_registered_model(fitted)  # late: a kill shall not leave one without versions
+    # Late: a kill shall not leave one without versions.
+    is_first = _ensure_registered_model(fitted, source)
+    tags = {**_made(fitted, scorecard, recipe), **_measured(scorecard), "state": "pending"}
+    if data_change:
+        tags[DATA_CHANGE] = data_change
     created = registry.create_model_version(
         fitted.name,
         source=info.model_uri,
         run_id=fitted.run_id,
         model_id=info.model_id,
         description="Being registered: not to be used yet.",
-        tags={**_made(fitted, scorecard, recipe), **_measured(scorecard), "state": "pending"},
+        tags=tags,
         await_creation_for=0,  # otherwise MLflow prints while it waits
     )
     try:
@@ -153,7 +175,8 @@ def _describe(
         return
     registry = client()
     if not is_champion:
-        text = card(fitted, scorecard, verdict, recipe, incumbent)
+        data_change = version.tags.get(DATA_CHANGE, "")
+        text = card(fitted, scorecard, verdict, recipe, incumbent, data_change)
         registry.update_model_version(version.name, version.version, description=text)
     for name, value in changed.items():
         registry.set_model_version_tag(version.name, version.version, name, value)
@@ -217,19 +240,25 @@ def _named(name: str) -> str:
     return f"name = '{checked_name('model', name)}'"
 
 
-def _ensure_registered_model(fitted: Fitted) -> bool:
-    """Make the model that versions belong to; returns whether it was not there."""
+def _ensure_registered_model(fitted: Fitted, source: ImageSet | Corpus | None) -> bool:
+    """Make the model that versions belong to; returns whether it was not there.
+
+    Where another home made it meanwhile, it belongs to that one's data.
+    """
     registry = client()
+    identity = {DATA_SET: identity_of(source).to_json()} if source else {}
     try:
         registry.create_registered_model(
             fitted.name,
-            tags={"family": fitted.family},
+            tags={"family": fitted.family, **identity},
             description=f"{FAMILIES[fitted.family]}\n\nNo version is the champion yet.",
         )
         return True
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
+        if source is not None and (before := data_before(fitted.name)) is not None:
+            accepted(fitted.name, before, source)
         return False
 
 

@@ -124,7 +124,9 @@ def _found_or_created(
     with outages_named(), exclusive("runs"):
         runs = client()
         experiment_id = tracking_experiment()
-        found = _run_of(key, experiment_id, even_finished) if key else None
+        # A task's key tells its data, which may bear two names; a model has runs of its own name.
+        only = name if even_finished else None
+        found = _run_of(key, experiment_id, even_finished, only) if key else None
         if found is not None and found.info.status == "FINISHED":
             return str(found.info.run_id), True
         tags = {"mlflow.runName": name, OWNER: this_process(), **_prefect_tags()}
@@ -145,10 +147,12 @@ def _found_or_created(
     return run_id, False
 
 
-def _run_of(key: str, experiment_id: str, even_finished: bool) -> Any:
-    """The latest run of a key that nobody works on, or None."""
-    found = client().search_runs([experiment_id], f"tags.`{KEY}` = '{key}'", max_results=20)
+def _run_of(key: str, experiment_id: str, even_finished: bool, name: str | None) -> Any:
+    """The latest run of a key, and of a name where one is given, that nobody works on, or None."""
+    found = client().search_runs([experiment_id], f"tags.`{KEY}` = '{key}'", max_results=100)
     for run in found:  # the latest first
+        if name is not None and run.info.run_name != name:
+            continue
         if run.info.status == "FINISHED" and even_finished:
             return run
         if run.info.status in ("FAILED", "KILLED") or _is_abandoned(run):

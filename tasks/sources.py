@@ -20,6 +20,7 @@ from typing import Literal
 import numpy as np
 
 from tasks.image_folder import LARGEST_SIDE, SMALLEST_SIDE, RawImages, read_image_folder
+from tasks.source_address import source_address
 from tasks.storage import BadInput, ChecksumMismatch, atomic_file, data_root, home, sha256_of
 
 Kind = Literal["images", "text"]
@@ -45,20 +46,23 @@ def find_source(name: str, kind: Kind, image_size: int | None = None) -> Source:
 
     image_size: side in pixels to which a person's own images are resized; None keeps their size.
     """
-    scheme, _, location = name.partition(":")
+    address = source_address(name, known=SOURCES)
+    location = address.location
     if image_size is not None and not SMALLEST_SIDE <= image_size <= LARGEST_SIDE:
         raise BadInput(
             f"image size must lie between {SMALLEST_SIDE} and {LARGEST_SIDE}, got {image_size}"
         )
-    if location and scheme in ("folder", "file"):
+    if address.scheme:
         try:
-            return _own_source(name, scheme, Path(location).expanduser(), kind, image_size)
+            path = Path(location).expanduser()
+            return _own_source(name, address.scheme, path, kind, image_size)
         except (OSError, RuntimeError) as error:  # no such user's home, a name too long, no right
             raise BadInput(f"{location} cannot be looked at: {error}") from error
     source = SOURCES.get(name)
     if source is None or source.kind != kind:
         known = ", ".join(sorted(key for key, value in SOURCES.items() if value.kind == kind))
         own = "folder:PATH" if kind == "images" else "file:PATH, folder:PATH"
+        own += ", or with a name of your own NAME=folder:PATH"
         wrong = "is not a source of" if source else "is not a known source of"
         raise BadInput(f"{name!r} {wrong} {kind}; choose one of: {known}, {own}")
     if image_size is not None:

@@ -46,6 +46,22 @@ deployments:
     work_pool: {name: atelier, work_queue_name: training}
 """
 
+
+@pytest.mark.parametrize(
+    "given",
+    ["images: pets=folder:/a/b=c", "text: стихи=file:/a.txt", "text: poems=folder:/a"],
+)
+def test_data_may_be_named_in_the_file(tmp_path: Path, given: str) -> None:
+    path = tmp_path / "prefect.yaml"
+    path.write_text(GOOD.replace("preset: quick", given), encoding="utf-8")
+
+    (entry,) = read_deployments(path)
+
+    name, _, source = given.partition(": ")
+    assert entry.parameters[name] == source
+    entry.flow().validate_parameters(entry.parameters)
+
+
 MISTAKES = [
     ("    tags: [atelier]", "    tag: [atelier]", 7, "there is no such key"),
     ('    version: "1"\n', "", 4, "version: is missing"),
@@ -65,6 +81,9 @@ MISTAKES = [
     ("preset: quick", "preset: fastest", 11, "'fastest' is not one of"),
     ("preset: quick", "models: [vae, diffusion]", 11, "'diffusion' is not one of"),
     ("preset: quick", "images: digit", 11, "'digit' does not match"),
+    ("preset: quick", "images: =folder:/a", 11, "'=folder:/a' does not match"),
+    ("preset: quick", "images: pets=digits", 11, "'pets=digits' does not match"),
+    ("preset: quick", "text: a=b=file:/a.txt", 11, "'a=b=file:/a.txt' does not match"),
     ("seed: 1", "image_size: 1000", 12, "1000"),
     ('"0 3 * * *"', '"61 3 * * *"', 14, "no such schedule"),
     ("Europe/Berlin", "Europe/Atlantis", 14, "no such schedule"),

@@ -41,13 +41,15 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         "--images",
         default="digits",
         metavar="SOURCE",
-        help="digits, mnist, fashion-mnist, cifar10 or folder:PATH (default: digits)",
+        help="digits, mnist, fashion-mnist, cifar10 or folder:PATH (default: digits);"
+        " NAME=folder:PATH names the data set, and so its models",
     )
     run.add_argument(
         "--text",
         default="pydocs",
         metavar="SOURCE",
-        help="pydocs, tinyshakespeare, file:PATH or folder:PATH (default: pydocs)",
+        help="pydocs, tinyshakespeare, file:PATH or folder:PATH (default: pydocs); NAME=file:PATH"
+        " names the data set",
     )
     run.add_argument(
         "--models",

@@ -278,6 +278,9 @@ BAD = [
     (("--images", "digit"), "is not a known source of images; choose one of"),
     (("--images", "folder:/no/where"), "is not a folder"),
     (("--text", "file:/no/where.txt"), "is not a file"),
+    (("--images", "digits=folder:/no/where"), "comes with the program; choose another one"),
+    (("--text", "My Poems=file:/no/where.txt"), "cannot be the name of a data set"),
+    (("--images", "pets=digits"), "NAME=folder:PATH"),
     (("--image-size", "16"), "only applies to folder:PATH"),
     (("--seed", "-1"), "a seed is a whole number from 0 to 2147483647, got '-1'"),
     (("--seed", "many"), "a seed is a whole number"),
@@ -329,6 +332,32 @@ def test_bad_data_stops_the_run_before_any_model(studio: Studio, tmp_path: Path)
     assert "wanted at least 10000 characters in two lines or more" in done.stderr
     assert "trained" not in done.stdout
     assert len(studio.registry.search_model_versions()) == len(NAMES)
+
+
+@pytest.mark.slow
+def test_other_data_of_a_known_name_are_refused_and_a_name_of_ones_own_is_the_way_out(
+    studio: Studio, tmp_path: Path, ask: Ask
+) -> None:
+    (tmp_path / "tale.txt").write_text("".join(f"{n} is no {n * n} at all\n" for n in range(900)))
+    other = f"file:{tmp_path / 'tale.txt'}"
+    run = ("run", "--preset", "quick", "--models", "ngram", "--text")
+
+    refused = atelier(studio.home, *run, other)
+    given_up = ask(f"{studio.prefect}/flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 3})
+    numbers = len(studio.registry.search_model_versions())
+    named = atelier(studio.home, *run, f"saga={other}")
+
+    assert refused.returncode == 2
+    assert refused.stderr.count("\n") == 1
+    assert "tale-ngram belongs to other data: it was trained on file:" in refused.stderr
+    assert f"give these a name of their own: --text NAME={other}" in refused.stderr
+    assert "trained in" not in refused.stdout
+    assert numbers == len(NAMES)
+    assert {each["state_type"] for each in given_up} == {"FAILED"}
+    assert named.returncode == 0, named.stdout + named.stderr
+    assert re.search(r"^saga-ngram +1 +champion ", named.stdout, re.MULTILINE)
+    assert atelier(studio.home, "reproduce", "saga-ngram").returncode == 0
+    studio.registry.delete_registered_model("saga-ngram")
 
 
 def test_without_servers_down_and_status_are_calm(

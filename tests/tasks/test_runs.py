@@ -99,6 +99,18 @@ def test_a_finished_task_is_used_again_and_its_parent_tells(tracking_database: s
     assert run(parent).data.tags["atelier.unchanged.vae"] == first
 
 
+def test_the_same_data_under_two_names_have_a_run_each(tracking_database: str) -> None:
+    with task_run("book-ngram", "key", meanwhile=nullcontext) as first:
+        pass
+    with task_run("poems-ngram", "key", meanwhile=nullcontext) as second:
+        pass
+    with task_run("book-ngram", "key", meanwhile=nullcontext) as again:
+        pass
+
+    assert again == first != second
+    assert run(second).info.run_name == "poems-ngram"
+
+
 def test_a_finished_flow_is_not_gone_on_with(tracking_database: str) -> None:
     with open_run("night", key="same settings") as first:
         pass
