@@ -9,31 +9,38 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from prefect import task
 
 from tasks.image_folder import RawImages
+from tasks.image_splits import check_images, split_images
+from tasks.manifests import image_manifest, text_manifest
 from tasks.names import derived_name
+from tasks.own_files import counted, readable
 from tasks.reporting import log
 from tasks.retries import NETWORKED
 from tasks.source_address import source_address
-from tasks.sources import SOURCES, find_source
-from tasks.step_records import made_once
-from tasks.storage import (
-    BadInput,
-    digest_of,
-    folder_digests,
-    home,
-    write_receipt,
+from tasks.sources import SOURCES, Source, find_source
+from tasks.step_records import StepRecord, made_once
+from tasks.storage import BadInput, digest_of, home
+from tasks.stored_data import (
+    bring_up_to_date,
+    digest_of_rows,
+    fingerprint_of,
+    made_before,
+    seal,
+    unchanged,
+    write_manifest,
 )
+from tasks.text_files import RawText
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
-FEWEST_IMAGES, FEWEST_PER_CLASS, FEWEST_CHARACTERS = 100, 8, 10_000
+FEWEST_CHARACTERS = 10_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,14 +60,24 @@ class ImageSet:
     height: int
     width: int
     class_names: tuple[str, ...]
+    """Empty for a set without labels, whose label array is -1 everywhere."""
     num_train: int
     num_validation: int
     num_test: int
     num_quarantined: int
+    """Files and folders that were seen and are no part of the data."""
     num_duplicates: int
     """Images that repeat an earlier one exactly."""
     num_leaked: int
     """Validation and test images that also stand in the training split."""
+    image_size: int | None = None
+    """The side to which a person's own images were resized, where one was asked for."""
+    set_aside: str = ""
+    """How many were set aside, by kind, in words."""
+    notes: tuple[str, ...] = ()
+    """What was decided while reading, in sentences."""
+    manifest: str = ""
+    """sha256 of the manifest's rows."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,6 +97,13 @@ class Corpus:
     bytes_test: int
     leaked_lines_fraction: float
     """Share of the test split's long lines that also stand in the training split."""
+    glob: str | None = None
+    """The pattern that chose files of a person's folder, where one was given."""
+    num_files: int = 1
+    set_aside: str = ""
+    """How many files and folders were set aside, by kind, in words."""
+    manifest: str = ""
+    """sha256 of the manifest's rows; empty where one file, or none, was read."""
 
 
 @task(
@@ -87,22 +111,50 @@ class Corpus:
     task_run_name="ingest {source}",
     **NETWORKED,
 )
-def ingest_images(source: str, image_size: int | None = None) -> ImageSet:
-    """Read, check, split and store an image source; see `tasks.sources` for the names."""
+def ingest_images(source: str, image_size: int | None = None, rehash: bool = False) -> ImageSet:
+    """Read, check, split and store an image source; see `tasks.sources` for the names.
+
+    rehash: read a person's files again even if none seems to have changed.
+    """
     found = find_source(source, "images", image_size)
+    settings = {"source": source, "image_size": image_size}
+    fingerprint = fingerprint_of(found.path, "images", settings)
+    if not rehash and (kept := made_before(fingerprint, ImageSet)) is not None:
+        _log_images(kept, unchanged(f"{kept.name}-images", _parts(kept, settings)))
+        return kept
     assert found.read_images is not None
     raw = found.read_images()
     hashes = [hashlib.sha256(image.tobytes()).hexdigest() for image in raw.pixels]
-    _check_images(source, raw, hashes)
-    splits = split_images(raw.labels, hashes, raw.official_test)
-    manifest = _manifest(raw, hashes, splits, source)
-    digest = digest_of([hashes, raw.labels.tolist(), splits.tolist(), raw.quarantined])
+    check_images(source, raw, hashes)
+    splits = split_images(raw.labels, hashes, raw.official_test, raw.official_validation)
+    manifest = image_manifest(raw, hashes, splits, SPLITS, source)
+    images = _image_set(source, found, raw, manifest, image_size)
+    record = made_once(
+        f"{images.name}-images",
+        _parts(images, settings),
+        Path(images.folder),
+        lambda folder: _write_images(folder, images, raw.pixels, manifest),
+    )
+    bring_up_to_date(images, manifest)
+    if fingerprint is not None:
+        fingerprint.keep(images)
+    _log_images(images, record)
+    return images
+
+
+def _image_set(
+    source: str, found: Source, raw: RawImages, manifest: pd.DataFrame, image_size: int | None
+) -> ImageSet:
     kept = manifest[manifest["row"] >= 0]
+    # The empty list stands where files that were set aside once counted: they are no data, and
+    # sets from before keep their digests.
+    content = [kept[column].tolist() for column in ("sha256", "label", "split")]
+    digest = digest_of([*content, []])
     sizes = kept["split"].value_counts()
     train = set(kept.loc[kept["split"] == "train", "sha256"])
     held_out = kept.loc[kept["split"] != "train", "sha256"]
     name = short_name(source)
-    images = ImageSet(
+    return ImageSet(
         name=name,
         source=str(source_address(source)),
         title=found.title,
@@ -116,102 +168,18 @@ def ingest_images(source: str, image_size: int | None = None) -> ImageSet:
         num_train=int(sizes["train"]),
         num_validation=int(sizes["validation"]),
         num_test=int(sizes["test"]),
-        num_quarantined=len(raw.quarantined),
+        num_quarantined=len(raw.set_aside),
         num_duplicates=int(kept["duplicate_of"].notna().sum()),
         num_leaked=int(held_out.isin(train).sum()),
+        image_size=image_size,
+        set_aside=counted(raw.set_aside),
+        notes=raw.notes,
+        manifest=digest_of_rows(manifest),
     )
-    record = made_once(
-        f"{images.name}-images",
-        {"settings": {"source": source, "image_size": image_size}, "inputs": [digest]},
-        Path(images.folder),
-        lambda folder: _write_images(folder, images, raw.pixels, manifest),
-    )
-    _log_images(images, record.remark)
-    return images
 
 
-def _check_images(source: str, raw: RawImages, hashes: list[str]) -> None:
-    first_of = dict(zip(reversed(hashes), reversed(raw.labels.tolist()), strict=True))
-    counts = np.bincount(list(first_of.values()), minlength=len(raw.class_names))
-    if len(raw.class_names) < 2:
-        raise BadInput(
-            f"{source} has one class ({raw.class_names[0]!r}); wanted at least two, because samples"
-            " are judged by a classifier: put each class's images in its own sub-folder"
-        )
-    if len(first_of) < FEWEST_IMAGES or counts.min() < FEWEST_PER_CLASS:
-        rarest = raw.class_names[int(counts.argmin())]
-        raise BadInput(
-            f"{source} has {len(first_of)} different images, {counts.min()} of class {rarest!r};"
-            f" wanted at least {FEWEST_IMAGES} in all and {FEWEST_PER_CLASS} of each class"
-        )
-
-
-def split_images(
-    labels: np.ndarray, hashes: list[str], official_test: np.ndarray | None = None
-) -> np.ndarray:
-    """Each image's split, by class and content: (N,) of "train", "validation" or "test".
-
-    Within a class the images are put in the order of their hashes and cut: 70 % train, 15 %
-    validation, 15 % test, or 90 / 10 around an official test part. No seed takes part, so every
-    run of every seed is judged on the same images; equal images always share a split.
-    """
-    splits = np.full(len(labels), "train", dtype=object)
-    free = np.ones(len(labels), dtype=bool)
-    fractions = {"test": 0.15, "validation": 0.15}
-    if official_test is not None:
-        splits[official_test] = "test"
-        free = ~official_test
-        fractions = {"validation": 0.1}
-    class_of: dict[str, int] = {}  # an image under two labels belongs to the first
-    for index in np.flatnonzero(free):
-        class_of.setdefault(hashes[index], int(labels[index]))
-    split_of: dict[str, str] = {}
-    for label in np.unique(labels):
-        distinct = sorted(key for key, value in class_of.items() if value == label)
-        start = 0
-        for split, fraction in fractions.items():
-            end = start + max(1, round(fraction * len(distinct)))
-            split_of.update(dict.fromkeys(distinct[start:end], split))
-            start = end
-    for index in np.flatnonzero(free):
-        splits[index] = split_of.get(hashes[index], "train")
-    return splits
-
-
-def _manifest(raw: RawImages, hashes: list[str], splits: np.ndarray, source: str) -> pd.DataFrame:
-    """A row for each file; `row` is its place in pixels.npy, or -1 for a quarantined one."""
-    height, width = raw.pixels.shape[2:]
-    kept = pd.DataFrame(
-        {
-            "id": raw.ids,
-            "label": raw.labels,
-            "split": splits.astype(str),
-            "sha256": hashes,
-            "width": width,
-            "height": height,
-            "source": source,
-            "quarantine_reason": None,
-        }
-    )
-    first = kept.drop_duplicates("sha256").set_index("sha256")["id"]
-    original = kept["sha256"].map(first)
-    kept["duplicate_of"] = original.where(original != kept["id"], None)
-    kept["row"] = kept["split"].map(SPLITS.index).argsort(kind="stable").argsort()
-    lost = pd.DataFrame(
-        {
-            "id": [name for name, _ in raw.quarantined],
-            "label": -1,
-            "split": "quarantined",
-            "sha256": "",
-            "width": 0,
-            "height": 0,
-            "source": source,
-            "quarantine_reason": [reason for _, reason in raw.quarantined],
-            "duplicate_of": None,
-            "row": -1,
-        }
-    )
-    return kept if lost.empty else pd.concat([kept, lost], ignore_index=True)
+def _parts(receipt: ImageSet | Corpus, settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {"settings": dict(settings), "inputs": [receipt.digest]}
 
 
 def _write_images(
@@ -222,22 +190,25 @@ def _write_images(
     order[kept["row"].to_numpy()] = np.arange(len(pixels))
     np.save(folder / "pixels.npy", pixels[order])
     np.save(folder / "labels.npy", kept["label"].to_numpy(dtype=np.int64)[order])
-    manifest.to_parquet(folder / "manifest.parquet", index=False)
-    _write_receipt(folder, images)
+    write_manifest(folder, manifest)
+    seal(folder, images)
 
 
-def _write_receipt(folder: Path, receipt: ImageSet | Corpus) -> None:
-    write_receipt(folder, receipt, folder_digests(folder))
-
-
-def _log_images(images: ImageSet, remark: str) -> None:
+def _log_images(images: ImageSet, record: StepRecord) -> None:
     sizes = f"{images.num_train} / {images.num_validation} / {images.num_test}"
+    classes = f"{len(images.class_names)} classes" if images.class_names else "no classes"
     log(
         f"{images.name}: {sizes} images (train / validation / test),"
-        f" {images.width}x{images.height}x{images.channels}, {len(images.class_names)} classes;"
+        f" {images.width}x{images.height}x{images.channels}, {classes};"
         f" {images.num_duplicates} exact duplicates, {images.num_leaked} of them across splits;"
-        f" {images.num_quarantined} unreadable files quarantined{remark}"
+        f" {_left_out(images)}{record.remark}"
     )
+    for note in images.notes:
+        log(f"{images.name}: {note}")
+
+
+def _left_out(receipt: ImageSet | Corpus) -> str:
+    return f"set aside: {receipt.set_aside or 'nothing'}"
 
 
 def load_images(images: ImageSet, split: Split) -> tuple[np.ndarray, np.ndarray]:
@@ -255,47 +226,85 @@ def load_images(images: ImageSet, split: Split) -> tuple[np.ndarray, np.ndarray]
     task_run_name="ingest {source}",
     **NETWORKED,
 )
-def ingest_text(source: str) -> Corpus:
-    """Read, check, normalise, split and store a text source."""
-    found = find_source(source, "text")
+def ingest_text(source: str, glob: str | None = None, rehash: bool = False) -> Corpus:
+    """Read, check, normalise, split and store a text source.
+
+    glob: which files of a person's folder are read; None takes all that hold text. rehash: read a
+    person's files again even if none seems to have changed.
+    """
+    found = find_source(source, "text", glob=glob)
+    settings = {"source": source, **({"glob": glob} if glob is not None else {})}
+    fingerprint = fingerprint_of(found.path, "text", settings)
+    if not rehash and (kept := made_before(fingerprint, Corpus)) is not None:
+        _log_text(kept, unchanged(f"{kept.name}-text", _parts(kept, settings)))
+        return kept
     assert found.read_text is not None
-    text = normalised(found.read_text())
+    raw = found.read_text()
+    text = normalised(raw.text)
     _check_text(source, text)
     parts = split_text(text)
+    manifest = text_manifest(raw, source) if raw.files else None
+    corpus = _corpus(source, found, raw, parts, manifest, glob)
+    record = made_once(
+        f"{corpus.name}-text",
+        _parts(corpus, settings),
+        Path(corpus.folder),
+        lambda folder: _write_text(folder, corpus, parts, manifest),
+    )
+    bring_up_to_date(corpus, manifest)
+    if fingerprint is not None:
+        fingerprint.keep(corpus)
+    _log_text(corpus, record)
+    return corpus
+
+
+def _corpus(
+    source: str,
+    found: Source,
+    raw: RawText,
+    parts: Mapping[str, str],
+    manifest: pd.DataFrame | None,
+    glob: str | None,
+) -> Corpus:
     digest = digest_of(parts)
     name = short_name(source)
-    corpus = Corpus(
+    return Corpus(
         name=name,
         source=str(source_address(source)),
         title=found.title,
         licence=found.licence,
         folder=str(home() / "data" / "text" / f"{name}-{digest[:12]}"),
         digest=digest,
-        num_characters=len(text),
+        num_characters=sum(map(len, parts.values())),
         bytes_train=len(parts["train"].encode()),
         bytes_validation=len(parts["validation"].encode()),
         bytes_test=len(parts["test"].encode()),
         leaked_lines_fraction=_leaked_lines(parts["train"], parts["test"]),
+        glob=glob,
+        num_files=max(1, len(raw.files)),
+        set_aside=counted(raw.set_aside),
+        manifest=digest_of_rows(manifest) if manifest is not None else "",
     )
-    record = made_once(
-        f"{corpus.name}-text",
-        {"settings": {"source": source}, "inputs": [digest]},
-        Path(corpus.folder),
-        lambda folder: _write_text(folder, corpus, parts),
-    )
+
+
+def _log_text(corpus: Corpus, record: StepRecord) -> None:
+    files = f" in {corpus.num_files} files" if corpus.num_files > 1 else ""
+    aside = f"; {_left_out(corpus)}" if corpus.source.startswith("folder:") else ""
     log(
-        f"{corpus.name}: {corpus.num_characters} characters; held out: {corpus.bytes_validation}"
-        f" bytes for validation, {corpus.bytes_test} for the test;"
+        f"{corpus.name}: {corpus.num_characters} characters{files}; held out:"
+        f" {corpus.bytes_validation} bytes for validation, {corpus.bytes_test} for the test;"
         f" {corpus.leaked_lines_fraction:.1%} of the test's long lines also stand in the training"
-        f" text{record.remark}"
+        f" text{aside}{record.remark}"
     )
-    return corpus
 
 
-def _write_text(folder: Path, corpus: Corpus, parts: Mapping[str, str]) -> None:
+def _write_text(
+    folder: Path, corpus: Corpus, parts: Mapping[str, str], manifest: pd.DataFrame | None
+) -> None:
     for split, part in parts.items():
         (folder / f"{split}.txt").write_text(part, encoding="utf-8", newline="")
-    _write_receipt(folder, corpus)
+    write_manifest(folder, manifest)
+    seal(folder, corpus)
 
 
 def normalised(text: str) -> str:
@@ -305,11 +314,11 @@ def normalised(text: str) -> str:
 
 
 def _check_text(source: str, text: str) -> None:
-    num_lines = text.count("\n")
-    if num_lines < 2 or len(text) < FEWEST_CHARACTERS:
+    if len(text) < FEWEST_CHARACTERS:
+        num_lines = text.count("\n")
         raise BadInput(
             f"{source} has {len(text)} characters in {num_lines} lines; wanted at least"
-            f" {FEWEST_CHARACTERS} characters in two lines or more: give a longer text"
+            f" {FEWEST_CHARACTERS} characters: give a longer text"
         )
 
 
@@ -345,4 +354,4 @@ def short_name(source: str) -> str:
     if not address.scheme or address.given_name:
         return address.given_name or address.location
     own = address.path.name if address.scheme == "folder" else address.path.stem
-    return derived_name(own, taken=SOURCES)
+    return derived_name(readable(own), taken=SOURCES)

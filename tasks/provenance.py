@@ -20,7 +20,9 @@ LIBRARIES = ("torch", "numpy", "tokenizers")
 WITHOUT_EFFECT = {
     *{"tasks.tracking", "tasks.runs", "tasks.journal", "tasks.step_records"},
     *{"tasks.reporting", "tasks.retries", "tasks.processes", "tasks.machine_load"},
-    *{"tasks.sources", "tasks.source_address", "tasks.image_folder", "tasks.names"},
+    *{"tasks.sources", "tasks.source_address", "tasks.names", "tasks.image_folder"},
+    *{"tasks.text_files", "tasks.own_files", "tasks.manifests", "tasks.fingerprints"},
+    "tasks.stored_data",
 }
 """Modules that cannot change a fit: they tell of it, or made its data, whose digest counts."""
 

@@ -7,14 +7,16 @@ tests, nothing but the line itself happens.
 import logging
 import threading
 import time
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar, cast
 from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.context import TaskRunContext
 
 from tasks.retries import is_prefect_away
+
+Item = TypeVar("Item")
 
 _logger = logging.getLogger("atelier")
 _page_logger = logging.getLogger("atelier.pages")
@@ -128,3 +130,19 @@ class Progress:
             )
         except Exception as error:
             _logger.debug("no progress shown: %s", error)
+
+
+def with_progress(items: Sequence[Item], what: str) -> Iterator[Item]:
+    """Give items one by one; where that takes longer than some seconds, report how far it is."""
+    began = time.monotonic()
+    progress: Progress | None = None
+    for index, item in enumerate(items):
+        if progress is None:
+            if index and time.monotonic() - began >= SECONDS_BETWEEN_REPORTS:
+                progress = Progress(what, len(items), index)
+                progress.report(index, {})
+        elif progress.is_due():
+            progress.report(index, {})
+        yield item
+    if progress is not None:
+        progress.report(len(items), {})

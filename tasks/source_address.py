@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.names import LONGEST_DERIVED, checked_name
+from tasks.own_files import path_of, readable
 from tasks.storage import BadInput
 
 _ADDRESS = re.compile(r"(?:([^:]*)=)?(folder|file):(.+)", re.DOTALL)
@@ -29,12 +30,19 @@ class SourceAddress:
     @property
     def path(self) -> Path:
         """Where a person's own data lie; raises OSError or RuntimeError where that is nowhere."""
-        return Path(self.location).expanduser().resolve()
+        return path_of(self.location).resolve()
 
     @property
     def place(self) -> str:
         """The source without its given name, the same from every working directory."""
-        return f"{self.scheme}:{self.path}" if self.scheme else self.location
+        if not self.scheme:
+            return self.location
+        path = str(self.path)
+        try:
+            path.encode()
+        except UnicodeEncodeError:  # no form, file or database takes it as it is
+            path = readable(path)
+        return f"{self.scheme}:{path}"
 
     def __str__(self) -> str:
         return f"{self.given_name}={self.place}" if self.given_name else self.place

@@ -20,8 +20,10 @@ from typing import Literal
 import numpy as np
 
 from tasks.image_folder import LARGEST_SIDE, SMALLEST_SIDE, RawImages, read_image_folder
+from tasks.own_files import readable
 from tasks.source_address import source_address
 from tasks.storage import BadInput, ChecksumMismatch, atomic_file, data_root, home, sha256_of
+from tasks.text_files import RawText, read_text_file, read_text_folder
 
 Kind = Literal["images", "text"]
 
@@ -38,13 +40,18 @@ class Source:
     title: str
     licence: str
     read_images: Callable[[], RawImages] | None = None
-    read_text: Callable[[], str] | None = None
+    read_text: Callable[[], RawText] | None = None
+    path: Path | None = None
+    """Where a person's own data lie."""
 
 
-def find_source(name: str, kind: Kind, image_size: int | None = None) -> Source:
+def find_source(
+    name: str, kind: Kind, image_size: int | None = None, glob: str | None = None
+) -> Source:
     """The source of a name such as `digits` or `folder:PATH`, or BadInput with the choices.
 
     image_size: side in pixels to which a person's own images are resized; None keeps their size.
+    glob: which files of a person's folder of text are read; None takes all that hold text.
     """
     address = source_address(name, known=SOURCES)
     location = address.location
@@ -54,8 +61,7 @@ def find_source(name: str, kind: Kind, image_size: int | None = None) -> Source:
         )
     if address.scheme:
         try:
-            path = Path(location).expanduser()
-            return _own_source(name, address.scheme, path, kind, image_size)
+            return _own_source(name, address.scheme, address.path, kind, image_size, glob)
         except (OSError, RuntimeError) as error:  # no such user's home, a name too long, no right
             raise BadInput(f"{location} cannot be looked at: {error}") from error
     source = SOURCES.get(name)
@@ -67,28 +73,47 @@ def find_source(name: str, kind: Kind, image_size: int | None = None) -> Source:
         raise BadInput(f"{name!r} {wrong} {kind}; choose one of: {known}, {own}")
     if image_size is not None:
         raise BadInput(f"an image size only applies to folder:PATH, not to {name!r}; leave it out")
+    if glob is not None:
+        raise BadInput(f"a glob only applies to text of folder:PATH, not to {name!r}; leave it out")
     return source
 
 
-def _own_source(name: str, scheme: str, path: Path, kind: Kind, image_size: int | None) -> Source:
+def _own_source(
+    name: str, scheme: str, path: Path, kind: Kind, image_size: int | None, glob: str | None
+) -> Source:
     licence = "your own"
+    shown = readable(path)
+    if glob is not None and (kind, scheme) != ("text", "folder"):
+        raise BadInput(f"a glob only applies to text of folder:PATH, not to {name!r}; leave it out")
     if kind == "images":
         if scheme == "file":
             raise BadInput(f"images are read from a folder, got {name!r}; use folder:PATH")
         if not path.is_dir():
-            raise BadInput(f"{path} is not a folder; give a folder with one sub-folder per class")
+            raise BadInput(f"{shown} is not a folder; give a folder with one sub-folder per class")
         return Source(
             kind=kind,
-            title=f"images in {path.name}/",
+            title=f"images in {readable(path.name)}/",
             licence=licence,
             read_images=lambda: read_image_folder(path, image_size),
+            path=path,
         )
     if scheme == "file" and not path.is_file():
-        raise BadInput(f"{path} is not a file; give the path of a UTF-8 text file")
+        raise BadInput(f"{shown} is not a file; give the path of a UTF-8 text file")
     if scheme == "folder" and not path.is_dir():
-        raise BadInput(f"{path} is not a folder; give a folder that holds .txt files")
-    read = read_text_file if scheme == "file" else read_text_folder
-    return Source(kind=kind, title=path.name, licence=licence, read_text=lambda: read(path))
+        raise BadInput(f"{shown} is not a folder; give a folder that holds text files")
+
+    def read() -> RawText:
+        if scheme == "folder":
+            return read_text_folder(path, glob)
+        return RawText(text=read_text_file(path))
+
+    return Source(
+        kind=kind,
+        title=readable(path.name),
+        licence=licence,
+        read_text=read,
+        path=path,
+    )
 
 
 # Images ---------------------------------------------------------------------------------------
@@ -219,34 +244,6 @@ def read_tiny_shakespeare() -> str:
     return read_text_file(path)
 
 
-def read_text_folder(folder: Path) -> str:
-    """All .txt and .md files below a folder, in the order of their names."""
-    suffixes = (".txt", ".md")
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
-    if not paths:
-        raise BadInput(f"{folder} holds no .txt or .md file; put the corpus there as UTF-8 text")
-    return "\n".join(read_text_file(path) for path in paths)
-
-
-def read_text_file(path: Path) -> str:
-    """A text file as str; UTF-8, or UTF-16 with its byte-order mark. BadInput for anything else."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error.strerror}") from error
-    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    try:
-        text = content.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise BadInput(
-            f"{path} is not UTF-8 text (byte {error.start} is 0x{content[error.start]:02x});"
-            " convert it to UTF-8, or check that it is a text file at all"
-        ) from error
-    if "\0" in text:
-        raise BadInput(f"{path} looks like a binary file (it holds NUL bytes); wanted UTF-8 text")
-    return text
-
-
 # Network --------------------------------------------------------------------------------------
 
 
@@ -323,12 +320,12 @@ SOURCES = {
         kind="text",
         title="The Python language reference (inside every CPython, embedded)",
         licence="PSF-2.0; Python Software Foundation",
-        read_text=read_pydocs,
+        read_text=lambda: RawText(text=read_pydocs()),
     ),
     "tinyshakespeare": Source(
         kind="text",
         title="Tiny Shakespeare, 1.1 MB",
         licence="public domain",
-        read_text=read_tiny_shakespeare,
+        read_text=lambda: RawText(text=read_tiny_shakespeare()),
     ),
 }

@@ -290,6 +290,15 @@ def check_digests(folder: Path, expected: dict[str, str]) -> None:
             raise ChecksumMismatch(f"{path}: sha256 is {got[:12]}, expected {wanted[:12]}")
 
 
+def is_intact(folder: Path) -> bool:
+    """Whether a folder with a receipt is there and unchanged since; nothing is removed."""
+    try:
+        _check_receipt(folder)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+    return True
+
+
 def is_whole(folder: Path, say: Callable[[str], None]) -> bool:
     """Whether a folder with a receipt was written to its end and is unchanged since.
 

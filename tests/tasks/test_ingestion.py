@@ -124,15 +124,16 @@ def test_an_unreadable_image_is_quarantined_with_the_reason(image_folder: Path) 
     assert images.num_train + images.num_validation + images.num_test == 120
 
 
-def test_colour_wins_over_grey_and_transparency_is_laid_on_white(image_folder: Path) -> None:
+def test_transparency_is_laid_on_white_and_colour_counts_by_content(image_folder: Path) -> None:
     Image.new("RGBA", (8, 8), (255, 0, 0, 0)).save(image_folder / "left" / "clear.png")
 
     images = ingest_images.fn(f"folder:{image_folder}")
 
     manifest = pd.read_parquet(Path(images.folder) / "manifest.parquet").set_index("id")
     pixels = np.load(Path(images.folder) / "pixels.npy")
-    assert images.channels == 3
+    assert images.channels == 1  # nothing of the red is left
     assert (pixels[manifest.loc["left/clear.png", "row"]] == 255).all()
+    assert images.notes == ("1 with transparency, laid on white",)
 
 
 def test_resizing_is_explicit(image_folder: Path) -> None:
@@ -145,9 +146,16 @@ def test_resizing_is_explicit(image_folder: Path) -> None:
     assert (images.height, images.width) == (16, 16)
 
 
-def test_one_class_is_refused(image_folder: Path) -> None:
-    with pytest.raises(BadInput, match=r"one class.*at least two"):
-        ingest_images.fn(f"folder:{image_folder / 'left'}")
+def test_one_class_that_can_be_read_is_refused(image_folder: Path) -> None:
+    for path in (image_folder / "left").iterdir():
+        path.write_bytes(path.read_bytes()[:60])
+    random = np.random.default_rng(3)
+    for index in range(60):
+        pixels = random.integers(0, 255, (8, 8), dtype=np.uint8)
+        Image.fromarray(pixels).save(image_folder / "right" / f"more-{index}.png")
+
+    with pytest.raises(BadInput, match=r"one class \('right'\).*at least two"):
+        ingest_images.fn(f"folder:{image_folder}")
 
 
 def test_three_images_are_refused_and_nothing_is_left(tmp_path: Path, atelier_home: Path) -> None:
@@ -251,11 +259,11 @@ def test_held_out_lines_that_stand_in_the_training_text_are_counted(tmp_path: Pa
     ("content", "message"),
     [
         (b"", "has 0 characters in 0 lines"),
-        (b"one long line " * 2000, "in 1 lines"),
+        (b"one long line", "has 14 characters in 1 lines; wanted at least 10000"),
         (b"\x00\x01\x02" * 9000, "binary"),
         (b"caf\xe9\n" * 9000, "byte 3 is 0xe9"),
     ],
-    ids=["empty", "one-line", "binary", "latin-1"],
+    ids=["empty", "short", "binary", "latin-1"],
 )
 def test_a_bad_text_is_refused(
     tmp_path: Path, atelier_home: Path, content: bytes, message: str
