@@ -23,6 +23,7 @@ from typing import Any
 
 import psutil
 
+from tasks.processes import is_alive, is_elsewhere, name_of
 from tasks.storage import home, project_root, read_json, write_json
 
 SECONDS_TO_BECOME_HEALTHY = 180.0
@@ -41,19 +42,26 @@ class Server:
     """Its address for people."""
     port: int
     pid: int
-    created_at: float
-    """When the process began, in seconds since 1970: tells it from a later one of the same id."""
+    created_at: float = 0.0
+    """When the process began, in seconds since 1970; in records of versions before, which knew a
+    process by nothing else."""
     tracking_digest: str = ""
     """Of the MLflow address that a worker's runs inherit: a digest, as it may hold a password."""
+    process: str = ""
+    """The name of the process: see `tasks.processes`."""
+    heard_before: str = ""
+    """When the Prefect server had last heard of a worker of this name before this one began."""
 
     def is_running(self) -> bool:
         """Whether that very process still lives."""
-        try:
-            process = psutil.Process(self.pid)
-            is_same = bool(abs(process.create_time() - self.created_at) < 1.0)
-            return is_same and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.Error:
-            return False
+        if not self.process:
+            return _is_running_since_before(self)
+        return _is_held(self.name) if self.is_elsewhere else is_alive(self.process)
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether it is a process of another machine, or of another container."""
+        return bool(self.process) and is_elsewhere(self.process)
 
 
 def apply_settings() -> None:
@@ -135,10 +143,17 @@ def ensure_servers(
             say("starting the " + " and the ".join(f"{s.name} server" for s in waiting))
         meanwhile()
         for server in running.values():  # one that was found may still be starting
-            if server.url in urls.values():
+            if server.url in urls.values() and not server.is_elsewhere:
                 _wait_until_healthy(server)
     for name, url in urls.items():
         if not _is_healthy(name, url):
+            if name in running and running[name].is_elsewhere:
+                raise StackError(
+                    f"the {name} server of this home is a process of another machine or container,"
+                    f" {running[name].process}, and cannot be reached from here: a second one would"
+                    f" write to the same database; stop it there with `atelier down`, or set"
+                    f" {_ADDRESS_VARIABLES[name]} to an address at which it can be reached"
+                )
             raise StackError(
                 f"the {name} server at {url} does not answer; start it, or unset"
                 f" {_ADDRESS_VARIABLES[name]} to use a local one"
@@ -238,7 +253,15 @@ def start(
     name: str, arguments: list[str], url: str, port: int, environment: dict[str, str] | None
 ) -> Server:
     """Start a Python process that outlives this one, with its output in a file of its name."""
-    with log_path(name).open("ab") as log:
+    with log_path(name).open("ab") as log, _held_path(name).open("w") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StackError(
+                f"a {name} process of this home still runs, which servers.json does not tell of: a"
+                f" second one would work on the same data; `fuser {_held_path(name)}` names it, end"
+                " it and try again"
+            ) from None
         process = subprocess.Popen(
             [sys.executable, *arguments],
             stdin=subprocess.DEVNULL,
@@ -247,9 +270,43 @@ def start(
             start_new_session=True,
             cwd=home(),
             env=environment,
+            pass_fds=[held.fileno()],  # held for as long as the process lives, wherever one asks
             preexec_fn=_restore_interrupts if _ignores_interrupts() else None,  # noqa: PLW1509
         )
-    return Server(name, url, port, process.pid, psutil.Process(process.pid).create_time())
+    return Server(name, url, port, process.pid, process=name_of(process.pid))
+
+
+def _held_path(name: str) -> Path:
+    path = home() / "locks" / f"process-{name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _is_held(name: str) -> bool:
+    """Whether some process of that name, which may be out of sight, has hold of this home."""
+    try:
+        with (home() / "locks" / f"process-{name}.lock").open("rb") as held:
+            fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _is_running_since_before(server: Server) -> bool:
+    """The same of a record that a version before made: its time moves when the clock is set."""
+    try:
+        process = psutil.Process(server.pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        if abs(process.create_time() - server.created_at) < 1.0:
+            return True
+        words = process.cmdline()
+        works_as = next((name for name in ("worker", "mlflow", "prefect") if name in words), "")
+        return works_as == server.name and Path(process.cwd()) == home()
+    except psutil.Error:
+        return False
 
 
 def _ignores_interrupts() -> bool:
@@ -306,9 +363,12 @@ def stop(server: Server, *, with_family: bool = False) -> None:
     """Ask a process to end, and insist on it and its children after ten seconds.
 
     with_family: ask the children as well, which a server does itself.
+    Raises StackError for a process of another machine or container.
     """
     if not server.is_running():
         return
+    if server.is_elsewhere:
+        raise StackError(f"{server.name} runs elsewhere, as {server.process}: stop it there")
     parent = psutil.Process(server.pid)
     family = [parent, *parent.children(recursive=True)]
     for process in family if with_family else [parent]:

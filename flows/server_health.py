@@ -9,6 +9,7 @@ from typing import Any
 
 from flows.health import Finding
 from flows.local_stack import Server
+from tasks.processes import is_alive, is_elsewhere
 from tasks.runs import dead_runs
 
 HEARTBEATS_UNTIL_STUCK = 3
@@ -59,6 +60,7 @@ def stuck_flow_runs(prefect: Any, silence: timedelta | None = None) -> Finding:
         f"{run['name']} ({run['id']})"
         for run in _flow_runs(prefect, ("RUNNING",))
         if now - datetime.fromisoformat(run["start_time"] or run["created"]) > silence
+        and not _is_signed_by_the_living(run)
         and not _shows_life(prefect, run["id"], now - silence)
     ]
     if not stuck:
@@ -70,6 +72,12 @@ def stuck_flow_runs(prefect: Any, silence: timedelta | None = None) -> Finding:
         to_do="set them to Crashed on their pages, or delete them:"
         " `prefect flow-run delete ID`; parents and children alike",
     )
+
+
+def _is_signed_by_the_living(run: dict[str, Any]) -> bool:
+    """Whether the process that works on a run can be seen to live, whatever the clock says."""
+    signature = str((run.get("labels") or {}).get("atelier.process", ""))
+    return signature.count(":") >= 2 and not is_elsewhere(signature) and is_alive(signature)
 
 
 def _some_heartbeats() -> timedelta:
