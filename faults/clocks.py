@@ -20,7 +20,7 @@ from faults.tally import Tally
 
 STEPS = {"3 s ahead": 3, "4 s back": -1, "5 hours ahead": 18_000, "7 hours back": -7200}
 TO_1970 = "to 1970"
-LONG = ("run", "--preset", "standard", "--models", "vae", "--seed", "90")
+LONG = ("run", "--preset", "standard", "--models", "vae")
 
 CLOCK = r"""
 #define _GNU_SOURCE
@@ -92,24 +92,24 @@ def set_clocks(studio: Studio, scratch: Path, tally: Tally) -> None:
             tally.note(f"nothing to set the clock of: {printed[-700:]}")
             return
         whole = {name: studio.server(name)["pid"] for name in ("prefect", "mlflow", "worker")}
-        run = studio.start(*LONG)
-        if not wait_for(run, PROGRESS.pattern):
-            tally.note(f"no training to set the clock in: {output_of(run)[-500:]}")
-            return
-        for what, seconds in {**STEPS, TO_1970: -int(time.time())}.items():
+        for seed, (what, seconds) in enumerate({**STEPS, TO_1970: -int(time.time())}.items(), 90):
             tally.clock_steps += 1
+            run = studio.start(*LONG, "--seed", str(seed))
+            if not wait_for(run, PROGRESS.pattern):
+                tally.note(f"no training to set the clock in: {output_of(run)[-500:]}")
+                break
             setting.write_text(str(seconds))
             time.sleep(0.5)
             problem = _what_another_command_breaks(studio, whole)
-            if run.poll() is None and not problem and not studio.open_runs():
-                problem = "the MLflow run of a living process was closed"
+            if code := run.wait():
+                problem += f"; the run ended with {code}: {output_of(run)[-500:]}"
+            if killed := _closed_by_others(studio):
+                problem += f"; MLflow runs of living processes were closed: {killed}"
             if problem:
                 tally.note(f"the clock was set {what}: {problem}")
             else:
                 tally.clock_steps_survived += 1
             print(f"  clock set {what}: {problem or 'nothing closed, nothing begun twice'}")
-        if code := run.wait():
-            tally.note(f"the clock was set: the run ended with {code}: {output_of(run)[-500:]}")
         setting.write_text("0")
         code, printed = studio.run(*QUICK)
         if code:
@@ -132,6 +132,16 @@ def _what_another_command_breaks(studio: Studio, whole: dict[str, int]) -> str:
         return f"processes were begun twice: {whole}, now {now}"
     lost = [name for name, pid in whole.items() if not psutil.pid_exists(pid)]
     return f"{', '.join(lost)} ended" if lost else ""
+
+
+def _closed_by_others(studio: Studio) -> list[str]:
+    """The names of MLflow runs that somebody took to be of the dead."""
+    from mlflow.tracking import MlflowClient
+
+    runs = MlflowClient(studio.server("mlflow")["url"])
+    experiment = runs.get_experiment_by_name("atelier")
+    found = runs.search_runs([experiment.experiment_id], "attributes.status = 'KILLED'")
+    return [run.info.run_name for run in found]
 
 
 @contextmanager

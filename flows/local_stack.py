@@ -23,6 +23,7 @@ from typing import Any
 
 import psutil
 
+from flows import ambient
 from tasks.processes import is_alive, is_elsewhere, name_of
 from tasks.storage import home, project_root, read_json, write_json
 
@@ -67,8 +68,9 @@ class Server:
 def apply_settings() -> None:
     """Put the settings that every process of ours needs into the environment, before imports.
 
-    A variable that a person has set stays.
+    A variable that a person has set stays, but for those of `flows.ambient`.
     """
+    ambient.settle(os.environ)
     prefect_home = home() / "prefect"
     prefect_home.mkdir(parents=True, exist_ok=True)  # Prefect makes the last folder only
     for name, value in {
@@ -92,13 +94,11 @@ def apply_settings() -> None:
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
         # A flow waits for an API that is away, 2 + 4 + ... + 128 seconds in all.
         "PREFECT_CLIENT_MAX_RETRIES": "7",
-        "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_LOGGING_LEVEL": "ERROR",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4",
         "GIT_PYTHON_REFRESH": "quiet",
         "PYTHONWARNINGS": "ignore",
@@ -119,13 +119,13 @@ def ensure_servers(
     A port of None prefers 4200 and 5000 and takes a free one where those are taken.
     Raises StackError for a wanted port that is taken and for a server that does not come up.
     """
+    named = {name: _named(name) for name in _ADDRESS_VARIABLES}
     with lock():
         running = recorded()
         urls, waiting = {}, []
         for name, port in (("prefect", prefect_port), ("mlflow", mlflow_port)):
-            named = os.environ.get(_ADDRESS_VARIABLES[name])
-            if named:
-                urls[name] = named.removesuffix("/api")
+            if named[name]:
+                urls[name] = named[name]
             elif name in running and port in (None, running[name].port):
                 urls[name] = running[name].url
             else:
@@ -183,6 +183,21 @@ def servers() -> list[tuple[Server, bool]]:
 _ADDRESS_VARIABLES = {"prefect": "PREFECT_API_URL", "mlflow": "MLFLOW_TRACKING_URI"}
 _PREFERRED_PORTS = {"prefect": 4200, "mlflow": 5000}
 _HEALTH_PATHS = {"prefect": "/api/health", "mlflow": "/health"}
+
+
+def _named(name: str) -> str:
+    """The address at which a person says that a server answers; empty where nobody does.
+
+    Raises StackError for what is none: a database, a folder, a word.
+    """
+    variable = _ADDRESS_VARIABLES[name]
+    told = os.environ.get(variable, "").strip()
+    if told and not told.startswith(("http://", "https://")):
+        raise StackError(
+            f"{variable} is {told!r}, and the address of a server is wanted, such as"
+            f" http://127.0.0.1:{_PREFERRED_PORTS[name]}; unset it to use a local server"
+        )
+    return told.rstrip("/").removesuffix("/api").rstrip("/")
 
 
 def _record_path() -> Path:

@@ -11,6 +11,7 @@ from flows.health import Finding
 from flows.local_stack import Server
 from tasks.processes import is_alive, is_elsewhere
 from tasks.runs import dead_runs
+from tasks.tracking import experiment_if_any
 
 HEARTBEATS_UNTIL_STUCK = 3
 _AT_WORK = ("RUNNING", "CANCELLING", "PENDING")
@@ -45,6 +46,21 @@ def dead_tracking_runs() -> Finding:
         state="attention",
         what=f"{len(dead)} still RUNNING, but their process is gone: {', '.join(dead[:5])}",
         to_do="the next `atelier run` closes them, and goes on where its own stopped",
+    )
+
+
+def experiment() -> Finding:
+    """Nobody has deleted the MLflow experiment that our runs and versions belong to."""
+    found = experiment_if_any()
+    if found is None or found.lifecycle_stage == "active":
+        what = "not made yet" if found is None else f"{found.name!r} is there"
+        return Finding(name="MLflow experiment", state="ok", what=what)
+    return Finding(
+        name="MLflow experiment",
+        state="attention",
+        what=f"{found.name!r} was deleted, and with it the files of registered versions will go",
+        to_do="the next `atelier run` restores it, with its runs; or now:"
+        f" `mlflow experiments restore --experiment-id {found.experiment_id}`",
     )
 
 

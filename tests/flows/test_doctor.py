@@ -201,6 +201,20 @@ def test_an_open_run_whose_process_died_is_reported_until_it_is_closed(
     assert server_health.dead_tracking_runs().state == "ok"
 
 
+def test_a_deleted_experiment_is_reported_until_it_is_restored(tracking_database: str) -> None:
+    assert server_health.experiment().what == "not made yet"
+    number = tracking_experiment()
+    assert server_health.experiment().state == "ok"
+
+    client().delete_experiment(number)
+
+    finding = server_health.experiment()
+    assert finding.state == "attention"
+    assert f"--experiment-id {number}" in finding.to_do
+    tracking_experiment()
+    assert server_health.experiment().state == "ok"
+
+
 @pytest.fixture(scope="module")
 def prefect() -> Iterator[Any]:
     """A client of a real Prefect server with a database of its own."""
