@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 FAMILIES = ("vae", "gan", "ngram", "gpt")
-KINDS = ("kills", "damage", "disks", "commands", "outages", "rivals")
+KINDS = ("kills", "damage", "disks", "clocks", "commands", "outages", "rivals")
 SECONDS_AWAY = 60.0
 
 
@@ -43,7 +43,7 @@ def _inject(  # noqa: ANN202
     from flows import local_stack
 
     local_stack.apply_settings()
-    from faults import damage, kills, servers
+    from faults import clocks, damage, kills, servers
     from faults.fits import make_empty_database
     from faults.tally import Tally
 
@@ -61,6 +61,8 @@ def _inject(  # noqa: ANN202
         damage.corrupt_checkpoints(random.Random(seed), scratch, empty, tally)
     if "disks" in kinds:
         damage.fill_disks(scratch, empty, tally)
+    if "clocks" in kinds:
+        clocks.set_clocks(servers.Studio(scratch / "clocks"), scratch, tally)
     if set(kinds) & {"commands", "outages", "rivals"}:
         studio = servers.Studio(scratch / "studio")
         try:

@@ -20,6 +20,11 @@ class Tally:
     """Why disks could not be filled, where that was asked for."""
     outages: int = 0
     outages_survived: int = 0
+    clock_steps: int = 0
+    """How often the clock was set while work went on."""
+    clock_steps_survived: int = 0
+    no_clock_steps: str = ""
+    """Why the clock could not be set, where that was asked for."""
     rivals: int = 0
     rivals_at_peace: int = 0
     orphans: int = 0
@@ -39,10 +44,12 @@ class Tally:
         return (
             not self.problems
             and not self.no_full_disks
+            and not self.no_clock_steps
             and self.identical == self.sequences
             and self.corruptions_found == self.corruptions
             and self.full_disks_survived == self.full_disks
             and self.outages_survived == self.outages
+            and self.clock_steps_survived == self.clock_steps
             and self.rivals_at_peace == self.rivals
             and self.orphans == self.temporary_files == 0
         )
@@ -51,11 +58,15 @@ class Tally:
         disks = f"{self.full_disks_survived} of {self.full_disks} full disks survived"
         if self.no_full_disks:
             disks = f"full disks not tested: {self.no_full_disks}"
+        clocks = f"{self.clock_steps_survived} of {self.clock_steps} steps of the clock survived"
+        if self.no_clock_steps:
+            clocks = f"steps of the clock not tested: {self.no_clock_steps}"
         return (
             f"{self.kills} kills, {self.identical} of {self.sequences} sequences identical;"
             f" {self.corruptions_found} of {self.corruptions} corruptions found;"
             f" {disks};"
             f" {self.outages_survived} of {self.outages} outages survived;"
+            f" {clocks};"
             f" {self.rivals_at_peace} of {self.rivals} pairs of rivals at peace;"
             f" {self.orphans} orphans; {self.temporary_files} temporary files"
         )

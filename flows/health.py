@@ -9,7 +9,6 @@ import re
 import sqlite3
 import sys
 import tempfile
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -20,13 +19,13 @@ import psutil
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from tasks.storage import TEMPORARY_PREFIX, DiskFull, check_space
+from tasks.storage import DiskFull, check_space
+from tasks.storage import half_written as left_half_written
 
 State = Literal["ok", "attention", "failed"]
 
 SPACE_FOR_A_RUN_BYTES = 300_000_000
 COMFORTABLE_SPACE_BYTES = 2_000_000_000
-SECONDS_UNTIL_ABANDONED = 3600.0
 SECONDS_TO_WAIT_FOR_A_LOCK = 2.0
 _PINNED = re.compile(r"^(?P<requirement>[A-Za-z0-9][^\\#]*==[^\\#]*?)\s*\\?$", re.MULTILINE)
 _BOUND = re.compile(r'^\s+"(?P<requirement>[^"]+)",\s*(?:#\s*(?P<why>.*))?$', re.MULTILINE)
@@ -241,22 +240,14 @@ def _holders(path: Path) -> list[int]:
     return found
 
 
-def half_written(home: Path, now: float | None = None) -> Finding:
+def half_written(home: Path) -> Finding:
     """No temporary file was left behind by a process that died while it wrote."""
-    limit = (time.time() if now is None else now) - SECONDS_UNTIL_ABANDONED
-    left = []
-    for path in home.rglob(f"{TEMPORARY_PREFIX}*") if home.is_dir() else ():
-        try:
-            if path.stat().st_mtime < limit:
-                left.append(path)
-        except FileNotFoundError:  # its writer has just finished
-            continue
+    left = left_half_written(home)
     if left:
         return Finding(
             name="half-written files",
             state="attention",
-            what=f"{len(left)} older than an hour, such as {left[0]}",
-            to_do=f"nothing will go on with them: find {home} -name '{TEMPORARY_PREFIX}*'"
-            " -mmin +60 -exec rm -r {} +",
+            what=f"{len(left)} of processes that are gone, such as {left[0]}",
+            to_do="the next `atelier run` removes them, or `atelier gc --yes` now",
         )
     return Finding(name="half-written files", state="ok", what="none")

@@ -20,11 +20,12 @@ from pathlib import Path
 
 import psutil
 
-from flows import access
+from flows import access, ambient
 from flows.origin_guard import HOSTS_VARIABLE, allowed
 from flows.private_home import OWNER_ONLY, make_private
 from flows.proxies import bypass_proxies
 from flows.server_requests import check_access, is_healthy
+from tasks.processes import is_alive, is_elsewhere, name_of
 from tasks.storage import home, project_root, read_json, write_json
 
 SECONDS_TO_BECOME_HEALTHY = 180.0
@@ -45,8 +46,9 @@ class Server:
     """Its address for people."""
     port: int
     pid: int
-    created_at: float
-    """When the process began, in seconds since 1970: tells it from a later one of the same id."""
+    created_at: float = 0.0
+    """When the process began, in seconds since 1970; in records of versions before, which knew a
+    process by nothing else."""
     tracking_digest: str = ""
     """Of the MLflow address that a worker's runs inherit: a digest, as it may hold a password."""
     guard: str = ""
@@ -55,22 +57,29 @@ class Server:
     """Of what a server asks for, as a digest; empty where anybody may ask it."""
     hosts: str = ""
     """Under which further hosts it can be asked."""
+    process: str = ""
+    """The name of the process: see `tasks.processes`."""
+    heard_before: str = ""
+    """When the Prefect server had last heard of a worker of this name before this one began."""
 
     def is_running(self) -> bool:
         """Whether that very process still lives."""
-        try:
-            process = psutil.Process(self.pid)
-            is_same = bool(abs(process.create_time() - self.created_at) < 1.0)
-            return is_same and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.Error:
-            return False
+        if not self.process:
+            return _is_running_since_before(self)
+        return _is_held(self.name) if self.is_elsewhere else is_alive(self.process)
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether it is a process of another machine, or of another container."""
+        return bool(self.process) and is_elsewhere(self.process)
 
 
 def apply_settings() -> None:
     """Put the settings that every process of ours needs into the environment, before imports.
 
-    A variable that a person has set stays.
+    A variable that a person has set stays, but for those of `flows.ambient`.
     """
+    ambient.settle(os.environ)
     make_private(home())
     prefect_home = home() / "prefect"
     prefect_home.mkdir(mode=0o700, exist_ok=True)  # Prefect makes the last folder only
@@ -96,13 +105,11 @@ def apply_settings() -> None:
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
         # A flow waits for an API that is away, 2 + 4 + ... + 128 seconds in all.
         "PREFECT_CLIENT_MAX_RETRIES": "7",
-        "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_LOGGING_LEVEL": "ERROR",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4",
         "GIT_PYTHON_REFRESH": "quiet",
         "PYTHONWARNINGS": "ignore",
@@ -126,26 +133,17 @@ def ensure_servers(
     Raises StackError for a wanted port that is taken and for a server that does not come up, and
     AccessRefused where one does not take our credentials.
     """
+    named = {name: _named(name) for name in _ADDRESS_VARIABLES}
     with lock():
         running = recorded()
         urls, waiting = {}, []
         for name, port in (("prefect", prefect_port), ("mlflow", mlflow_port)):
-            named = os.environ.get(_ADDRESS_VARIABLES[name])
-            if named:
-                urls[name] = named.removesuffix("/api")
+            if named[name]:
+                urls[name] = named[name]
             elif name in running and _serves_as_wanted(running[name], port):
                 urls[name] = running[name].url
             else:
-                old = running.pop(name, None)
-                keeps_port = old is not None and port in (None, old.port)
-                if old and keeps_port:
-                    say(f"stopping the {name} server, to start it with the present guard")
-                    stop(old)
-                # Before a running server is stopped for another port.
-                free_port = _free_port(name, old.port if old and keeps_port else port)
-                if old:
-                    stop(old)
-                server = _start(name, free_port)
+                server = _start(name, _port_in_place_of(running.pop(name, None), name, port, say))
                 waiting.append(server)
                 running[name] = server
                 urls[name] = server.url
@@ -156,16 +154,42 @@ def ensure_servers(
             say("starting the " + " and the ".join(f"{s.name} server" for s in waiting))
         meanwhile()
         for server in running.values():  # one that was found may still be starting
-            if server.url in urls.values():
+            if server.url in urls.values() and not server.is_elsewhere:
                 _wait_until_healthy(server)
     for name, url in urls.items():
         if not is_healthy(name, url):
-            raise StackError(
-                f"the {name} server at {url} does not answer; start it, or unset"
-                f" {_ADDRESS_VARIABLES[name]} to use a local one"
-            )
+            raise _unreachable(name, url, running.get(name))
         check_access(name, url)
     return urls
+
+
+def _port_in_place_of(
+    old: Server | None, name: str, port: int | None, say: Callable[[str], None]
+) -> int:
+    """A free port for a server, once the one that it replaces, if any, has been stopped."""
+    keeps_port = old is not None and port in (None, old.port)
+    if old and keeps_port:
+        say(f"stopping the {name} server, to start it with the present guard")
+        stop(old)
+    # Before a running server is stopped for another port.
+    free_port = _free_port(name, old.port if old and keeps_port else port)
+    if old:
+        stop(old)
+    return free_port
+
+
+def _unreachable(name: str, url: str, server: Server | None) -> StackError:
+    if server is not None and server.is_elsewhere:
+        return StackError(
+            f"the {name} server of this home is a process of another machine or container,"
+            f" {server.process}, and cannot be reached from here: a second one would write to the"
+            f" same database; stop it there with `atelier down`, or set {_ADDRESS_VARIABLES[name]}"
+            " to an address at which it can be reached"
+        )
+    return StackError(
+        f"the {name} server at {url} does not answer; start it, or unset"
+        f" {_ADDRESS_VARIABLES[name]} to use a local one"
+    )
 
 
 def stop_servers() -> list[Server]:
@@ -189,6 +213,21 @@ def servers() -> list[tuple[Server, bool]]:
 
 _ADDRESS_VARIABLES = {"prefect": "PREFECT_API_URL", "mlflow": "MLFLOW_TRACKING_URI"}
 _PREFERRED_PORTS = {"prefect": 4200, "mlflow": 5000}
+
+
+def _named(name: str) -> str:
+    """The address at which a person says that a server answers; empty where nobody does.
+
+    Raises StackError for what is none: a database, a folder, a word.
+    """
+    variable = _ADDRESS_VARIABLES[name]
+    told = os.environ.get(variable, "").strip()
+    if told and not told.startswith(("http://", "https://")):
+        raise StackError(
+            f"{variable} is {told!r}, and the address of a server is wanted, such as"
+            f" http://127.0.0.1:{_PREFERRED_PORTS[name]}; unset it to use a local server"
+        )
+    return told.rstrip("/").removesuffix("/api").rstrip("/")
 
 
 def _record_path() -> Path:
@@ -283,7 +322,18 @@ def start(
     name: str, arguments: list[str], url: str, port: int, environment: dict[str, str] | None
 ) -> Server:
     """Start a Python process that outlives this one, with its output in a file of its name."""
-    with open(log_path(name), "ab", opener=_private_file) as log:
+    with (
+        open(log_path(name), "ab", opener=_private_file) as log,
+        open(_held_path(name), "w", opener=_private_file) as held,
+    ):
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StackError(
+                f"a {name} process of this home still runs, which servers.json does not tell of: a"
+                f" second one would work on the same data; `fuser {_held_path(name)}` names it, end"
+                " it and try again"
+            ) from None
         process = subprocess.Popen(
             [sys.executable, *arguments],
             stdin=subprocess.DEVNULL,
@@ -293,9 +343,43 @@ def start(
             cwd=home(),
             env=environment,
             umask=OWNER_ONLY,
+            pass_fds=[held.fileno()],  # held for as long as the process lives, wherever one asks
             preexec_fn=_restore_interrupts if _ignores_interrupts() else None,  # noqa: PLW1509
         )
-    return Server(name, url, port, process.pid, psutil.Process(process.pid).create_time())
+    return Server(name, url, port, process.pid, process=name_of(process.pid))
+
+
+def _held_path(name: str) -> Path:
+    path = home() / "locks" / f"process-{name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _is_held(name: str) -> bool:
+    """Whether some process of that name, which may be out of sight, has hold of this home."""
+    try:
+        with (home() / "locks" / f"process-{name}.lock").open("rb") as held:
+            fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _is_running_since_before(server: Server) -> bool:
+    """The same of a record that a version before made: its time moves when the clock is set."""
+    try:
+        process = psutil.Process(server.pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        if abs(process.create_time() - server.created_at) < 1.0:
+            return True
+        words = process.cmdline()
+        works_as = next((name for name in ("worker", "mlflow", "prefect") if name in words), "")
+        return works_as == server.name and Path(process.cwd()) == home()
+    except psutil.Error:
+        return False
 
 
 def _private_file(path: str, flags: int) -> int:
@@ -338,9 +422,12 @@ def stop(server: Server, *, with_family: bool = False) -> None:
     """Ask a process to end, and insist on it and its children after ten seconds.
 
     with_family: ask the children as well, which a server does itself.
+    Raises StackError for a process of another machine or container.
     """
     if not server.is_running():
         return
+    if server.is_elsewhere:
+        raise StackError(f"{server.name} runs elsewhere, as {server.process}: stop it there")
     parent = psutil.Process(server.pid)
     family = [parent, *parent.children(recursive=True)]
     for process in family if with_family else [parent]:

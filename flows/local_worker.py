@@ -5,7 +5,7 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from typing import Any
 
 from flows import access, local_stack
 from flows.local_stack import Server, StackError
@@ -93,8 +93,9 @@ def _start(prefect_url: str) -> Server:
         "PYTHONPATH": os.pathsep.join(paths),
         "PREFECT_WORKER_QUERY_SECONDS": "5",
     }
+    heard_before = next((each["last_heartbeat_time"] for each in _heard(prefect_url)), "")
     started = local_stack.start("worker", command, _page(prefect_url), 0, environment)
-    return replace(started, tracking_digest=_tracking_digest())
+    return replace(started, tracking_digest=_tracking_digest(), heard_before=heard_before)
 
 
 def _wait_until_online(worker: Server) -> None:
@@ -116,16 +117,18 @@ def is_online(worker: Server) -> bool:
 
     Raises AccessRefused where the server does not take our credentials.
     """
-    prefect_url = worker.url.partition("/work-pools/")[0]
+    return any(
+        each["status"] == "ONLINE" and each["last_heartbeat_time"] != worker.heard_before
+        for each in _heard(worker.url.partition("/work-pools/")[0])
+    )
+
+
+def _heard(prefect_url: str) -> list[Any]:
+    """What the server knows of this home's worker; nothing where it does not answer."""
     try:
         heard = ask_prefect(prefect_url, f"work_pools/{WORK_POOL}/workers/filter", {})
     except AccessRefused:
         raise  # waiting would not help
     except (OSError, ValueError):
-        return False
-    return any(
-        each["name"] == worker_name()
-        and each["status"] == "ONLINE"
-        and datetime.fromisoformat(each["last_heartbeat_time"]).timestamp() > worker.created_at
-        for each in heard
-    )
+        return []
+    return [each for each in heard if each["name"] == worker_name()]

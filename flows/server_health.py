@@ -9,7 +9,9 @@ from typing import Any
 
 from flows.health import Finding
 from flows.local_stack import Server
+from tasks.processes import is_alive, is_elsewhere
 from tasks.runs import dead_runs
+from tasks.tracking import experiment_if_any
 
 HEARTBEATS_UNTIL_STUCK = 3
 _AT_WORK = ("RUNNING", "CANCELLING", "PENDING")
@@ -47,6 +49,21 @@ def dead_tracking_runs() -> Finding:
     )
 
 
+def experiment() -> Finding:
+    """Nobody has deleted the MLflow experiment that our runs and versions belong to."""
+    found = experiment_if_any()
+    if found is None or found.lifecycle_stage == "active":
+        what = "not made yet" if found is None else f"{found.name!r} is there"
+        return Finding(name="MLflow experiment", state="ok", what=what)
+    return Finding(
+        name="MLflow experiment",
+        state="attention",
+        what=f"{found.name!r} was deleted, and with it the files of registered versions will go",
+        to_do="the next `atelier run` restores it, with its runs; or now:"
+        f" `mlflow experiments restore --experiment-id {found.experiment_id}`",
+    )
+
+
 def stuck_flow_runs(prefect: Any, silence: timedelta | None = None) -> Finding:
     """Every flow run that Prefect calls Running has shown a sign of life lately.
 
@@ -59,6 +76,7 @@ def stuck_flow_runs(prefect: Any, silence: timedelta | None = None) -> Finding:
         f"{run['name']} ({run['id']})"
         for run in _flow_runs(prefect, ("RUNNING",))
         if now - datetime.fromisoformat(run["start_time"] or run["created"]) > silence
+        and not _is_signed_by_the_living(run)
         and not _shows_life(prefect, run["id"], now - silence)
     ]
     if not stuck:
@@ -70,6 +88,12 @@ def stuck_flow_runs(prefect: Any, silence: timedelta | None = None) -> Finding:
         to_do="set them to Crashed on their pages, or delete them:"
         " `prefect flow-run delete ID`; parents and children alike",
     )
+
+
+def _is_signed_by_the_living(run: dict[str, Any]) -> bool:
+    """Whether the process that works on a run can be seen to live, whatever the clock says."""
+    signature = str((run.get("labels") or {}).get("atelier.process", ""))
+    return signature.count(":") >= 2 and not is_elsewhere(signature) and is_alive(signature)
 
 
 def _some_heartbeats() -> timedelta:

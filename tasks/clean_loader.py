@@ -37,6 +37,7 @@ def digests_of_package(folder: Path) -> dict[str, str]:
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     """Load a version by its address and draw; what is loaded from where, and both digests."""
     mlflow.set_tracking_uri(request["tracking_uri"])
+    mlflow.set_registry_uri(request["tracking_uri"])
     folder = Path(mlflow.artifacts.download_artifacts(request["uri"]))
     model = mlflow.pyfunc.load_model(request["uri"])
     rows = model.predict([{}], params=request["params"])

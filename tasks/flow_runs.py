@@ -10,11 +10,13 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import psutil
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.states import AwaitingRetry, Cancelled, Cancelling, Crashed
+
+from tasks.clock import steady_now
+from tasks.processes import is_alive, this_process
 
 OWNER_LABEL, HOST_LABEL = "atelier.process", "atelier.host"
 RETRY_TAG = "retry-"
@@ -32,9 +34,8 @@ _UNDER_WAY = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
 
 def sign(flow: Any, flow_run: FlowRun, state: Any) -> None:
     """Note on a flow run which process works on it; a hook for a flow's `on_running`."""
-    process = psutil.Process()
     labels: dict[str, bool | int | float | str] = {
-        OWNER_LABEL: f"{process.pid}@{process.create_time():.2f}",
+        OWNER_LABEL: this_process(),
         HOST_LABEL: platform.node(),
     }
     with get_client(sync_client=True) as client:
@@ -68,13 +69,14 @@ def retry_crashed_runs(besides: str | None = None, settled_for: timedelta = _SET
     a crash must be.
     """
     retried: list[str] = []
-    now = datetime.now(UTC)
+    now = _now()
     with get_client(sync_client=True) as client:
         for run in _runs(client, (StateType.CRASHED,), ended_after=now - _WORTH_A_RETRY):
             attempts = sum(tag.startswith(RETRY_TAG) for tag in run.tags)
             if str(run.deployment_id) in ("None", str(besides)) or attempts >= MOST_RETRIES:
                 continue
-            if run.end_time and now - run.end_time < settled_for:
+            # A crash that is yet to come happened before somebody set the clock back.
+            if run.end_time and abs(now - run.end_time) < settled_for:
                 continue
             # The tag first: if this process dies in between, an attempt is lost, not the bound.
             number = attempts + 1
@@ -143,24 +145,24 @@ def _runs(
 def _is_dead(client: SyncPrefectClient, run: FlowRun) -> bool:
     owner = str(run.labels.get(OWNER_LABEL, ""))
     if owner and run.state_type != StateType.PENDING:
-        return run.labels.get(HOST_LABEL) == platform.node() and not _lives(owner)
+        return not _lives(owner, str(run.labels.get(HOST_LABEL, "")))
     if run.parent_task_run_id:
         parent_id = client.read_task_run(run.parent_task_run_id).flow_run_id
         parent = client.read_flow_run(parent_id) if parent_id else None
         return bool(parent and parent.state and parent.state.is_final())
     since = run.state.timestamp if run.state else None
     is_pending = run.state_type == StateType.PENDING and run.deployment_id is not None
-    return bool(is_pending and since and datetime.now(UTC) - since > _LOST_BEFORE_START)
+    return bool(is_pending and since and _now() - since > _LOST_BEFORE_START)
 
 
-def _lives(owner: str) -> bool:
-    pid, _, created = owner.partition("@")
-    try:
-        process = psutil.Process(int(pid))
-        is_same = abs(process.create_time() - float(created)) < 1.0
-        return bool(is_same and process.status() != psutil.STATUS_ZOMBIE)
-    except (psutil.Error, ValueError):
-        return False
+def _lives(owner: str, host: str) -> bool:
+    pid, is_of_a_version_before, created = owner.partition("@")
+    return is_alive(f"{host}:{pid}:{created}" if is_of_a_version_before else owner)
+
+
+def _now() -> datetime:
+    """This moment, but for jumps ahead of the clock: they would make what is waiting look lost."""
+    return datetime.fromtimestamp(steady_now(), UTC)
 
 
 def _close(client: SyncPrefectClient, run: FlowRun) -> bool:

@@ -8,7 +8,6 @@ and may train other models for hours before it reads it. Only kinds of files tha
 make again are ever named; databases, ledgers, logs, locks and MLflow's own copies are not.
 """
 
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import get_args
 
 from prefect import task
 
+from tasks.clock import steady_now
 from tasks.ledger import named_contents
 from tasks.processes import is_alive
 from tasks.registration import kept_digests
@@ -53,18 +53,19 @@ def find_garbage(kept_digests: Iterable[str], now: float | None = None) -> list[
     """Everything that nothing refers to.
 
     kept_digests: content digests of the versions that have an alias or stand in a ledger;
-    now: seconds since 1970, by default this moment.
+    now: seconds since 1970, by default this moment; see `steady_now`.
     """
+    now = steady_now() if now is None else now
     kept = set(kept_digests)
-    latest = _asked_for(time.time() if now is None else now)
-    fits = set(_kept_fits(kept, latest))
+    latest = _asked_for(now)
+    fits = set(_kept_fits(kept, latest, now))
     found = [
         *_old_fits(fits),
-        *_old_lineages(),
+        *_old_lineages(now),
         *_old_data(_inputs_of(fits, latest), latest),
         *_old_evaluations(kept | {_digest(folder) for folder in fits}),
         *_old_galleries(latest),
-        *_old_comparisons(),
+        *_old_comparisons(now),
         *_temporaries(),
     ]
     return [
@@ -99,7 +100,7 @@ def _asked_for(now: float) -> list[StepRecord]:
         records = history(step)
         found += records[-1:]
         for record in records[:-1]:
-            age = now - record.started_at - (record.seconds or 0.0)
+            age = record.seconds_since_its_end(now)
             is_in_use = record.state == "running" or age < SECONDS_IN_USE
             if is_in_use or _may_be_read_later(record, age):
                 found.append(record)
@@ -113,12 +114,12 @@ def _may_be_read_later(record: StepRecord, age: float) -> bool:
     return age < DAYS_OF_A_RUN * 86_400 and is_alive(record.owner)
 
 
-def _kept_fits(kept: set[str], latest: list[StepRecord]) -> Iterator[Path]:
+def _kept_fits(kept: set[str], latest: list[StepRecord], now: float) -> Iterator[Path]:
     """The folders of fits that something refers to, or that can be resumed."""
     keys = {record.key[:16] for record in latest}
     for folder in _fits():
         is_finished = (folder / "receipt.json").exists()
-        can_resume = not is_finished and _age_days(folder) < DAYS_FOR_UNFINISHED
+        can_resume = not is_finished and _age_days(folder, now) < DAYS_FOR_UNFINISHED
         if folder.name in keys or can_resume or (is_finished and _digest(folder) in kept):
             yield folder
 
@@ -135,9 +136,9 @@ def _fits() -> list[Path]:
     return [folder for folder in _folders("runs", "*/*") if folder.parent.name != "lineage"]
 
 
-def _old_lineages() -> Iterator[tuple[Path, str]]:
+def _old_lineages(now: float) -> Iterator[tuple[Path, str]]:
     for folder in _folders("runs/lineage", "*"):
-        if _age_days(folder) >= DAYS_FOR_LINEAGE:
+        if _age_days(folder, now) >= DAYS_FOR_LINEAGE:
             yield folder, "the lineage of an earlier run; MLflow has its own copy"
 
 
@@ -185,9 +186,9 @@ def _old_galleries(latest: list[StepRecord]) -> Iterator[tuple[Path, str]]:
             yield folder, "an earlier gallery; MLflow has its own copy"
 
 
-def _old_comparisons() -> Iterator[tuple[Path, str]]:
+def _old_comparisons(now: float) -> Iterator[tuple[Path, str]]:
     for folder in _folders("comparisons", "*/*"):
-        if _age_days(folder) >= DAYS_FOR_COMPARISONS:
+        if _age_days(folder, now) >= DAYS_FOR_COMPARISONS:
             yield folder, "two versions side by side; MLflow has its own copy"
 
 
@@ -210,12 +211,12 @@ def _digest(folder: Path) -> str:
         return folder.name
 
 
-def _age_days(path: Path) -> float:
+def _age_days(path: Path, now: float) -> float:
     """Days since anything in it was written."""
     newest = max(
         (file.lstat().st_mtime for file in [path, *path.rglob("*")]), default=path.lstat().st_mtime
     )
-    return (time.time() - newest) / 86_400
+    return (now - newest) / 86_400
 
 
 def _size(path: Path) -> int:

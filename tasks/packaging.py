@@ -19,17 +19,24 @@ from tasks.load_check import package_digest
 from tasks.names import checked_name
 from tasks.served_model import SampleModel
 from tasks.storage import project_root, sha256_of
-from tasks.tracking import client, outages_named
+from tasks.tracking import client, outages_named, tracking_uri
 from tasks.training.loop import Fitted
 
 _SERVED_LIBRARIES = ("mlflow", "torch", "numpy", "pandas", "pillow", "safetensors", "tokenizers")
 
 
 def log_package(fitted: Fitted) -> Any:
-    """Store a version's files with the run that trained it; returns MLflow's description."""
+    """Store a version's files with the run that trained it; returns MLflow's description.
+
+    MLflow by itself would put them into the experiment that happens to be the ambient one.
+    """
+    run = client().get_run(fitted.run_id)
+    made = client().create_logged_model(
+        run.info.experiment_id, "model", fitted.run_id, params=run.data.params
+    )
     return Model.log(
         artifact_path=None,
-        name="model",
+        model_id=made.model_id,
         flavor=mlflow.pyfunc,
         run_id=fitted.run_id,
         python_model=str(project_root() / "tasks" / "served_model.py"),
@@ -99,10 +106,17 @@ def signature_of(family: str) -> ModelSignature:
 
 def fetch_package(name: str, number: int, into: Path) -> Path:
     """Copy a version's files into a folder; returns where they lie."""
-    client()  # points MLflow at the tracking server
+    client()  # points MLflow at the tracking server and the registry
     with outages_named():
         address = f"models:/{checked_name('model', name)}/{number}"
-        return Path(mlflow.artifacts.download_artifacts(address, dst_path=str(into)))
+        return Path(
+            mlflow.artifacts.download_artifacts(
+                address,
+                dst_path=str(into),
+                tracking_uri=tracking_uri(),
+                registry_uri=tracking_uri(),
+            )
+        )
 
 
 def rebuilt_from(fitted: Fitted) -> SampleModel:
@@ -131,7 +145,7 @@ def loaded(name: str, alias_or_version: str = "champion") -> Iterator[Any]:
     ours = {key: sys.modules.pop(key) for key in list(sys.modules) if _is_models(key)}
     path = list(sys.path)
     try:
-        client()  # points MLflow at the tracking server
+        client()  # points MLflow at the tracking server and the registry
         with outages_named():
             model = mlflow.pyfunc.load_model(f"models:/{name}{where}")
         yield model.unwrap_python_model()

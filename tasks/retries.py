@@ -37,7 +37,7 @@ def _is_of_transport(error: BaseException) -> bool:
     return any((kind.__module__, kind.__name__) == ("httpx", "TransportError") for kind in kinds)
 
 
-LOCAL: dict[str, Any] = {"cache_policy": NO_CACHE}
+LOCAL: dict[str, Any] = {"cache_policy": NO_CACHE, "retries": 0}
 """For what only this machine's disk and processor can fail: never tried again."""
 
 NETWORKED: dict[str, Any] = {

@@ -15,7 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from tasks.processes import is_alive, this_process
+from tasks.clock import steady_now
+from tasks.processes import is_alive, seconds_up, this_process, this_start
 from tasks.reporting import log
 from tasks.storage import append_lines, atomic_folder, digest_of, exclusive, home, inside, is_whole
 
@@ -33,7 +34,9 @@ class StepRecord:
     owner: str
     """The process that does it."""
     started_at: float
-    """Seconds since 1970."""
+    """Seconds since 1970, as the clock told it: for people."""
+    started_up: float | None = None
+    """How many seconds the machine had been up then, which no setting of the clock moves."""
     state: State = "running"
     reasons: list[str] = field(default_factory=list)
     """Why it ended so, or why a stored result was not taken."""
@@ -45,6 +48,13 @@ class StepRecord:
         """A word for the step's log line, where there is one to add."""
         return "; unchanged" if self.state == "unchanged" else ""
 
+    def seconds_since_its_end(self, now: float) -> float:
+        """How long ago it ended, or began if that is not known; now: see `steady_now`."""
+        since_start = now - self.started_at
+        if self.started_up is not None and this_start() and f":{this_start()}." in self.owner:
+            since_start = seconds_up() - self.started_up + (now - steady_now())
+        return since_start - (self.seconds or 0.0)
+
 
 @contextmanager
 def recorded(step: str, parts: Mapping[str, Any]) -> Iterator[StepRecord]:
@@ -55,9 +65,12 @@ def recorded(step: str, parts: Mapping[str, Any]) -> Iterator[StepRecord]:
         parts=dict(parts),
         owner=this_process(),
         started_at=time.time(),
+        started_up=seconds_up(),
     )
+    steady_now()  # before anybody sets the clock
     mark = uuid.uuid4().hex
-    beginning = {name: getattr(record, name) for name in ("key", "parts", "owner", "started_at")}
+    noted = ("key", "parts", "owner", "started_at", "started_up")
+    beginning = {name: getattr(record, name) for name in noted}
     _append(step, {"mark": mark, **beginning})
     state: State = "killed"
     try:
@@ -68,7 +81,7 @@ def recorded(step: str, parts: Mapping[str, Any]) -> Iterator[StepRecord]:
         record.reasons.append(f"{type(error).__name__}: {error}".splitlines()[0])
         raise
     finally:
-        record.state, record.seconds = state, time.time() - record.started_at
+        record.state, record.seconds = state, seconds_up() - (record.started_up or 0.0)
         ending = {name: getattr(record, name) for name in ("state", "reasons", "seconds")}
         _append(step, {"mark": mark, **ending})
 

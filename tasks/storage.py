@@ -134,11 +134,7 @@ def remove_half_written(folder: Path) -> None:
 
 
 def _is_abandoned(path: Path) -> bool:
-    owner = path.name.removeprefix(TEMPORARY_PREFIX).rpartition("-")[0]
-    try:
-        return not is_alive(owner)
-    except ValueError:  # not a name that we give
-        return False
+    return not is_alive(path.name.removeprefix(TEMPORARY_PREFIX).rpartition("-")[0])
 
 
 @contextmanager

@@ -15,11 +15,12 @@ from typing import Any
 from urllib.parse import quote
 
 import mlflow
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
+from mlflow.entities import Dataset, DatasetInput, Experiment, InputTag, Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from tasks.ingestion import Corpus, ImageSet
+from tasks.reporting import log
 from tasks.storage import home
 
 EXPERIMENT = "atelier"
@@ -36,13 +37,17 @@ class TrackingRefused(ValueError):
 
 def tracking_uri() -> str:
     """Where runs are kept: $MLFLOW_TRACKING_URI, or the database in the home folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home() / 'mlflow.db'}"
+    named = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
+    if named.startswith(("http://", "https://")):
+        return named.rstrip("/")
+    return named or f"sqlite:///{home() / 'mlflow.db'}"
 
 
 def client() -> MlflowClient:
-    """A client of the tracking server and of the model registry."""
-    mlflow.set_tracking_uri(tracking_uri())  # models are loaded through the global address
-    return MlflowClient(tracking_uri=tracking_uri())
+    """A client of the tracking server and of the model registry, which are one."""
+    mlflow.set_tracking_uri(tracking_uri())  # models are loaded through the global addresses
+    mlflow.set_registry_uri(tracking_uri())
+    return MlflowClient(tracking_uri=tracking_uri(), registry_uri=tracking_uri())
 
 
 @contextmanager
@@ -69,11 +74,27 @@ def _refusals_named() -> Iterator[None]:
         raise
 
 
+def experiment_if_any() -> Experiment | None:
+    """The experiment that holds all our runs, deleted or not; None where there is none yet."""
+    with outages_named():
+        return client().get_experiment_by_name(EXPERIMENT)
+
+
 def tracking_experiment() -> str:
-    """The id of the experiment that holds all our runs, which is made if need be."""
+    """The id of the experiment that holds all our runs, which is made if need be.
+
+    One that somebody has deleted is restored, with its runs: the files of registered versions are
+    its own, and MLflow's garbage collection would take them away.
+    """
     runs = client()
     experiment = runs.get_experiment_by_name(EXPERIMENT)
     if experiment is not None:
+        if experiment.lifecycle_stage == "deleted":
+            runs.restore_experiment(experiment.experiment_id)
+            log(
+                f"the MLflow experiment {EXPERIMENT!r} had been deleted, and is restored with its"
+                " runs: the files of registered versions belong to it"
+            )
         return str(experiment.experiment_id)
     # A server knows where artifacts go; a bare database would put them into the working directory.
     location = None if is_served() else (home() / "mlartifacts").as_uri()

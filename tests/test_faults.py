@@ -39,8 +39,10 @@ def test_a_few_kills_change_nothing(tmp_path: Path) -> None:
         ({"corruptions": 2, "corruptions_found": 1}, False),
         ({"full_disks": 1}, False),
         ({"no_full_disks": "no right to mount"}, False),
+        ({"no_clock_steps": "no C compiler"}, False),
         ({"outages": 1}, False),
         ({"rivals": 1}, False),
+        ({"clock_steps": 1}, False),
         ({"orphans": 1}, False),
         ({"temporary_files": 1}, False),
         ({"problems": ["one"]}, False),
@@ -88,4 +90,4 @@ def test_what_cannot_be_tested_can_be_skipped_explicitly(
 
     assert suite.main() == 0
 
-    assert injected == [("kills", "damage", "commands", "outages", "rivals")]
+    assert injected == [("kills", "damage", "clocks", "commands", "outages", "rivals")]

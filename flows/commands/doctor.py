@@ -4,8 +4,9 @@ import argparse
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 
-from flows import access_health, health, local_stack
+from flows import access_health, ambient, health, local_stack
 from flows.commands.options import Commands
 from flows.health import Finding
 from tasks.storage import BadInput, home, project_root
@@ -45,6 +46,7 @@ def _findings() -> Iterator[Finding]:
         yield _survived(name, check)
     yield health.threads(environment, health.usable_cores())
     yield access_health.proxies(environment)
+    yield ambient.settings(environment, Path.cwd())
     place = health.writable_home(home())
     yield place
     if place.state != "ok":
@@ -83,6 +85,7 @@ def _server_findings(recorded: list[tuple[local_stack.Server, bool]]) -> Iterato
 
     yield server_health.servers(recorded, str(home()))
     if "MLFLOW_TRACKING_URI" in os.environ:
+        yield _survived("MLflow experiment", server_health.experiment)
         yield _survived("MLflow runs", server_health.dead_tracking_runs)
     if "PREFECT_API_URL" in os.environ:
         from prefect.client.orchestration import get_client

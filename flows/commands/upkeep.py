@@ -82,7 +82,7 @@ def _ago(seconds: float) -> str:
     for unit, name in ((86_400, "days"), (3600, "hours"), (60, "minutes")):
         if seconds >= 2 * unit:
             return f"{seconds / unit:.0f} {name} ago"
-    return f"{seconds:.0f} seconds ago"
+    return f"{max(0.0, seconds):.0f} seconds ago"
 
 
 def _gc(options: argparse.Namespace) -> int:

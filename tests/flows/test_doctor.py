@@ -160,13 +160,15 @@ def test_a_file_that_is_no_database_fails(tmp_path: Path) -> None:
 
 
 def test_only_temporary_files_that_nobody_writes_any_more_are_reported(tmp_path: Path) -> None:
-    left = tmp_path / "data" / ".partial-abc.npy"
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    left = tmp_path / "data" / f".partial-{name_of(child.pid)}-abc.npy"
     left.parent.mkdir()
     left.touch()
-    now = left.stat().st_mtime
+    os.utime(left, (0, 0))  # however old it looks
 
-    assert health.half_written(tmp_path, now + 60).state == "ok"
-    old = health.half_written(tmp_path, now + 7200)
+    assert health.half_written(tmp_path).state == "ok"
+    child.communicate(b"\n")
+    old = health.half_written(tmp_path)
     assert old.state == "attention"
     assert str(left) in old.what
 
@@ -185,7 +187,7 @@ def test_an_open_run_whose_process_died_is_reported_until_it_is_closed(
     tracking_database: str,
 ) -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    name = name_of(psutil.Process(child.pid))
+    name = name_of(child.pid)
     run = client().create_run(tracking_experiment(), tags={"mlflow.runName": "left behind"})
     set_tags(run.info.run_id, {OWNER: name})
     with open_run("at work"):
@@ -197,6 +199,20 @@ def test_an_open_run_whose_process_died_is_reported_until_it_is_closed(
     assert finding.what.endswith(": left behind")
     close_dead_runs()
     assert server_health.dead_tracking_runs().state == "ok"
+
+
+def test_a_deleted_experiment_is_reported_until_it_is_restored(tracking_database: str) -> None:
+    assert server_health.experiment().what == "not made yet"
+    number = tracking_experiment()
+    assert server_health.experiment().state == "ok"
+
+    client().delete_experiment(number)
+
+    finding = server_health.experiment()
+    assert finding.state == "attention"
+    assert f"--experiment-id {number}" in finding.to_do
+    tracking_experiment()
+    assert server_health.experiment().state == "ok"
 
 
 @pytest.fixture(scope="module")

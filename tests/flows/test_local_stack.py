@@ -1,10 +1,13 @@
 """Records of processes after a reboot, and what the worker inherits."""
 
 import os
+import platform
 import signal
 import subprocess
 import sys
-from dataclasses import asdict
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +17,138 @@ import pytest
 from flows import local_stack, local_worker
 from flows.local_stack import Server
 from flows.local_worker import ensure_worker, worker_name
+from tasks import processes
+from tasks.processes import name_of
 from tasks.storage import write_json
 
 
-def this_process(name: str, created_at: float) -> Server:
-    return Server(name, "http://127.0.0.1:1", 1, os.getpid(), created_at)
+def this_process(name: str, process: str = "") -> Server:
+    mine = process or processes.this_process()
+    return Server(name, "http://127.0.0.1:1", 1, os.getpid(), process=mine)
 
 
 def test_records_of_another_boot_are_dropped(atelier_home: Path) -> None:
     """The same process id, but a process that began at another time."""
-    created_at = psutil.Process().create_time()
-    alive, stale = this_process("prefect", created_at), this_process("mlflow", created_at - 3600)
+    host, pid, mark = processes.this_process().rsplit(":", 2)
+    alive = this_process("prefect")
+    stale = this_process("mlflow", f"{host}:{pid}:{mark.replace(mark[:12], '0123456789ab')}")
 
     local_stack.record({"prefect": alive, "mlflow": stale})
 
     assert local_stack.recorded() == {"prefect": alive}
+
+
+STEPS = [3.0, -3.0, 7200.0, -7200.0, -time.time()]
+"""Seconds by which the clock is set: a little, by hours, and back to 1970."""
+
+
+def set_clock(monkeypatch: pytest.MonkeyPatch, step: float) -> None:
+    """What a process sees after the clock was set: other times of day, other starts."""
+    told, began = time.time, psutil.Process.create_time
+    monkeypatch.setattr("time.time", lambda: told() + step)
+    monkeypatch.setattr(psutil.Process, "create_time", lambda self: began(self) + step)
+
+
+@pytest.fixture
+def living(atelier_home: Path) -> Iterator[Server]:
+    """A process of the home that runs until its end; its command line is that of a server."""
+    atelier_home.mkdir()
+    begun: list[subprocess.Popen[bytes]] = []
+
+    def begin(*arguments: Any, **options: Any) -> "subprocess.Popen[bytes]":
+        begun.append(subprocess_popen(*arguments, **options))
+        return begun[-1]
+
+    subprocess_popen = subprocess.Popen
+    waits = "import signal; signal.pause()"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local_stack.subprocess, "Popen", begin)
+        server = local_stack.start("mlflow", ["-c", waits, "-m", "mlflow"], "url", 1, None)
+    yield server
+    begun[0].kill()
+    begun[0].wait()
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_living_server_is_known_when_the_clock_is_set(
+    step: float, living: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local_stack.record({"mlflow": living})
+    set_clock(monkeypatch, step)
+
+    assert local_stack.recorded() == {"mlflow": living}
+
+
+@pytest.mark.parametrize("step", [0.0, *STEPS])
+def test_a_living_server_of_a_version_before_is_known_when_the_clock_is_set(
+    step: float, living: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its record names a time only; what it is and where it works says the rest."""
+    began = psutil.Process(living.pid).create_time()
+    before = replace(living, process="", created_at=began)
+    fields = {k: v for k, v in asdict(before).items() if k not in ("process", "heard_before")}
+    write_json(local_stack.home() / "servers.json", {"mlflow": fields, "prefect": fields})
+    set_clock(monkeypatch, step)
+
+    assert local_stack.recorded()["mlflow"].pid == living.pid
+    assert not replace(before, name="prefect").is_running() or step == 0.0
+    monkeypatch.setenv("ATELIER_HOME", "/somewhere/else")
+    assert before.is_running() is (step == 0.0)
+
+
+def test_a_second_process_on_the_same_data_is_refused_whatever_the_record_says(
+    living: Server,
+) -> None:
+    """As after servers.json was lost, or was written in another container."""
+    with pytest.raises(local_stack.StackError, match=r"which servers\.json does not tell of"):
+        local_stack.start("mlflow", ["-c", ""], "url", 1, None)
+
+
+@pytest.mark.parametrize("of_another", ["machine", "container"])
+def test_a_server_out_of_sight_counts_as_running_while_it_has_hold_of_the_home(
+    of_another: str, living: Server
+) -> None:
+    host, pid, mark = living.process.rsplit(":", 2)
+    boot, _, ticks = mark.split(".")
+    name = {
+        "machine": f"another-{living.process}",
+        "container": f"{host}:{pid}:{boot}.1.{ticks}",
+    }[of_another]
+    elsewhere = replace(living, process=name)
+
+    assert elsewhere.is_elsewhere
+    assert elsewhere.is_running()
+    with pytest.raises(local_stack.StackError, match="stop it there"):
+        local_stack.stop(elsewhere)
+    assert replace(elsewhere, name="prefect").is_running() is False  # nobody holds that one
+    assert psutil.pid_exists(living.pid)
+
+
+def test_a_server_of_another_machine_is_neither_used_nor_started_a_second_time(
+    living: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = replace(living, process=f"another-{living.process}", url="http://127.0.0.1:1")
+    local_stack.record({"mlflow": elsewhere})
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(local_stack, "is_healthy", lambda name, _: name == "prefect")
+
+    with pytest.raises(local_stack.StackError, match=f"another-{platform.node()}.*atelier down"):
+        local_stack.ensure_servers()
+
+
+def test_a_worker_is_online_once_the_server_heard_from_it_and_whenever_that_was(
+    atelier_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = {"name": worker_name(), "status": "ONLINE", "last_heartbeat_time": "the one before"}
+    monkeypatch.setattr(local_worker, "ask_prefect", lambda *_: [heard])
+    worker = replace(this_process("worker"), heard_before="the one before")
+
+    assert not local_worker.is_online(worker)
+    heard["last_heartbeat_time"] = "1970-01-01T00:00:00Z"
+    assert local_worker.is_online(worker)
+    heard["status"] = "OFFLINE"
+    assert not local_worker.is_online(worker)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"prefect": {"pid": 1}}'])
@@ -81,7 +201,7 @@ def started(atelier_home: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[st
 
     def start(name: str, _: list[str], url: str, port: int, environment: dict[str, str]) -> Server:
         environments.append(environment)
-        return Server(name, url, port, os.getpid(), psutil.Process().create_time())
+        return Server(name, url, port, os.getpid(), process=name_of(os.getpid()))
 
     monkeypatch.setattr(local_stack, "start", start)
     monkeypatch.setattr(local_stack, "stop", lambda _: None)

@@ -29,12 +29,13 @@ from tasks.packaging import loaded
 from tasks.promotion import settle_alias
 from tasks.recipe import Recipe, recipe_of
 from tasks.registration import Version, champion_of, champions, register_version
-from tasks.runs import open_run
+from tasks.runs import dead_runs, open_run
 from tasks.sampling import draw_images, publish_gallery, write_texts
 from tasks.scorecard import Scorecard, Verdict
 from tasks.storage import home, read_json
 from tasks.text_evaluation import evaluate_tokens
 from tasks.tokenization import TokenSet, tokenize_corpus
+from tasks.tracking import client, experiment_if_any, tracking_experiment
 from tasks.training.classifier import fit_classifier
 from tasks.training.gan import fit_gan
 from tasks.training.gpt import fit_gpt
@@ -447,3 +448,67 @@ def test_a_gpt_is_judged_on_the_same_yardstick(tokens: TokenSet, run_id: str) ->
     assert scorecard.main_metric == "test_bits_per_byte"
     assert 0 < scorecard.main_value < 5
     assert scorecard.data_digest == tokens.corpus.digest
+
+
+def test_versions_and_their_files_go_to_our_experiment_whatever_is_ambient(
+    ngram: Candidate, tracking_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client().delete_experiment("0")  # as in the UI
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "0")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "somebody else's")
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", f"sqlite:///{tmp_path / 'foreign.db'}")
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    monkeypatch.setenv("MLFLOW_ACTIVE_MODEL_ID", "m-0")
+    monkeypatch.setenv("MLFLOW_RUN_CONTEXT", '{"mlflow.user": "somebody"}')
+
+    version = register(ngram)
+
+    found = client().search_logged_models(experiment_ids=[tracking_experiment()])
+    assert [model.source_run_id for model in found] == [ngram.fitted.run_id]
+    assert [model.status for model in found] == ["READY"]
+    assert client().search_experiments(filter_string="name = 'atelier'")
+    assert [e.name for e in client().search_experiments()] == ["atelier"]
+    assert not (tmp_path / "foreign.db").exists()
+    assert version.alias == "champion"
+    with loaded(ngram.fitted.name) as subject:
+        assert subject.family == "ngram"
+    assert not (tmp_path / "foreign.db").exists()
+
+
+def test_a_deleted_experiment_is_restored_with_its_runs_and_that_is_said(
+    ngram: Candidate, caplog: pytest.LogCaptureFixture
+) -> None:
+    register(ngram)
+    number = tracking_experiment()
+    client().delete_experiment(number)
+    assert dead_runs() == []  # who only looks restores nothing
+    found = experiment_if_any()
+    assert found is not None
+    assert found.lifecycle_stage == "deleted"
+
+    with caplog.at_level("INFO", logger="atelier"), open_run("again") as run_id:
+        assert client().get_run(run_id).info.experiment_id == number
+
+    assert "had been deleted, and is restored" in caplog.text
+    assert client().get_run(ngram.fitted.run_id).info.lifecycle_stage == "active"
+    assert not register(ngram).is_new
+
+
+def test_after_the_experiment_was_deleted_for_good_runs_go_on_in_another(
+    tracking_database: str,
+) -> None:
+    """MLflow's garbage collection takes the runs, and their files, away."""
+    with open_run("before", key="the same") as before:
+        pass
+    client().delete_experiment(tracking_experiment())
+    script = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", tracking_database]
+    subprocess.run(script, check=True, capture_output=True)
+    assert experiment_if_any() is None
+    assert dead_runs() == []
+
+    with open_run("again", key="the same") as again:
+        found = experiment_if_any()
+
+    assert again != before
+    assert found is not None
+    assert found.lifecycle_stage == "active"
