@@ -260,8 +260,11 @@ def record(running: dict[str, Server]) -> None:
 def _serves_as_wanted(server: Server, port: int | None) -> bool:
     """Whether a running server can be used as it is.
 
-    One that asks for more than this command's environment knows of stays: it was wanted so.
+    One that asks for more than this command's environment knows of stays: it was wanted so. One
+    of another machine cannot be replaced from here.
     """
+    if server.is_elsewhere:
+        return True
     digest, hosts = access.access_digest(server.name), os.environ.get(HOSTS_VARIABLE)
     return (
         port in (None, server.port)
