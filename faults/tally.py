@@ -22,6 +22,9 @@ class Tally:
     outages_survived: int = 0
     rivals: int = 0
     rivals_at_peace: int = 0
+    pages: int = 0
+    """Requests as pages of others make them."""
+    pages_refused: int = 0
     orphans: int = 0
     """MLflow runs left open."""
     temporary_files: int = 0
@@ -44,6 +47,7 @@ class Tally:
             and self.full_disks_survived == self.full_disks
             and self.outages_survived == self.outages
             and self.rivals_at_peace == self.rivals
+            and self.pages_refused == self.pages
             and self.orphans == self.temporary_files == 0
         )
 
@@ -57,5 +61,6 @@ class Tally:
             f" {disks};"
             f" {self.outages_survived} of {self.outages} outages survived;"
             f" {self.rivals_at_peace} of {self.rivals} pairs of rivals at peace;"
+            f" {self.pages_refused} of {self.pages} hostile requests refused;"
             f" {self.orphans} orphans; {self.temporary_files} temporary files"
         )
