@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 FAMILIES = ("vae", "gan", "ngram", "gpt")
-KINDS = ("kills", "damage", "disks", "clocks", "commands", "outages", "rivals")
+KINDS = ("kills", "damage", "disks", "clocks", "commands", "outages", "rivals", "pages")
 SECONDS_AWAY = 60.0
 
 
@@ -43,7 +43,7 @@ def _inject(  # noqa: ANN202
     from flows import local_stack
 
     local_stack.apply_settings()
-    from faults import clocks, damage, kills, servers
+    from faults import clocks, damage, kills, pages, servers
     from faults.fits import make_empty_database
     from faults.tally import Tally
 
@@ -63,7 +63,7 @@ def _inject(  # noqa: ANN202
         damage.fill_disks(scratch, empty, tally)
     if "clocks" in kinds:
         clocks.set_clocks(servers.Studio(scratch / "clocks"), scratch, tally)
-    if set(kinds) & {"commands", "outages", "rivals"}:
+    if set(kinds) & {"commands", "outages", "rivals", "pages"}:
         studio = servers.Studio(scratch / "studio")
         try:
             if "commands" in kinds:
@@ -73,6 +73,8 @@ def _inject(  # noqa: ANN202
                 servers.stop_prefect_after_training(studio, SECONDS_AWAY, tally)
             if "rivals" in kinds:
                 servers.run_rivals(studio, tally)
+            if "pages" in kinds:
+                pages.attack(studio, tally)
         finally:
             studio.run("down")
     print(f"{time.monotonic() - started_at:.0f} s", flush=True)

@@ -27,6 +27,9 @@ class Tally:
     """Why the clock could not be set, where that was asked for."""
     rivals: int = 0
     rivals_at_peace: int = 0
+    pages: int = 0
+    """Requests as pages of others make them."""
+    pages_refused: int = 0
     orphans: int = 0
     """MLflow runs left open."""
     temporary_files: int = 0
@@ -51,6 +54,7 @@ class Tally:
             and self.outages_survived == self.outages
             and self.clock_steps_survived == self.clock_steps
             and self.rivals_at_peace == self.rivals
+            and self.pages_refused == self.pages
             and self.orphans == self.temporary_files == 0
         )
 
@@ -68,5 +72,6 @@ class Tally:
             f" {self.outages_survived} of {self.outages} outages survived;"
             f" {clocks};"
             f" {self.rivals_at_peace} of {self.rivals} pairs of rivals at peace;"
+            f" {self.pages_refused} of {self.pages} hostile requests refused;"
             f" {self.orphans} orphans; {self.temporary_files} temporary files"
         )

@@ -21,6 +21,7 @@ LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 
 _AUTHORITY = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9_][a-z0-9_.-]*)(?::(?P<port>\d{1,5}))?")
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+_NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 Message = MutableMapping[str, Any]
@@ -153,10 +154,7 @@ class OriginGuard:
     def __init__(self, app: App, allowed: Allowed, policy: str, *, wants_json: bool) -> None:
         self._app = app
         self._allowed = allowed
-        self._headers = [
-            (b"content-security-policy", policy.encode("latin-1")),
-            (b"x-content-type-options", b"nosniff"),
-        ]
+        self._policy = (b"content-security-policy", policy.encode("latin-1"))
         self._wants_json = wants_json
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -195,7 +193,8 @@ class OriginGuard:
     def _with_policy(self, send: Send) -> Send:
         async def send_with_policy(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", []), *self._headers]}
+                others = [each for each in message.get("headers", []) if each[0] != _NO_SNIFFING[0]]
+                message = {**message, "headers": [*others, _NO_SNIFFING, self._policy]}
             await send(message)
 
         return send_with_policy

@@ -31,6 +31,23 @@ def test_a_few_kills_change_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.glob("atelier-*")) == []
 
 
+@pytest.mark.slow
+def test_hostile_pages_are_refused(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "faults", "--only", "pages"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = re.search(r"; (\d+) of \1 hostile requests refused;", done.stdout.splitlines()[-1])
+    assert told is not None, done.stdout
+    assert int(told[1]) > 100
+
+
 @pytest.mark.parametrize(
     ("counts", "is_well"),
     [
@@ -43,6 +60,7 @@ def test_a_few_kills_change_nothing(tmp_path: Path) -> None:
         ({"outages": 1}, False),
         ({"rivals": 1}, False),
         ({"clock_steps": 1}, False),
+        ({"pages": 2, "pages_refused": 1}, False),
         ({"orphans": 1}, False),
         ({"temporary_files": 1}, False),
         ({"problems": ["one"]}, False),
@@ -90,4 +108,5 @@ def test_what_cannot_be_tested_can_be_skipped_explicitly(
 
     assert suite.main() == 0
 
-    assert injected == [("kills", "damage", "clocks", "commands", "outages", "rivals")]
+    kinds = ("kills", "damage", "clocks", "commands", "outages", "rivals", "pages")
+    assert injected == [kinds]
