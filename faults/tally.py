@@ -22,6 +22,11 @@ class Tally:
     outages_survived: int = 0
     rivals: int = 0
     rivals_at_peace: int = 0
+    tamperings: int = 0
+    tamperings_found: int = 0
+    losses: int = 0
+    """Databases lost, replaced or rolled back."""
+    losses_explained: int = 0
     orphans: int = 0
     """MLflow runs left open."""
     temporary_files: int = 0
@@ -44,6 +49,8 @@ class Tally:
             and self.full_disks_survived == self.full_disks
             and self.outages_survived == self.outages
             and self.rivals_at_peace == self.rivals
+            and self.tamperings_found == self.tamperings
+            and self.losses_explained == self.losses
             and self.orphans == self.temporary_files == 0
         )
 
@@ -57,5 +64,7 @@ class Tally:
             f" {disks};"
             f" {self.outages_survived} of {self.outages} outages survived;"
             f" {self.rivals_at_peace} of {self.rivals} pairs of rivals at peace;"
+            f" {self.tamperings_found} of {self.tamperings} tamperings found;"
+            f" {self.losses_explained} of {self.losses} lost databases explained;"
             f" {self.orphans} orphans; {self.temporary_files} temporary files"
         )

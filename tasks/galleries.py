@@ -53,9 +53,10 @@ def fresh_folder(record: StepRecord) -> str:
     return str(folder)
 
 
-def keep_gallery(folder: str) -> str:
+def keep_gallery(folder: str, *, is_whole: bool = True) -> str:
     """Seal a finished gallery, make it the latest, and return the path of the latest page."""
-    write_json(Path(folder) / "receipt.json", {"files": folder_digests(Path(folder))})
+    if is_whole:
+        write_json(Path(folder) / "receipt.json", {"files": folder_digests(Path(folder))})
     return _made_latest(Path(folder))
 
 

@@ -41,6 +41,8 @@ def test_a_few_kills_change_nothing(tmp_path: Path) -> None:
         ({"no_full_disks": "no right to mount"}, False),
         ({"outages": 1}, False),
         ({"rivals": 1}, False),
+        ({"tamperings": 2, "tamperings_found": 1}, False),
+        ({"losses": 1}, False),
         ({"orphans": 1}, False),
         ({"temporary_files": 1}, False),
         ({"problems": ["one"]}, False),
@@ -88,4 +90,8 @@ def test_what_cannot_be_tested_can_be_skipped_explicitly(
 
     assert suite.main() == 0
 
-    assert injected == [("kills", "damage", "commands", "outages", "rivals")]
+    kinds = ("kills", "damage", "commands", "outages", "rivals", "tampering", "databases")
+    assert injected == [kinds]
+    monkeypatch.setattr(sys, "argv", ["faults", "--only", "tampering,databases"])
+    assert suite.main() == 0
+    assert injected[1:] == [("tampering", "databases")]

@@ -7,6 +7,7 @@ from typing import Any
 from flows.commands.options import (
     Commands,
     add_ports,
+    complain,
     find_registry,
     flow_result,
     servers,
@@ -49,16 +50,43 @@ def _version(text: str) -> int:
 
 
 def _history(options: argparse.Namespace) -> int:
-    _reach_registry()
-    from tasks import promotion, registration
+    from tasks import disagreements, ledger, promotion
 
-    names = [options.model] if options.model else registration.models_of_ours()
+    if not find_registry():
+        return _history_without_registry(options.model, ledger)
+    names = [options.model] if options.model else disagreements.all_models()
+    if not names:
+        raise BadInput(NOTHING_YET)
+    damaged = False
+    for name in names:
+        problems = disagreements.problems_of(name, with_packages=False)
+        try:
+            entries = promotion.history(name)
+        except ledger.LedgerDamaged:
+            damaged, entries = True, []
+        print(f"{name}")
+        for problem in problems:
+            print(f"  ! {problem.what}\n    -> {problem.to_do()}")
+        print_table([_line(entry) for entry in entries] or [("  no moves yet",)])
+    return 2 if damaged else 0
+
+
+def _history_without_registry(model: str | None, ledger: Any) -> int:
+    """What the logs tell where the registry's database is gone; nothing is made in its place."""
+    names = [name for name in ledger.known_models() if model in (None, name)]
     if not names:
         raise BadInput(NOTHING_YET)
     for name in names:
         print(f"{name}")
-        print_table([_line(entry) for entry in promotion.history(name)] or [("  no moves yet",)])
-    return 0
+        print_table(
+            [_line(entry) for entry in ledger.told(ledger.entries_of(name))]
+            or [("  no moves yet",)]
+        )
+    return complain(
+        f"the registry is not there: {home() / 'mlflow.db'} was lost, while the audit logs of"
+        f" {', '.join(names)} stand; put a backup in its place, or train again with `atelier run`",
+        1,
+    )
 
 
 def _line(entry: Any) -> tuple[str, ...]:
@@ -116,8 +144,3 @@ def _start_servers(options: argparse.Namespace) -> None:
     if not os.environ.get("MLFLOW_TRACKING_URI") and not (home() / "mlflow.db").exists():
         raise BadInput(NOTHING_YET)
     servers(options)
-
-
-def _reach_registry() -> None:
-    if not find_registry():
-        raise BadInput(NOTHING_YET)
