@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tasks import audit, ledger
 from tasks.promotion import moved_outside
-from tasks.registration import champion_of, contents_of, models_of_ours, versions_of
+from tasks.registration import RegisteredVersion, all_versions, champion_of, models_of_ours
 from tasks.tracking import outages_named
 from tasks.verification import UNVERIFIED, verified_copy
 
@@ -74,9 +74,10 @@ def _problems(name: str, with_packages: bool) -> Iterator[Problem]:
         yield Problem(model=name, what=what, ways=("accept", "restore"))
     if tags is None:
         return
+    versions = all_versions(name)
     if not lost:
-        yield from _gone(name, entries)
-    yield from _unknown(name, entries)
+        yield from _gone(name, entries, versions)
+    yield from _unknown(name, entries, versions)
     if with_packages and champion is not None:
         number = int(champion.version)
         if ledger.registration_of(entries, number) is None:
@@ -106,9 +107,11 @@ def _strangers(name: str, found: ledger.Log, tags: dict[str, str]) -> Iterator[P
         yield Problem(model=name, what=what, ways=("begin",))
 
 
-def _gone(name: str, entries: list[ledger.Entry]) -> Iterator[Problem]:
+def _gone(
+    name: str, entries: list[ledger.Entry], versions: list[RegisteredVersion]
+) -> Iterator[Problem]:
     """Versions of the log that the registry lacks, or has with another content."""
-    contents = contents_of(name)
+    contents = {int(v.version): v.tags.get("content_digest", "") for v in versions}
     live = ledger.live_versions(entries)
     missing = sorted(number for number in live if number not in contents)
     others = sorted(n for n in live.keys() & contents.keys() if live[n] != contents[n])
@@ -121,11 +124,15 @@ def _gone(name: str, entries: list[ledger.Entry]) -> Iterator[Problem]:
         yield Problem(model=name, what=what, ways=("accept",))
 
 
-def _unknown(name: str, entries: list[ledger.Entry]) -> Iterator[Problem]:
+def _unknown(
+    name: str, entries: list[ledger.Entry], versions: list[RegisteredVersion]
+) -> Iterator[Problem]:
     """Versions of the registry whose packages the log does not tell of."""
     told, named, strange = ledger.contents_by_number(entries), [], []
-    for version in versions_of(name):
+    for version in versions:
         number = int(version.version)
+        if version.tags.get("state") != "complete":
+            continue  # being made, or left pending by a kill: no reader sees it
         if ledger.registration_of(entries, number) is not None:
             continue
         if told.get(number) == version.tags.get("content_digest"):

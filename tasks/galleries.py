@@ -27,7 +27,9 @@ def gallery_work(names: list[str], seed: int) -> Iterator[StepRecord]:
     with outages_named():
         found = {name: champion_of(name) for name in names}
     contents = {
-        name: tags_of(version)["content_digest"] for name, version in found.items() if version
+        name: tags_of(version).get("content_digest", "")
+        for name, version in found.items()
+        if version
     }
     settings = {"seed": seed, "champions": contents}
     parts = key_parts(settings, [], ["tasks.sampling"], "cpu")

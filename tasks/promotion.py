@@ -136,6 +136,7 @@ def reconcile(name: str) -> None:
         audit.append(name, kind, settles=intent.number, why="settled by the next reader")
         entries = ledger.entries_of(name)
     if moved := moved_outside(entries, champion):
+        content = "" if champion is None else champion.tags.get("content_digest", "")
         if tags is not None and tags.get("family") in FAMILIES and _told(name) != now:
             _tell_pages(name, champion, moved)
         audit.append(
@@ -146,7 +147,7 @@ def reconcile(name: str) -> None:
             from_version=ledger.champion_by(entries),
             to_version=now,
             why=moved,
-            digests={} if champion is None else {"content": champion.tags["content_digest"]},
+            digests={"content": content} if content else {},
         )
     audit.anchor(name)
 

@@ -243,15 +243,16 @@ def kept_digests() -> set[str]:
 
 def versions_of(name: str) -> list[ModelVersion]:
     """All complete versions of a model, oldest first; those being made are left out."""
-    return [version for version in _versions(name) if version.tags.get("state") == "complete"]
+    return [version for version in all_versions(name) if version.tags.get("state") == "complete"]
 
 
 def contents_of(name: str) -> dict[int, str]:
     """The content digest of each version of a model by its number, of those being made too."""
-    return {int(v.version): v.tags.get("content_digest", "") for v in _versions(name)}
+    return {int(v.version): v.tags.get("content_digest", "") for v in all_versions(name)}
 
 
-def _versions(name: str) -> list[ModelVersion]:
+def all_versions(name: str) -> list[ModelVersion]:
+    """All versions of a model, oldest first, those being made too."""
     found: list[ModelVersion] = []
     token = None
     while True:

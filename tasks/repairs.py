@@ -60,7 +60,7 @@ def _begin(name: str) -> str:
             action="accept",
             to_version=int(champion.version),
             why="taken over from the registry with the new log",
-            digests={"content": champion.tags["content_digest"]},
+            digests={"content": champion.tags.get("content_digest", "")},
         )
     audit.anchor(name)
     return f"{name}: a new audit log begins; {kept}"

@@ -5,18 +5,18 @@ import os
 from typing import Any
 
 from flows.commands.options import (
+    NOTHING_YET,
     Commands,
     add_ports,
     complain,
     find_registry,
     flow_result,
+    nothing_there,
     servers,
     whole_number,
 )
 from flows.commands.work import print_table
 from tasks.storage import BadInput, home
-
-NOTHING_YET = "no model is registered yet: train some with `atelier run`"
 
 
 def add(commands: Commands) -> None:
@@ -75,18 +75,14 @@ def _history_without_registry(model: str | None, ledger: Any) -> int:
     """What the logs tell where the registry's database is gone; nothing is made in its place."""
     names = [name for name in ledger.known_models() if model in (None, name)]
     if not names:
-        raise BadInput(NOTHING_YET)
+        raise BadInput(nothing_there())
     for name in names:
         print(f"{name}")
         print_table(
             [_line(entry) for entry in ledger.told(ledger.entries_of(name))]
             or [("  no moves yet",)]
         )
-    return complain(
-        f"the registry is not there: {home() / 'mlflow.db'} was lost, while the audit logs of"
-        f" {', '.join(names)} stand; put a backup in its place, or train again with `atelier run`",
-        1,
-    )
+    return complain(nothing_there(), 1)
 
 
 def _line(entry: Any) -> tuple[str, ...]:
@@ -142,5 +138,5 @@ def _reproduce(options: argparse.Namespace) -> int:
 def _start_servers(options: argparse.Namespace) -> None:
     """The servers, before anything of Prefect is imported: it would miss their addresses."""
     if not os.environ.get("MLFLOW_TRACKING_URI") and not (home() / "mlflow.db").exists():
-        raise BadInput(NOTHING_YET)
+        raise BadInput(nothing_there())
     servers(options)

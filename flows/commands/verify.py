@@ -4,8 +4,7 @@ import argparse
 import re
 from pathlib import Path
 
-from flows.commands.options import Commands, find_registry
-from flows.commands.registry import NOTHING_YET
+from flows.commands.options import Commands, find_registry, nothing_there
 from tasks.storage import BadInput
 
 _ADDRESS = re.compile(r"(?:models:/)?(?P<name>[^@/]+)(?:@(?P<alias>[^@/]+)|/(?P<number>[0-9]+))?")
@@ -34,7 +33,7 @@ def _verify(options: argparse.Namespace) -> int:
     if address is None:
         raise BadInput(f"{options.model!r} names no version; wanted MODEL, MODEL@ALIAS or MODEL/N")
     if not find_registry():
-        raise BadInput(NOTHING_YET)
+        raise BadInput(nothing_there())
     from tasks.verification import verified
 
     which = address["number"] or address["alias"] or "champion"

@@ -368,3 +368,49 @@ def test_an_anchor_of_the_log_is_kept_with_each_line(studio: Any) -> None:
     name, value = audit.anchor_tag(found)
 
     assert (audit.model_tags(studio.name) or {})[name] == value == f"6 {found.heads[-1]}"
+
+
+def test_one_bad_champion_leaves_the_gallery_to_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows import sample_gallery
+    from tasks.galleries import keep_gallery
+
+    def write(name: str, folder: str, seed: int) -> str:
+        if name == "bad-ngram":
+            raise PackageChanged("bad-ngram version 2 is not what was registered")
+        return name
+
+    reported: list[tuple[str, str]] = []
+    monkeypatch.setattr(sample_gallery, "write_texts", write)
+    monkeypatch.setattr(sample_gallery, "report_unverified", lambda *what: reported.append(what))
+    monkeypatch.setenv("ATELIER_HOME", str(tmp_path / "home"))
+    (tmp_path / "index.html").write_text("")
+
+    made = [sample_gallery._make(name, "", 0) for name in ("a-ngram", "bad-ngram", "c-gpt")]
+
+    assert made == ["a-ngram", None, "c-gpt"]
+    assert reported == [("bad-ngram", "bad-ngram version 2 is not what was registered")]
+    keep_gallery(str(tmp_path), is_whole=False)
+    assert not (tmp_path / "receipt.json").exists()  # so the next run makes it anew
+
+
+def test_housekeeping_fails_over_a_changed_champion_after_its_other_work(
+    studio: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows import housekeeping
+
+    done: list[str] = []
+    for name in ("close_dead_flow_runs", "clear_up_after_crashes"):
+        monkeypatch.setattr(housekeeping, name, lambda: done.append("") or [])
+    monkeypatch.setattr(housekeeping, "retry_crashed_runs", lambda besides: [])
+    monkeypatch.setattr(housekeeping, "collect_garbage", lambda: done.append("freed") or 0)
+    monkeypatch.setattr(housekeeping, "verify_champion", verify_champion.fn)
+    assert housekeeping.housekeeping.fn().verified == (studio.name,)
+    append("served_model.py")(studio.package(2))
+
+    with pytest.raises(ValueError, match=r"version 2 .* served_model\.py was changed"):
+        housekeeping.housekeeping.fn()
+
+    assert done[-1] == "freed"
+    assert not (studio.home / "executed").exists()
