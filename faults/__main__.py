@@ -9,7 +9,10 @@ import time
 from pathlib import Path
 
 FAMILIES = ("vae", "gan", "ngram", "gpt")
-KINDS = ("kills", "damage", "disks", "clocks", "commands", "outages", "rivals", "pages")
+KINDS = (
+    *("kills", "damage", "disks", "clocks", "tampering", "databases"),
+    *("commands", "outages", "rivals", "pages"),
+)
 SECONDS_AWAY = 60.0
 
 
@@ -18,16 +21,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="faults", description=__doc__)
     parser.add_argument("--kills", type=int, default=52, help="kills over the four families")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments and places")
-    parser.add_argument("--only", choices=KINDS, help="one kind of fault")
+    parser.add_argument("--only", type=_kinds, metavar="KINDS", help="of: " + ",".join(KINDS))
     parser.add_argument(
         "--skip", choices=KINDS, action="append", default=[], help="a kind of fault to leave out"
     )
     parser.add_argument("--family", choices=FAMILIES, help="kill fits of one family only")
     options = parser.parse_args()
-    wanted = (options.only,) if options.only else KINDS
+    wanted = options.only or KINDS
     kinds = tuple(kind for kind in wanted if kind not in options.skip)
     if not kinds:
-        parser.error(f"--only {options.only} --skip {options.only} leaves no fault to inject")
+        parser.error(f"--only {','.join(wanted)} with --skip leaves no fault to inject")
     families = (options.family,) if options.family else FAMILIES
     with tempfile.TemporaryDirectory(prefix="atelier-faults-") as name:
         scratch = Path(name)
@@ -37,13 +40,22 @@ def main() -> int:
     return 0 if tally.all_is_well else 1
 
 
+def _kinds(text: str) -> tuple[str, ...]:
+    """One kind of fault, or several with commas between them."""
+    kinds = tuple(text.split(","))
+    for kind in kinds:
+        if kind not in KINDS:
+            raise argparse.ArgumentTypeError(f"no kind is called {kind!r}; of: {', '.join(KINDS)}")
+    return kinds
+
+
 def _inject(  # noqa: ANN202
     kinds: tuple[str, ...], families: tuple[str, ...], num_kills: int, seed: int, scratch: Path
 ):
     from flows import local_stack
 
     local_stack.apply_settings()
-    from faults import clocks, damage, kills, pages, servers
+    from faults import clocks, damage, databases, kills, servers, tampering
     from faults.fits import make_empty_database
     from faults.tally import Tally
 
@@ -63,22 +75,33 @@ def _inject(  # noqa: ANN202
         damage.fill_disks(scratch, empty, tally)
     if "clocks" in kinds:
         clocks.set_clocks(servers.Studio(scratch / "clocks"), scratch, tally)
+    if "tampering" in kinds:
+        tampering.tamper(random.Random(seed), scratch, empty, tally)
+    if "databases" in kinds:
+        databases.lose_databases(scratch, empty, tally)
     if set(kinds) & {"commands", "outages", "rivals", "pages"}:
-        studio = servers.Studio(scratch / "studio")
-        try:
-            if "commands" in kinds:
-                servers.kill_commands(studio, 6, random.Random(seed), scratch, tally)
-            if "outages" in kinds:
-                servers.stop_servers_in_between(studio, SECONDS_AWAY, tally)
-                servers.stop_prefect_after_training(studio, SECONDS_AWAY, tally)
-            if "rivals" in kinds:
-                servers.run_rivals(studio, tally)
-            if "pages" in kinds:
-                pages.attack(studio, tally)
-        finally:
-            studio.run("down")
+        _inject_beside_servers(kinds, seed, scratch, tally)
     print(f"{time.monotonic() - started_at:.0f} s", flush=True)
     return tally
+
+
+def _inject_beside_servers(kinds: tuple[str, ...], seed: int, scratch: Path, tally) -> None:  # noqa: ANN001
+    """Those that share one pair of servers."""
+    from faults import pages, servers
+
+    studio = servers.Studio(scratch / "studio")
+    try:
+        if "commands" in kinds:
+            servers.kill_commands(studio, 6, random.Random(seed), scratch, tally)
+        if "outages" in kinds:
+            servers.stop_servers_in_between(studio, SECONDS_AWAY, tally)
+            servers.stop_prefect_after_training(studio, SECONDS_AWAY, tally)
+        if "rivals" in kinds:
+            servers.run_rivals(studio, tally)
+        if "pages" in kinds:
+            pages.attack(studio, tally)
+    finally:
+        studio.run("down")
 
 
 if __name__ == "__main__":

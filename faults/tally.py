@@ -30,6 +30,11 @@ class Tally:
     pages: int = 0
     """Requests as pages of others make them."""
     pages_refused: int = 0
+    tamperings: int = 0
+    tamperings_found: int = 0
+    losses: int = 0
+    """Databases lost, replaced or rolled back."""
+    losses_explained: int = 0
     orphans: int = 0
     """MLflow runs left open."""
     temporary_files: int = 0
@@ -55,6 +60,8 @@ class Tally:
             and self.clock_steps_survived == self.clock_steps
             and self.rivals_at_peace == self.rivals
             and self.pages_refused == self.pages
+            and self.tamperings_found == self.tamperings
+            and self.losses_explained == self.losses
             and self.orphans == self.temporary_files == 0
         )
 
@@ -73,5 +80,7 @@ class Tally:
             f" {clocks};"
             f" {self.rivals_at_peace} of {self.rivals} pairs of rivals at peace;"
             f" {self.pages_refused} of {self.pages} hostile requests refused;"
+            f" {self.tamperings_found} of {self.tamperings} tamperings found;"
+            f" {self.losses_explained} of {self.losses} lost databases explained;"
             f" {self.orphans} orphans; {self.temporary_files} temporary files"
         )

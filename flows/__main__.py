@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Sequence
 
 from flows import local_stack
-from flows.commands import doctor, registry, stack, upkeep, work
+from flows.commands import doctor, registry, stack, upkeep, verify, work
 from flows.commands.options import complain
 from flows.private_home import OWNER_ONLY
 from tasks.storage import BadInput, ChecksumMismatch, DiskFull, home
@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="atelier", description="A workshop for small generative models."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for group in (work, registry, stack, upkeep, doctor):
+    for group in (work, registry, verify, stack, upkeep, doctor):
         group.add(commands)
     return parser
 

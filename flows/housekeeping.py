@@ -7,8 +7,11 @@ from prefect.runtime import deployment
 
 from tasks.flow_runs import close_dead_flow_runs, retry_crashed_runs, sign
 from tasks.garbage import collect_garbage
+from tasks.registration import champions
 from tasks.reporting import log
 from tasks.runs import clear_up_after_crashes
+from tasks.storage import ChecksumMismatch
+from tasks.verification import verify_champion
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,6 +19,8 @@ class Housekeeping:
     """What was found and done."""
 
     closed: tuple[str, ...]
+    verified: tuple[str, ...]
+    """The champions whose packages are what was registered."""
     retried: tuple[str, ...]
     freed_bytes: int
 
@@ -23,6 +28,9 @@ class Housekeeping:
 @flow(name="housekeeping", flow_run_name="housekeeping", on_running=[sign])
 def housekeeping(*, frees_space: bool = True) -> Housekeeping:
     """Close runs whose process died, start crashed ones again, free what nobody refers to.
+
+    Then verify every champion: one that is not what was registered lets this run fail, so that
+    whoever hears of failed runs hears of it.
 
     Args:
         frees_space: remove what `atelier gc` would; no alias, ledger entry or job needs it.
@@ -35,4 +43,12 @@ def housekeeping(*, frees_space: bool = True) -> Housekeeping:
         f"closed {len(closed)} dead runs, started {len(retried)} crashed ones again, freed"
         f" {freed / 1e6:.1f} MB"
     )
-    return Housekeeping(closed=tuple(closed), retried=tuple(retried), freed_bytes=freed)
+    problems = {name: problem for name in champions() if (problem := verify_champion(name))}
+    if problems:
+        raise ChecksumMismatch("; ".join(problems.values()))
+    return Housekeeping(
+        closed=tuple(closed),
+        verified=tuple(champions()),
+        retried=tuple(retried),
+        freed_bytes=freed,
+    )

@@ -9,6 +9,7 @@ from tasks.gallery_page import Work
 from tasks.registration import champions
 from tasks.runs import open_run
 from tasks.sampling import draw_images, publish_gallery, write_texts
+from tasks.verification import UNVERIFIED, report_unverified
 
 
 @flow(name="sample-gallery", flow_run_name="gallery, seed {seed}", on_running=[sign])
@@ -28,10 +29,16 @@ def sample_gallery(
             return page
         with open_run("gallery", key=record.key, parent_run_id=parent_run_id) as run_id:
             folder = fresh_folder(record)
-            works = [_make(name, folder, seed) for name in shown]
-            return publish_gallery(works, folder, run_id)
+            made = [_make(name, folder, seed) for name in shown]
+            works = [work for work in made if work is not None]
+            return publish_gallery(works, folder, run_id, is_whole=len(works) == len(shown))
 
 
-def _make(name: str, folder: str, seed: int) -> Work:
+def _make(name: str, folder: str, seed: int) -> Work | None:
+    """What a champion makes; None where it is not what was registered: the others go on."""
     is_text = name.endswith(("-ngram", "-gpt"))
-    return (write_texts if is_text else draw_images)(name, folder, seed)
+    try:
+        return (write_texts if is_text else draw_images)(name, folder, seed)
+    except UNVERIFIED as error:
+        report_unverified(name, str(error))
+        return None

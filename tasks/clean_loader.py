@@ -12,7 +12,6 @@ import os
 import shutil
 import sys
 import tempfile
-from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -25,25 +24,14 @@ def digest_of_samples(rows: pd.DataFrame) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def digests_of_package(folder: Path) -> dict[str, str]:
-    """sha256 of each file that a version brings along, code included, by its relative path."""
-    return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and "__pycache__" not in path.parts
-    }
-
-
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """Load a version by its address and draw; what is loaded from where, and both digests."""
+    """Load a version's verified copy and draw; its samples' digest, and whose code it borrowed."""
     mlflow.set_tracking_uri(request["tracking_uri"])
     mlflow.set_registry_uri(request["tracking_uri"])
-    folder = Path(mlflow.artifacts.download_artifacts(request["uri"]))
-    model = mlflow.pyfunc.load_model(request["uri"])
+    model = mlflow.pyfunc.load_model(request["folder"])
     rows = model.predict([{}], params=request["params"])
     return {
         "samples": digest_of_samples(rows),
-        "package": digests_of_package(folder),
         "foreign": sorted(
             path
             for module in list(sys.modules.values())

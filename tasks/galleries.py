@@ -27,7 +27,9 @@ def gallery_work(names: list[str], seed: int) -> Iterator[StepRecord]:
     with outages_named():
         found = {name: champion_of(name) for name in names}
     contents = {
-        name: tags_of(version)["content_digest"] for name, version in found.items() if version
+        name: tags_of(version).get("content_digest", "")
+        for name, version in found.items()
+        if version
     }
     settings = {"seed": seed, "champions": contents}
     parts = key_parts(settings, [], ["tasks.sampling"], "cpu")
@@ -53,9 +55,10 @@ def fresh_folder(record: StepRecord) -> str:
     return str(folder)
 
 
-def keep_gallery(folder: str) -> str:
+def keep_gallery(folder: str, *, is_whole: bool = True) -> str:
     """Seal a finished gallery, make it the latest, and return the path of the latest page."""
-    write_json(Path(folder) / "receipt.json", {"files": folder_digests(Path(folder))})
+    if is_whole:
+        write_json(Path(folder) / "receipt.json", {"files": folder_digests(Path(folder))})
     return _made_latest(Path(folder))
 
 

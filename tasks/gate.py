@@ -16,7 +16,7 @@ from models.intervals import paired_bootstrap
 from models.resampling import SeedSpread, pooled_spread
 from tasks.evaluations import item_scores
 from tasks.promotion import withdrawn
-from tasks.registration import find_version, tags_of, versions_of
+from tasks.registration import tags_of, versions_of
 from tasks.retries import NETWORKED
 from tasks.scorecard import Incumbent, Scorecard, Verdict
 from tasks.tracking import outages_named
@@ -45,7 +45,7 @@ def gate(fitted: Fitted, scorecard: Scorecard, incumbent: Incumbent | None) -> V
             reason="the same content as the champion",
             champion_version=incumbent.version,
         )
-    if why := _withdrawn(fitted):
+    if why := withdrawn(fitted.name, fitted.digest):
         return Verdict(accepted=False, reason=f"withdrawn by hand: {why}")
     if incumbent is None:
         return Verdict(accepted=True, reason="the first version that passed the checks")
@@ -55,13 +55,6 @@ def gate(fitted: Fitted, scorecard: Scorecard, incumbent: Incumbent | None) -> V
     with outages_named():
         spread = seed_spread(fitted)
     return compared(scorecard, champion, incumbent.version, spread)
-
-
-def _withdrawn(fitted: Fitted) -> str:
-    """Why a person does not want this content, or nothing."""
-    with outages_named():
-        known = find_version(fitted.name, fitted.digest)
-    return "" if known is None else withdrawn(fitted.name, int(known.version))
 
 
 def _undecided(fitted: Fitted, incumbent: Incumbent) -> Verdict:

@@ -16,6 +16,7 @@ from tasks.text_measures import measure_text
 from tasks.tokenization import TokenSet
 from tasks.tracking import outages_named
 from tasks.training.loop import Fitted
+from tasks.verification import verified_copy
 
 
 @task(name="evaluate-champion", task_run_name="evaluate the champion of {name}", **NETWORKED)
@@ -26,15 +27,17 @@ def evaluate_champion(
 
     judge: the classifier that measures images. What was measured before is found again; a change
     of the data, of the judge or of the code that measures makes it measure anew. A champion that
-    cannot be loaded, or that cannot answer for these data, is an Incumbent with a problem: a
-    person must decide, because nothing can be compared.
+    cannot be loaded, that is not what was registered, or that cannot answer for these data, is an
+    Incumbent with a problem: a person must decide, because nothing can be compared.
     """
     with outages_named():
         champion = champion_of(name)
     if champion is None:
         return None
-    version, digest = int(champion.version), champion.tags["content_digest"]
+    version, digest = int(champion.version), champion.tags.get("content_digest", "")
     try:
+        with verified_copy(name, str(version)):  # also where a stored evaluation answers
+            pass
         scorecard = _scorecard(name, version, digest, data, judge)
     except (ConnectionError, TimeoutError):
         raise

@@ -2,7 +2,8 @@
 
 MLflow keeps no history of aliases. Each model has a file of JSON lines that is only ever appended
 to, flushed to the disk line by line. A line holds the sha256 of the line before it, so that a
-change of what was written shows; whoever rewrites all later lines as well leaves no trace in it.
+change of what was written shows; a change of the last lines, or of all, shows by the anchor that
+the registry keeps (`tasks/audit.py`).
 
 A move has two lines: `intent` before the alias moves, `done` after. A kill between the two leaves
 an intent without an outcome, and the next reader settles it by looking where the alias is.
@@ -11,7 +12,7 @@ an intent without an outcome, and the next reader settles it by looking where th
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from getpass import getuser
@@ -20,12 +21,16 @@ from platform import node
 from typing import Any, Literal
 
 from tasks.reporting import log
-from tasks.storage import BadInput, home, inside
+from tasks.storage import BadInput, home, inside, keep_aside
 
-Kind = Literal["intent", "done", "void", "refused", "outside"]
-Action = Literal["promote", "rollback", "override", "refuse", "decline", "outside", ""]
+Kind = Literal["intent", "done", "void", "refused", "outside", "registered", "repair"]
+Action = Literal[
+    "promote", "rollback", "override", "refuse", "decline", "outside", "register", "adopt", "lost",
+    "restore", "accept", "begin", "discard", "",
+]  # fmt: skip
 
 _BEGINNING = "0" * 64
+_DIGITS_OF_A_NAME = 12
 
 
 class LedgerDamaged(BadInput):
@@ -51,7 +56,9 @@ class Entry:
     evidence: Mapping[str, Any] = field(default_factory=dict)
     """Metrics and the interval of the comparison."""
     digests: Mapping[str, str] = field(default_factory=dict)
-    """Of content, data, code and judge."""
+    """Of content, package, data, code and judge."""
+    files: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    """Of a registered version: the size in bytes and the sha256 of each file of its package."""
     previous: str = _BEGINNING
     """sha256 of the line before."""
 
@@ -72,31 +79,59 @@ def named_contents() -> set[str]:
     return {entry.digests["content"] for entry in entries if "content" in entry.digests}
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Log:
+    """The entries of a model, and the sha256 of the line that each stands in."""
+
+    entries: tuple[Entry, ...]
+    heads: tuple[str, ...]
+    num_anchored: int
+    """How many lines were written since each is anchored in the registry."""
+
+    @property
+    def name(self) -> str:
+        """What tells this log from any other: the beginning of its first line's sha256."""
+        return self.heads[0][:_DIGITS_OF_A_NAME] if self.heads else ""
+
+
 def entries_of(model: str) -> list[Entry]:
-    """All entries of a model, oldest first; raises LedgerDamaged if one was altered.
+    """All entries of a model, oldest first; raises LedgerDamaged if one was altered."""
+    return list(read(model).entries)
+
+
+def read(model: str) -> Log:
+    """The log of a model; raises LedgerDamaged if its lines do not follow from each other.
 
     A last line without its end was being written when its process was killed. Nothing had followed
     from it, so it does not count.
     """
     path = ledger_path(model)
     lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-    entries, previous = [], _BEGINNING
+    entries: list[Entry] = []
+    heads: list[str] = []
+    num_anchored = 0
     for number, line in enumerate(lines, 1):
         try:
-            entry = Entry(**json.loads(line))
+            fields = json.loads(line)
+            entry = Entry(**fields)
         except (ValueError, TypeError) as error:
-            raise _damaged(path, number, "cannot be read") from error
-        if entry.previous != previous or entry.number != number:
-            raise _damaged(path, max(1, number - 1), "or the one after it was altered")
+            raise damaged(model, f"line {number} cannot be read") from error
+        if entry.previous != (heads[-1] if heads else _BEGINNING) or entry.number != number:
+            what = f"line {max(1, number - 1)} or the one after it was altered"
+            raise damaged(model, what)
+        if entry.model != model:
+            raise damaged(model, f"it is the log of {entry.model!r}")
         entries.append(entry)
-        previous = hashlib.sha256(line).hexdigest()
-    return entries
+        heads.append(hashlib.sha256(line).hexdigest())
+        num_anchored += "files" in fields
+    return Log(entries=tuple(entries), heads=tuple(heads), num_anchored=num_anchored)
 
 
-def _damaged(path: Path, number: int, what: str) -> LedgerDamaged:
+def damaged(model: str, what: str) -> LedgerDamaged:
+    """The error for a log that cannot be relied on, with the way out."""
     return LedgerDamaged(
-        f"{path}: line {number} {what}; restore the file from a copy, or move it aside to begin a"
-        " new one"
+        f"the audit log {ledger_path(model)}: {what}; put the file back from a copy, or"
+        f" `atelier doctor --repair {model}=begin` keeps it aside and begins a new one"
     )
 
 
@@ -163,24 +198,114 @@ def moves(entries: list[Entry]) -> list[Entry]:
     ]
 
 
+def told(entries: list[Entry]) -> list[Entry]:
+    """What a reader of the history wants to know: moves, refusals, and repairs of the records."""
+    shown = {entry.number for entry in moves(entries)}
+    return [
+        entry
+        for entry in entries
+        if entry.number in shown or entry.kind == "repair" or entry.action == "adopt"
+    ]
+
+
+def live_versions(entries: Sequence[Entry]) -> dict[int, str]:
+    """The versions that the registry must have by the log, and the content digest of each."""
+    found: dict[int, str] = {}
+    for entry in entries:
+        found |= contents_by_number([entry])
+        for number in entry.evidence.get("gone", ()):
+            found.pop(number, None)
+    return found
+
+
 def champion_by(entries: list[Entry]) -> int | None:
     """The version that the last move made champion."""
     champions = [entry.to_version for entry in moves(entries) if entry.kind != "refused"]
     return champions[-1] if champions else None
 
 
-def withdrawn(entries: list[Entry], version: int) -> str:
-    """Why a person left or declined a version, unless it was made champion again; or nothing.
+def contents_by_number(entries: Sequence[Entry]) -> dict[int, str]:
+    """The content digest of each version, as the log last told it."""
+    return {
+        entry.to_version: entry.digests["content"]
+        for entry in entries
+        if entry.to_version is not None and entry.digests.get("content")
+    }
+
+
+def withdrawn(
+    entries: list[Entry], content: str, elsewhere: Mapping[int, str] | None = None
+) -> str:
+    """Why a person left or declined a content, unless it was made champion again; or nothing.
 
     A move without this program counts as a person's, whoever made it: what lost the name there
-    shall not take it back by itself.
+    shall not take it back by itself. What was lost with its database was not left by anybody.
+    Versions are told apart by content: after a loss their numbers begin again.
+    elsewhere: the contents of versions, by number, of which the log never told.
     """
-    why = ""
-    for entry in moves(entries):
-        if entry.kind != "refused" and entry.to_version == version:
+    contents, why = dict(elsewhere or {}), ""
+    taking_effect = {(entry.number, entry.kind) for entry in moves(entries)}
+    for entry in entries:
+        left = contents.get(entry.from_version or 0)
+        contents |= contents_by_number([entry])
+        if (entry.number, entry.kind) not in taking_effect:
+            if entry.action == "begin":
+                why = entry.evidence.get("withdrawn", {}).get(content, why)
+            continue
+        arrived = contents.get(entry.to_version or 0)
+        if entry.kind != "refused" and arrived == content:
             why = ""
-        is_left = entry.from_version == version and entry.to_version != version
-        by_hand = is_left and entry.action in ("rollback", "override", "outside")
-        if by_hand or (entry.action == "decline" and entry.to_version == version):
+        by_hand = entry.action in ("rollback", "override", "outside", "restore")
+        if by_hand and left == content and arrived != content:
+            why = entry.why
+        if entry.action == "decline" and arrived == content:
             why = entry.why
     return why
+
+
+def withdrawn_contents(entries: list[Entry]) -> dict[str, str]:
+    """All contents that persons left or declined, and why."""
+    begun = [entry.evidence.get("withdrawn", {}) for entry in entries if entry.action == "begin"]
+    contents = {*contents_by_number(entries).values(), *(c for each in begun for c in each)}
+    contents |= {e.digests["content"] for e in entries if e.digests.get("content")}
+    found = {content: withdrawn(entries, content) for content in contents}
+    return {content: why for content, why in found.items() if why}
+
+
+def readable_entries(model: str) -> list[Entry]:
+    """Whatever can be read of a damaged log; nothing of it is proven."""
+    path = ledger_path(model)
+    entries = []
+    for line in path.read_bytes().split(b"\n") if path.exists() else []:
+        try:
+            entries.append(Entry(**json.loads(line)))
+        except (ValueError, TypeError):
+            continue
+    return entries
+
+
+def answered(entries: list[Entry]) -> list[Entry]:
+    """The entries up to the last decision of this program or of a person."""
+    for index in range(len(entries), 0, -1):
+        if entries[index - 1].kind == "done" or entries[index - 1].action in ("accept", "begin"):
+            return entries[:index]
+    return []
+
+
+def last_move_without_us(entries: list[Entry]) -> Entry | None:
+    """A move that this program did not make, or a loss, if nobody has answered it since."""
+    later = entries[len(answered(entries)) :]
+    found = [e for e in later if e.kind == "outside" and e.action in ("outside", "lost")]
+    return found[-1] if found else None
+
+
+def registration_of(entries: Sequence[Entry], number: int) -> Entry | None:
+    """The entry that tells what the package of a version is; the latest, for a number again."""
+    told = [e for e in entries if e.kind == "registered" and e.to_version == number]
+    return told[-1] if told else None
+
+
+def set_aside(model: str) -> Path | None:
+    """Keep a log that cannot be relied on under another name; None where there is none."""
+    path = ledger_path(model)
+    return keep_aside(path) if path.exists() else None

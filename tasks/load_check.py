@@ -1,8 +1,8 @@
 """The load check: a registered version must load, and draw what it drew here, anywhere.
 
 A clean process, in an empty folder, without this project on its path and with pickles disallowed,
-loads the version by its address. What it brings along must be what was registered, byte for byte,
-and its samples must be those that were drawn from the trained files.
+loads a copy of the version that was compared with what was registered, byte for byte, before; its
+samples must be those that were drawn from the trained files.
 """
 
 import atexit
@@ -23,7 +23,7 @@ import pandas as pd
 
 from tasks.clean_loader import digest_of_samples
 from tasks.provenance import PROJECT_PACKAGES
-from tasks.storage import digest_of, project_root
+from tasks.storage import project_root
 from tasks.tracking import tracking_uri
 
 _IMAGES = {"num_samples": 16, "seed": 1}
@@ -56,17 +56,18 @@ def samples_digest(subject: Any) -> str:
     return digest_of_samples(subject.predict(None, pd.DataFrame([{}]), params))
 
 
-def check_loads(address: str, family: str, *, samples: str, package: str) -> None:
-    """Raise LoadCheckFailed unless a version loads cleanly and is the one that was registered.
+def check_loads(address: str, folder: Path, family: str, *, samples: str) -> None:
+    """Raise LoadCheckFailed unless a version loads cleanly and draws what it drew here.
 
-    address: `models:/NAME/VERSION`; samples: digest that its samples must have; package: digest
-    of its files (see `package_digest`). SamplesDiffer where only the samples are others: other
-    versions of the libraries, or another processor, may be the cause.
+    address: `models:/NAME/VERSION`; folder: a copy of its files that was verified (see
+    `tasks/verification.py`); samples: digest that its samples must have. SamplesDiffer where only
+    the samples are others: other versions of the libraries, or another processor, may be the cause.
     """
     reply = _asked(
         {
             "tracking_uri": tracking_uri(),
             "uri": address,
+            "folder": str(folder),
             "params": REQUESTS[family],
             "ours": [f"{project_root() / package}{os.sep}" for package in PROJECT_PACKAGES],
         }
@@ -75,22 +76,11 @@ def check_loads(address: str, family: str, *, samples: str, package: str) -> Non
         raise LoadCheckFailed(f"{address} does not load in a clean process: {reply['error']}")
     if reply["foreign"]:
         raise LoadCheckFailed(f"{address} borrows code of the project: {reply['foreign'][0]}")
-    if package_digest(reply["package"]) != package:
-        raise LoadCheckFailed(f"{address}: its files are not those that were registered")
     if reply["samples"] != samples:
         raise SamplesDiffer(
             f"{address}: its samples have the digest {reply['samples'][:12]}, those of the trained"
             f" model {samples[:12]}"
         )
-
-
-def package_digest(files: dict[str, str]) -> str:
-    """The digest of what a version brings along: code, weights, vocabulary; by path and sha256.
-
-    MLflow's own descriptions of it (MLmodel and the environment's files) hold times and ids.
-    """
-    brought = ("artifacts/", "code/", "served_model.py")
-    return digest_of({name: sha for name, sha in files.items() if name.startswith(brought)})
 
 
 def _asked(request: dict[str, Any]) -> dict[str, Any]:

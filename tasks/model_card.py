@@ -107,7 +107,8 @@ def _loading(fitted: Fitted) -> str:
     params: dict[str, Any] = {"num_samples": 4, "seed": 1}
     params |= {"num_tokens": 200} if is_text else {}
     return (
-        "**Load it** (code, weights and vocabulary travel inside; nothing is pickled):\n\n"
+        "**Load it** (code, weights and vocabulary travel inside; nothing is pickled), after"
+        f" `atelier verify {fitted.name}@champion`, for loading runs its code:\n\n"
         "```python\nimport mlflow\n"
         f'model = mlflow.pyfunc.load_model("models:/{fitted.name}@champion")\n'
         f"model.predict([{{}}], params={json.dumps(params)})\n```"

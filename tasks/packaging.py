@@ -7,6 +7,7 @@ nothing in it is pickled.
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version as library_version
 from pathlib import Path
 from typing import Any
@@ -15,40 +16,70 @@ import mlflow
 from mlflow.models import Model, ModelSignature
 from mlflow.types.schema import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
-from tasks.load_check import package_digest
 from tasks.names import checked_name
+from tasks.package_files import SERVED_LIBRARIES, Files, files_of
 from tasks.served_model import SampleModel
 from tasks.storage import project_root, sha256_of
-from tasks.tracking import client, outages_named, tracking_uri
+from tasks.tracking import client, outages_named
 from tasks.training.loop import Fitted
+from tasks.verification import verified_copy
 
-_SERVED_LIBRARIES = ("mlflow", "torch", "numpy", "pandas", "pillow", "safetensors", "tokenizers")
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Package:
+    """What was stored for a version that is about to be registered."""
+
+    model_uri: str
+    model_id: str
+    artifact_path: str
+    files: Files
+    """Listed where they were written, before they were sent anywhere."""
 
 
-def log_package(fitted: Fitted) -> Any:
-    """Store a version's files with the run that trained it; returns MLflow's description.
+class _Witness:
+    """MLflow's pyfunc flavor, which also lists what it has written."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, tuple[int, str]] = {}
+
+    def save_model(self, path: str, **settings: Any) -> None:
+        mlflow.pyfunc.save_model(path=path, **settings)
+        found = files_of(Path(path))  # MLflow drops the compiled files next
+        self.files = {k: v for k, v in found.items() if "__pycache__" not in k.split("/")}
+
+
+def log_package(fitted: Fitted) -> Package:
+    """Store a version's files with the run that trained it.
 
     MLflow by itself would put them into the experiment that happens to be the ambient one.
     """
+    witness = _Witness()
     run = client().get_run(fitted.run_id)
     made = client().create_logged_model(
         run.info.experiment_id, "model", fitted.run_id, params=run.data.params
     )
-    return Model.log(
+    info = Model.log(
         artifact_path=None,
         model_id=made.model_id,
-        flavor=mlflow.pyfunc,
+        flavor=witness,
+        flavor_name="mlflow.pyfunc",
         run_id=fitted.run_id,
         python_model=str(project_root() / "tasks" / "served_model.py"),
         code_paths=[str(project_root() / "models")],
         artifacts={Path(name).stem: str(path) for name, path in _files(fitted).items()},
         signature=signature_of(fitted.family),
-        pip_requirements=[f"{name}=={library_version(name)}" for name in _SERVED_LIBRARIES],
+        pip_requirements=[f"{name}=={library_version(name)}" for name in SERVED_LIBRARIES],
+    )
+    return Package(
+        model_uri=info.model_uri,
+        model_id=info.model_id,
+        artifact_path=info.artifact_path,
+        files=witness.files,
     )
 
 
-def expected_package(fitted: Fitted) -> str:
-    """What a version's files must be: those of this folder and of this project, as they are now."""
+def expected_files(fitted: Fitted) -> dict[str, str]:
+    """The sha256 of what a version brings: of this fit and of this project, as they are now."""
     root = project_root()
     code = [p for p in sorted((root / "models").rglob("*")) if p.is_file()]
     files = {f"artifacts/{name}": path for name, path in _files(fitted).items()}
@@ -56,7 +87,7 @@ def expected_package(fitted: Fitted) -> str:
         f"code/{p.relative_to(root).as_posix()}": p for p in code if "__pycache__" not in p.parts
     }
     files["served_model.py"] = root / "tasks" / "served_model.py"
-    return package_digest({name: sha256_of(path) for name, path in files.items()})
+    return {name: sha256_of(path) for name, path in files.items()}
 
 
 def _files(fitted: Fitted) -> dict[str, Path]:
@@ -104,21 +135,6 @@ def signature_of(family: str) -> ModelSignature:
     )
 
 
-def fetch_package(name: str, number: int, into: Path) -> Path:
-    """Copy a version's files into a folder; returns where they lie."""
-    client()  # points MLflow at the tracking server and the registry
-    with outages_named():
-        address = f"models:/{checked_name('model', name)}/{number}"
-        return Path(
-            mlflow.artifacts.download_artifacts(
-                address,
-                dst_path=str(into),
-                tracking_uri=tracking_uri(),
-                registry_uri=tracking_uri(),
-            )
-        )
-
-
 def rebuilt_from(fitted: Fitted) -> SampleModel:
     """The model that a version of these files would be."""
     subject = SampleModel()
@@ -136,24 +152,26 @@ def rebuilt(fitted: Fitted) -> Iterator[SampleModel]:
 def loaded(name: str, alias_or_version: str = "champion") -> Iterator[Any]:
     """Load a registered version and give its SampleModel.
 
+    What is imported is a copy of our own, which was compared with the audit log before; raises
+    PackageChanged, PackageUnknown and LedgerDamaged without having executed anything of it.
     Each version brings its own copy of `models/`. It is imported afresh for the time of the block,
     so that a version made by older code runs on that code and leaves ours alone.
     """
     checked_name("model", name)
-    is_number = checked_name("alias", alias_or_version).isdecimal()
-    where = f"/{alias_or_version}" if is_number else f"@{alias_or_version}"
-    ours = {key: sys.modules.pop(key) for key in list(sys.modules) if _is_models(key)}
-    path = list(sys.path)
-    try:
-        client()  # points MLflow at the tracking server and the registry
-        with outages_named():
-            model = mlflow.pyfunc.load_model(f"models:/{name}{where}")
-        yield model.unwrap_python_model()
-    finally:
-        sys.path[:] = path
-        for key in [key for key in sys.modules if _is_models(key)]:
-            del sys.modules[key]
-        sys.modules.update(ours)
+    checked_name("alias", alias_or_version)
+    client()  # points MLflow at the tracking server and the registry
+    with verified_copy(name, alias_or_version) as (folder, _):
+        ours = {key: sys.modules.pop(key) for key in list(sys.modules) if _is_models(key)}
+        path = list(sys.path)
+        try:
+            with outages_named():
+                model = mlflow.pyfunc.load_model(str(folder))
+            yield model.unwrap_python_model()
+        finally:
+            sys.path[:] = path
+            for key in [key for key in sys.modules if _is_models(key)]:
+                del sys.modules[key]
+            sys.modules.update(ours)
 
 
 def _is_models(module_name: str) -> bool:

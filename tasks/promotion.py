@@ -13,9 +13,9 @@ from prefect import task
 from prefect.events import emit_event
 from prefect.settings import PREFECT_API_URL
 
-from tasks import ledger
+from tasks import audit, ledger
 from tasks.load_check import LoadCheckFailed, SamplesDiffer, check_loads
-from tasks.model_card import family_page
+from tasks.model_card import FAMILIES, family_page
 from tasks.names import checked_name
 from tasks.registration import (
     CHALLENGER,
@@ -23,6 +23,7 @@ from tasks.registration import (
     RegisteredVersion,
     Version,
     champion_of,
+    contents_of,
     models_of_ours,
     tags_of,
     version_numbered,
@@ -33,6 +34,7 @@ from tasks.retries import NETWORKED
 from tasks.scorecard import Verdict
 from tasks.storage import BadInput, exclusive
 from tasks.tracking import client, outages_named
+from tasks.verification import verified_copy
 
 _DIGESTS = ("content_digest", "data_digest", "code_digest", "judge_digest", "recipe_digest")
 
@@ -61,7 +63,8 @@ def settle_alias(version: Version, verdict: Verdict) -> Version | None:
             return None
         evidence = _evidence(target, verdict)
         if verdict.accepted:
-            _move(target, champion, "promote", verdict.reason, evidence)
+            with verified_copy(name, str(target.version)):  # it may have been found, not made
+                _move(target, champion, "promote", verdict.reason, evidence)
         else:
             action: ledger.Action = "decline" if verdict.by_person else "refuse"
             _refuse(target, champion, action, verdict.reason, evidence)
@@ -101,42 +104,76 @@ def history(name: str) -> list[ledger.Entry]:
         if not ledger.ledger_path(name).exists():
             check_known(name)
         reconcile(name)
-        return ledger.moves(ledger.entries_of(name))
+        return ledger.told(ledger.entries_of(name))
 
 
-def withdrawn(name: str, number: int) -> str:
-    """Why a version must not come back by itself: a person moved away from it; or nothing."""
+def withdrawn(name: str, content: str) -> str:
+    """Why a content must not come back by itself: a person moved away from it; or nothing."""
     checked_name("model", name)
     with outages_named(), exclusive(f"registry-{name}"):
         reconcile(name)
-        return ledger.withdrawn(ledger.entries_of(name), number)
+        entries = ledger.entries_of(name)
+        told = ledger.contents_by_number(entries)
+        named = {number for e in entries for number in (e.from_version, e.to_version) if number}
+        elsewhere = contents_of(name) if named - told.keys() else {}
+        return ledger.withdrawn(entries, content, elsewhere)
 
 
 def reconcile(name: str) -> None:
-    """Settle what a kill left open, and note a move that was made elsewhere; under the lock."""
-    entries = ledger.entries_of(name)
-    champion = champion_of(name)
+    """Settle what a kill left open, and note what was moved or lost elsewhere; under the lock.
+
+    Raises LedgerDamaged where the log cannot be relied on.
+    """
+    found = audit.checked_log(name)
+    entries, champion = list(found.entries), champion_of(name)
     now = None if champion is None else int(champion.version)
+    tags = audit.model_tags(name)
+    if lost := audit.loss(found, tags):
+        log(f"WARNING: {name}: {lost}")
+        remaining = contents_of(name)
+        audit.note_loss(name, lost, now, remaining)
+        entries = ledger.entries_of(name)
     if (intent := ledger.unsettled(entries)) is not None:
         kind: ledger.Kind = "void"
         if champion is not None and now == intent.to_version:
             kind = "done"
             _tell(champion, intent.from_version, intent.why, intent.action)
-        ledger.append(name, kind, settles=intent.number, why="settled by the next reader")
+        audit.append(name, kind, settles=intent.number, why="settled by the next reader")
         entries = ledger.entries_of(name)
-    if now != (known := ledger.champion_by(entries)):
-        why = f"the alias was {'taken away' if now is None else 'moved'} without this program"
-        if name in models_of_ours() and _told(name) != now:
-            _tell_pages(name, champion, why)
-        ledger.append(
+    if moved := moved_outside(entries, champion):
+        content = "" if champion is None else champion.tags.get("content_digest", "")
+        if tags is not None and tags.get("family") in FAMILIES and _told(name) != now:
+            _tell_pages(name, champion, moved)
+        audit.append(
             name,
             "outside",
             action="outside",
             who="unknown",
-            from_version=known,
+            from_version=ledger.champion_by(entries),
             to_version=now,
-            why=why,
+            why=moved,
+            digests={"content": content} if content else {},
         )
+    audit.anchor(name)
+
+
+def moved_outside(entries: list[ledger.Entry], champion: RegisteredVersion | None) -> str:
+    """What happened to the alias that the log does not tell, in words, or nothing."""
+    known = ledger.champion_by(entries)
+    if champion is None:
+        return "" if known is None else "the alias was taken away without this program"
+    if int(champion.version) != known:
+        return "the alias was moved without this program"
+    told = ledger.contents_by_number(entries).get(known)
+    if told and champion.tags.get("content_digest") != told:
+        return f"version {known} is another than the log tells of"
+    return ""
+
+
+def move_back(target: RegisteredVersion, reason: str) -> None:
+    """Give the name back to a version that lost it without this program; under the lock."""
+    with verified_copy(target.name, str(target.version)):
+        _move(target, champion_of(target.name), "restore", reason, _evidence(target, None))
 
 
 def check_known(name: str) -> None:
@@ -152,12 +189,15 @@ def _champion_before(name: str) -> int:
     if champion is None:
         raise BadInput(f"{name} has no champion to roll back from")
     now = int(champion.version)
+    entries, contents = ledger.entries_of(name), contents_of(name)
+    live = ledger.live_versions(entries)  # after a loss numbers begin again
     came_from = [
         entry.from_version
-        for entry in ledger.moves(ledger.entries_of(name))
+        for entry in ledger.moves(entries)
         if entry.to_version == now
         and entry.from_version is not None  # as after a time without a champion
-        and entry.action in ("promote", "override", "outside")
+        and entry.action in ("promote", "override", "outside", "restore")
+        and live.get(entry.from_version) in (None, contents.get(entry.from_version))
     ]
     if not came_from:
         raise BadInput(
@@ -175,12 +215,10 @@ def _by_hand(name: str, number: int, action: ledger.Action, reason: str) -> tupl
         raise BadInput(f"version {number} is the champion of {name} already")
     tags, evidence = tags_of(target), _evidence(target, None)
     try:
-        check_loads(
-            f"models:/{name}/{number}",
-            tags["family"],
-            samples=tags["samples_digest"],
-            package=tags["package_digest"],
-        )
+        with verified_copy(name, str(number)) as (folder, _):
+            check_loads(
+                f"models:/{name}/{number}", folder, tags["family"], samples=tags["samples_digest"]
+            )
     except SamplesDiffer as error:
         log(f"WARNING: with the libraries installed here it draws other samples: {error}")
         evidence["load_check"] = str(error)
@@ -203,7 +241,7 @@ def _move(
 ) -> None:
     """The alias and what tells of it, between two lines of the ledger."""
     name, before = target.name, None if champion is None else int(champion.version)
-    intent = ledger.append(
+    intent = audit.append(
         name,
         "intent",
         action=action,
@@ -216,7 +254,7 @@ def _move(
     )
     client().set_registered_model_alias(name, CHAMPION, str(target.version))
     _tell(target, before, reason, action)
-    ledger.append(name, "done", settles=intent.number, **_who())
+    audit.append(name, "done", settles=intent.number, **_who())
 
 
 def _tell(
@@ -240,10 +278,16 @@ def _refuse(
 ) -> None:
     name, number = target.name, int(target.version)
     refusals = [e for e in ledger.entries_of(name) if e.kind == "refused"]
-    if refusals and (refusals[-1].to_version, refusals[-1].why) == (number, reason):
+    content = target.tags["content_digest"]
+    told = (number, reason, content)
+    if refusals and told == (
+        refusals[-1].to_version,
+        refusals[-1].why,
+        refusals[-1].digests.get("content"),
+    ):
         return  # the same run again
     client().set_registered_model_alias(name, CHALLENGER, str(number))
-    ledger.append(
+    audit.append(
         name,
         "refused",
         action=action,
@@ -274,8 +318,11 @@ def _evidence(target: RegisteredVersion, verdict: Verdict | None) -> dict[str, A
 
 
 def _digests(target: RegisteredVersion) -> dict[str, str]:
+    """What a version is: its package by the audit log, which the registry's tags may not tell."""
     tags = tags_of(target)
-    return {name.removesuffix("_digest"): tags.get(name, "") for name in _DIGESTS}
+    told = {name.removesuffix("_digest"): tags.get(name, "") for name in _DIGESTS}
+    entry = ledger.registration_of(ledger.entries_of(target.name), int(target.version))
+    return told | ({"package": entry.digests["package"]} if entry else {})
 
 
 def _who() -> dict[str, str]:

@@ -13,13 +13,15 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from prefect import task
 
+from tasks import audit, ledger
 from tasks.data_identity import identity_of
 from tasks.data_owner import DATA_CHANGE, DATA_SET, accepted, data_before, keep_identity
 from tasks.ingestion import Corpus, ImageSet
 from tasks.load_check import LoadCheckFailed, check_loads
 from tasks.model_card import FAMILIES, card
 from tasks.names import checked_name
-from tasks.packaging import expected_package, log_package
+from tasks.package_files import Files, PackageChanged, digest_of_files
+from tasks.packaging import expected_files, log_package
 from tasks.recipe import Recipe
 from tasks.reporting import log
 from tasks.retries import NETWORKED
@@ -28,6 +30,7 @@ from tasks.storage import BadInput, exclusive
 from tasks.tokenization import TokenSet
 from tasks.tracking import client, outages_named, version_url
 from tasks.training.loop import Fitted
+from tasks.verification import PACKAGE_TAG, fetched, unlisted_files
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 
@@ -105,24 +108,29 @@ def _create_checked(
     data_change: str,
 ) -> ModelVersion:
     """A new complete version; on a failed check none, and no model that was not there before."""
-    registry, info = client(), log_package(fitted)
+    registry, package = client(), log_package(fitted)
     # Late: a kill shall not leave one without versions.
     is_first = _ensure_registered_model(fitted, source)
-    tags = {**_made(fitted, scorecard, recipe), **_measured(scorecard), "state": "pending"}
+    tags = {
+        **_made(fitted, scorecard, recipe),
+        **_measured(scorecard),
+        PACKAGE_TAG: digest_of_files(package.files),
+        "state": "pending",
+    }
     if data_change:
         tags[DATA_CHANGE] = data_change
     created = registry.create_model_version(
         fitted.name,
-        source=info.model_uri,
+        source=package.model_uri,
         run_id=fitted.run_id,
-        model_id=info.model_id,
+        model_id=package.model_id,
         description="Being registered: not to be used yet.",
         tags=tags,
         await_creation_for=0,  # otherwise MLflow prints while it waits
     )
     try:
-        _check(created, fitted, scorecard)
-    except LoadCheckFailed:
+        _check(created, fitted, scorecard, package.files)
+    except (LoadCheckFailed, PackageChanged):
         registry.delete_model_version(fitted.name, created.version)
         if is_first:
             registry.delete_registered_model(fitted.name)
@@ -132,26 +140,61 @@ def _create_checked(
 
 
 def _finished(pending: ModelVersion, fitted: Fitted, scorecard: Scorecard) -> ModelVersion | None:
-    """A version that a killed process left pending, completed; None, and gone, if it is unsound."""
+    """A version that a killed process left pending, completed; None, and gone, if it is unsound.
+
+    The killed process alone knew all its files: what is ours must be what was trained here, and
+    what is MLflow's must say no more than it says of every version.
+    """
     try:
-        _check(pending, fitted, scorecard)
-    except LoadCheckFailed as error:
+        files = unlisted_files(pending, expected_files(fitted))
+        registry = client()
+        registry.set_model_version_tag(
+            pending.name, pending.version, PACKAGE_TAG, digest_of_files(files)
+        )
+        _check(pending, fitted, scorecard, files)
+    except (LoadCheckFailed, PackageChanged) as error:
         log(f"{fitted.name}: a version left pending is made anew: {error}")
         client().delete_model_version(fitted.name, pending.version)
+        number = int(pending.version)
+        if ledger.registration_of(ledger.entries_of(fitted.name), number) is not None:
+            audit.note_gone(fitted.name, [number], f"left pending, and made anew: {error}")
         return None
     log(f"{fitted.name}: version {pending.version}, left pending, loads and is completed")
     return pending
 
 
-def _check(pending: ModelVersion, fitted: Fitted, scorecard: Scorecard) -> None:
-    """Raise LoadCheckFailed unless a version loads cleanly and is what was trained."""
-    check_loads(
-        f"models:/{pending.name}/{pending.version}",
-        fitted.family,
-        samples=scorecard.samples_digest,
-        package=expected_package(fitted),
-    )
+def _check(pending: ModelVersion, fitted: Fitted, scorecard: Scorecard, files: Files) -> None:
+    """Write a version into the audit log once it is what was trained, and loads cleanly.
+
+    Raises PackageChanged before anything of it is executed, LoadCheckFailed after.
+    """
+    address = f"models:/{pending.name}/{pending.version}"
+    with fetched(pending, files) as folder:
+        check_loads(address, folder, fitted.family, samples=scorecard.samples_digest)
     client().set_model_version_tag(pending.name, pending.version, "load_check", "passed")
+    note_package(pending, files, "register", "loads in a clean process, and draws the same")
+
+
+def note_package(
+    version: ModelVersion, files: Files, action: ledger.Action, why: str
+) -> ledger.Entry | None:
+    """Let the audit log say what a version's files are; the caller holds the model's lock.
+
+    Returns None where it says so already.
+    """
+    digests = {"content": version.tags["content_digest"], "package": digest_of_files(files)}
+    known = ledger.registration_of(ledger.entries_of(version.name), int(version.version))
+    if known is not None and known.digests == digests:
+        return None
+    return audit.append(
+        version.name,
+        "registered",
+        action=action,
+        to_version=int(version.version),
+        why=why,
+        digests=digests,
+        files=files,
+    )
 
 
 def _describe(
@@ -225,11 +268,21 @@ def kept_digests() -> set[str]:
 
 def versions_of(name: str) -> list[ModelVersion]:
     """All complete versions of a model, oldest first; those being made are left out."""
+    return [version for version in all_versions(name) if version.tags.get("state") == "complete"]
+
+
+def contents_of(name: str) -> dict[int, str]:
+    """The content digest of each version of a model by its number, of those being made too."""
+    return {int(v.version): v.tags.get("content_digest", "") for v in all_versions(name)}
+
+
+def all_versions(name: str) -> list[ModelVersion]:
+    """All versions of a model, oldest first, those being made too."""
     found: list[ModelVersion] = []
     token = None
     while True:
         page = client().search_model_versions(_named(name), page_token=token)
-        found += [version for version in page if version.tags.get("state") == "complete"]
+        found += page
         token = page.token
         if not token:
             return sorted(found, key=lambda version: int(version.version))
@@ -243,14 +296,18 @@ def _named(name: str) -> str:
 def _ensure_registered_model(fitted: Fitted, source: ImageSet | Corpus | None) -> bool:
     """Make the model that versions belong to; returns whether it was not there.
 
-    Where another home made it meanwhile, it belongs to that one's data.
+    Where another home made it meanwhile, it belongs to that one's data. A log of that name that
+    stands already tells of a model that was lost, and goes on.
     """
     registry = client()
     identity = {DATA_SET: identity_of(source).to_json()} if source else {}
+    audit.note_lost_model(fitted.name)
+    log_before = ledger.read(fitted.name)
+    anchored = dict([audit.anchor_tag(log_before)]) if log_before.entries else {}
     try:
         registry.create_registered_model(
             fitted.name,
-            tags={"family": fitted.family, **identity},
+            tags={"family": fitted.family, **anchored, **identity},
             description=f"{FAMILIES[fitted.family]}\n\nNo version is the champion yet.",
         )
         return True
@@ -266,7 +323,6 @@ def _made(fitted: Fitted, scorecard: Scorecard, recipe: Recipe) -> dict[str, str
     """The machine-readable part of a version's card: what stays as it was made."""
     return {
         "content_digest": fitted.digest,
-        "package_digest": expected_package(fitted),
         "samples_digest": scorecard.samples_digest,
         "code_digest": recipe.code_digest,
         "recipe_digest": recipe.digest_but_for_the_seed,

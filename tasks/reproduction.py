@@ -11,7 +11,6 @@ from prefect import task
 from safetensors.torch import load_file
 
 from tasks.ingestion import ImageSet
-from tasks.packaging import fetch_package
 from tasks.provenance import module_digests
 from tasks.recipe import Recipe, recipe_of
 from tasks.registration import Version, recorded
@@ -21,6 +20,7 @@ from tasks.storage import BadInput
 from tasks.tokenization import TokenSet
 from tasks.tracking import tracking_uri
 from tasks.training.loop import Fitted
+from tasks.verification import verified_copy
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,8 +127,7 @@ def _changed_modules(recipe: Recipe) -> list[str]:
 
 def _distance(version: Version, fitted: Fitted) -> str:
     """How far the weights lie apart, in words."""
-    with tempfile.TemporaryDirectory() as folder:
-        package = fetch_package(version.name, version.version, Path(folder))
+    with verified_copy(version.name, str(version.version)) as (package, _):
         old = load_file(package / "artifacts" / "weights.safetensors")
     new = load_file(fitted.weights_path)
     same_shape = old.keys() == new.keys() and all(old[k].shape == new[k].shape for k in old)

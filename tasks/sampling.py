@@ -186,9 +186,10 @@ def _growth(run_id: str, scratch_beside: Path) -> bytes | None:
     task_run_name="publish gallery",
     **NETWORKED,
 )
-def publish_gallery(works: list[Work], folder: str, run_id: str) -> str:
+def publish_gallery(works: list[Work], folder: str, run_id: str, *, is_whole: bool = True) -> str:
     """Write the page, store all files with the run, show them in the Prefect UI.
 
+    is_whole: whether all champions are on it; else the next run of the same makes it anew.
     Returns the path of the latest gallery's page.
     """
     into = Path(folder)
@@ -202,7 +203,7 @@ def publish_gallery(works: list[Work], folder: str, run_id: str) -> str:
         ),
     )
     log(f"gallery of {len(works)} champions written")
-    return keep_gallery(folder)
+    return keep_gallery(folder, is_whole=is_whole)
 
 
 def _fields(work: Work) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, is_dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,18 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                     raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder for the time of a block, in the home, that nobody else may enter."""
+    with _disk_full_named(home()):
+        home().mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=_prefix(), dir=home()))
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _prefix() -> str:
@@ -309,6 +322,14 @@ def is_whole(folder: Path, say: Callable[[str], None]) -> bool:
         remove(folder)
         return False
     return True
+
+
+def keep_aside(path: Path) -> Path:
+    """Give a file another name in the same folder, by the moment; returns where it is now."""
+    moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
+    aside = path.with_name(f"{path.name}.aside-{moment}")
+    path.rename(aside)
+    return aside
 
 
 def remove(path: Path) -> None:

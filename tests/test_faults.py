@@ -61,6 +61,8 @@ def test_hostile_pages_are_refused(tmp_path: Path) -> None:
         ({"rivals": 1}, False),
         ({"clock_steps": 1}, False),
         ({"pages": 2, "pages_refused": 1}, False),
+        ({"tamperings": 2, "tamperings_found": 1}, False),
+        ({"losses": 1}, False),
         ({"orphans": 1}, False),
         ({"temporary_files": 1}, False),
         ({"problems": ["one"]}, False),
@@ -108,5 +110,8 @@ def test_what_cannot_be_tested_can_be_skipped_explicitly(
 
     assert suite.main() == 0
 
-    kinds = ("kills", "damage", "clocks", "commands", "outages", "rivals", "pages")
-    assert injected == [kinds]
+    kinds = ("kills", "damage", "clocks", "tampering", "databases", "commands")
+    assert injected == [(*kinds, "outages", "rivals", "pages")]
+    monkeypatch.setattr(sys, "argv", ["faults", "--only", "tampering,databases"])
+    assert suite.main() == 0
+    assert injected[1:] == [("tampering", "databases")]

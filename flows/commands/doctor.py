@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from flows import access_health, ambient, health, local_stack
+from flows.commands import repair
 from flows.commands.options import Commands
 from flows.health import Finding
 from tasks.storage import BadInput, home, project_root
@@ -18,11 +19,20 @@ def add(commands: Commands) -> None:
     """Add the command to the parser."""
     doctor = commands.add_parser("doctor", help="what is wrong here, and what to do about it")
     doctor.add_argument("--verbose", action="store_true", help="tell what is well, too")
+    doctor.add_argument(
+        "--repair",
+        nargs="*",
+        metavar="MODEL=WAY",
+        help="what registry and audit logs disagree in: list the ways out, or go those named",
+    )
     # It must speak where nothing can be written, and judge the environment as it was found.
     doctor.set_defaults(command=_doctor, applies_settings=False)
 
 
 def _doctor(options: argparse.Namespace) -> int:
+    if options.repair is not None:
+        local_stack.apply_settings()
+        return repair.repair(options.repair)
     findings = []
     for finding in _findings():
         findings.append(finding)
@@ -93,6 +103,20 @@ def _server_findings(recorded: list[tuple[local_stack.Server, bool]]) -> Iterato
         with get_client(sync_client=True) as prefect:
             yield _survived("Prefect runs", lambda: server_health.stuck_flow_runs(prefect))
             yield _survived("slots", lambda: server_health.orphan_slots(prefect))
+    yield from _all_survived("audit logs", repair.disagreements)
+
+
+def _all_survived(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """The findings of a check that has many."""
+    findings: list[Finding] = []
+
+    def all_of_them() -> Finding:
+        findings.extend(check())
+        return findings.pop()
+
+    last = _survived(name, all_of_them)
+    yield from findings
+    yield last
 
 
 def _survived(name: str, check: Callable[[], Finding]) -> Finding:

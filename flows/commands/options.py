@@ -13,6 +13,7 @@ Commands = Any
 """argparse's collection of sub-commands, whose class has no public name."""
 
 LARGEST_SEED = 2**31 - 1
+NOTHING_YET = "no model is registered yet: train some with `atelier run`"
 
 
 def seed(text: str) -> int:
@@ -98,6 +99,19 @@ def find_registry() -> bool:
             os.environ["MLFLOW_TRACKING_URI"] = server.url
             return True
     return (home() / "mlflow.db").exists()
+
+
+def nothing_there() -> str:
+    """Why there is no registry: nothing was registered yet, or it was lost while its logs stand."""
+    names = sorted(path.stem for path in (home() / "ledger").glob("*.jsonl"))
+    if not names:
+        return NOTHING_YET
+    where = os.environ.get("MLFLOW_TRACKING_URI") or home() / "mlflow.db"
+    return (
+        f"the registry was lost: {where} is not there, or empty, while the audit"
+        f" logs of {', '.join(names)} stand; put a backup in its place, or train again with"
+        " `atelier run`: the logs go on, and say what was lost"
+    )
 
 
 def complain(message: str, code: int) -> int:

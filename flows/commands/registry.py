@@ -5,19 +5,20 @@ import os
 from typing import Any
 
 from flows.commands.options import (
+    NOTHING_YET,
     Commands,
     add_ports,
+    complain,
     find_registry,
     flow_result,
     model,
     model_and_version,
+    nothing_there,
     servers,
     whole_number,
 )
 from flows.commands.work import print_table
 from tasks.storage import BadInput, home
-
-NOTHING_YET = "no model is registered yet: train some with `atelier run`"
 
 
 def add(commands: Commands) -> None:
@@ -58,16 +59,39 @@ def _version(text: str) -> int:
 
 
 def _history(options: argparse.Namespace) -> int:
-    _reach_registry()
-    from tasks import promotion, registration
+    from tasks import disagreements, ledger, promotion
 
-    names = [options.model] if options.model else registration.models_of_ours()
+    if not find_registry():
+        return _history_without_registry(options.model, ledger)
+    names = [options.model] if options.model else disagreements.all_models()
     if not names:
         raise BadInput(NOTHING_YET)
+    damaged = False
+    for name in names:
+        problems = disagreements.problems_of(name, with_packages=False)
+        try:
+            entries = promotion.history(name)
+        except ledger.LedgerDamaged:
+            damaged, entries = True, []
+        print(f"{name}")
+        for problem in problems:
+            print(f"  ! {problem.what}\n    -> {problem.to_do()}")
+        print_table([_line(entry) for entry in entries] or [("  no moves yet",)])
+    return 2 if damaged else 0
+
+
+def _history_without_registry(model: str | None, ledger: Any) -> int:
+    """What the logs tell where the registry's database is gone; nothing is made in its place."""
+    names = [name for name in ledger.known_models() if model in (None, name)]
+    if not names:
+        raise BadInput(nothing_there())
     for name in names:
         print(f"{name}")
-        print_table([_line(entry) for entry in promotion.history(name)] or [("  no moves yet",)])
-    return 0
+        print_table(
+            [_line(entry) for entry in ledger.told(ledger.entries_of(name))]
+            or [("  no moves yet",)]
+        )
+    return complain(nothing_there(), 1)
 
 
 def _line(entry: Any) -> tuple[str, ...]:
@@ -123,10 +147,5 @@ def _reproduce(options: argparse.Namespace) -> int:
 def _start_servers(options: argparse.Namespace) -> None:
     """The servers, before anything of Prefect is imported: it would miss their addresses."""
     if not os.environ.get("MLFLOW_TRACKING_URI") and not (home() / "mlflow.db").exists():
-        raise BadInput(NOTHING_YET)
+        raise BadInput(nothing_there())
     servers(options)
-
-
-def _reach_registry() -> None:
-    if not find_registry():
-        raise BadInput(NOTHING_YET)

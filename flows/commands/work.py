@@ -12,6 +12,7 @@ from flows.commands.options import (
     add_ports,
     flow_result,
     model,
+    nothing_there,
     seed,
     servers,
     whole_number,
@@ -130,8 +131,10 @@ def _run(options: argparse.Namespace) -> int:
 def _sample(options: argparse.Namespace) -> int:
     urls = servers(options)
     from flows.sample_gallery import sample_gallery
-    from tasks.registration import champions
+    from tasks.registration import champions, models_of_ours
 
+    if not models_of_ours():
+        raise BadInput(nothing_there())
     known_names = champions()
     unknown = sorted(set(options.names) - set(known_names))
     if unknown or not known_names:

@@ -9,9 +9,17 @@ import pytest
 from tasks import ledger
 
 
-def move(model: str, before: int | None, after: int, action: str = "promote") -> None:
+def move(
+    model: str, before: int | None, after: int, action: str = "promote", content: str = ""
+) -> None:
     intent = ledger.append(
-        model, "intent", action=action, from_version=before, to_version=after, why=f"for {after}"
+        model,
+        "intent",
+        action=action,
+        from_version=before,
+        to_version=after,
+        why=f"for {after}",
+        digests={"content": content or f"content {after}"},
     )
     ledger.append(model, "done", settles=intent.number)
 
@@ -79,27 +87,57 @@ def test_what_a_person_left_stays_withdrawn_until_it_is_champion_again(atelier_h
     move("m", None, 1)
     move("m", 1, 2)
     move("m", 2, 1, "rollback")
-    assert ledger.withdrawn(ledger.entries_of("m"), 2) == "for 1"
-    assert ledger.withdrawn(ledger.entries_of("m"), 1) == ""
+    assert ledger.withdrawn(ledger.entries_of("m"), "content 2") == "for 1"
+    assert ledger.withdrawn(ledger.entries_of("m"), "content 1") == ""
 
     move("m", 1, 2, "override")
 
-    assert ledger.withdrawn(ledger.entries_of("m"), 2) == ""
-    assert ledger.withdrawn(ledger.entries_of("m"), 1) == "for 2"
+    assert ledger.withdrawn(ledger.entries_of("m"), "content 2") == ""
+    assert ledger.withdrawn(ledger.entries_of("m"), "content 1") == "for 2"
+    assert ledger.withdrawn_contents(ledger.entries_of("m")) == {"content 1": "for 2"}
 
 
 def test_a_version_that_a_person_declined_is_withdrawn_and_one_the_gate_refused_is_not(
     atelier_home: Path,
 ) -> None:
     move("m", None, 1)
-    ledger.append("m", "refused", action="refuse", to_version=2, why="worse")
-    ledger.append("m", "refused", action="decline", to_version=3, why="ugly")
+    for action, number in (("refuse", 2), ("decline", 3)):
+        digests = {"content": f"content {number}"}
+        ledger.append("m", "refused", action=action, to_version=number, why="ugly", digests=digests)
 
     entries = ledger.entries_of("m")
 
-    assert ledger.withdrawn(entries, 2) == ""
-    assert ledger.withdrawn(entries, 3) == "ugly"
+    assert ledger.withdrawn(entries, "content 2") == ""
+    assert ledger.withdrawn(entries, "content 3") == "ugly"
     assert ledger.champion_by(entries) == 1
+
+
+def test_a_withdrawal_is_of_the_content_and_not_of_the_number(atelier_home: Path) -> None:
+    """Numbers begin again when a database is lost."""
+    move("m", None, 1)
+    move("m", 1, 2)
+    move("m", 2, 1, "rollback")
+    ledger.append("m", "outside", action="lost", from_version=1, evidence={"gone": [1, 2]})
+    move("m", None, 1, content="another 1")
+    move("m", 1, 2, content="another 2")
+
+    entries = ledger.entries_of("m")
+
+    assert ledger.withdrawn_contents(entries) == {"content 2": "for 1"}
+    assert ledger.live_versions(entries) == {1: "another 1", 2: "another 2"}
+    move("m", 2, 1, "rollback", content="another 1")
+    assert set(ledger.withdrawn_contents(ledger.entries_of("m"))) == {"content 2", "another 2"}
+
+
+def test_what_a_log_never_told_of_a_version_comes_from_the_registry(atelier_home: Path) -> None:
+    """An older program wrote no content where an alias was moved elsewhere."""
+    ledger.append("m", "outside", action="outside", to_version=3)
+    move("m", 3, 1, "rollback")
+
+    entries = ledger.entries_of("m")
+
+    assert ledger.withdrawn(entries, "content 3") == ""
+    assert ledger.withdrawn(entries, "content 3", {3: "content 3"}) == "for 1"
 
 
 def test_entries_are_on_the_disk_before_append_returns(

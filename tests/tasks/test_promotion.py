@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,14 @@ from typing import Any
 import pytest
 
 from models.ngram import NgramConfig
-from tasks import ledger, load_check, packaging, promotion, registration
+from tasks import audit, ledger, load_check, packaging, promotion, registration, verification
 from tasks.comparison import show_difference
 from tasks.gallery_page import page
 from tasks.gate import gate
 from tasks.incumbent import evaluate_champion
 from tasks.ingestion import ingest_text
 from tasks.load_check import LoadCheckFailed
+from tasks.package_files import PackageChanged
 from tasks.recipe import Recipe, recipe_of
 from tasks.registration import Version, champion_of, find_version, versions_of
 from tasks.runs import open_run
@@ -128,6 +130,10 @@ def state() -> tuple[list[int], dict[str, int], int]:
     return numbers, {k: int(v) for k, v in aliases.items()}, len(promotion.history(NAME))
 
 
+def content_of(number: int) -> str:
+    return str(client().get_model_version(NAME, str(number)).tags["content_digest"])
+
+
 def test_a_better_model_was_promoted_and_the_ledger_tells_why(home: Path) -> None:
     first, second = promotion.history(NAME)
 
@@ -138,8 +144,9 @@ def test_a_better_model_was_promoted_and_the_ledger_tells_why(home: Path) -> Non
     assert second.why.startswith("better: ")
     low, high = second.evidence["difference_interval"]
     assert low < second.evidence["difference"] < high < 0
-    assert set(second.digests) == {"content", "data", "code", "judge", "recipe"}
+    assert set(second.digests) == {"content", "data", "code", "judge", "recipe", "package"}
     version = versions_of(NAME)[1]
+    assert version.tags["package_digest"] == second.digests["package"]
     assert version.tags["content_digest"] == second.digests["content"]
     assert version.tags["state"] == "complete"
     assert version.tags["load_check"] == "passed"
@@ -268,6 +275,10 @@ def test_a_move_that_another_home_has_told_keeps_its_reason(home: Path) -> None:
     promotion.rollback(NAME, reason="it swears")
     path = ledger.ledger_path(NAME)
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-2]))  # as elsewhere
+    for tag in audit.model_tags(NAME) or {}:
+        if tag.startswith(audit.ANCHOR_TAG):
+            client().delete_registered_model_tag(NAME, tag)
+    audit.anchor(NAME)
 
     last = promotion.history(NAME)[-1]
 
@@ -282,21 +293,28 @@ def test_an_alias_that_somebody_took_away_is_noted_once(home: Path, tokens: Toke
         moves = promotion.history(NAME)
         assert [(move.action, move.to_version) for move in moves[2:]] == [("outside", None)]
     assert "No champion**, since 20" in client().get_registered_model(NAME).description
-    assert "taken away" in promotion.withdrawn(NAME, 2)  # so no run brings it back by itself
+    assert "taken away" in promotion.withdrawn(
+        NAME, content_of(2)
+    )  # so no run brings it back by itself
     with pytest.raises(BadInput, match="has no champion to roll back from"):
         promotion.rollback(NAME)
     assert promotion.promote(NAME, 2, "back to it") == (None, 2)
-    assert promotion.withdrawn(NAME, 2) == ""
+    assert promotion.withdrawn(NAME, content_of(2)) == ""
     assert "Champion: version 2**" in client().get_registered_model(NAME).description
     assert promotion.rollback(NAME, reason="to the one before") == (2, 1)
 
 
 def test_a_model_that_somebody_deleted_is_noted_and_stops_nothing(home: Path) -> None:
+    content = content_of(2)
     client().delete_registered_model(NAME)
 
-    last = promotion.history(NAME)[-1]
+    for _ in range(2):
+        last = promotion.history(NAME)[-1]
 
-    assert (last.action, last.from_version, last.to_version) == ("outside", 2, None)
+        assert (last.action, last.from_version, last.to_version) == ("lost", 2, None)
+        assert last.evidence == {"gone": [1, 2]}
+        assert len(promotion.history(NAME)) == 3
+    assert promotion.withdrawn(NAME, content) == ""  # nobody has left it by hand
 
 
 def test_a_long_reason_is_cut_on_the_page_and_whole_in_the_ledger(home: Path) -> None:
@@ -342,9 +360,9 @@ def break_code(package: Path) -> None:
 
 
 SABOTAGE = [
-    (swap_weights, "not those that were registered|does not load|samples"),
-    (alter_code, "its files are not those that were registered"),
-    (break_code, "does not load in a clean process: .* Error: gone"),
+    (swap_weights, "loaded: artifacts/weights.safetensors was changed .sha256"),
+    (alter_code, "loaded: code/models/decoding.py was changed"),
+    (break_code, "loaded: code/models/ngram.py was changed"),
 ]
 
 
@@ -361,7 +379,7 @@ def test_a_sabotaged_package_is_refused_and_leaves_no_trace(
 
     monkeypatch.setattr(registration, "log_package", log_and_sabotage)
 
-    with pytest.raises(LoadCheckFailed, match=message):
+    with pytest.raises(PackageChanged, match=message):
         admit(candidate)
 
     assert state() == before
@@ -376,13 +394,17 @@ def test_a_package_that_never_loads_is_refused_after_a_time_and_blocks_nobody(
 ) -> None:
     candidate, before = candidate_of(tokens, 2), state()
 
-    def log_and_hang(fitted: Fitted):
-        info = packaging.log_package(fitted)
-        package = Path(info.artifact_path.removeprefix("file://"))
-        (package / "code" / "models" / "ngram.py").write_text("import time\ntime.sleep(3600)\n")
-        return info
+    def hang(pending: Any, files: Any) -> Any:
+        @contextmanager
+        def changed() -> Iterator[Path]:
+            with verification.fetched(pending, files) as folder:
+                code = folder / "code" / "models" / "ngram.py"
+                code.write_text("import time\ntime.sleep(3600)\n")
+                yield folder
 
-    monkeypatch.setattr(registration, "log_package", log_and_hang)
+        return changed()
+
+    monkeypatch.setattr(registration, "fetched", hang)
     monkeypatch.setattr(load_check, "SECONDS_TO_LOAD", 3.0)
     with pytest.raises(LoadCheckFailed, match="has not loaded and drawn within 3 s"):
         admit(candidate)
@@ -402,7 +424,8 @@ def test_a_version_that_no_longer_loads_cannot_be_made_champion(
     shutil.copytree(package, kept)
     try:
         swap_weights(package)
-        with pytest.raises(BadInput, match="version 1 cannot be champion"):
+        changed = "version 1 is not what was registered, .*: artifacts/weights.safetensors was"
+        with pytest.raises(PackageChanged, match=changed):
             promotion.rollback(NAME)
     finally:
         shutil.rmtree(package)

@@ -1,0 +1,117 @@
+"""A registry of two n-gram models, each champion once, to be copied and damaged at will."""
+
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.ngram import NgramConfig
+from tasks import promotion, registration
+from tasks.gate import gate
+from tasks.incumbent import evaluate_champion
+from tasks.ingestion import ingest_text
+from tasks.recipe import recipe_of
+from tasks.registration import Version
+from tasks.runs import open_run
+from tasks.text_evaluation import evaluate_tokens
+from tasks.tokenization import tokenize_corpus
+from tasks.tracking import client
+from tasks.training.ngram import fit_ngram
+
+WORDS = ["the", "cat", "dog", "sees", "hears", "a", "small", "bird", "and", "sleeps"]
+
+
+def use(home: Path, patch: pytest.MonkeyPatch) -> None:
+    patch.setenv("ATELIER_HOME", str(home))
+    patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}")
+    patch.delenv("PREFECT_API_URL", raising=False)
+    patch.chdir(home)
+
+
+def admitted(corpus: Path, order: int, *, registers_only: bool = False) -> Version:
+    """Train, judge and register an n-gram model, the way of flows/admission.py; no load check."""
+    tokens = tokenize_corpus.fn(ingest_text.fn(f"file:{corpus}"))
+    config = NgramConfig(order=order)
+    with open_run(f"order {order}") as run_id:
+        fitted = fit_ngram.fn(tokens, config, None, 0, run_id)
+        scorecard = evaluate_tokens.fn(fitted, tokens, run_id)
+    incumbent = evaluate_champion.fn(fitted.name, tokens)
+    verdict = gate.fn(fitted, scorecard, incumbent)
+    recipe = recipe_of("ngram", tokens, "quick", 0, config=config)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registration, "check_loads", lambda *_, **__: None)
+        version = registration.register_version.fn(fitted, scorecard, verdict, recipe, incumbent)
+    if registers_only:
+        return version
+    settled = promotion.settle_alias.fn(version, verdict)
+    assert settled is not None
+    return settled
+
+
+@dataclass(frozen=True)
+class Studio:
+    """A home with a registry in it."""
+
+    home: Path
+    corpus: Path
+    name: str = "tale-ngram"
+
+    def admitted(self, order: int, *, registers_only: bool = False) -> Version:
+        return admitted(self.corpus, order, registers_only=registers_only)
+
+    def package(self, number: int) -> Path:
+        """Where the files of a version lie in the store."""
+        source = client().get_model_version(self.name, str(number)).source
+        model = client().get_logged_model(source.rpartition("/")[2])
+        return Path(model.artifact_location.removeprefix("file://"))
+
+    def sql(self, statement: str, *values: Any) -> None:
+        """Change the registry's database behind its back."""
+        with sqlite3.connect(self.home / "mlflow.db") as database:
+            assert database.execute(statement, values).rowcount, statement
+        database.close()
+
+    def log_lines(self) -> list[bytes]:
+        return self.log.read_bytes().splitlines(keepends=True)
+
+    @property
+    def log(self) -> Path:
+        return self.home / "ledger" / f"{self.name}.jsonl"
+
+
+@pytest.fixture(scope="session")
+def first_studio(
+    tmp_path_factory: pytest.TempPathFactory, migrated_database: Path
+) -> Iterator[Studio]:
+    home = tmp_path_factory.mktemp("studio")
+    shutil.copy(migrated_database, home / "mlflow.db")
+    corpus = tmp_path_factory.mktemp("corpus") / "tale.txt"
+    lines = [" ".join(WORDS[(i * k + k) % 10] for k in range(1, 10)) + "." for i in range(320)]
+    corpus.write_text("\n".join(lines) + "\n")
+    with pytest.MonkeyPatch.context() as patch:
+        use(home, patch)
+        for order in (1, 3):
+            admitted(corpus, order)
+    yield Studio(home, corpus)
+
+
+@pytest.fixture
+def studio(first_studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Studio:
+    """A copy of it, artifacts included: versions 1 and 2, of which 2 is champion."""
+    home = tmp_path / "studio"
+    shutil.copytree(first_studio.home, home)
+    use(home, monkeypatch)
+    copy = Studio(home, first_studio.corpus)
+    with sqlite3.connect(home / "mlflow.db") as database:
+        rows = database.execute("SELECT model_id, artifact_location FROM logged_models").fetchall()
+    database.close()
+    for model, location in rows:
+        files = home / "packages" / model
+        shutil.copytree(location.removeprefix("file://"), files)
+        statement = "UPDATE logged_models SET artifact_location = ? WHERE model_id = ?"
+        copy.sql(statement, str(files), model)
+    return copy
