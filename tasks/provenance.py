@@ -20,7 +20,7 @@ LIBRARIES = ("torch", "numpy", "tokenizers")
 WITHOUT_EFFECT = {
     *{"tasks.tracking", "tasks.runs", "tasks.journal", "tasks.step_records"},
     *{"tasks.reporting", "tasks.retries", "tasks.processes", "tasks.machine_load"},
-    *{"tasks.sources", "tasks.image_folder", "tasks.names"},
+    *{"tasks.sources", "tasks.image_folder", "tasks.names", "tasks.markup"},
 }
 """Modules that cannot change a fit: they tell of it, or made its data, whose digest counts."""
 
