@@ -35,9 +35,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return complain("stopped; run the same command again to go on", 130)
     except Exception as error:
-        if not type(error).__module__.startswith("mlflow."):  # importing MLflow takes seconds
+        if not (reason := _of_a_server(error)):
             raise
-        return complain(f"MLflow refused: {str(error).splitlines()[0]}", 1)
+        return complain(reason, 1)
+
+
+def _of_a_server(error: Exception) -> str:
+    """What a server's client says, in one line; nothing where the error is none of theirs."""
+    first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    library = type(error).__module__.partition(".")[0]  # importing either takes seconds
+    if library == "mlflow":
+        return f"MLflow refused: {first_line}"
+    if library == "httpx":  # Prefect's client
+        return (
+            f"the Prefect server does not answer: {first_line}; was it stopped meanwhile?"
+            " See `atelier status`, and run the same command again"
+        )
+    return ""
 
 
 def _about_files(error: OSError) -> str:

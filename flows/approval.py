@@ -13,6 +13,7 @@ from prefect.states import Running
 from pydantic import Field
 
 from flows.turns import others_turn
+from tasks.markup import markdown
 from tasks.registration import Version, page_of
 from tasks.reporting import log
 from tasks.scorecard import Verdict
@@ -42,8 +43,8 @@ def ask_a_person(version: Version, verdict: Verdict, timeout_seconds: int) -> Ve
         timeout_seconds: how long to wait.
     """
     form = Decision.with_initial_data(
-        description=f"**{version.name}**, [version {version.version}]({page_of(version)}), may"
-        f" become champion. The gate: {verdict.reason}."
+        description=f"**{markdown(version.name)}**, [version {version.version}]"
+        f"({page_of(version)}), may become champion. The gate: {markdown(verdict.reason)}."
     )
     log(f"{version.name}: version {version.version} waits for a person, in the Prefect UI")
     with others_turn():

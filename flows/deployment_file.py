@@ -183,6 +183,9 @@ def _unfit(entries: list[DeploymentEntry]) -> Iterator[tuple[Location, str]]:
         else:
             for where, what in _unfit_parameters(flow, entry.parameters):
                 yield (*here, "parameters", *where), what
+            for at, trigger in enumerate(entry.triggers):
+                for where, what in _unfit_parameters(flow, trigger.parameters or {}):
+                    yield (*here, "triggers", at, "parameters", *where), what
 
 
 def _unfit_parameters(

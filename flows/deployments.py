@@ -63,7 +63,7 @@ def apply(entries: list[DeploymentEntry]) -> Applied:
             version = _version(entry)
             if key in existing and existing[key].version == version:
                 continue
-            _deploy(entry, version)
+            _deploy(client, entry, version)
             list_of_kind = applied.changed if key in existing else applied.created
             list_of_kind.append(f"deployment {'/'.join(key)}")
         created, removed = apply_automations(client, [entry.name for entry in entries])
@@ -104,20 +104,28 @@ def _version(entry: DeploymentEntry) -> str:
     """The entry's version and, after a plus, which content of entry and form it stands for."""
     content: dict[str, Any] = {
         "entry": entry.model_dump(mode="json"),
-        "form": parameter_schema(entry.flow()).model_dump(mode="json"),
+        "form": _strict_form(entry),
     }
     return f"{entry.version}+{digest_of(content)[:8]}"
 
 
-def _deploy(entry: DeploymentEntry, version: str) -> None:
-    """Create a deployment, or replace the one of the same name with its schedules and triggers."""
+def _strict_form(entry: DeploymentEntry) -> dict[str, Any]:
+    """The schema of a flow's parameters, which allows no other ones."""
+    form: dict[str, Any] = parameter_schema(entry.flow()).model_dump(mode="json")
+    return {**form, "additionalProperties": False}
+
+
+def _deploy(client: SyncPrefectClient, entry: DeploymentEntry, version: str) -> None:
+    """Create a deployment, or replace the one of the same name with its schedules and triggers.
+
+    The version comes last, with the form: after a kill in between it is done again.
+    """
     limit = entry.concurrency_limit.model_dump()
     triggers = [DeploymentEventTrigger.model_validate(each.model_dump()) for each in entry.triggers]
     deployment = entry.flow().to_deployment(
         name=entry.name,
         description=entry.description,
         tags=entry.tags,
-        version=version,
         parameters=entry.parameters,
         concurrency_limit=ConcurrencyLimitConfig.model_validate(limit),
         schedules=list(_schedules(entry)),
@@ -128,7 +136,13 @@ def _deploy(entry: DeploymentEntry, version: str) -> None:
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
     assert isinstance(deployment, RunnerDeployment)  # not a coroutine: nothing here is async
-    deployment.apply()
+    # Prefect's client has no word for a form that refuses unknown parameters; its server does, and
+    # without it they would end the run's process before the flow could say what is wrong.
+    client.request(
+        "PATCH",
+        f"/deployments/{deployment.apply()}",  # type: ignore[arg-type]
+        json={"version": version, "parameter_openapi_schema": _strict_form(entry)},
+    )
 
 
 def _schedules(entry: DeploymentEntry) -> Iterable[DeploymentScheduleCreate]:

@@ -13,7 +13,8 @@ from typing import Any
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
 from prefect.client.schemas.objects import FlowRun, State, StateType
-from prefect.states import AwaitingRetry, Cancelled, Cancelling, Crashed
+from prefect.exceptions import ObjectNotFound
+from prefect.states import AwaitingRetry, Cancelled, Cancelling, Crashed, Failed
 
 from tasks.clock import steady_now
 from tasks.processes import is_alive, this_process
@@ -78,12 +79,35 @@ def retry_crashed_runs(besides: str | None = None, settled_for: timedelta = _SET
             # A crash that is yet to come happened before somebody set the clock back.
             if run.end_time and abs(now - run.end_time) < settled_for:
                 continue
+            if unknown := _unknown_parameters(client, run):
+                client.set_flow_run_state(run.id, Failed(message=unknown), force=True)
+                continue
             # The tag first: if this process dies in between, an attempt is lost, not the bound.
             number = attempts + 1
             client.update_flow_run(run.id, tags=[*run.tags, f"{RETRY_TAG}{number}"])
             _again(client, run, f"retry {number} of {MOST_RETRIES} after a crash")
             retried.append(run.name)
     return retried
+
+
+def _unknown_parameters(client: SyncPrefectClient, run: FlowRun) -> str:
+    """What is wrong with a run that gives its flow parameters that it does not have, or nothing.
+
+    Prefect's process of such a run ends before the flow begins, which looks like a crash.
+    """
+    assert run.deployment_id is not None
+    try:
+        form = client.read_deployment(run.deployment_id).parameter_openapi_schema or {}
+    except ObjectNotFound:
+        return ""
+    known = form.get("properties", {})
+    unknown = [name for name in run.parameters if name not in known]
+    if not unknown:
+        return ""
+    return (
+        f"the flow has no parameter {', '.join(map(repr, unknown))}; it has"
+        f" {', '.join(known) or 'none'}: start a run without it"
+    )
 
 
 def put_back_interrupted_runs(stop_began: datetime) -> list[str]:

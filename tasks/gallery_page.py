@@ -44,7 +44,8 @@ def page(works: list[Work]) -> str:
     """The self-contained page of a gallery."""
     template = (project_root() / "tasks" / "gallery.html").read_text(encoding="utf-8")
     sections = "\n".join(_section(work) for work in works)
-    return template.replace("{{sections}}", sections).replace("{{yardstick}}", _yardstick(works))
+    # the sections last: what a model wrote may look like a place to be filled
+    return template.replace("{{yardstick}}", _yardstick(works)).replace("{{sections}}", sections)
 
 
 def _section(work: Work) -> str:

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
+from tasks import markup
 from tasks.ingestion import ImageSet
+from tasks.markup import markdown
 from tasks.measured import title
 from tasks.registration import CHAMPION, Version
 from tasks.reporting import show
@@ -132,7 +134,7 @@ def mermaid(nodes: Sequence[Node]) -> str:
         facts = [node.name, *node.facts, node.digest[:_SHOWN_DIGITS]]
         if node.kind == "samples":
             facts = [node.name]
-        label = "<br/>".join(_quoted(fact) for fact in facts if fact)
+        label = "<br/>".join(markup.mermaid(fact) for fact in facts if fact)
         lines.append(f'  {names[node.name]}["{label}"]')
     for node in nodes:
         lines += [f"  {names[name]} --> {names[node.name]}" for name in node.made_from]
@@ -145,14 +147,10 @@ def table(nodes: Sequence[Node]) -> str:
     """The same as rows of markdown."""
     rows = ["| | name | what it is | made from | sha256 |", "|---|---|---|---|---|"]
     for node in nodes:
-        name = f"[{node.name}]({node.link})" if node.link else node.name
-        made_from = ", ".join(node.made_from)
+        shown = markdown(node.name)
+        name = f"[{shown}]({node.link})" if node.link else shown
+        made_from = ", ".join(map(markdown, node.made_from))
         digest = f"`{node.digest[:_SHOWN_DIGITS]}`" if node.digest else ""
-        cells = [node.kind, name, ", ".join(node.facts), made_from, digest]
-        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        cells = [node.kind, name, ", ".join(map(markdown, node.facts)), made_from, digest]
+        rows.append("| " + " | ".join(cells) + " |")
     return "\n".join(rows)
-
-
-def _quoted(text: str) -> str:
-    """Text that means nothing to Mermaid."""
-    return text.replace("&", "#amp;").replace('"', "#quot;").replace("<", "#lt;")

@@ -22,7 +22,7 @@ WITHOUT_EFFECT = {
     *{"tasks.reporting", "tasks.retries", "tasks.processes", "tasks.machine_load"},
     *{"tasks.sources", "tasks.source_address", "tasks.names", "tasks.image_folder"},
     *{"tasks.text_files", "tasks.own_files", "tasks.manifests", "tasks.fingerprints"},
-    "tasks.stored_data",
+    *{"tasks.stored_data", "tasks.markup"},
 }
 """Modules that cannot change a fit: they tell of it, or made its data, whose digest counts."""
 

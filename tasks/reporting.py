@@ -14,6 +14,7 @@ from uuid import UUID
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.context import TaskRunContext
 
+from tasks.markup import plain
 from tasks.retries import is_prefect_away
 
 Item = TypeVar("Item")
@@ -29,12 +30,12 @@ WAITS_FOR_PREFECT = (2.0, 6.0, 16.0, 32.0, 64.0)
 
 def log(message: str) -> None:
     """One line for a person: what happened, with its numbers."""
-    _logger.info(message)
+    _logger.info(plain(message))
 
 
 def log_on_page(message: str) -> None:
     """One line for the page of the flow run; the terminal has heard it from a step already."""
-    _page_logger.info(message)
+    _page_logger.info(plain(message))
 
 
 def in_task_run() -> bool:

@@ -18,6 +18,7 @@ from tasks import pictures
 from tasks.comparison import comparison_of
 from tasks.galleries import keep_gallery
 from tasks.gallery_page import CHOICES, Work, data_uri, page
+from tasks.markup import fenced, markdown
 from tasks.measured import title
 from tasks.model_card import FAMILIES
 from tasks.packaging import loaded
@@ -214,10 +215,10 @@ def _markdown(works: list[Work], run_id: str) -> str:
     """The gallery for the Prefect UI; pictures come from MLflow, or travel inside the text."""
     lines = []
     for work in works:
-        heading = f"{work.name} version {work.version}"
+        heading = f"{markdown(work.name)} version {work.version}"
         if is_served():
             heading = f"[{heading}]({version_url(work.name, work.version)})"
-        metric = f"{title(work.main_metric)}: **{work.main_value:.4f}**"
+        metric = f"{markdown(title(work.main_metric))}: **{work.main_value:.4f}**"
         lines += [f"## {heading}", f"{FAMILIES[work.family]} {metric}"]
         for file_name, caption in (*work.pictures, *work.differences):
             if not file_name.endswith(".png"):
@@ -227,10 +228,11 @@ def _markdown(works: list[Work], run_id: str) -> str:
                 if is_served()
                 else data_uri(Path(work.folder) / file_name)
             )
-            lines += [f"**{caption}**", f"![{caption}]({address})"]
+            shown = markdown(caption)
+            lines += [f"**{shown}**", f"![{shown}]({address})"]
         for file_name, caption in work.texts:
             text = (Path(work.folder) / file_name).read_text(encoding="utf-8")
-            lines += [f"**{caption}**", f"````text\n{text}\n````"]
+            lines += [f"**{markdown(caption)}**", fenced(text)]
     if is_served():
         lines.append(f"[All files of this gallery]({run_url(run_id)})")
     return "\n\n".join(lines)

@@ -8,6 +8,7 @@ from typing import Any
 from prefect.artifacts import create_table_artifact
 
 from tasks.ingestion import Corpus, ImageSet
+from tasks.markup import markdown
 from tasks.measured import title
 from tasks.names import artifact_key
 from tasks.reporting import log, show
@@ -140,7 +141,7 @@ def _table(scorecard: Scorecard) -> list[dict[str, Any]]:
 
 
 def _table_description(scorecard: Scorecard) -> str:
-    lines = [f"**{scorecard.name}** on held-out {scorecard.data_title}"]
+    lines = [f"**{markdown(scorecard.name)}** on held-out {markdown(scorecard.data_title)}"]
     if not scorecard.example and is_served():
         address = artifact_url(scorecard.run_id, "samples/samples.png")
         lines.append(f"![samples]({address})")

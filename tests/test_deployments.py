@@ -2,6 +2,8 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from prefect.deployments.runner import RunnerDeployment
@@ -91,6 +93,12 @@ MISTAKES = [
     ("cron:", "crn:", 14, "there is no such key"),
     ("{cron", "{interval: 60, cron", 14, "exactly one of cron, interval and rrule"),
     ("expect: [something]", "expected: [something]", 19, "there is no such key"),
+    (
+        "expect: [something]",
+        "expect: [something]\n        parameters: {sed: 1}",
+        20,
+        "full-run has no parameter 'sed'",
+    ),
     ("name: atelier, work", "name: elsewhere, work", 20, "Input should be 'atelier'"),
     ("queue_name: training", "queue_name: slow", 20, "got 'slow'"),
     ("ENQUEUE", "CANCEL_OLD", 9, "'ENQUEUE' or 'CANCEL_NEW'"),
@@ -195,6 +203,10 @@ def test_variables_of_the_job_reach_the_deployment(
 
     monkeypatch.setattr(RunnerDeployment, "apply", note)
 
-    deployments._deploy(entry, "1")
+    asked: list[dict[str, Any]] = []
+    server = SimpleNamespace(request=lambda *_, json: asked.append(json))
+    deployments._deploy(server, entry, "1")
 
     assert [each.job_variables for each in applied] == [{"gpus": 1}]
+    assert asked[0]["version"] == "1"
+    assert asked[0]["parameter_openapi_schema"]["additionalProperties"] is False

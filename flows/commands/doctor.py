@@ -10,6 +10,7 @@ from flows import access_health, ambient, health, local_stack
 from flows.commands import repair
 from flows.commands.options import Commands
 from flows.health import Finding
+from tasks.markup import plain
 from tasks.storage import BadInput, home, project_root
 
 MARKS = {"ok": "ok       ", "attention": "attention", "failed": "FAILED   "}
@@ -37,9 +38,9 @@ def _doctor(options: argparse.Namespace) -> int:
     for finding in _findings():
         findings.append(finding)
         if options.verbose or finding.state != "ok":
-            print(f"{MARKS[finding.state]}  {finding.name}: {finding.what}", flush=True)
+            print(f"{MARKS[finding.state]}  {finding.name}: {plain(finding.what)}", flush=True)
             if finding.to_do:
-                print(f"{'':9}  -> {finding.to_do}", flush=True)
+                print(f"{'':9}  -> {plain(finding.to_do)}", flush=True)
     wrong = sum(finding.state != "ok" for finding in findings)
     print(f"{len(findings)} checks, {wrong or 'none'} of them need{'s' if wrong == 1 else ''} you")
     return 1 if wrong else 0

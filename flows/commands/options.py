@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from flows import local_stack
+from tasks.markup import plain_lines
 from tasks.names import What, checked_name
 from tasks.storage import BadInput, ChecksumMismatch, DiskFull, home
 
@@ -116,7 +117,7 @@ def nothing_there() -> str:
 
 def complain(message: str, code: int) -> int:
     """Say what is wrong, and return the exit code."""
-    print(f"atelier: {message}", file=sys.stderr)
+    print(f"atelier: {plain_lines(message)}", file=sys.stderr)
     return code
 
 

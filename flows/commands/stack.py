@@ -3,6 +3,7 @@
 import argparse
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from flows import local_stack, local_worker
 from flows.commands.options import Commands, add_ports
 from flows.commands.work import print_addresses, print_table
 from flows.server_requests import check_access
+from tasks.markup import plain
 from tasks.storage import exclusive, home, project_root
 
 if TYPE_CHECKING:
@@ -48,19 +50,27 @@ def _up(options: argparse.Namespace) -> int:
 
         entries.extend(read_deployments(project_root() / "prefect.yaml"))
 
-    with exclusive("up"):
+    with _alone():
         urls = local_stack.ensure_servers(
             options.prefect_port, options.mlflow_port, say=begin, meanwhile=read_meanwhile
         )
         for line in _close_and_apply(entries):
             done.append(line)
-            print(line, flush=True)
+            print(plain(line), flush=True)
         if not options.no_worker:
             local_worker.ensure_worker(urls["prefect"], begin)
     if not done:
         print("everything was up already; nothing has changed")
     print_addresses(urls, str(home() / "gallery" / "index.html"))
     return 0
+
+
+def _alone() -> AbstractContextManager[None]:
+    """Only one command of a home at a time starts or stops what is up; the others wait."""
+    return exclusive(
+        "up",
+        lambda: print("another `atelier up` or `atelier down` is at work; waiting ...", flush=True),
+    )
 
 
 def _close_and_apply(entries: "list[DeploymentEntry]") -> Iterator[str]:
@@ -116,13 +126,14 @@ def _print_lines(title: str, lines: "Sequence[RunLine]", nothing: str) -> None:
 
 def _down(options: argparse.Namespace) -> int:
     stopped = []
-    prefect_url, began_at = _prefect_url(), datetime.now(UTC)
-    worker = local_worker.stop_worker()
-    if worker:
-        stopped.append(worker)
-        if prefect_url:
-            _put_back(prefect_url, began_at)
-    stopped += local_stack.stop_servers()
+    with _alone():
+        prefect_url, began_at = _prefect_url(), datetime.now(UTC)
+        worker = local_worker.stop_worker()
+        if worker:
+            stopped.append(worker)
+            if prefect_url:
+                _put_back(prefect_url, began_at)
+        stopped += local_stack.stop_servers()
     print(f"stopped: {', '.join(each.name for each in stopped) or 'nothing was up'}")
     return 0
 
@@ -131,11 +142,14 @@ def _put_back(prefect_url: str, began_at: datetime) -> None:
     """Runs that the worker's end cut off wait for the next worker."""
     os.environ.setdefault("PREFECT_API_URL", f"{prefect_url}/api")
     from tasks.flow_runs import close_dead_flow_runs, put_back_interrupted_runs
+    from tasks.retries import is_prefect_away
 
     try:
         check_access("prefect", prefect_url)
         close_dead_flow_runs()
         for name in put_back_interrupted_runs(began_at):
-            print(f"{name}: goes on after the next `atelier up`", flush=True)
-    except OSError as error:
+            print(f"{plain(name)}: goes on after the next `atelier up`", flush=True)
+    except Exception as error:
+        if not is_prefect_away(error):
+            raise
         print(f"the Prefect server did not answer, interrupted runs stay as they are: {error}")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from flows.commands.options import Commands, find_registry, step
 from flows.commands.work import print_table
+from tasks.markup import plain
 from tasks.storage import BadInput
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def _print_story(records: "list[StepRecord]") -> None:
         rows.append(("the time before", *_told(records[-2])))
     print_table(rows)
     for reason in last.reasons:
-        print(f"  {reason}")
+        print(f"  {plain(reason)}")
     earlier = next((r for r in reversed(records) if r.key != last.key), None)
     if not records[:-1]:
         print(f"key {last.key[:12]}: the first time that this step ran")
@@ -69,7 +70,7 @@ def _print_story(records: "list[StepRecord]") -> None:
         same = "" if earlier is records[-2] else " as the time before"
         print(f"key {last.key[:12]}{same}; {earlier.key[:12]} until then; what changed:")
         for line in changes(earlier.parts, last.parts):
-            print(f"  {line}")
+            print(f"  {plain(line)}")
 
 
 def _told(record: "StepRecord") -> tuple[str, str, str]:

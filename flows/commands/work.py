@@ -17,6 +17,7 @@ from flows.commands.options import (
     servers,
     whole_number,
 )
+from tasks.markup import plain
 from tasks.sources import find_source
 from tasks.storage import BadInput, check_space, home
 
@@ -164,8 +165,9 @@ def _print_versions(versions: Sequence[Any]) -> None:
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:
     """Rows of equally many cells, in columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
+    shown = [list(map(plain, row)) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    for row in shown:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
         print("  ".join(cells).rstrip())
 

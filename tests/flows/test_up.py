@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -107,6 +108,12 @@ class Stack:
         """Order a run now, as the form in the UI does; returns its id."""
         found = self.deployments()[deployment]
         body = {"parameters": {**found["parameters"], **parameters}}
+        return str(self.ask(f"deployments/{found['id']}/create_flow_run", body)["id"])
+
+    def order_unchecked(self, deployment: str, parameters: dict[str, Any]) -> str:
+        """The same with parameters that the server is told not to check."""
+        found = self.deployments()[deployment]
+        body = {"parameters": parameters, "enforce_parameter_schema": False}
         return str(self.ask(f"deployments/{found['id']}/create_flow_run", body)["id"])
 
     def set_state(self, run_id: str, state: str, name: str) -> None:
@@ -339,6 +346,51 @@ def test_a_crashed_run_is_started_again_twice_and_no_more(stack: Stack) -> None:
         ("AwaitingRetry", ["retry-2", "samples"]),
         ("Crashed", ["retry-2", "samples"]),
     ]
+
+
+def test_an_unknown_parameter_is_refused_before_there_is_a_run(stack: Stack) -> None:
+    before = len(stack.runs())
+
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        stack.order("samples", sede=3)
+
+    assert refused.value.code == 409
+    assert "'sede' was unexpected" in refused.value.read().decode()
+    assert len(stack.runs()) == before
+
+
+@pytest.mark.parametrize(
+    ("deployment", "parameters", "message"),
+    [
+        ("samples", {"seed": "many"}, "seed: Input should be a valid integer"),
+        ("samples", {"names": ["../../x"]}, "cannot be the name of a model"),
+        ("samples", {"names": None, "seed": None}, "seed: Input should be a valid integer"),
+        ("retrain-ngram", {"text": 7}, "text: Input should be a valid string"),
+        ("retrain-ngram", {"text": "nonsense"}, "text: String should match pattern"),
+        ("retrain-ngram", {"text": "file:/no/where"}, "/no/where is not a file"),
+    ],
+)
+def test_a_bad_parameter_is_an_error_and_no_crash(
+    stack: Stack, deployment: str, parameters: dict[str, Any], message: str
+) -> None:
+    """As a client gives it that has the server's own check switched off."""
+    run = stack.ended(stack.order_unchecked(deployment, parameters))
+
+    assert run["state_name"] == "Failed"
+    assert message in run["state"]["message"]
+
+
+def test_an_unknown_parameter_that_slips_in_ends_as_an_error_too(stack: Stack) -> None:
+    """Prefect's process ends before the flow begins, which the worker takes for a crash."""
+    run_id = stack.order_unchecked("samples", {"sede": 3})
+    assert stack.ended(run_id)["state_name"] == "Crashed"
+
+    with temporary_settings({PREFECT_API_URL: stack.api}):
+        assert retry_crashed_runs(settled_for=timedelta(0)) == []
+
+    run = stack.run(run_id)
+    assert run["state_name"] == "Failed"
+    assert "the flow has no parameter 'sede'; it has names, seed" in run["state"]["message"]
 
 
 def test_a_failed_run_is_told_through_the_block_that_a_person_named(

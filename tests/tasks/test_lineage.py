@@ -54,6 +54,6 @@ def test_names_that_mean_something_to_mermaid_or_markdown_are_made_harmless() ->
     odd = Node(kind="images", name='my "best" <b> | pictures', facts=(), link="http://x/1")
 
     drawn = mermaid([odd])
-    assert 'n0["my #quot;best#quot; #lt;b> | pictures"]' in drawn
+    assert 'n0["my #34;best#34; #60;b#62; #124; pictures"]' in drawn
     assert 'click n0 href "http://x/1" _blank' in drawn
     assert table([odd]).splitlines()[-1].replace("\\|", "").count("|") == 6

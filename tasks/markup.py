@@ -1,0 +1,78 @@
+"""Text from data, models and people, made harmless for the place that it goes to.
+
+A file's name, a sample, a reason that somebody typed may hold anything: a fence's end, an image of
+a foreign host, an escape sequence of a terminal. One function for each kind of place: Markdown
+(MLflow's descriptions, Prefect's artifacts and forms), Mermaid, terminals and logs. The gallery's
+page escapes by `html.escape`. Imports nothing of ours.
+"""
+
+import logging
+import re
+import unicodedata
+
+_MARKDOWN = frozenset("&<>[](){}*_`|#~!\\$:@^")
+"""What can mean something in the middle of a line, in any of the dialects that our pages speak."""
+_MARKDOWN_BEGINS = frozenset("+-=.)>#1234567890")
+"""What can begin a list, a quotation, a heading or a rule where it begins a line."""
+_MERMAID = frozenset("&\"'`<>#;:[](){}|\\%*_~")
+_JOINERS = frozenset("\u200c\u200d")
+"""Unseen, and needed to write Persian, Hindi and families of emoji."""
+_LINE_ENDS = re.compile("[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+")
+_SHORTEST_FENCE = 4
+
+
+def plain(text: object) -> str:
+    r"""One line for a terminal or a log: what steers one is spelt out, as `\x1b`."""
+    return "".join(map(_seen, _LINE_ENDS.sub(" ", str(text))))
+
+
+def plain_lines(text: object) -> str:
+    r"""The same of a text whose lines, tabs and indents stay."""
+    return "".join(c if c in "\n\t" else _seen(c) for c in str(text))
+
+
+def _seen(character: str) -> str:
+    """A character that can be seen, or its number; directions of writing are unseen, too."""
+    if character.isprintable() or character in _JOINERS:
+        return character
+    if unicodedata.category(character) == "Zs":
+        return character
+    return f"{character!a}".strip("'")
+
+
+def markdown(text: object, most: int | None = None) -> str:
+    """One line of Markdown that shows a text as it is: in a heading, a sentence, a table's cell.
+
+    most: characters of the result at which the rest is cut off. Characters are written as HTML's
+    numbers, because not all of our pages' dialects know a backslash before `<`.
+    """
+    pieces, length = [], 0
+    for number, character in enumerate(plain(text).strip()):
+        is_odd = character in _MARKDOWN or (number == 0 and character in _MARKDOWN_BEGINS)
+        piece = f"&#{ord(character)};" if is_odd else character
+        length += len(piece)
+        if most is not None and length > most:
+            return "".join(pieces) + "…"
+        pieces.append(piece)
+    return "".join(pieces)
+
+
+def fenced(text: object, language: str = "text") -> str:
+    """A block of Markdown that shows a text line by line; no run of backticks inside closes it."""
+    shown = plain_lines(str(text).replace("\r\n", "\n").replace("\r", "\n"))
+    longest = max(map(len, re.findall("`+", shown)), default=0)
+    fence = "`" * max(_SHORTEST_FENCE, longest + 1)
+    return f"{fence}{language}\n{shown}\n{fence}"
+
+
+def mermaid(text: object) -> str:
+    """Text in a quoted label of a Mermaid graph."""
+    return "".join(f"#{ord(c)};" if c in _MERMAID else c for c in plain(text))
+
+
+class PlainFormatter(logging.Formatter):
+    """Lines of a log on a terminal; those of libraries quote what people and files gave them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, with a traceback if there is one."""
+        return plain_lines(super().format(record))
