@@ -86,7 +86,7 @@ def _contents(groups: Mapping[str, list[Work]]) -> str:
 
 
 def _link(work: Work) -> str:
-    mark = ' class="stale"' if work.remark else ""
+    mark = ' class="stale" title="not of the present champion"' if work.remark else ""
     return (
         f'<a{mark} href="#{quote(work.name)}">{html.escape(_SHORT.get(work.family, work.name))}</a>'
     )

@@ -2,7 +2,9 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +12,8 @@ import flows.sample_gallery as flow_module
 from flows.sample_gallery import sample_gallery, whole_gallery
 from models.ngram import NgramConfig
 from tasks.galleries import GalleryIncomplete, shown_works
+from tasks.gallery_page import Work
+from tasks.gallery_page import page as gallery_page
 from tasks.garbage import find_garbage
 from tasks.gate import gate
 from tasks.ingestion import ingest_text
@@ -242,3 +246,33 @@ def test_a_lost_database_takes_nothing_off_the_page(
 
     shutil.rmtree(home / "ledger")
     assert gallery() == after  # nothing tells what they were: the page stays
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 360])
+def test_many_works_with_long_names_fit_every_window_and_links_arrive(
+    home: Path, page: Any, width: int
+) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    (work,) = [each for name, each in _drawn_works().items() if name == "tale-ngram"]
+    many = [
+        replace(work, name=f"{data}-{family}", family=family, remark="x" * 300 * (family == "gpt"))
+        for data in ("a-name-of-forty-characters-of-a-data-set", "книга", "书", "tale")
+        for family in ("ngram", "gpt", "vae")
+    ]
+    path = home / "page.html"
+    path.write_text(gallery_page(many), encoding="utf-8")
+
+    page.goto(path.as_uri())
+
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    for index in range(page.locator("nav a").count()):
+        page.locator("nav a").nth(index).click()
+        target = page.locator(":target")
+        assert target.count() == 1
+        assert -5 < target.bounding_box()["y"] < 800
+
+
+def _drawn_works() -> dict[str, Work]:
+    gallery()
+    return shown_works()
