@@ -9,7 +9,7 @@ from flows.admission import APPROVAL_SECONDS
 from flows.image_models import train_gan, train_vae
 from flows.parameters import ApprovalSeconds, ImageSide, ImageSource, Seed, TextSource, run_name
 from flows.prepare_data import prepare_corpus, prepare_images
-from flows.sample_gallery import sample_gallery
+from flows.sample_gallery import whole_gallery
 from flows.token_models import train_gpt, train_ngram
 from flows.turns import its_turn, outcome
 from models.gan_networks import GanLoss
@@ -90,7 +90,7 @@ def full_run(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
             versions.append(_told(train_ngram(token_set, preset, seed, run_id, within)))
         if token_set and "gpt" in models:
             versions.append(_told(train_gpt(token_set, preset, seed, run_id, within)))
-        gallery = sample_gallery([version.name for version in versions], seed, run_id)
+        gallery = whole_gallery(run_id)
         publish_lineage(image_set, token_set, versions, gallery, run_id)
     return outcome(RunSummary(versions=tuple(versions), gallery=gallery), versions)
 

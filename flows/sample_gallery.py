@@ -4,9 +4,17 @@ from prefect import flow
 
 from flows.parameters import ModelName, Seed
 from tasks.flow_runs import sign
-from tasks.galleries import fresh_folder, gallery_work, stored_gallery
+from tasks.galleries import (
+    GalleryIncomplete,
+    empty_gallery,
+    fresh_folder,
+    gallery_work,
+    one_gallery_at_a_time,
+    stored_gallery,
+)
 from tasks.gallery_page import Work
-from tasks.registration import champions
+from tasks.gallery_plan import Piece, drawn_from, kept_work, last_work, plan_gallery
+from tasks.reporting import log_on_page
 from tasks.runs import open_run
 from tasks.sampling import draw_images, publish_gallery, write_texts
 from tasks.verification import UNVERIFIED, report_unverified
@@ -16,29 +24,57 @@ from tasks.verification import UNVERIFIED, report_unverified
 def sample_gallery(
     names: list[ModelName] | None = None, seed: Seed = 0, parent_run_id: str | None = None
 ) -> str:
-    """Let champions draw and write, and publish one page of it; returns the page's path.
+    """Let champions draw and write, and publish one page of all of them; returns the page's path.
+
+    A champion that made the same for the last page does not make it again. One that cannot draw
+    keeps its place with what was made last, and the flow ends with GalleryIncomplete, which names
+    it, after the page is published.
 
     Args:
-        names: registered models to show, those without a champion left out; by default all.
+        names: registered models that are to draw with this seed, while the others stay as they
+            are on the page; by default all champions.
         seed: the same seed and the same champions give the same samples.
         parent_run_id: the MLflow run under which this one is filed.
     """
-    shown = [name for name in champions() if names is None or name in names]
-    with gallery_work(shown, seed) as record:
-        if (page := stored_gallery(record)) is not None:
-            return page
-        with open_run("gallery", key=record.key, parent_run_id=parent_run_id) as run_id:
-            folder = fresh_folder(record)
-            made = [_make(name, folder, seed) for name in shown]
-            works = [work for work in made if work is not None]
-            return publish_gallery(works, folder, run_id, is_whole=len(works) == len(shown))
+    with one_gallery_at_a_time():
+        pieces = plan_gallery(names, seed)
+        if not pieces:
+            return empty_gallery()
+        with gallery_work(pieces, seed) as record:
+            if (stored := stored_gallery(record)) is not None:
+                return stored
+            with open_run("gallery", key=record.key, parent_run_id=parent_run_id) as run_id:
+                folder = fresh_folder(record)
+                problems: list[str] = []
+                works = [_work(piece, folder, problems) for piece in pieces]
+                page = publish_gallery(works, folder, run_id)
+    if problems:
+        message = "the gallery shows the last works of what cannot draw: " + "; ".join(problems)
+        raise GalleryIncomplete(message, page)
+    return page
 
 
-def _make(name: str, folder: str, seed: int) -> Work | None:
-    """What a champion makes; None where it is not what was registered: the others go on."""
-    is_text = name.endswith(("-ngram", "-gpt"))
+def whole_gallery(parent_run_id: str) -> str:
+    """The page after a training run, which does not fail for a champion that cannot draw."""
     try:
-        return (write_texts if is_text else draw_images)(name, folder, seed)
-    except UNVERIFIED as error:
-        report_unverified(name, str(error))
-        return None
+        return sample_gallery(parent_run_id=parent_run_id)
+    except GalleryIncomplete as problem:
+        log_on_page(f"WARNING: {problem}")
+        return problem.page
+
+
+def _work(piece: Piece, folder: str, problems: list[str]) -> Work:
+    """What a model made before, what it makes now, or, where it cannot, what it made last."""
+    if (work := kept_work(piece, folder)) is not None:
+        return work
+    make = write_texts if piece.family in ("ngram", "gpt") else draw_images
+    try:
+        return drawn_from(piece, make(piece.name, folder, piece.seed, piece.version))
+    except (ConnectionError, TimeoutError):  # of the servers: the page waits for them
+        raise
+    except Exception as error:  # whatever a version's own code, or its damaged files, may raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if isinstance(error, UNVERIFIED):
+            report_unverified(piece.name, reason)
+        problems.append(f"{piece.name} version {piece.version}: {reason}")
+        return last_work(piece, folder, reason)

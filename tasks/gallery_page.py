@@ -1,18 +1,21 @@
 """The gallery's page: one self-contained HTML file that shows what the champions made."""
 
 import html
+import re
 from base64 import b64encode
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from tasks import pictures
 from tasks.measured import title
 from tasks.model_card import FAMILIES
 from tasks.scorecard import beside_the_floor
 from tasks.storage import project_root, read_json
-from tasks.tracking import metric_history, run_metrics
+from tasks.tracking import metric_history, run_exists, run_metrics
 
 CHOICES = "choices.json"
 """In the folder of an n-gram model's work: `tasks.text_choices.Choice`s of one of its texts."""
@@ -38,24 +41,78 @@ class Work:
     """The same of what it and the champion before it made from the same seeds."""
     texts: tuple[tuple[str, str], ...]
     """(file name, caption)."""
+    seed: int = 0
+    key: str = ""
+    """Of what decides the files: the next page takes them over while it stays the same."""
+    remark: str = ""
+    """Why these are not the present champion's works, where they are not."""
 
 
-def page(works: list[Work]) -> str:
-    """The self-contained page of a gallery."""
+def page(works: Sequence[Work]) -> str:
+    """The self-contained page of a gallery: the works of each data set beside each other."""
+    groups = {
+        data: [work for work in works if _data_of(work) == data]
+        for data in dict.fromkeys(map(_data_of, works))
+    }
+    parts = {
+        "contents": _contents(groups),
+        "sections": "\n".join(_group(data, group) for data, group in groups.items()) or _NOBODY,
+    }
     template = (project_root() / "tasks" / "gallery.html").read_text(encoding="utf-8")
+    # in one pass: what a model wrote may look like a place of the template
+    return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], template)
+
+
+_NOBODY = (
+    "<section><p>No model has a champion yet. <code>atelier run</code> trains some; of those that"
+    " were refused, <code>atelier history</code> tells why.</p></section>"
+)
+
+
+def _data_of(work: Work) -> str:
+    """The name of the data set that a model was trained on."""
+    return work.name.removesuffix(f"-{work.family}")
+
+
+def _contents(groups: Mapping[str, list[Work]]) -> str:
+    """Links to all works, a line for each data set."""
+    if sum(map(len, groups.values())) < 2:
+        return ""
+    lines = "".join(
+        f"<li><b>{html.escape(data)}</b>{''.join(_link(work) for work in group)}</li>"
+        for data, group in groups.items()
+    )
+    return f'<nav aria-label="Works by data set"><ul>{lines}</ul></nav>'
+
+
+def _link(work: Work) -> str:
+    mark = ' class="stale" title="not of the present champion"' if work.remark else ""
+    return (
+        f'<a{mark} href="#{quote(work.name)}">{html.escape(_SHORT.get(work.family, work.name))}</a>'
+    )
+
+
+_SHORT = {"vae": "VAE", "gan": "GAN", "ngram": "n-gram", "gpt": "GPT"}
+
+
+def _group(data: str, works: list[Work]) -> str:
     sections = "\n".join(_section(work) for work in works)
-    # the sections last: what a model wrote may look like a place to be filled
-    return template.replace("{{yardstick}}", _yardstick(works)).replace("{{sections}}", sections)
+    return (
+        f'<div class="group"><h2 class="data">{html.escape(data)}</h2>'
+        f"{_yardstick(works)}\n{sections}</div>"
+    )
 
 
 def _section(work: Work) -> str:
     metric = html.escape(title(work.main_metric))
+    value = f'<p class="metric"><b>{work.main_value:.4g}</b> {metric}</p>' if metric else ""
     layout = "works texts" if work.texts else "works"
     shown = "".join(_figure(work, *piece) for piece in (*work.pictures, *work.texts))
+    remark = f'<p class="remark">{html.escape(work.remark)}</p>' if work.remark else ""
     return (
         f'<section id="{html.escape(work.name)}"><header><h2>{html.escape(work.name)}</h2>'
-        f"<p>{html.escape(FAMILIES[work.family])} Version {work.version}.</p>"
-        f'<p class="metric"><b>{work.main_value:.4g}</b> {metric}</p></header>'
+        f"<p>{html.escape(FAMILIES.get(work.family, ''))} Version {work.version}.</p>"
+        f"{value}</header>{remark}"
         f'{_curves(work)}<div class="{layout}">{shown}</div>{_choices(work)}'
         f"{_beside_the_last(work)}{_numbers(work)}</section>"
     )
@@ -120,7 +177,7 @@ def _beside_the_last(work: Work) -> str:
     )
 
 
-_CURVES = {
+_CURVES: dict[str, tuple[str, ...]] = {
     "vae": ("reconstruction", "kl"),
     "gan": ("generator_loss", "discriminator_loss"),
     "gpt": ("loss", "validation_nats_per_token"),
@@ -129,8 +186,10 @@ _CURVES = {
 
 
 def _curves(work: Work) -> str:
-    drawn = []
-    for name in _CURVES[work.family]:
+    drawn: list[str] = []
+    if not _is_there(work.run_id):
+        return ""
+    for name in _CURVES.get(work.family, ()):
         points = metric_history(work.run_id, name)
         if len(points) > 1:
             label = html.escape(name.replace("_", " "))
@@ -141,7 +200,14 @@ def _curves(work: Work) -> str:
     return f'<div class="curves">{"".join(drawn)}</div>' if drawn else ""
 
 
+def _is_there(run_id: str) -> bool:
+    """Whether a run's numbers can be asked for: people delete runs, and lose databases."""
+    return bool(run_id) and run_exists(run_id)
+
+
 def _numbers(work: Work) -> str:
+    if not _is_there(work.scorecard_run_id):
+        return ""
     measured = {
         name: value
         for name, value in sorted(run_metrics(work.scorecard_run_id).items())
@@ -160,9 +226,12 @@ def _numbers(work: Work) -> str:
 
 
 def _yardstick(works: list[Work]) -> str:
-    """Counting and attention answer the same question: their bits per byte, side by side."""
+    """Counting and attention answer the same question: their bits per byte, side by side.
+
+    works: those of one data set.
+    """
     judged = [work for work in works if work.main_metric == "test_bits_per_byte"]
-    if len({work.name.rsplit("-", 1)[0] for work in judged}) != 1 or len(judged) < 2:
+    if len(judged) < 2:
         return ""
     worst = max(work.main_value for work in judged)
     bars = "".join(
@@ -172,7 +241,7 @@ def _yardstick(works: list[Work]) -> str:
         for work in judged
     )
     return (
-        '<section class="yardstick"><h2>One question, two answers</h2><p>Both token models say how'
+        '<section class="yardstick"><h3>One question, two answers</h3><p>Both token models say how'
         " likely each next token of the same held-out text is. Bits per byte, lower is better:</p>"
         f"<table>{bars}</table></section>"
     )

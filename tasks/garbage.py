@@ -16,6 +16,7 @@ from typing import get_args
 from prefect import task
 
 from tasks.clock import steady_now
+from tasks.galleries import shown_folder
 from tasks.ledger import named_contents
 from tasks.processes import is_alive
 from tasks.registration import kept_digests
@@ -180,9 +181,10 @@ def _old_evaluations(kept: set[str]) -> Iterator[tuple[Path, str]]:
 
 def _old_galleries(latest: list[StepRecord]) -> Iterator[tuple[Path, str]]:
     keys = {record.key[:16] for record in latest}
+    shown = shown_folder()  # the next page is made of what this one shows
     folders = sorted(_folders("gallery", "*"), key=lambda folder: folder.stat().st_mtime)
     for folder in folders[:-1]:
-        if folder.name not in keys:
+        if folder.name.partition("-")[0] not in keys and folder != shown:
             yield folder, "an earlier gallery; MLflow has its own copy"
 
 

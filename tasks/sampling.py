@@ -5,6 +5,7 @@ server and can be sent to a friend.
 """
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,13 @@ from prefect.artifacts import create_markdown_artifact
 
 from tasks import pictures
 from tasks.comparison import comparison_of
-from tasks.galleries import keep_gallery
+from tasks.galleries import keep_gallery, works_record
 from tasks.gallery_page import CHOICES, Work, data_uri, page
 from tasks.markup import fenced, markdown
 from tasks.measured import title
 from tasks.model_card import FAMILIES
 from tasks.packaging import loaded
-from tasks.registration import CHAMPION, champion_of
+from tasks.registration import CHAMPION, champion_of, version_numbered
 from tasks.reporting import log, show
 from tasks.retries import NETWORKED
 from tasks.storage import inside, read_json, write_bytes, write_json, write_text
@@ -32,6 +33,7 @@ from tasks.tracking import (
     fetch_artifacts,
     is_served,
     log_file,
+    run_exists,
     run_url,
     version_url,
 )
@@ -52,8 +54,11 @@ GROWTH = {
     task_run_name="draw {name}",
     **NETWORKED,
 )
-def draw_images(name: str, folder: str, seed: int = 0) -> Work:
-    """Let the champion of an image model draw: samples, and what its family can show besides."""
+def draw_images(name: str, folder: str, seed: int = 0, number: int | None = None) -> Work:
+    """Let the champion of an image model draw: samples, and what its family can show besides.
+
+    number: the version that is meant, where the champion may have changed since it was looked up.
+    """
     into = inside(Path(folder), name)
     captions: list[tuple[str, str]] = []
 
@@ -61,8 +66,8 @@ def draw_images(name: str, folder: str, seed: int = 0) -> Work:
         write_bytes(into / file_name, content)
         captions.append((file_name, caption))
 
-    champion = _champion(name)
-    with loaded(name) as model:
+    champion = _champion(name, number)
+    with loaded(name, str(champion.version)) as model:
         drawn = model.draw_images(NUM_SAMPLES, seed)
         keep("samples.png", pictures.grid(drawn, COLUMNS), f"{NUM_SAMPLES} samples, seed {seed}")
         if model.family == "vae":
@@ -77,7 +82,7 @@ def draw_images(name: str, folder: str, seed: int = 0) -> Work:
             )
     if (growth := _growth(champion.run_id, into)) is not None:
         keep("training.png", growth, GROWTH[model.family])
-    return _work(champion, into, tuple(captions), (), _difference(champion, into))
+    return _work(champion, into, seed, pictures=captions)
 
 
 @task(
@@ -85,12 +90,12 @@ def draw_images(name: str, folder: str, seed: int = 0) -> Work:
     task_run_name="write {name}",
     **NETWORKED,
 )
-def write_texts(name: str, folder: str, seed: int = 0) -> Work:
-    """Let the champion of a token model write, at several temperatures."""
+def write_texts(name: str, folder: str, seed: int = 0, number: int | None = None) -> Work:
+    """Let the champion of a token model write, at several temperatures; number as above."""
     into = inside(Path(folder), name)
     captions = []
-    champion = _champion(name)
-    with loaded(name) as model:
+    champion = _champion(name, number)
+    with loaded(name, str(champion.version)) as model:
         for temperature in TEMPERATURES:
             (text,) = model.write_texts(1, seed, temperature, num_tokens=TEXT_TOKENS)
             file_name = f"temperature-{temperature}.txt"
@@ -105,11 +110,11 @@ def write_texts(name: str, folder: str, seed: int = 0) -> Work:
                 seed=seed,
             )
             write_json(into / CHOICES, [asdict(choice) for choice in explained])
-    return _work(champion, into, (), tuple(captions), _difference(champion, into))
+    return _work(champion, into, seed, texts=captions)
 
 
-def _champion(name: str) -> Any:
-    champion = champion_of(name)
+def _champion(name: str, number: int | None) -> Any:
+    champion = champion_of(name) if number is None else version_numbered(name, number)
     if champion is None:
         raise LookupError(f"{name} has no {CHAMPION}; train one with `atelier run` first")
     return champion
@@ -118,9 +123,10 @@ def _champion(name: str) -> Any:
 def _work(
     champion: Any,
     folder: Path,
-    shown: tuple[tuple[str, str], ...],
-    texts: tuple[tuple[str, str], ...],
-    differences: tuple[tuple[str, str], ...],
+    seed: int,
+    *,
+    pictures: Sequence[tuple[str, str]] = (),
+    texts: Sequence[tuple[str, str]] = (),
 ) -> Work:
     return Work(
         name=champion.name,
@@ -131,15 +137,17 @@ def _work(
         main_metric=champion.tags["main_metric"],
         main_value=float(champion.tags["main_value"]),
         folder=str(folder),
-        pictures=shown,
-        texts=texts,
-        differences=differences,
+        pictures=tuple(pictures),
+        texts=tuple(texts),
+        differences=_difference(champion, folder),
+        seed=seed,
     )
 
 
 def _difference(champion: Any, into: Path) -> tuple[tuple[str, str], ...]:
     """What was made side by side when this version was promoted; nothing for a first one."""
-    if (found := comparison_of(champion.tags)) is None:
+    found = comparison_of(champion.tags)
+    if found is None or not run_exists(found[0]):
         return ()
     run_id, before = found
     seeds = "from the same seed"
@@ -164,7 +172,9 @@ def _difference(champion: Any, into: Path) -> tuple[tuple[str, str], ...]:
 
 
 def _growth(run_id: str, scratch_beside: Path) -> bytes | None:
-    """One strip per stored moment of training, or None where the run stored none."""
+    """One strip per stored moment of training, or None where the run stored none, or is gone."""
+    if not run_id or not run_exists(run_id):
+        return None
     with tempfile.TemporaryDirectory(dir=scratch_beside.parent) as scratch:
         try:
             stored = fetch_artifacts(run_id, "progress", Path(scratch))
@@ -187,15 +197,14 @@ def _growth(run_id: str, scratch_beside: Path) -> bytes | None:
     task_run_name="publish gallery",
     **NETWORKED,
 )
-def publish_gallery(works: list[Work], folder: str, run_id: str, *, is_whole: bool = True) -> str:
+def publish_gallery(works: list[Work], folder: str, run_id: str) -> str:
     """Write the page, store all files with the run, show them in the Prefect UI.
 
-    is_whole: whether all champions are on it; else the next run of the same makes it anew.
     Returns the path of the latest gallery's page.
     """
     into = Path(folder)
     write_text(into / "index.html", page(works))
-    write_json(into / "works.json", [_fields(work) for work in works])
+    write_json(into / "works.json", works_record(works))
     log_file(run_id, into, "gallery")
     show(
         "gallery",
@@ -204,11 +213,7 @@ def publish_gallery(works: list[Work], folder: str, run_id: str, *, is_whole: bo
         ),
     )
     log(f"gallery of {len(works)} champions written")
-    return keep_gallery(folder, is_whole=is_whole)
-
-
-def _fields(work: Work) -> dict[str, Any]:
-    return {name: getattr(work, name) for name in work.__dataclass_fields__}
+    return keep_gallery(folder, is_complete=not any(work.remark for work in works))
 
 
 def _markdown(works: list[Work], run_id: str) -> str:
@@ -219,7 +224,9 @@ def _markdown(works: list[Work], run_id: str) -> str:
         if is_served():
             heading = f"[{heading}]({version_url(work.name, work.version)})"
         metric = f"{markdown(title(work.main_metric))}: **{work.main_value:.4f}**"
-        lines += [f"## {heading}", f"{FAMILIES[work.family]} {metric}"]
+        lines += [f"## {heading}", f"{FAMILIES.get(work.family, '')} {metric}"]
+        if work.remark:
+            lines.append(f"**Not of the present champion:** {markdown(work.remark)}")
         for file_name, caption in (*work.pictures, *work.differences):
             if not file_name.endswith(".png"):
                 continue

@@ -29,9 +29,13 @@ SPACE_FOR_A_RUN_BYTES = 300_000_000  # databases of both servers, data, four mod
 def add(commands: Commands) -> None:
     """Add the commands to the parser."""
     _add_run(commands.add_parser("run", help="train, judge, register and sample the models"))
-    sample = commands.add_parser("sample", help="draw a new gallery from the champions")
+    sample = commands.add_parser("sample", help="let champions draw anew for the gallery")
     sample.add_argument(
-        "names", nargs="*", type=model, metavar="MODEL", help="default: all champions"
+        "names",
+        nargs="*",
+        type=model,
+        metavar="MODEL",
+        help="who draws with the seed, while the others stay on the page as they are; default: all",
     )
     sample.add_argument("--seed", type=seed, default=0)
     add_ports(sample)
@@ -132,15 +136,16 @@ def _run(options: argparse.Namespace) -> int:
 def _sample(options: argparse.Namespace) -> int:
     urls = servers(options)
     from flows.sample_gallery import sample_gallery
+    from tasks.galleries import shown_works
+    from tasks.gallery_plan import check_names
     from tasks.registration import champions, models_of_ours
 
-    if not models_of_ours():
-        raise BadInput(nothing_there())
-    known_names = champions()
-    unknown = sorted(set(options.names) - set(known_names))
-    if unknown or not known_names:
-        known = ", ".join(known_names) or "none yet: train some with `atelier run`"
-        raise BadInput(f"no champion named {', '.join(unknown) or 'anything'}; there are: {known}")
+    known = champions()
+    check_names(options.names, known)
+    if not known and not shown_works():
+        if not models_of_ours():
+            raise BadInput(nothing_there())
+        raise BadInput("no model has a champion yet: train some with `atelier run`")
     gallery = flow_result(sample_gallery, names=options.names or None, seed=options.seed)
     if gallery is None:
         return 1

@@ -356,8 +356,24 @@ def test_other_data_of_a_known_name_are_refused_and_a_name_of_ones_own_is_the_wa
     assert {each["state_type"] for each in given_up} == {"FAILED"}
     assert named.returncode == 0, named.stdout + named.stderr
     assert re.search(r"^saga-ngram +1 +champion ", named.stdout, re.MULTILINE)
+    page = (studio.home / "gallery" / "index.html").read_text()
+    assert all(f'<section id="{name}"' in page for name in [*NAMES, "saga-ngram"])
     assert atelier(studio.home, "reproduce", "saga-ngram").returncode == 0
     studio.registry.delete_registered_model("saga-ngram")
+
+
+@pytest.mark.slow
+def test_samples_of_a_model_that_does_not_exist_are_refused_and_the_page_stays(
+    studio: Studio,
+) -> None:
+    page = studio.home / "gallery" / "index.html"
+    before = page.read_bytes()
+
+    done = atelier(studio.home, "sample", "tale-gtp")
+
+    assert done.returncode == 2
+    assert "no champion named tale-gtp (did you mean tale-gpt?); there are: sha" in done.stderr
+    assert page.read_bytes() == before
 
 
 def test_without_servers_down_and_status_are_calm(

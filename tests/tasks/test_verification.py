@@ -374,25 +374,35 @@ def test_one_bad_champion_leaves_the_gallery_to_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from flows import sample_gallery
-    from tasks.galleries import keep_gallery
+    from tasks.gallery_plan import Piece
 
-    def write(name: str, folder: str, seed: int) -> str:
-        if name == "bad-ngram":
-            raise PackageChanged("bad-ngram version 2 is not what was registered")
-        return name
+    changed = "bad-ngram version 2 is not what was registered"
+
+    def write(name: str, folder: str, seed: int, number: int) -> None:
+        raise PackageChanged(changed)
 
     reported: list[tuple[str, str]] = []
     monkeypatch.setattr(sample_gallery, "write_texts", write)
     monkeypatch.setattr(sample_gallery, "report_unverified", lambda *what: reported.append(what))
     monkeypatch.setenv("ATELIER_HOME", str(tmp_path / "home"))
-    (tmp_path / "index.html").write_text("")
+    bad = Piece(
+        name="bad-ngram",
+        family="ngram",
+        version=2,
+        seed=0,
+        key="k",
+        scorecard_run_id="",
+        main_metric="test_bits_per_byte",
+        main_value=1.0,
+    )
+    problems: list[str] = []
 
-    made = [sample_gallery._make(name, "", 0) for name in ("a-ngram", "bad-ngram", "c-gpt")]
+    shown = sample_gallery._work(bad, str(tmp_path), problems)
 
-    assert made == ["a-ngram", None, "c-gpt"]
-    assert reported == [("bad-ngram", "bad-ngram version 2 is not what was registered")]
-    keep_gallery(str(tmp_path), is_whole=False)
-    assert not (tmp_path / "receipt.json").exists()  # so the next run makes it anew
+    assert shown.remark == f"version 2 cannot draw: {changed}"
+    assert (shown.pictures, shown.texts) == ((), ())
+    assert problems == [f"bad-ngram version 2: {changed}"]
+    assert reported == [("bad-ngram", changed)]
 
 
 def test_housekeeping_fails_over_a_changed_champion_after_its_other_work(
