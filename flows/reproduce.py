@@ -46,7 +46,7 @@ def reproduce(name: str, which: str = "champion") -> Reproduction:
             fitted, scorecard = _images_again(recipe, images, run_id)
             return compare_with_record(version, recipe, fitted, scorecard, images)
         scheme: Scheme = "bpe" if recipe.scheme == "bpe" else "characters"
-        tokens = prepare_corpus(recipe.source, scheme, recipe.vocabulary_size)
+        tokens = prepare_corpus(recipe.source, scheme, recipe.vocabulary_size, recipe.glob)
         fitted, scorecard = _tokens_again(recipe, tokens, run_id)
         return compare_with_record(version, recipe, fitted, scorecard, tokens)
 

@@ -30,6 +30,7 @@ Names that begin with a dot are left out besides. "trash" is not among them: it 
 """
 _LEFTOVER = re.compile(r"(?i)^~\$|^#.+#$|~$|\.(bak|orig|swp|tmp|part|partial|crdownload)$")
 _UNREADABLE_MARKS = "\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _ESCAPED = re.compile(r"\\(?:\\|x([89a-f][0-9a-f]))")
 
 HIDDEN = "hidden: its name begins with a dot"
@@ -123,6 +124,11 @@ def path_of(location: str) -> Path:
         return path
     raw = _ESCAPED.sub(lambda m: chr(0xDC00 + int(m[1], 16)) if m[1] else "\\", location)
     return Path(raw).expanduser()
+
+
+def writable(source: str) -> str:
+    """A source as a person typed it, in UTF-8: only a path that is not gets escapes."""
+    return readable(source) if _SURROGATE.search(source) else source
 
 
 def listed(path: Path) -> Listing:
@@ -237,10 +243,14 @@ def _own_file(
         id=readable("/".join(parts)),
         parts=parts,
         size=found.st_size,
-        changed_at=(found.st_mtime_ns, found.st_ctime_ns),
+        changed_at=_times(found),
         identity=(found.st_dev, found.st_ino),
         is_link=is_link,
     )
+
+
+def _times(found: os.stat_result) -> tuple[int, int]:
+    return found.st_mtime_ns, found.st_ctime_ns
 
 
 def _no_data(name: str) -> str | None:

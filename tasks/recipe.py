@@ -36,6 +36,8 @@ class Recipe:
     libraries: dict[str, str]
     device: str
     machine: str
+    glob: str | None = None
+    """The pattern that chose files of a person's folder of text."""
 
     @property
     def code_digest(self) -> str:
@@ -83,6 +85,7 @@ def _of_data(data: ImageSet | TokenSet) -> dict[str, Any]:
         )
         return {
             "source": corpus.source,
+            "glob": corpus.glob,
             "image_size": None,
             "scheme": data.scheme,
             "vocabulary_size": data.vocabulary_size,
@@ -90,7 +93,7 @@ def _of_data(data: ImageSet | TokenSet) -> dict[str, Any]:
         }
     return {
         "source": data.source,
-        "image_size": data.height if data.source.startswith("folder:") else None,
+        "image_size": data.image_size,
         "scheme": "",
         "vocabulary_size": 0,
         "data_size": f"{data.num_train:,} / {data.num_validation:,} / {data.num_test:,} images of"
