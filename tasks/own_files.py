@@ -48,7 +48,8 @@ CANNOT_OPEN = "cannot be opened"
 class OwnFile:
     """A regular file of a person's folder."""
 
-    path: Path
+    location: str
+    """Where it is, as the file system calls it."""
     id: str
     """Its path within the folder, with slashes, made readable."""
     parts: tuple[str, ...]
@@ -60,6 +61,11 @@ class OwnFile:
     identity: tuple[int, int]
     """Device and number of the file that all its names share."""
     is_link: bool
+
+    @property
+    def path(self) -> Path:
+        """The same, to be opened."""
+        return Path(self.location)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,7 +106,10 @@ def readable(name: str | Path) -> str:
     Control characters, and marks that turn the direction of writing, are escaped as well, and so
     is the backslash itself: no two names become one.
     """
-    return "".join(map(_escaped, str(name)))
+    text = str(name)
+    if text.isprintable() and "\\" not in text:
+        return text
+    return "".join(map(_escaped, text))
 
 
 def _escaped(letter: str) -> str:
@@ -134,7 +143,7 @@ def writable(source: str) -> str:
 def listed(path: Path) -> Listing:
     """Look through a folder and all below it; a file that a person named lists itself."""
     if not path.is_dir():
-        file = _own_file(path, (path.name,), path.stat(), is_link=path.is_symlink())
+        file = _own_file(str(path), (path.name,), path.stat(), is_link=path.is_symlink())
         return Listing(files=[file], set_aside=[])
     walk = _Walk(path)
     return Listing(files=walk.files, set_aside=walk.set_aside)
@@ -227,8 +236,8 @@ class _Walk:
         elif (special := _special(found.st_mode)) is not None:
             self._leave(parts, f"{NO_FILE}: {special}")
         else:
-            path = Path(entry.path)
-            self.files.append(_own_file(path, parts, found, is_link=entry.is_symlink()))
+            file = _own_file(entry.path, parts, found, is_link=entry.is_symlink())
+            self.files.append(file)
         return False
 
     def _leave(self, parts: tuple[str, ...], reason: str) -> None:
@@ -236,10 +245,10 @@ class _Walk:
 
 
 def _own_file(
-    path: Path, parts: tuple[str, ...], found: os.stat_result, *, is_link: bool
+    location: str, parts: tuple[str, ...], found: os.stat_result, *, is_link: bool
 ) -> OwnFile:
     return OwnFile(
-        path=path,
+        location=location,
         id=readable("/".join(parts)),
         parts=parts,
         size=found.st_size,
