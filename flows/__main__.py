@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 a step failed; 2 what was asked for cannot be done as give
 """
 
 import argparse
+import io
 import os
 import sys
 import warnings
@@ -18,6 +19,9 @@ from tasks.storage import BadInput, ChecksumMismatch, DiskFull, home
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):  # names and texts hold letters of every script
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # what libraries warn of is for the tests, not for users

@@ -7,7 +7,15 @@ from prefect import flow
 
 from flows.admission import APPROVAL_SECONDS
 from flows.image_models import train_gan, train_vae
-from flows.parameters import ApprovalSeconds, ImageSide, ImageSource, Seed, TextSource, run_name
+from flows.parameters import (
+    ApprovalSeconds,
+    Glob,
+    ImageSide,
+    ImageSource,
+    Seed,
+    TextSource,
+    run_name,
+)
 from flows.prepare_data import prepare_corpus, prepare_images
 from flows.sample_gallery import whole_gallery
 from flows.token_models import train_gpt, train_ngram
@@ -50,6 +58,8 @@ def full_run(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
     image_size: ImageSide | None = None,
     tokenizer: Scheme = "characters",
     gan_loss: GanLoss = "relativistic",
+    glob: Glob | None = None,
+    rehash: bool = False,
     approve: bool = False,
     approval_seconds: ApprovalSeconds = APPROVAL_SECONDS,
 ) -> RunSummary:
@@ -66,6 +76,8 @@ def full_run(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
         image_size: side in pixels, 8 to 64, to which your own images are cropped and resized.
         tokenizer: one token per character, or byte-level BPE.
         gan_loss: relativistic with R1 and R2, hinge with spectral norm, or wasserstein (WGAN-GP).
+        glob: which files of your own folder of text are read, such as *.py; none: all text.
+        rehash: read your own files again even if their names, sizes and times are unchanged.
         approve: wait for a person's consent, in the Prefect UI, before a version becomes champion.
         approval_seconds: seconds to wait for it, at most a week; then the present champion stays.
     """
@@ -75,13 +87,16 @@ def full_run(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
     settings = {
         **{"images": images, "text": text, "models": list(models), "preset": preset, "seed": seed},
         **{"image_size": image_size, "tokenizer": tokenizer, "gan_loss": gan_loss},
+        **({"glob": glob} if glob is not None else {}),
     }
     clear_up_after_crashes()
     title, key = f"{images} and {text}", digest_of(settings)
     with its_turn(), open_run(title, key=key, parameters=settings) as run_id:
         # All data first: bad input must stop the run before anything is trained or registered.
-        image_set = prepare_images(images, image_size) if wants_images else None
-        token_set = prepare_corpus(text, tokenizer) if wants_text else None
+        image_set = prepare_images(images, image_size, rehash) if wants_images else None
+        token_set = (
+            prepare_corpus(text, tokenizer, glob=glob, rehash=rehash) if wants_text else None
+        )
         if image_set and "vae" in models:
             versions.append(_told(train_vae(image_set, preset, seed, run_id, within)))
         if image_set and "gan" in models:

@@ -41,6 +41,9 @@ ApprovalSeconds = Annotated[int, Field(ge=1, le=7 * 86_400)]
 ImageSide = Annotated[int, Field(ge=8, le=64)]
 """Pixels."""
 
+Glob = Annotated[str, Field(min_length=1, max_length=200, examples=["*.py", "src/**/*.md"])]
+"""Which files of a folder of text are read."""
+
 
 ModelName = Annotated[str, AfterValidator(partial(checked_name, "model"))]
 """A registered model's name."""

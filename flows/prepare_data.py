@@ -9,7 +9,11 @@ from tasks.tokenization import Scheme, TokenSet, tokenize_corpus
 
 @flow(name="prepare-images", flow_run_name="{source}")
 def prepare_images(
-    source: str = "digits", image_size: int | None = None, *, to_register: bool = True
+    source: str = "digits",
+    image_size: int | None = None,
+    rehash: bool = False,
+    *,
+    to_register: bool = True,
 ) -> ImageSet:
     """Read, check, split and store an image set.
 
@@ -17,9 +21,10 @@ def prepare_images(
         source: digits, mnist, fashion-mnist, cifar10, folder:PATH with a sub-folder per class, or
             NAME=folder:PATH.
         image_size: side in pixels to which your own images are cropped and resized.
+        rehash: read your own files again even if their names, sizes and times are unchanged.
         to_register: refuse data whose name stands for other data in the registry.
     """
-    images = ingest_images(source, image_size)
+    images = ingest_images(source, image_size, rehash)
     if to_register:
         check_data(images)
     return images
@@ -30,6 +35,8 @@ def prepare_corpus(
     source: str = "pydocs",
     scheme: Scheme = "characters",
     vocabulary_size: int = 1024,
+    glob: str | None = None,
+    rehash: bool = False,
     *,
     to_register: bool = True,
 ) -> TokenSet:
@@ -39,9 +46,11 @@ def prepare_corpus(
         source: pydocs, tinyshakespeare, file:PATH or folder:PATH, or NAME=file:PATH.
         scheme: one token per character, or byte-level BPE.
         vocabulary_size: number of BPE tokens; characters ignore it.
+        glob: which files of your own folder are read, such as *.py; none: all that hold text.
+        rehash: read your own files again even if their names, sizes and times are unchanged.
         to_register: refuse data whose name stands for other data in the registry.
     """
-    corpus = ingest_text(source)
+    corpus = ingest_text(source, glob, rehash)
     if to_register:
         check_data(corpus)
     return tokenize_corpus(corpus, scheme, vocabulary_size)

@@ -48,7 +48,7 @@ def reproduce(name: ModelName, which: Alias = "champion") -> Reproduction:
             return compare_with_record(version, recipe, fitted, scorecard, images)
         scheme: Scheme = "bpe" if recipe.scheme == "bpe" else "characters"
         size = recipe.vocabulary_size
-        tokens = prepare_corpus(recipe.source, scheme, size, to_register=False)
+        tokens = prepare_corpus(recipe.source, scheme, size, recipe.glob, to_register=False)
         fitted, scorecard = _tokens_again(recipe, tokens, run_id)
         return compare_with_record(version, recipe, fitted, scorecard, tokens)
 

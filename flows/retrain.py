@@ -3,7 +3,7 @@
 from prefect import flow
 
 from flows.image_models import train_gan, train_vae
-from flows.parameters import ImageSide, ImageSource, Seed, TextSource, run_name
+from flows.parameters import Glob, ImageSide, ImageSource, Seed, TextSource, run_name
 from flows.prepare_data import prepare_corpus, prepare_images
 from flows.token_models import train_gpt, train_ngram
 from flows.turns import its_turn, outcome
@@ -25,6 +25,7 @@ def retrain_vae(
     preset: Preset = "standard",
     seed: Seed = 0,
     image_size: ImageSide | None = None,
+    rehash: bool = False,
 ) -> Version:
     """Train, judge and register the variational auto-encoder.
 
@@ -34,9 +35,10 @@ def retrain_vae(
         preset: how much work: quick, standard or full.
         seed: 0 to 2147483647; the same seed gives the same weights on the same machine.
         image_size: side in pixels, 8 to 64, to which your own images are cropped and resized.
+        rehash: read your own files again even if their names, sizes and times are unchanged.
     """
     with its_turn():
-        version = train_vae(prepare_images(images, image_size), preset, seed)
+        version = train_vae(prepare_images(images, image_size, rehash), preset, seed)
     return outcome(version, [version])
 
 
@@ -52,6 +54,7 @@ def retrain_gan(
     seed: Seed = 0,
     image_size: ImageSide | None = None,
     gan_loss: GanLoss = "relativistic",
+    rehash: bool = False,
 ) -> Version:
     """Train, judge and register the generative adversarial network.
 
@@ -62,9 +65,12 @@ def retrain_gan(
         seed: 0 to 2147483647; the same seed gives the same weights on the same machine.
         image_size: side in pixels, 8 to 64, to which your own images are cropped and resized.
         gan_loss: relativistic with R1 and R2, hinge with spectral norm, or wasserstein (WGAN-GP).
+        rehash: read your own files again even if their names, sizes and times are unchanged.
     """
     with its_turn():
-        version = train_gan(prepare_images(images, image_size), preset, seed, None, gan_loss)
+        version = train_gan(
+            prepare_images(images, image_size, rehash), preset, seed, None, gan_loss
+        )
     return outcome(version, [version])
 
 
@@ -75,6 +81,8 @@ def retrain_ngram(
     preset: Preset = "standard",
     seed: Seed = 0,
     tokenizer: Scheme = "characters",
+    glob: Glob | None = None,
+    rehash: bool = False,
 ) -> Version:
     """Count, judge and register the n-gram model.
 
@@ -84,9 +92,12 @@ def retrain_ngram(
         preset: how much work: quick, standard or full.
         seed: 0 to 2147483647; seeds the sampled examples, counting itself is not random.
         tokenizer: one token per character, or byte-level BPE.
+        glob: which files of your own folder of text are read, such as *.py; none: all text.
+        rehash: read your own files again even if their names, sizes and times are unchanged.
     """
     with its_turn():
-        version = train_ngram(prepare_corpus(text, tokenizer), preset, seed)
+        tokens = prepare_corpus(text, tokenizer, glob=glob, rehash=rehash)
+        version = train_ngram(tokens, preset, seed)
     return outcome(version, [version])
 
 
@@ -101,6 +112,8 @@ def retrain_gpt(
     preset: Preset = "standard",
     seed: Seed = 0,
     tokenizer: Scheme = "characters",
+    glob: Glob | None = None,
+    rehash: bool = False,
 ) -> Version:
     """Train, judge and register the GPT.
 
@@ -110,7 +123,10 @@ def retrain_gpt(
         preset: how much work: quick, standard or full.
         seed: 0 to 2147483647; the same seed gives the same weights on the same machine.
         tokenizer: one token per character, or byte-level BPE.
+        glob: which files of your own folder of text are read, such as *.py; none: all text.
+        rehash: read your own files again even if their names, sizes and times are unchanged.
     """
     with its_turn():
-        version = train_gpt(prepare_corpus(text, tokenizer), preset, seed)
+        tokens = prepare_corpus(text, tokenizer, glob=glob, rehash=rehash)
+        version = train_gpt(tokens, preset, seed)
     return outcome(version, [version])

@@ -80,13 +80,18 @@ def gan_recipe(
 ) -> tuple[GanConfig, FitConfig]:
     """A class-conditional GAN for images of a shape (channels, height, width).
 
+    Without classes, num_classes 0, it is an unconditional one, and no class is asked of it.
     Sizes and rates were found for the relativistic loss; the others share them.
     """
     channels, height, width = shape
     sizes: dict[str, Any] = {"channels": channels, "height": height, "width": width}
     if max(height, width) <= 16:
         config = GanConfig(
-            **sizes, num_classes=num_classes, penalty=1.0, class_weight=0.1, sampling_spread=1.08
+            **sizes,
+            num_classes=num_classes,
+            penalty=1.0,
+            class_weight=0.1 if num_classes else 0.0,
+            sampling_spread=1.08,
         )
         steps = {"quick": 600, "standard": 3000, "full": 5000}[preset]
         batch_size = 96

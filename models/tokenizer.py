@@ -199,7 +199,7 @@ def tokenizer_from_dict(record: dict[str, Any]) -> CharacterTokenizer | BpeToken
 
 
 _SURROGATES = re.compile(r"([\ud800-\udfff]+)")
-_PIECE_LENGTH = 1 << 16
+_PIECE_LENGTH, _LONG_LINE = 1 << 16, 1 << 20
 
 
 def readable(text: str) -> str:
@@ -208,19 +208,26 @@ def readable(text: str) -> str:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """Cut a long text before newlines that follow a visible character.
+    """Cut a long text before newlines, and a long line before blanks, after a visible character.
 
     No token can span such a place, so the pieces have the tokens of the whole, while the library,
     which keeps much besides the ids, holds one piece at a time.
     """
     start = 0
     while start < len(text):
-        end = text.find("\n", start + _PIECE_LENGTH)
-        while end > 0 and text[end - 1].isspace():
-            end = text.find("\n", end + 1)
-        end = len(text) if end < 0 else end
+        first, last = start + _PIECE_LENGTH, start + _LONG_LINE
+        end = _cut(text, "\n", first, last) or _cut(text, " ", first, last)
+        end = end or _cut(text, "\n", first, len(text)) or len(text)
         yield text[start:end]
         start = end
+
+
+def _cut(text: str, mark: str, first: int, last: int) -> int | None:
+    """Where a mark that follows a visible character stands, from `first` on and before `last`."""
+    place = text.find(mark, first, last)
+    while place > 0 and text[place - 1].isspace():
+        place = text.find(mark, place + 1, last)
+    return place if place > 0 else None
 
 
 def _pre_tokenizer() -> tokenizers.pre_tokenizers.ByteLevel:

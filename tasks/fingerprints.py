@@ -39,7 +39,7 @@ class Fingerprint:
         self._readers = _readers()
         listing = listed(path)
         self._listing = listing.digest()
-        self._paths = {file.id: file.path for file in listing.files}
+        self._files = {file.id: file for file in listing.files}
         self._fresh = [file.id for file in listing.files if _is_fresh(file)]
         self._contents = self._contents_of(self._fresh)
 
@@ -80,7 +80,7 @@ class Fingerprint:
         write_json(self._path, {"kept": kept, "seal": digest_of(kept)})
 
     def _contents_of(self, names: Iterable[str]) -> dict[str, str]:
-        return {name: _content(self._paths[name]) for name in names}
+        return {name: _content(self._files[name].path) for name in names}
 
 
 def _is_fresh(file: OwnFile) -> bool:

@@ -64,6 +64,7 @@ def find_garbage(kept_digests: Iterable[str], now: float | None = None) -> list[
         *_old_fits(fits),
         *_old_lineages(now),
         *_old_data(_inputs_of(fits, latest), latest),
+        *_old_fingerprints(),
         *_old_evaluations(kept | {_digest(folder) for folder in fits}),
         *_old_galleries(latest),
         *_old_comparisons(now),
@@ -171,6 +172,17 @@ def _old_data(inputs: set[str], latest: list[StepRecord]) -> Iterator[tuple[Path
         for folder in _folders(f"data/{kind}", "*"):
             if _digest(folder) not in inputs and _key(folder) not in made:
                 yield folder, f"{kind} of which no kept model was made"
+
+
+def _old_fingerprints() -> Iterator[tuple[Path, str]]:
+    for path in (home() / "data" / "fingerprints").glob("*.json"):
+        try:
+            folder = Path(read_json(path)["kept"]["receipt"]["folder"])
+        except (OSError, ValueError, KeyError, TypeError):
+            yield path, "a damaged fingerprint"
+            continue
+        if not folder.is_dir():
+            yield path, "the fingerprint of data that are gone"
 
 
 def _old_evaluations(kept: set[str]) -> Iterator[tuple[Path, str]]:

@@ -23,6 +23,7 @@ CANNOT_DECODE = "cannot be decoded"
 _REFUSED_FORMATS = frozenset(
     {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "IPTC", "IMT", "SPIDER"}
 )
+_FREQUENT_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")
 _KNOWN_BY_SUFFIX = {"TGA": {".tga", ".icb", ".vda", ".vst"}, "IM": {".im"}, "PCD": {".pcd"}}
 """Formats that begin with no mark of their own: almost any file could be one."""
 _CAMERA_SUFFIXES = frozenset(
@@ -153,7 +154,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 def _formats(suffix: str) -> tuple[str, ...]:
     Image.init()
     left_out = {name for name, suffixes in _KNOWN_BY_SUFFIX.items() if suffix not in suffixes}
-    return tuple(name for name in Image.ID if name not in left_out | _REFUSED_FORMATS)
+    ordered = dict.fromkeys((*_FREQUENT_FORMATS, *Image.ID))  # asked one after the other
+    return tuple(name for name in ordered if name not in left_out | _REFUSED_FORMATS)
 
 
 def _what_it_is(path: Path) -> str:

@@ -30,6 +30,7 @@ Names that begin with a dot are left out besides. "trash" is not among them: it 
 """
 _LEFTOVER = re.compile(r"(?i)^~\$|^#.+#$|~$|\.(bak|orig|swp|tmp|part|partial|crdownload)$")
 _UNREADABLE_MARKS = "\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _ESCAPED = re.compile(r"\\(?:\\|x([89a-f][0-9a-f]))")
 
 HIDDEN = "hidden: its name begins with a dot"
@@ -47,7 +48,8 @@ CANNOT_OPEN = "cannot be opened"
 class OwnFile:
     """A regular file of a person's folder."""
 
-    path: Path
+    location: str
+    """Where it is, as the file system calls it."""
     id: str
     """Its path within the folder, with slashes, made readable."""
     parts: tuple[str, ...]
@@ -59,6 +61,11 @@ class OwnFile:
     identity: tuple[int, int]
     """Device and number of the file that all its names share."""
     is_link: bool
+
+    @property
+    def path(self) -> Path:
+        """The same, to be opened."""
+        return Path(self.location)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,7 +106,10 @@ def readable(name: str | Path) -> str:
     Control characters, and marks that turn the direction of writing, are escaped as well, and so
     is the backslash itself: no two names become one.
     """
-    return "".join(map(_escaped, str(name)))
+    text = str(name)
+    if text.isprintable() and "\\" not in text:
+        return text
+    return "".join(map(_escaped, text))
 
 
 def _escaped(letter: str) -> str:
@@ -125,10 +135,15 @@ def path_of(location: str) -> Path:
     return Path(raw).expanduser()
 
 
+def writable(source: str) -> str:
+    """A source as a person typed it, in UTF-8: only a path that is not gets escapes."""
+    return readable(source) if _SURROGATE.search(source) else source
+
+
 def listed(path: Path) -> Listing:
     """Look through a folder and all below it; a file that a person named lists itself."""
     if not path.is_dir():
-        file = _own_file(path, (path.name,), path.stat(), is_link=path.is_symlink())
+        file = _own_file(str(path), (path.name,), path.stat(), is_link=path.is_symlink())
         return Listing(files=[file], set_aside=[])
     walk = _Walk(path)
     return Listing(files=walk.files, set_aside=walk.set_aside)
@@ -221,8 +236,8 @@ class _Walk:
         elif (special := _special(found.st_mode)) is not None:
             self._leave(parts, f"{NO_FILE}: {special}")
         else:
-            path = Path(entry.path)
-            self.files.append(_own_file(path, parts, found, is_link=entry.is_symlink()))
+            file = _own_file(entry.path, parts, found, is_link=entry.is_symlink())
+            self.files.append(file)
         return False
 
     def _leave(self, parts: tuple[str, ...], reason: str) -> None:
@@ -230,17 +245,21 @@ class _Walk:
 
 
 def _own_file(
-    path: Path, parts: tuple[str, ...], found: os.stat_result, *, is_link: bool
+    location: str, parts: tuple[str, ...], found: os.stat_result, *, is_link: bool
 ) -> OwnFile:
     return OwnFile(
-        path=path,
+        location=location,
         id=readable("/".join(parts)),
         parts=parts,
         size=found.st_size,
-        changed_at=(found.st_mtime_ns, found.st_ctime_ns),
+        changed_at=_times(found),
         identity=(found.st_dev, found.st_ino),
         is_link=is_link,
     )
+
+
+def _times(found: os.stat_result) -> tuple[int, int]:
+    return found.st_mtime_ns, found.st_ctime_ns
 
 
 def _no_data(name: str) -> str | None:

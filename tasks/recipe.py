@@ -37,6 +37,8 @@ class Recipe:
     libraries: dict[str, str]
     device: str
     machine: str
+    glob: str | None = None
+    """The pattern that chose files of a person's folder of text."""
 
     @property
     def code_digest(self) -> str:
@@ -84,6 +86,7 @@ def _of_data(data: ImageSet | TokenSet) -> dict[str, Any]:
         )
         return {
             "source": corpus.source,
+            "glob": corpus.glob,
             "image_size": None,
             "scheme": data.scheme,
             "vocabulary_size": data.vocabulary_size,
@@ -91,7 +94,7 @@ def _of_data(data: ImageSet | TokenSet) -> dict[str, Any]:
         }
     return {
         "source": data.source,
-        "image_size": data.height if source_address(data.source).scheme else None,
+        "image_size": data.image_size,
         "scheme": "",
         "vocabulary_size": 0,
         "data_size": f"{data.num_train:,} / {data.num_validation:,} / {data.num_test:,} images of"

@@ -70,15 +70,18 @@ def show(what: str, create: Callable[[], object]) -> None:
 class Progress:
     """Progress of one long step, reported at most every few seconds.
 
-    what: the step in two or three words; total: how many units make it complete.
+    what: the step in two or three words; total: how many units make it complete; done: how many
+    were done before; started_at: by time.monotonic(), None for now.
     """
 
-    def __init__(self, what: str, total: int, done: int = 0) -> None:
+    def __init__(
+        self, what: str, total: int, done: int = 0, started_at: float | None = None
+    ) -> None:
         self.what = what
         self.total = total
         self._first = done
-        self._started_at = time.monotonic()
-        self._reported_at = self._started_at
+        self._reported_at = time.monotonic()
+        self._started_at = self._reported_at if started_at is None else started_at
         self._is_complete = False
         self._artifact: UUID | None = None
         self._sender = threading.Thread()
@@ -140,7 +143,7 @@ def with_progress(items: Sequence[Item], what: str) -> Iterator[Item]:
     for index, item in enumerate(items):
         if progress is None:
             if index and time.monotonic() - began >= SECONDS_BETWEEN_REPORTS:
-                progress = Progress(what, len(items), index)
+                progress = Progress(what, len(items), started_at=began)
                 progress.report(index, {})
         elif progress.is_due():
             progress.report(index, {})

@@ -4,9 +4,10 @@ Token ids lie in memory-mappable arrays beside the vocabulary that made them; th
 the digest of both.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from prefect import task
@@ -18,6 +19,7 @@ from tasks.reporting import log
 from tasks.retries import LOCAL
 from tasks.step_records import made_once
 from tasks.storage import (
+    BadInput,
     digest_of,
     folder_digests,
     home,
@@ -28,6 +30,9 @@ from tasks.storage import (
 )
 
 Scheme = Literal["characters", "bpe"]
+
+FEWEST_TOKENS: dict[Split, int] = {"train": 1000, "validation": 100, "test": 100}
+"""Below this there is nothing to learn from, or nothing to judge by."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +75,7 @@ def tokenize_corpus(
         lambda into: _write(into, corpus, scheme, vocabulary_size),
     )
     record = read_json(folder / "receipt.json")["receipt"]
+    _check_lengths(corpus, scheme, record)
     tokens = TokenSet(name=corpus.name, corpus=corpus, scheme=scheme, folder=str(folder), **record)
     log(
         f"{tokens.name}: {tokens.vocabulary_size} {scheme} in the vocabulary;"
@@ -94,9 +100,23 @@ def _write(folder: Path, corpus: Corpus, scheme: Scheme, vocabulary_size: int) -
         ids = tokenizer.encode(load_text(corpus, split)).astype(dtype)
         np.save(folder / f"{split}.npy", ids)
         sizes[f"num_{split}"] = len(ids)
+    _check_lengths(corpus, scheme, sizes)
     files = folder_digests(folder)
     record = {"digest": digest_of(files), "vocabulary_size": tokenizer.vocabulary_size, **sizes}
     write_receipt(folder, record, files)
+
+
+def _check_lengths(corpus: Corpus, scheme: Scheme, sizes: Mapping[str, Any]) -> None:
+    """Raise BadInput for too few tokens: a repetitive text has many characters and few of them."""
+    got = [sizes[f"num_{split}"] for split in SPLITS]
+    wanted = [FEWEST_TOKENS[split] for split in SPLITS]
+    if any(number < fewest for number, fewest in zip(got, wanted, strict=True)):
+        instead = ", or take --tokenizer characters" if scheme == "bpe" else ""
+        raise BadInput(
+            f"{corpus.source} has {' / '.join(map(str, got))} tokens ({' / '.join(SPLITS)}) in"
+            f" {corpus.num_characters} characters; wanted at least {' / '.join(map(str, wanted))}:"
+            f" give a longer or less repetitive text{instead}"
+        )
 
 
 def load_tokens(tokens: TokenSet, split: Split) -> np.ndarray:

@@ -18,6 +18,7 @@ from flows.commands.options import (
     whole_number,
 )
 from tasks.markup import plain
+from tasks.own_files import writable
 from tasks.sources import find_source
 from tasks.storage import BadInput, check_space, home
 
@@ -73,6 +74,17 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         help="crop and resize your own images to N x N pixels, 8 to 64",
     )
     run.add_argument("--tokenizer", choices=("characters", "bpe"), default="characters")
+    run.add_argument(
+        "--glob",
+        metavar="PATTERN",
+        help="which files of your own folder of text are read, such as '*.py' (default: all that"
+        " hold text)",
+    )
+    run.add_argument(
+        "--rehash",
+        action="store_true",
+        help="read your own files again even if their names, sizes and times are unchanged",
+    )
     losses = ("relativistic", "hinge", "wasserstein")
     run.add_argument("--gan-loss", choices=losses, default="relativistic")
     run.add_argument(
@@ -105,24 +117,27 @@ def _families(text: str) -> tuple[str, ...]:
 def _run(options: argparse.Namespace) -> int:
     wants_images = bool({"vae", "gan"} & set(options.models))
     wants_text = bool({"ngram", "gpt"} & set(options.models))
+    images, text = writable(options.images), writable(options.text)
     if wants_images:
-        find_source(options.images, "images", options.image_size)
+        find_source(images, "images", options.image_size)
     if wants_text:
-        find_source(options.text, "text")
+        find_source(text, "text", glob=options.glob)
     check_space(home(), SPACE_FOR_A_RUN_BYTES)
     urls = servers(options)
     from flows.full_run import full_run
 
     summary = flow_result(
         full_run,
-        images=options.images,
-        text=options.text,
+        images=images,
+        text=text,
         models=options.models,
         preset=options.preset,
         seed=options.seed,
         image_size=options.image_size,
         tokenizer=options.tokenizer,
         gan_loss=options.gan_loss,
+        glob=options.glob,
+        rehash=options.rehash,
         approve=options.approve is not None,
         **({"approval_seconds": options.approve} if options.approve else {}),
     )

@@ -325,7 +325,8 @@ def example_images(images: ImageSet, number: int = 16) -> Tensor:
 
 def default_prompt(tokens: TokenSet, most_characters: int = 40) -> str:
     """The beginning of a held-out line: what a token model continues when nobody asks."""
-    lines = load_text(tokens.corpus, "validation").split("\n")[1:]
+    text = load_text(tokens.corpus, "validation")
+    lines = text.split("\n")[1:] or [text.partition(" ")[2] or text]
     line = next((line for line in lines if len(line) >= most_characters // 2), "\n")
     cut = line[:most_characters]
     return cut if len(line) <= most_characters else cut.rsplit(" ", 1)[0] or cut

@@ -282,6 +282,8 @@ BAD = [
     (("--text", "My Poems=file:/no/where.txt"), "cannot be the name of a data set"),
     (("--images", "pets=digits"), "NAME=folder:PATH"),
     (("--image-size", "16"), "only applies to folder:PATH"),
+    (("--text", "file:/dev/zero"), "is not a file"),
+    (("--glob", "*.py"), "a glob only applies to text of folder:PATH"),
     (("--seed", "-1"), "a seed is a whole number from 0 to 2147483647, got '-1'"),
     (("--seed", "many"), "a seed is a whole number"),
     (("--approve", "0"), "a time to wait is a whole number from 1 to 604800, got '0'"),
@@ -304,6 +306,22 @@ def test_a_wrong_argument_is_named_before_anything_starts(
     assert not (tmp_path / "home" / "servers.json").exists()
 
 
+@pytest.mark.parametrize(
+    "locale", [{"LC_ALL": "C"}, {"PYTHONIOENCODING": "ascii"}, {"PYTHONUTF8": "1"}], ids=str
+)
+def test_a_path_that_is_not_utf8_is_named_under_every_locale(
+    tmp_path: Path, locale: dict[str, str]
+) -> None:
+    odd = os.fsdecode(os.fsencode(tmp_path / "书") + b"-caf\xe9")
+
+    done = atelier(tmp_path / "home", "run", "--images", f"folder:{odd}", **locale)
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("atelier: ")
+    assert "-caf\\xe9 is not a folder" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_taken_port_is_named(tmp_path: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -319,17 +337,18 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_bad_data_stops_the_run_before_any_model(studio: Studio, tmp_path: Path) -> None:
     """One line, exit code 2, nothing registered; the good images were not trained on either."""
-    (tmp_path / "one-line.txt").write_text("word " * 9000)
+    (tmp_path / "repeated.txt").write_text("ab" * 12_000)
     pictures = studio.arguments[4]
 
     done = atelier(
-        studio.home, "run", "--images", pictures, "--text", f"file:{tmp_path / 'one-line.txt'}",
-        "--seed", "77",
+        studio.home, "run", "--images", pictures, "--text", f"file:{tmp_path / 'repeated.txt'}",
+        "--seed", "77", "--tokenizer", "bpe",
     )  # fmt: skip
 
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert "wanted at least 10000 characters in two lines or more" in done.stderr
+    assert "has 3 / 4 / 5 tokens" in done.stderr
+    assert "wanted at least 1000 / 100 / 100" in done.stderr
     assert "trained" not in done.stdout
     assert len(studio.registry.search_model_versions()) == len(NAMES)
 

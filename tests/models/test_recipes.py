@@ -6,6 +6,7 @@ from models.classifier import Classifier
 from models.classifier import make_optimizer as classifier_optimizer
 from models.fitting import adversarial_steps, likelihood_steps
 from models.gan import Gan, labelled_batches, optimizers_of
+from models.gan_networks import GanLoss, sample
 from models.gpt import Gpt
 from models.gpt import make_optimizer as gpt_optimizer
 from models.recipes import (
@@ -49,6 +50,21 @@ def test_image_recipes_train_on_any_shape(shape: tuple[int, int, int]) -> None:
     optimizer = classifier_optimizer(judge, judge_fit)
     seen = next(likelihood_steps(judge, optimizer, lambda i: (batches.at(i), labels), judge_fit))
     assert 0 <= float(seen.terms["accuracy"]) <= 1
+
+
+@pytest.mark.parametrize("loss", ["relativistic", "hinge", "wasserstein"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_the_gan_recipe_trains_without_classes(shape: tuple[int, int, int], loss: GanLoss) -> None:
+    config, fit = gan_recipe("quick", shape, 0, seed=0, loss=loss)
+    gan = Gan(config)
+    batches = labelled_batches(ImageBatches(pictures(shape), 6, seed=0), None)
+    optimizers = optimizers_of(gan, fit.learning_rate)
+
+    step = next(adversarial_steps(gan, optimizers, batches, fit))
+
+    assert torch.isfinite(step.terms["generator_loss"])
+    assert "class_loss" not in step.terms
+    assert sample(gan.average, 2, seed=0).shape == (2, *shape)
 
 
 @pytest.mark.parametrize("preset", PRESETS)

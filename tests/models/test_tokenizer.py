@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.tokenizer import BpeTokenizer, CharacterTokenizer, tokenizer_from_dict
+from models.tokenizer import BpeTokenizer, CharacterTokenizer, _pieces, tokenizer_from_dict
 
 CORPUS = "the cat sat on the mat; the café's cat sat.\n\nWhat a cat!\n  indented\n" * 20
 ROOT = Path(__file__).parents[2]
@@ -80,6 +80,28 @@ def test_a_long_text_has_the_tokens_of_the_whole():
 
     assert len(text) > 2 << 16
     np.testing.assert_array_equal(pieced, whole)
+
+
+@settings(deadline=None)
+@given(st.text(alphabet="ab'é1. \n\t\u00a0\u3000\x1c\x1f", max_size=400))
+def test_cuts_never_show_wherever_they_fall(text):
+    """Also within a line too long to be one piece, and beside every kind of white space."""
+    tokenizer = TOKENIZERS[3]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("models.tokenizer._PIECE_LENGTH", 7)
+        patch.setattr("models.tokenizer._LONG_LINE", 20)
+        pieced = tokenizer.encode(text)
+
+    np.testing.assert_array_equal(pieced, tokenizer._library.encode(text).ids)
+
+
+def test_a_line_of_megabytes_is_cut():
+    text = "words and more words, " * 100_000
+
+    pieces = list(_pieces(text))
+
+    assert "".join(pieces) == text
+    assert max(map(len, pieces)) < 1 << 17
 
 
 @pytest.mark.parametrize("tokenizer", TOKENIZERS)

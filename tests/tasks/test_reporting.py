@@ -9,7 +9,7 @@ from prefect.exceptions import PrefectHTTPStatusError
 
 from tasks import lineage, reporting, sampling
 from tasks.ingestion import ImageSet
-from tasks.reporting import WAITS_FOR_PREFECT, Progress, show
+from tasks.reporting import WAITS_FOR_PREFECT, Progress, show, with_progress
 from tasks.scorecard import Scorecard, publish
 from tasks.storage import home
 
@@ -118,6 +118,30 @@ def test_an_error_of_ours_is_raised_at_once(error: Exception, clock: Clock) -> N
         show("gallery", server.create)
 
     assert server.num_asked == 1
+
+
+def test_a_long_walk_over_items_tells_how_far_it_is(
+    clock: Clock, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reporting, "in_task_run", lambda: False)
+    given = []
+    for item in with_progress(range(100, 110), "read pictures"):
+        given.append(item)
+        clock.now += 2
+
+    assert given == list(range(100, 110))
+    assert told == [
+        "read pictures: 3/10  14 s left",
+        "read pictures: 6/10  8 s left",
+        "read pictures: 9/10  2 s left",
+        "read pictures: 10/10  done in 20 s",
+    ]
+
+
+def test_a_short_walk_is_silent(clock: Clock, told: list[str]) -> None:
+    assert list(with_progress(range(1000), "read pictures")) == list(range(1000))
+    assert list(with_progress([], "read pictures")) == []
+    assert told == []
 
 
 def test_outside_a_task_run_nothing_is_shown() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tasks.ingestion import Corpus, ingest_text, load_text
-from tasks.storage import sha256_of
+from tasks.storage import BadInput, sha256_of
 from tasks.tokenization import Scheme, load_tokenizer, load_tokens, tokenize_corpus
 
 
@@ -39,6 +39,24 @@ def test_tokenizing_twice_writes_nothing_and_repairs_damage(corpus: Corpus) -> N
     ids.write_bytes(ids.read_bytes()[:-1])
     assert tokenize_corpus.fn(corpus) == first
     assert sha256_of(ids) == good
+
+
+@pytest.mark.parametrize(
+    "text", ["ab" * 12_000, "a" * 12_000, "\n" * 12_000, " " * 9000 + "x" * 3000]
+)
+def test_too_few_tokens_are_refused_with_advice(
+    atelier_home: Path, tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "ab.txt").write_text(text)
+    corpus = ingest_text.fn(f"file:{tmp_path / 'ab.txt'}")
+
+    with pytest.raises(
+        BadInput, match=r"ab.txt has \d+ / 4 / [45] tokens \(train / validation / te"
+    ):
+        tokenize_corpus.fn(corpus, "bpe")
+
+    assert list((atelier_home / "data" / "tokens").iterdir()) == []
+    assert tokenize_corpus.fn(corpus, "characters").num_train >= 9600
 
 
 def test_schemes_and_sizes_have_digests_of_their_own(corpus: Corpus) -> None:

@@ -3,6 +3,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from PIL import Image
 from safetensors.torch import load_file
@@ -12,12 +13,13 @@ from models.fitting import FitConfig
 from models.gan_networks import GanConfig
 from models.gpt import GptConfig
 from models.ngram import NgramConfig
-from models.recipes import classifier_recipe
+from models.recipes import classifier_recipe, gan_recipe, vae_recipe
 from models.vae import VaeConfig
-from tasks.ingestion import ImageSet
+from tasks.ingestion import ImageSet, ingest_images, ingest_text
+from tasks.packaging import rebuilt_from
 from tasks.runs import open_run
 from tasks.storage import home, remove
-from tasks.tokenization import TokenSet
+from tasks.tokenization import TokenSet, tokenize_corpus
 from tasks.training.classifier import fit_classifier
 from tasks.training.gan import fit_gan
 from tasks.training.gpt import fit_gpt
@@ -133,6 +135,41 @@ def test_images_are_drawn_as_training_goes_on(
     ]
     with Image.open(Path(fitted.folder) / "progress" / "step-0000012.png") as last:
         assert last.size == (10 * 50 - 2, num_rows * 50 - 2)  # each 48 pixels wide, 2 between
+
+
+@pytest.mark.parametrize("family", ["vae", "gan"])
+def test_pictures_without_labels_make_models_that_draw(
+    family: str, image_folder: Path, tmp_path: Path, run_id: str
+) -> None:
+    (tmp_path / "flat").mkdir()
+    for index, path in enumerate(sorted(image_folder.rglob("*.png"))):
+        path.rename(tmp_path / "flat" / f"{index:03d}.png")
+    images = ingest_images.fn(f"folder:{tmp_path / 'flat'}")
+    assert images.class_names == ()
+
+    if family == "vae":
+        config, _ = vae_recipe("quick", 1, 8, 8, seed=0)
+        fitted = fit_vae.fn(images, config, FIT, run_id)
+    else:
+        game, _ = gan_recipe("quick", (1, 8, 8), 0, seed=0)
+        fitted = fit_gan.fn(images, game, FIT, run_id)
+
+    model = rebuilt_from(fitted)
+    assert model.draw_images(3, seed=1).shape == (3, 1, 8, 8)
+    assert (model.draw_images(3, seed=1) == model.draw_images(3, seed=1)).all()
+    with pytest.raises(MlflowException, match="label must lie between -1 and -1, got 0"):
+        model.draw_images(1, label=0)
+
+
+@pytest.mark.parametrize("text", ["Some words in one line only. " * 500, "\u4e66\u6587" * 6000])
+def test_a_text_in_one_line_has_a_prompt(atelier_home: Path, tmp_path: Path, text: str) -> None:
+    (tmp_path / "line.txt").write_text(text)
+    tokens = tokenize_corpus.fn(ingest_text.fn(f"file:{tmp_path / 'line.txt'}"))
+
+    prompt = default_prompt(tokens)
+
+    assert 20 <= len(prompt) <= 40
+    assert prompt in text
 
 
 def test_the_prompt_is_held_out_text(tokens: TokenSet) -> None:
