@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from tasks.processes import is_alive, this_process
 
@@ -51,6 +52,17 @@ def data_root() -> Path | None:
     """Where a person keeps data sets: $ATELIER_DATA, or None when it is not set."""
     configured = os.environ.get("ATELIER_DATA")
     return Path(configured).expanduser().resolve() if configured else None
+
+
+def sqlite_address(path: Path, driver: str = "sqlite") -> str:
+    """The address of a SQLite file for SQLAlchemy, which takes `%` and `?` for its own.
+
+    With what is escaped goes the driver's name: of an address that begins with `sqlite:///` MLflow
+    makes the folder as it is spelled, escapes and all.
+    """
+    escaped = quote(str(path))
+    named = "sqlite+pysqlite" if driver == "sqlite" and escaped != str(path) else driver
+    return f"{named}:///{escaped}"
 
 
 def check_space(folder: Path, wanted_bytes: int) -> None:

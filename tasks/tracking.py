@@ -21,7 +21,7 @@ from mlflow.tracking import MlflowClient
 
 from tasks.ingestion import Corpus, ImageSet
 from tasks.reporting import log
-from tasks.storage import home
+from tasks.storage import home, sqlite_address
 
 EXPERIMENT = "atelier"
 _BATCH_SIZE = 1000  # the most metrics that the server takes in one request
@@ -40,7 +40,7 @@ def tracking_uri() -> str:
     named = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
     if named.startswith(("http://", "https://")):
         return named.rstrip("/")
-    return named or f"sqlite:///{home() / 'mlflow.db'}"
+    return named or sqlite_address(home() / "mlflow.db")
 
 
 def client() -> MlflowClient:
