@@ -55,7 +55,7 @@ def _inject(  # noqa: ANN202
     from flows import local_stack
 
     local_stack.apply_settings()
-    from faults import clocks, damage, databases, kills, servers, tampering
+    from faults import clocks, damage, databases, full_home, kills, servers, tampering
     from faults.fits import make_empty_database
     from faults.tally import Tally
 
@@ -73,6 +73,7 @@ def _inject(  # noqa: ANN202
         damage.corrupt_checkpoints(random.Random(seed), scratch, empty, tally)
     if "disks" in kinds:
         damage.fill_disks(scratch, empty, tally)
+        full_home.fill_a_whole_home(scratch, tally)
     if "clocks" in kinds:
         clocks.set_clocks(servers.Studio(scratch / "clocks"), scratch, tally)
     if "tampering" in kinds:

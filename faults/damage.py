@@ -83,7 +83,7 @@ def fill_disks(scratch: Path, empty: Path, tally: Tally) -> None:
         for part, size_kb in (("runs", 12), ("data", 32)):
             disk = home / part
             disk.mkdir()
-            if not _mount(disk, size_kb):
+            if not mount(disk, size_kb):
                 tally.no_full_disks = "no right to mount"
                 print("  disks: not tested, no right to mount; --skip disks says so", flush=True)
                 return
@@ -106,7 +106,8 @@ def fill_disks(scratch: Path, empty: Path, tally: Tally) -> None:
     print("  disks: full below runs/ and below data/, for each family", flush=True)
 
 
-def _mount(folder: Path, size_kb: int) -> bool:
+def mount(folder: Path, size_kb: int) -> bool:
+    """Put a small disk below a folder; returns whether that is allowed here."""
     command = ["mount", "-t", "tmpfs", "-o", f"size={size_kb}k", "tmpfs", folder]
     return subprocess.run(command, check=False, capture_output=True).returncode == 0
 

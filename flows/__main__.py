@@ -9,12 +9,14 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
 from flows import local_stack
 from flows.commands import doctor, registry, stack, upkeep, verify, work
 from flows.commands.options import complain
 from flows.private_home import OWNER_ONLY
-from tasks.storage import BadInput, ChecksumMismatch, DiskFull, home
+from tasks.room import cause_of
+from tasks.storage import BadInput, CannotWrite, ChecksumMismatch, home
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,8 +61,11 @@ def _of_a_server(error: Exception) -> str:
 
 
 def _about_files(error: OSError) -> str:
-    if isinstance(error, DiskFull):
+    if isinstance(error, CannotWrite):
         return f"{error.filename}: {error.strerror}"
+    place = Path(error.filename) if isinstance(error.filename, str) else home()
+    if cause := cause_of(error, place if place.is_dir() else place.parent):
+        return f"cannot write {place}: {cause}"
     where = f"{error.strerror or error}: {error.filename or home()}"
     return f"{where}; set ATELIER_HOME to a folder that you may write to"
 

@@ -5,6 +5,8 @@ redirect a call that names its own place, or send our servers astray, is dropped
 person's to set, and stays. Which of them were found is what `atelier doctor` tells.
 """
 
+import re
+import tempfile
 import tomllib
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
@@ -66,6 +68,7 @@ DROPPED = {
 }
 """What is taken out of the environment, and why it must not count."""
 
+_PLAIN_TEMPORARY = "/tmp"
 _FILES = (".env", "prefect.toml", "pyproject.toml")
 
 
@@ -74,6 +77,9 @@ def settle(environment: MutableMapping[str, str]) -> None:
     for name in (*DROPPED, *_ALIASES):
         environment.pop(name, None)
     environment.update(SET)
+    if _is_misread(environment):
+        environment["TMPDIR"] = _PLAIN_TEMPORARY
+        tempfile.tempdir = None  # it may have been looked up already
 
 
 def settings(environment: Mapping[str, str], folder: Path) -> Finding:
@@ -86,6 +92,9 @@ def settings(environment: Mapping[str, str], folder: Path) -> Finding:
         wanted = SET.get(_ALIASES.get(name, name))
         if wanted is not None and value.strip().lower() not in (wanted, _as_digit(wanted)):
             overruled.append(f"{name}={value} (it is always {wanted} here)")
+    if _is_misread(environment):
+        reason = f"MLflow takes its %.. for another character, so {_PLAIN_TEMPORARY} is used"
+        overruled.append(f"TMPDIR={environment['TMPDIR']} ({reason})")
     read = [f"{folder / name} ({what})" for name in _FILES if (what := _said_in(folder / name))]
     if not overruled and not read:
         return Finding(name="settings", state="ok", what="no stray one of MLflow or Prefect")
@@ -95,6 +104,11 @@ def settings(environment: Mapping[str, str], folder: Path) -> Finding:
     if read:
         to_do += f"{'; ' if to_do else ''}start `atelier` in another folder, or take them out"
     return Finding(name="settings", state="attention", what="; ".join(found), to_do=to_do)
+
+
+def _is_misread(environment: Mapping[str, str]) -> bool:
+    """Whether MLflow would look elsewhere for what it has put into the temporary folder."""
+    return re.search("%[0-9A-Fa-f]{2}", environment.get("TMPDIR", "")) is not None
 
 
 def _as_digit(truth: str) -> str:

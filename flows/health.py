@@ -203,7 +203,7 @@ def database(path: Path, seconds: float = SECONDS_TO_WAIT_FOR_A_LOCK) -> Finding
     if not path.exists():
         return Finding(name=name, state="ok", what="not made yet")
     try:
-        connection = sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=seconds)
+        connection = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=seconds)
         try:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()

@@ -26,7 +26,7 @@ from flows.private_home import OWNER_ONLY, make_private
 from flows.proxies import bypass_proxies
 from flows.server_requests import check_access, is_healthy
 from tasks.processes import is_alive, is_elsewhere, name_of
-from tasks.storage import home, project_root, read_json, write_json
+from tasks.storage import home, project_root, read_json, sqlite_address, write_json
 
 SECONDS_TO_BECOME_HEALTHY = 180.0
 GUARD = "1"
@@ -213,6 +213,7 @@ def servers() -> list[tuple[Server, bool]]:
 
 _ADDRESS_VARIABLES = {"prefect": "PREFECT_API_URL", "mlflow": "MLFLOW_TRACKING_URI"}
 _PREFERRED_PORTS = {"prefect": 4200, "mlflow": 5000}
+_DATABASE_PARTS = ("CONNECTION_URL", "DRIVER", "HOST", "NAME")
 
 
 def _named(name: str) -> str:
@@ -299,8 +300,9 @@ def _start(name: str, port: int) -> Server:
     paths = [str(project_root()), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {
         # By environment, not by argument: an address may hold a password, and `ps` shows arguments.
-        "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{home() / 'mlflow.db'}",
-        "MLFLOW_ARTIFACTS_DESTINATION": str(home() / "mlartifacts"),
+        "MLFLOW_BACKEND_STORE_URI": sqlite_address(home() / "mlflow.db"),
+        "MLFLOW_ARTIFACTS_DESTINATION": (home() / "mlartifacts").as_uri(),
+        **_prefect_database(),
         # By default any page that is open in the same browser may read and call the API. This name
         # and not ..._SERVER_API_CORS_..., which Prefect prefers, so that a person may set either.
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": origins,
@@ -319,6 +321,19 @@ def _start(name: str, port: int) -> Server:
         access=access.access_digest(name),
         hosts=os.environ.get(HOSTS_VARIABLE, ""),
     )
+
+
+def _prefect_database() -> dict[str, str]:
+    """Where Prefect's server keeps its tables, unless a person says so in one of several ways.
+
+    Its own default is the same file, but in an address in which no character is escaped.
+    """
+    ways = [f"PREFECT_{of}_DATABASE_{part}" for of in ("SERVER", "API") for part in _DATABASE_PARTS]
+    if any(os.environ.get(name) for name in ways):
+        return {}
+    file = Path(os.environ.get("PREFECT_HOME", home() / "prefect")) / "prefect.db"
+    address = sqlite_address(file, "sqlite+aiosqlite")
+    return {"PREFECT_SERVER_DATABASE_CONNECTION_URL": address}
 
 
 def start(

@@ -105,9 +105,9 @@ class Journal:
                         _drop(self._path)
             except FileNotFoundError:  # delivered by `deliver` in the meantime
                 return
-            except TrackingUnavailable:
+            except TrackingUnavailable as error:
                 if not was_away:
-                    log("MLflow does not answer: numbers are kept here until it does")
+                    log(f"numbers are kept here until MLflow takes them: {error}")
                 was_away = True
                 time.sleep(SECONDS_BETWEEN_TRIES)
                 self._news.set()

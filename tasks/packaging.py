@@ -66,7 +66,7 @@ def log_package(fitted: Fitted) -> Package:
         run_id=fitted.run_id,
         python_model=str(project_root() / "tasks" / "served_model.py"),
         code_paths=[str(project_root() / "models")],
-        artifacts={Path(name).stem: str(path) for name, path in _files(fitted).items()},
+        artifacts={Path(name).stem: path.as_uri() for name, path in _files(fitted).items()},
         signature=signature_of(fitted.family),
         pip_requirements=[f"{name}=={library_version(name)}" for name in SERVED_LIBRARIES],
     )

@@ -7,7 +7,6 @@ from typing import Any
 
 from tasks.ingestion import ImageSet
 from tasks.provenance import LIBRARIES, module_digests
-from tasks.source_address import source_address
 from tasks.storage import digest_of
 from tasks.tokenization import TokenSet
 from tasks.training.loop import training_device

@@ -5,17 +5,21 @@ process and a second night find the run of their key and go on with it. A run na
 that works on it, so that one left behind by a crash is known and closed.
 """
 
+import errno
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 from tasks.journal import deliver, forget, undelivered
 from tasks.names import artifact_key
 from tasks.processes import is_alive, this_process
 from tasks.reporting import log
-from tasks.storage import exclusive, home, remove_half_written
+from tasks.room import lack_of_room, watch
+from tasks.storage import DiskFull, exclusive, home, remove_half_written
 from tasks.tracking import (
     TrackingRefused,
     TrackingUnavailable,
@@ -48,6 +52,7 @@ def open_run(
 
     key: what the run is about; an unfinished run of that key is opened again.
     """
+    watch([Path(tempfile.gettempdir()), home()], log)  # of one disk, the home is named
     run_id = _patiently(
         lambda: _found_or_created(name, key, parent_run_id, parameters=parameters or {})[0]
     )
@@ -106,10 +111,19 @@ def _patiently(ask: Callable[[], Result]) -> Result:
     while True:
         try:
             return ask()
-        except TrackingUnavailable:
+        except TrackingUnavailable as error:
+            lack = lack_of_room(home())
             if time.monotonic() > deadline:
+                if lack:
+                    raise DiskFull(
+                        errno.ENOSPC, f"MLflow cannot write: {lack}", str(home())
+                    ) from error
                 raise
-            log("MLflow does not answer; waiting for it")
+            log(
+                f"MLflow cannot write; waiting: {lack}"
+                if lack
+                else "MLflow does not answer; waiting for it"
+            )
             time.sleep(5.0)
 
 

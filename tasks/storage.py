@@ -17,8 +17,10 @@ from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from tasks.processes import is_alive, this_process
+from tasks.room import cause_of, lack_of_room
 
 TEMPORARY_PREFIX = ".partial-"
 MOST_BYTES_OF_A_FULL_DISK = 1 << 14
@@ -29,7 +31,11 @@ class BadInput(ValueError):
     """What a person named or gave cannot be used; the message says what, got, wanted, what next."""
 
 
-class DiskFull(OSError):
+class CannotWrite(OSError):
+    """Nothing can be written to a place; the message says why, and what to do."""
+
+
+class DiskFull(CannotWrite):
     """No space is left where a result was to be written; what was there before is untouched."""
 
 
@@ -54,10 +60,23 @@ def data_root() -> Path | None:
     return Path(configured).expanduser().resolve() if configured else None
 
 
+def sqlite_address(path: Path, driver: str = "sqlite") -> str:
+    """The address of a SQLite file for SQLAlchemy, which takes `%` and `?` for its own.
+
+    With what is escaped goes the driver's name: of an address that begins with `sqlite:///` MLflow
+    makes the folder as it is spelled, escapes and all.
+    """
+    escaped = quote(str(path))
+    named = "sqlite+pysqlite" if driver == "sqlite" and escaped != str(path) else driver
+    return f"{named}:///{escaped}"
+
+
 def check_space(folder: Path, wanted_bytes: int) -> None:
     """Raise DiskFull unless so much space is free where a folder is, or will be."""
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     free = shutil.disk_usage(existing).free
+    if free >= wanted_bytes and (lack := lack_of_room(folder)):  # there may be bytes, but no inodes
+        raise DiskFull(errno.ENOSPC, lack, str(folder))
     if free < wanted_bytes:
         raise DiskFull(
             errno.ENOSPC,
@@ -95,8 +114,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     If another process finished the same folder first, its result stays and ours is dropped: folders
     are named by the digest of what they hold, so the two are the same.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=_prefix(), dir=path.parent))
+    with _disk_full_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=_prefix(), dir=path.parent))
     try:
         with _disk_full_named(path):
             yield temporary
@@ -161,8 +181,10 @@ def exclusive(
     waiting: called once if another is in there; then its end is waited for, inside `meanwhile`.
     """
     path = inside(home() / "locks", f"{name}.lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
+    with _disk_full_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -185,13 +207,18 @@ def inside(folder: Path, name: str) -> Path:
 def _disk_full_named(path: Path) -> Iterator[None]:
     try:
         yield
+    except CannotWrite:
+        raise
     except OSError as error:
-        if not _tells_of_a_full_disk(error, path):
+        is_full = _tells_of_a_full_disk(error, path)
+        named = error if error.errno else OSError(errno.ENOSPC, "")
+        cause = cause_of(named, path.parent) if is_full or error.errno else ""
+        if not cause:
             raise
-        raise DiskFull(
-            error.errno or errno.ENOSPC,
-            f"no space left to write {path.name}; free some space there, then run the same"
-            " command again: finished steps are kept",
+        raise (DiskFull if is_full else CannotWrite)(
+            named.errno,
+            f"cannot write {path.name}: {cause}, then run the same command again: finished steps"
+            " are kept",
             str(path.parent),
         ) from error
 

@@ -21,9 +21,11 @@ from mlflow.tracking import MlflowClient
 
 from tasks.ingestion import Corpus, ImageSet
 from tasks.reporting import log
-from tasks.storage import home
+from tasks.room import lack_of_room
+from tasks.storage import home, sqlite_address
 
 EXPERIMENT = "atelier"
+_SIGNS_OF_A_FULL_DISK = ("database or disk is full", "disk I/O error", "readonly database")
 _BATCH_SIZE = 1000  # the most metrics that the server takes in one request
 
 
@@ -40,7 +42,7 @@ def tracking_uri() -> str:
     named = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
     if named.startswith(("http://", "https://")):
         return named.rstrip("/")
-    return named or f"sqlite:///{home() / 'mlflow.db'}"
+    return named or sqlite_address(home() / "mlflow.db")
 
 
 def client() -> MlflowClient:
@@ -57,7 +59,11 @@ def outages_named() -> Iterator[None]:
         yield
     except MlflowException as error:
         is_lost = "API request to" in str(error) and "failed" in str(error)
+        is_lost = is_lost or any(sign in str(error) for sign in _SIGNS_OF_A_FULL_DISK)
         if is_lost or error.error_code == "TEMPORARILY_UNAVAILABLE":
+            lack = lack_of_room(home(), try_it=True)
+            if lack:
+                raise TrackingUnavailable(f"MLflow cannot write: {lack}") from error
             raise TrackingUnavailable(
                 f"MLflow at {tracking_uri()} does not answer: {str(error).splitlines()[0]}"
             ) from error

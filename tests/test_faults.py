@@ -81,7 +81,7 @@ def test_disks_that_cannot_be_filled_are_told_and_not_counted_as_survived(
     from faults.tally import Tally
 
     monkeypatch.setattr(damage, "fitted", lambda family, home: None)
-    monkeypatch.setattr(damage, "_mount", lambda folder, size_kb: False)
+    monkeypatch.setattr(damage, "mount", lambda folder, size_kb: False)
     (tmp_path / "empty.db").touch()
     tally = Tally()
 

@@ -8,7 +8,8 @@ from typing import Any
 from flows import local_stack
 from tasks.markup import plain_lines
 from tasks.names import What, checked_name
-from tasks.storage import BadInput, ChecksumMismatch, DiskFull, home
+from tasks.room import lack_of_room
+from tasks.storage import BadInput, CannotWrite, ChecksumMismatch, home
 
 Commands = Any
 """argparse's collection of sub-commands, whose class has no public name."""
@@ -125,9 +126,13 @@ def flow_result(flow: Any, **parameters: Any) -> Any:
     """What a flow returns, or None after one line on how it failed."""
     try:
         return flow(**parameters)
-    except (BadInput, ChecksumMismatch, DiskFull):
+    except (BadInput, ChecksumMismatch, CannotWrite):
         raise
     except Exception as error:
+        if lack := lack_of_room(home(), try_it=True):  # whatever a server made of it
+            again = "then run the same command again: finished steps are kept"
+            complain(f"{lack}, {again}\nwhat it led to: {type(error).__name__}", 2)
+            return None
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         where = os.environ["PREFECT_API_URL"].removesuffix("/api")
         complain(f"{type(error).__name__}: {reason}\nthe whole story: {where}/runs", 1)
