@@ -5,6 +5,7 @@ to the servers, the worker and its runs by their environment: arguments can be r
 """
 
 import os
+import re
 import secrets
 import stat
 from collections.abc import Collection
@@ -17,6 +18,9 @@ SWITCH = "ATELIER_AUTH"
 TRACKING_ACCOUNTS = "ATELIER_TRACKING_ACCOUNTS"
 """Tells the process of the MLflow server to ask for an account."""
 SHORTEST_PASSWORD = 12
+_LINE = re.compile(
+    rf"(?:(?P<user>[A-Za-z0-9._-]+):)?(?P<password>[!-9;-~]{{{SHORTEST_PASSWORD},500}})"
+)
 _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 _SERVER_STRING, _CLIENT_STRING = "PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING"
 
@@ -74,26 +78,30 @@ def _create_once(path: Path, text: str) -> None:
 
 def _read(path: Path) -> Secret | None:
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return None
-    with os.fdopen(handle, encoding="utf-8", errors="replace") as file:
-        found = os.fstat(file.fileno())
+    except OSError as error:
+        raise BadInput(f"{path} is no file of a secret: {error.strerror}; remove it") from error
+    found = os.fstat(handle)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(handle)
+        raise BadInput(f"{path} is no file of a secret: it is of another kind; remove it")
+    with os.fdopen(handle, "rb") as file:
         if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
             raise BadInput(
                 f"{path} has the mode {stat.S_IMODE(found.st_mode):o} and the owner"
                 f" {found.st_uid}: others may know it; delete it, and {SWITCH}=1 makes another,"
                 " or `chmod 600` it if you know that nobody has read it"
             )
-        user, _, password = file.read(1000).strip().rpartition(":")
-    is_plain = password.isascii() and password.isprintable() and " " not in password
-    if len(password) < SHORTEST_PASSWORD or not is_plain or not user.isidentifier() | (not user):
+        parsed = _LINE.fullmatch(file.read(1000).decode("ascii", "replace").strip())
+    if parsed is None:
         raise BadInput(
             f"{path} holds no secret; wanted one line, USER:PASSWORD, with a password of at least"
             f" {SHORTEST_PASSWORD} visible ASCII characters, no colon among them; delete it, and"
             f" {SWITCH}=1 makes one"
         )
-    return Secret(user or "atelier", password)
+    return Secret(parsed["user"] or "atelier", parsed["password"])
 
 
 def apply_credentials(own_urls: Collection[str]) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from flows.access import secret, secret_path
+from flows.access import access_digest, secret, secret_path
 from flows.health import Finding
 from flows.local_stack import GUARD, Server
 from flows.private_home import is_shared_place, not_ours, open_to_others
@@ -58,8 +58,9 @@ def proxies(environment: Mapping[str, str]) -> Finding:
 
 
 def guarded_servers(running: Iterable[Server]) -> Finding:
-    """Every server of ours runs behind the guard of this version."""
-    open_ones = [each.name for each in running if each.guard != GUARD]
+    """Every server of ours runs behind the guard of this version, and asks for the secret."""
+    found = list(running)
+    open_ones = [each.name for each in found if each.guard != GUARD]
     if open_ones:
         return Finding(
             name="guard",
@@ -67,5 +68,14 @@ def guarded_servers(running: Iterable[Server]) -> Finding:
             what=f"{' and '.join(open_ones)}: started by an older version, so that any page in a"
             " browser on this machine may use it",
             to_do="`atelier up` starts it again, behind the guard",
+        )
+    unasked = [each.name for each in found if access_digest(each.name) not in ("", each.access)]
+    if unasked:
+        return Finding(
+            name="guard",
+            state="attention",
+            what=f"{' and '.join(unasked)}: started before the present secret, and do not ask for"
+            " it",
+            to_do="`atelier up` starts them again; runs that are going on fail then",
         )
     return Finding(name="guard", state="ok", what="pages of others get nothing from the servers")

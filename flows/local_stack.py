@@ -133,6 +133,7 @@ def ensure_servers(
     Raises StackError for a wanted port that is taken and for a server that does not come up, and
     AccessRefused where one does not take our credentials.
     """
+    allowed(0)  # so that a host that is none is told before anything is stopped
     named = {name: _named(name) for name in _ADDRESS_VARIABLES}
     with lock():
         running = recorded()

@@ -68,7 +68,8 @@ def _findings() -> Iterator[Finding]:
         local_stack.apply_settings()
     yield _survived("secret", access_health.secret_file)
     recorded = local_stack.servers()
-    yield access_health.guarded_servers(server for server, _ in recorded)
+    ours_up = [server for server, _ in recorded]
+    yield _survived("guard", lambda: access_health.guarded_servers(ours_up))
     ours = [server.pid for server, _ in recorded]
     yield health.port(4200, "Prefect", ours)
     yield health.port(5000, "MLflow", ours)

@@ -125,16 +125,25 @@ def test_a_secret_of_a_persons_own_is_used() -> None:
     put("ann:correct-horse-battery\n")
     assert secret() == Secret("ann", "correct-horse-battery")
 
+    put("ann.smith-2:correct-horse-battery")
+    assert secret() == Secret("ann.smith-2", "correct-horse-battery")
+
     put("correct-horse-battery")
     assert secret() == Secret("atelier", "correct-horse-battery")
 
 
-def test_a_link_is_no_secret(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_what_is_no_file_is_no_secret(kind: str, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").write_text("atelier:correct-horse-battery\n")
     secret_path().parent.mkdir()
-    secret_path().symlink_to(tmp_path / "elsewhere")
+    if kind == "link":
+        secret_path().symlink_to(tmp_path / "elsewhere")
+    elif kind == "pipe":
+        os.mkfifo(secret_path(), 0o600)
+    else:
+        secret_path().mkdir(0o700)
 
-    with pytest.raises(OSError, match="symbolic"):
+    with pytest.raises(BadInput, match="is no file of a secret"):
         secret()
 
 
@@ -297,6 +306,10 @@ def test_what_is_started_makes_files_for_its_owner_only(atelier_home: Path) -> N
 
 def test_each_of_doctors_checks_can_fail() -> None:
     assert access_health.guarded_servers([server("prefect", guard=GUARD)]).state == "ok"
+    put("ann:correct-horse-battery")
+    unasked = access_health.guarded_servers([server("prefect", guard=GUARD)])
+    assert (unasked.state, unasked.what.split(":")[0]) == ("attention", "prefect")
+    secret_path().unlink()
     old = access_health.guarded_servers([server("prefect", guard=GUARD), server("mlflow")])
     assert (old.state, old.what.split(":")[0]) == ("failed", "mlflow")
 
