@@ -9,6 +9,7 @@ from tasks.gallery_page import Work
 from tasks.registration import champions
 from tasks.runs import open_run
 from tasks.sampling import draw_images, publish_gallery, write_texts
+from tasks.storage import ChecksumMismatch
 from tasks.verification import UNVERIFIED, report_unverified
 
 
@@ -31,6 +32,8 @@ def sample_gallery(
             folder = fresh_folder(record)
             made = [_make(name, folder, seed) for name in shown]
             works = [work for work in made if work is not None]
+            if shown and not works:
+                raise ChecksumMismatch(f"no champion is what was registered: {', '.join(shown)}")
             return publish_gallery(works, folder, run_id, is_whole=len(works) == len(shown))
 
 

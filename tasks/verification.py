@@ -48,6 +48,7 @@ _NOT_A_FILE = {
     *{errno.ENOENT, errno.EACCES, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EINVAL},
     errno.ENXIO,
 }
+_MOST_BYTES_OF_A_NOTE = 1000
 _MOST_FILES = 1000
 """More than any package has: a listing that does not end is given up."""
 
@@ -211,7 +212,7 @@ def _fetched(version: ModelVersion, scratch: Path, files: Files | None) -> Path:
     into = scratch / "package"
     into.mkdir()
     try:
-        store = get_artifact_repository(version.source, tracking_uri=tracking_uri())
+        store = get_artifact_repository(str(version.source), tracking_uri=tracking_uri())
         store = getattr(store, "repo", store)  # without MLflow's note, which it writes beside them
         stored = _listed(store, files)
         if files is not None and (told := difference(stored, _known_sizes(stored, files))):
@@ -245,8 +246,8 @@ def _listed(store: Any, files: Files | None) -> dict[str, tuple[Any, str]]:
     waiting = [""]
     while waiting:
         for info in store.list_artifacts(waiting.pop() or None):
-            if info.path == MLFLOWS_OWN_NOTE:
-                continue
+            if info.path == MLFLOWS_OWN_NOTE and 0 < (info.file_size or 0) < _MOST_BYTES_OF_A_NOTE:
+                continue  # a pipe or a device that took its name has no size
             if info.is_dir and (folders is None or info.path in folders):
                 waiting.append(info.path)
             else:

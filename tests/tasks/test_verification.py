@@ -96,6 +96,15 @@ def pipe(package: Path) -> None:
     os.mkfifo(package / "artifacts" / "pipe.json")
 
 
+def endless_note(package: Path) -> None:
+    """Under the name of MLflow's own note, which counts for nothing."""
+    (package / "registered_model_meta").symlink_to("/dev/zero")
+
+
+def folder_of_a_note(package: Path) -> None:
+    add("registered_model_meta/evil.py")(package)
+
+
 def link_folder(package: Path) -> None:
     shutil.copytree(package / "code", package.parent / "code-elsewhere")
     append("models/ngram.py")(package.parent / "code-elsewhere")
@@ -131,6 +140,8 @@ TAMPERINGS: list[tuple[Callable[[Path], None], str]] = [
     (link, "served_model.py was changed"),
     (endless, "artifacts/weights.safetensors"),
     (pipe, "artifacts/pipe.json was added"),
+    (endless_note, "registered_model_meta was added"),
+    (folder_of_a_note, "registered_model_meta was added"),
     (link_folder, "its files cannot be fetched: Invalid path: resolved path is outside"),
     (lose, "artifacts/config.json is missing"),
     (lose_all, "is missing|cannot be fetched|has no files"),
@@ -186,6 +197,15 @@ def test_every_door_to_a_version_asks_first(studio: Any) -> None:
     assert not (studio.home / "executed").exists()
     assert not (studio.home / "copy").exists()
     assert registration.champion_of(studio.name).version == 2
+
+
+def test_the_note_that_mlflow_leaves_in_a_store_counts_for_nothing(studio: Any) -> None:
+    """As after somebody has loaded a version from a store on this disk by its address."""
+    note = "model_name: tale-ngram\nmodel_version: '2'\n"
+    (studio.package(2) / "registered_model_meta").write_text(note)
+
+    with verification.verified_copy(studio.name, "2") as (folder, _):
+        assert not (folder / "registered_model_meta").exists()
 
 
 def test_packages_swapped_between_versions_are_noticed(studio: Any) -> None:
