@@ -17,6 +17,7 @@ from tasks.gallery_plan import Piece, drawn_from, kept_work, last_work, plan_gal
 from tasks.reporting import log_on_page
 from tasks.runs import open_run
 from tasks.sampling import draw_images, publish_gallery, write_texts
+from tasks.storage import CannotWrite
 from tasks.verification import UNVERIFIED, report_unverified
 
 
@@ -70,7 +71,7 @@ def _work(piece: Piece, folder: str, problems: list[str]) -> Work:
     make = write_texts if piece.family in ("ngram", "gpt") else draw_images
     try:
         return drawn_from(piece, make(piece.name, folder, piece.seed, piece.version))
-    except (ConnectionError, TimeoutError):  # of the servers: the page waits for them
+    except (ConnectionError, TimeoutError, CannotWrite):  # of servers and disks, not of the model
         raise
     except Exception as error:  # whatever a version's own code, or its damaged files, may raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -140,8 +140,11 @@ def _unknown(
         else:
             strange.append(number)
     if named:
-        what = f"{name}: {_numbers(named)} was registered before the audit log kept the digests of"
-        yield Problem(model=name, what=f"{what} packages, and is not loaded", ways=("adopt",))
+        what = (
+            f"{name}: the audit log does not say what the package of {_numbers(named)} is, for an"
+        )
+        what += " an older program wrote it; nothing of it is loaded"
+        yield Problem(model=name, what=what, ways=("adopt",))
     for number in strange:
         what = f"{name}: version {number} stands in the registry and not in the audit log, and is"
         ways = (f"adopt:{number}", f"discard:{number}")

@@ -190,14 +190,18 @@ def _champion_before(name: str) -> int:
         raise BadInput(f"{name} has no champion to roll back from")
     now = int(champion.version)
     entries, contents = ledger.entries_of(name), contents_of(name)
-    live = ledger.live_versions(entries)  # after a loss numbers begin again
+    live, told = ledger.live_versions(entries), ledger.contents_by_number(entries)
     came_from = [
         entry.from_version
         for entry in ledger.moves(entries)
         if entry.to_version == now
         and entry.from_version is not None  # as after a time without a champion
         and entry.action in ("promote", "override", "outside", "restore")
-        and live.get(entry.from_version) in (None, contents.get(entry.from_version))
+        and (
+            entry.from_version not in told
+            # after a loss numbers begin again
+            or live.get(entry.from_version, "gone") == contents.get(entry.from_version)
+        )
     ]
     if not came_from:
         raise BadInput(

@@ -5,6 +5,7 @@ None is gone unless a person names it.
 
 from tasks import audit, ledger
 from tasks.disagreements import WAYS, all_models
+from tasks.package_files import digest_of_files
 from tasks.promotion import move_back, reconcile
 from tasks.registration import (
     RegisteredVersion,
@@ -16,7 +17,7 @@ from tasks.registration import (
 )
 from tasks.storage import BadInput, exclusive
 from tasks.tracking import client, outages_named
-from tasks.verification import PACKAGE_TAG, digest_of_files, unlisted_files
+from tasks.verification import PACKAGE_TAG, unlisted_files
 
 
 def repair(name: str, way: str) -> str:

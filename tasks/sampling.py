@@ -164,7 +164,7 @@ def _difference(champion: Any, into: Path) -> tuple[tuple[str, str], ...]:
         record = read_json(stored / "comparison.json")
     captions = []
     for made in record["texts"]:
-        file_name = f"comparison-{made['version']}.txt"
+        file_name = f"comparison-{int(made['version'])}.txt"  # the store may hold anything
         write_text(into / file_name, record["prompt"] + made["text"] + "\n")
         caption = f"version {made['version']}, temperature {record['temperature']}, {seeds}"
         captions.append((file_name, caption))

@@ -5,7 +5,6 @@ wherever a version is loaded. The audit log, which lies in the home, says what t
 Names and sizes are compared before anything is fetched, the bytes after, in the copy that is used.
 """
 
-import errno
 import re
 import shutil
 from collections.abc import Iterator
@@ -37,17 +36,15 @@ from tasks.package_files import (
 )
 from tasks.reporting import log
 from tasks.retries import NETWORKED
-from tasks.storage import BadInput, atomic_folder, scratch_folder
+from tasks.storage import BadInput, atomic_folder, check_space, scratch_folder
 from tasks.tracking import client, outages_named, tracking_uri
 
 PACKAGE_TAG = "package_digest"
 UNVERIFIED = (PackageChanged, PackageUnknown, ledger.LedgerDamaged)
 """Why a version is not loaded."""
 
-_NOT_A_FILE = {
-    *{errno.ENOENT, errno.EACCES, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EINVAL},
-    errno.ENXIO,
-}
+_BYTES_TO_BE_FREE = 1 << 20
+_MOST_BYTES_OF_A_NOTE = 1000
 _MOST_FILES = 1000
 """More than any package has: a listing that does not end is given up."""
 
@@ -105,7 +102,7 @@ def verified(name: str, alias_or_version: str, copy_to: Path | None = None) -> V
 @contextmanager
 def fetched(version: ModelVersion, files: Files) -> Iterator[Path]:
     """A copy of a version's files, which are those of a listing; raises PackageChanged."""
-    with _named(version), scratch_folder() as scratch:
+    with outages_named(), _named(version), scratch_folder() as scratch:
         folder = _fetched(version, scratch, files)
         if told := difference(files_of(folder), files):
             raise PackageChanged(told)
@@ -119,7 +116,7 @@ def unlisted_files(version: ModelVersion, expected: dict[str, str] | None = None
     version's tag, and with its content digest; of MLflow's own files nothing may say more than it
     says of all of ours.
     """
-    with _named(version), scratch_folder() as scratch:
+    with outages_named(), _named(version), scratch_folder() as scratch:
         folder = _fetched(version, scratch, None)
         found = files_of(folder)
         check_descriptions(folder)
@@ -211,7 +208,7 @@ def _fetched(version: ModelVersion, scratch: Path, files: Files | None) -> Path:
     into = scratch / "package"
     into.mkdir()
     try:
-        store = get_artifact_repository(version.source, tracking_uri=tracking_uri())
+        store = get_artifact_repository(str(version.source), tracking_uri=tracking_uri())
         store = getattr(store, "repo", store)  # without MLflow's note, which it writes beside them
         stored = _listed(store, files)
         if files is not None and (told := difference(stored, _known_sizes(stored, files))):
@@ -219,23 +216,13 @@ def _fetched(version: ModelVersion, scratch: Path, files: Files | None) -> Path:
         if not stored:
             raise PackageChanged("it has no files")
         store.download_artifacts("", str(into))
-    except MlflowException as error:
-        with outages_named():
-            _reraise_outage(error)
-        raise PackageChanged(
-            f"its files cannot be fetched: {str(error).splitlines()[0]}"
-        ) from error
-    except OSError as error:
-        if error.errno not in _NOT_A_FILE:
-            raise
-        raise PackageChanged(f"its files cannot be fetched: {error}") from error
+    except (MlflowException, OSError) as error:
+        check_space(scratch, _BYTES_TO_BE_FREE)  # raises DiskFull: that is no change of a package
+        client().get_model_version(version.name, str(version.version))  # nor is an outage
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise PackageChanged(f"its files cannot be fetched: {reason}") from error
     (into / MLFLOWS_OWN_NOTE).unlink(missing_ok=True)
     return into
-
-
-def _reraise_outage(error: MlflowException) -> None:
-    if "API request to" in str(error) or error.error_code == "TEMPORARILY_UNAVAILABLE":
-        raise error
 
 
 def _listed(store: Any, files: Files | None) -> dict[str, tuple[Any, str]]:
@@ -245,8 +232,8 @@ def _listed(store: Any, files: Files | None) -> dict[str, tuple[Any, str]]:
     waiting = [""]
     while waiting:
         for info in store.list_artifacts(waiting.pop() or None):
-            if info.path == MLFLOWS_OWN_NOTE:
-                continue
+            if info.path == MLFLOWS_OWN_NOTE and 0 < (info.file_size or 0) < _MOST_BYTES_OF_A_NOTE:
+                continue  # a pipe or a device that took its name has no size
             if info.is_dir and (folders is None or info.path in folders):
                 waiting.append(info.path)
             else:

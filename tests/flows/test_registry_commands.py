@@ -171,6 +171,37 @@ def test_without_an_answer_in_time_no_version_becomes_champion(place: Place) -> 
     assert "fable-ngram  1        champion" in again.stdout
 
 
+@pytest.mark.slow
+def test_code_appended_to_a_champion_in_the_store_is_named_and_never_run(
+    place: Place, tmp_path: Path
+) -> None:
+    """The gallery shows the other champions; whoever verifies hears of the file."""
+    for name, word in (("myth", "god"), ("epic", "king")):
+        text = place.text.parent / f"{name}.txt"
+        text.write_text(place.text.read_text().replace("cat", word))
+        arguments = ["--preset", "quick", "--models", "ngram", "--text", f"file:{text}"]
+        done = atelier(place.home, "run", *arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+    mark = tmp_path / "executed"
+    for described in (place.home / "mlartifacts").glob("*/models/*/artifacts/MLmodel"):
+        if "/myth-ngram/" in described.read_text():
+            with (described.parent / "served_model.py").open("a") as opened:
+                opened.write(f"\nopen({str(mark)!r}, 'w').close()\n")
+
+    sampled = atelier(place.home, "sample", "myth-ngram", "epic-ngram", "--seed", "9")
+
+    assert sampled.returncode == 0, sampled.stdout + sampled.stderr
+    told = "myth-ngram version 1 is not what was registered, and nothing of it is loaded:"
+    assert f"{told} served_model.py was changed" in sampled.stdout
+    page = (place.home / "gallery" / "index.html").read_text()
+    assert "epic-ngram" in page
+    verified = atelier(place.home, "verify", "myth-ngram@champion")
+    assert verified.returncode == 2
+    assert verified.stderr.startswith(f"atelier: {told}")
+    assert atelier(place.home, "verify", "epic-ngram").returncode == 0
+    assert not mark.exists()
+
+
 @pytest.mark.parametrize("arguments", [("history",), ("gc",), ("history", NAME)])
 def test_a_server_that_is_down_is_named_in_one_line(
     tmp_path: Path, arguments: tuple[str, ...]

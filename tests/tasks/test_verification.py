@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 import yaml
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
 
 from tasks import audit, ledger, promotion, registration, verification
 from tasks.comparison import show_difference
@@ -19,9 +21,9 @@ from tasks.ingestion import ingest_text
 from tasks.package_files import PackageChanged, PackageUnknown, check_descriptions, files_of
 from tasks.packaging import loaded
 from tasks.sampling import write_texts
-from tasks.storage import BadInput
+from tasks.storage import BadInput, DiskFull
 from tasks.tokenization import tokenize_corpus
-from tasks.tracking import client
+from tasks.tracking import TrackingUnavailable, client
 from tasks.verification import verified, verify_champion
 
 EVIL = "\nopen('executed', 'w').close()\n"
@@ -96,6 +98,15 @@ def pipe(package: Path) -> None:
     os.mkfifo(package / "artifacts" / "pipe.json")
 
 
+def endless_note(package: Path) -> None:
+    """Under the name of MLflow's own note, which counts for nothing."""
+    (package / "registered_model_meta").symlink_to("/dev/zero")
+
+
+def folder_of_a_note(package: Path) -> None:
+    add("registered_model_meta/evil.py")(package)
+
+
 def link_folder(package: Path) -> None:
     shutil.copytree(package / "code", package.parent / "code-elsewhere")
     append("models/ngram.py")(package.parent / "code-elsewhere")
@@ -131,6 +142,8 @@ TAMPERINGS: list[tuple[Callable[[Path], None], str]] = [
     (link, "served_model.py was changed"),
     (endless, "artifacts/weights.safetensors"),
     (pipe, "artifacts/pipe.json was added"),
+    (endless_note, "registered_model_meta was added"),
+    (folder_of_a_note, "registered_model_meta was added"),
     (link_folder, "its files cannot be fetched: Invalid path: resolved path is outside"),
     (lose, "artifacts/config.json is missing"),
     (lose_all, "is missing|cannot be fetched|has no files"),
@@ -186,6 +199,46 @@ def test_every_door_to_a_version_asks_first(studio: Any) -> None:
     assert not (studio.home / "executed").exists()
     assert not (studio.home / "copy").exists()
     assert registration.champion_of(studio.name).version == 2
+
+
+def test_the_note_that_mlflow_leaves_in_a_store_counts_for_nothing(studio: Any) -> None:
+    """As after somebody has loaded a version from a store on this disk by its address."""
+    note = "model_name: tale-ngram\nmodel_version: '2'\n"
+    (studio.package(2) / "registered_model_meta").write_text(note)
+
+    with verification.verified_copy(studio.name, "2") as (folder, _):
+        assert not (folder / "registered_model_meta").exists()
+
+
+def test_an_outage_and_a_full_disk_are_no_change_of_a_package(
+    studio: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that fails, as a server that stumbles over a dangling link does."""
+
+    class Stumbling:
+        def list_artifacts(self, path: str | None) -> list[Any]:
+            raise OSError("500 Server Error: for url: http://127.0.0.1/x")
+
+    monkeypatch.setattr(verification, "get_artifact_repository", lambda *_, **__: Stumbling())
+    with pytest.raises(PackageChanged, match="its files cannot be fetched: 500 Server Error"):
+        load(studio)
+
+    monkeypatch.setattr(verification, "_BYTES_TO_BE_FREE", 10**18)
+    with pytest.raises(DiskFull):
+        load(studio)
+    monkeypatch.setattr(verification, "_BYTES_TO_BE_FREE", 1)
+    real = MlflowClient.get_model_version
+    asked: list[str] = []
+
+    def away(self: MlflowClient, *which: str) -> Any:
+        asked.append("")
+        if asked[1:]:
+            raise MlflowException("API request to http://127.0.0.1/x failed with exception")
+        return real(self, *which)
+
+    monkeypatch.setattr(MlflowClient, "get_model_version", away)
+    with pytest.raises(TrackingUnavailable):
+        load(studio)
 
 
 def test_packages_swapped_between_versions_are_noticed(studio: Any) -> None:
