@@ -79,7 +79,8 @@ def derived_name(original: str, taken: Collection[str] = ()) -> str:
     """
     whole = unicodedata.normalize("NFC", original)
     lowered = unicodedata.normalize("NFC", whole.lower())
-    parts, is_exact = [], True
+    parts: list[str] = []
+    is_exact = True
     for character in lowered:
         # a mark without its letter shows nothing
         if _is_kept(character) and (_is_base(character) or (parts and parts[-1] != "-")):
