@@ -16,6 +16,8 @@ _MARKDOWN = frozenset("&<>[](){}*_`|#~!\\$:@^")
 _MARKDOWN_BEGINS = frozenset("+-=")
 """What can begin a list or a rule where it begins a line; a number and a dot can, too."""
 _MERMAID = frozenset("&\"'`<>#;:[](){}|\\%*_~")
+WORD_JOINER = "\u2060"
+_ADDRESSES = re.compile(r"(https?\\:|www)(//|\.)", re.IGNORECASE)
 _JOINERS = frozenset("\u200c\u200d")
 """Unseen, and needed to write Persian, Hindi and families of emoji."""
 _LINE_ENDS = re.compile("[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+")
@@ -44,9 +46,11 @@ def _seen(character: str) -> str:
 def markdown(text: object) -> str:
     """One line of Markdown for Prefect's pages that shows a text as it is, table cells included.
 
-    By backslashes: Prefect's older pages show a character's number as it stands.
+    By backslashes: Prefect's older pages show a character's number as it stands. The newer ones
+    make links of bare addresses, unless something that nobody sees stands inside.
     """
-    return "".join(f"\\{c}" if is_odd else c for c, is_odd in _told_apart(text))
+    line = "".join(f"\\{c}" if is_odd else c for c, is_odd in _told_apart(text))
+    return _ADDRESSES.sub(lambda found: f"{found[1]}{WORD_JOINER}{found[2]}", line)
 
 
 def registry_markdown(text: object, most: int | None = None) -> str:

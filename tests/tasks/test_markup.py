@@ -15,6 +15,7 @@ from tasks import gallery_page, reporting
 from tasks.gallery_page import Work
 from tasks.lineage import Node, table
 from tasks.markup import (
+    WORD_JOINER,
     PlainFormatter,
     fenced,
     markdown,
@@ -63,7 +64,9 @@ def foreign(page: str) -> list[str]:
 
 
 def text_of(page: str) -> str:
-    return "".join(node.content for node in parsed(page) if node.type in ("text", "text_special"))
+    kinds = ("text", "text_special")
+    text = "".join(node.content for node in parsed(page) if node.type in kinds)
+    return text.replace(WORD_JOINER, "")
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -121,6 +124,14 @@ def test_nothing_steers_a_terminal(text: str, caplog: pytest.LogCaptureFixture) 
         reporting.log(text)
     record = logging.LogRecord("library", logging.ERROR, "", 1, "%s", (text,), None)
     assert PlainFormatter("%(message)s").format(record).replace("\n", "").isprintable()
+
+
+def test_prefects_newer_pages_find_no_bare_address() -> None:
+    """They look for one in the text of a page that was read already, as GitHub's dialect does."""
+    for address in (EVIL, EVIL.upper(), "https://evil.example", "www.evil.example"):
+        (paragraph,) = [node for node in parsed(f"x {markdown(address)}") if node.children]
+        text = "".join(child.content for child in paragraph.children or ())
+        assert not re.search(r"(https?://|www(?=\.))[-.\w]+", text, re.IGNORECASE), text
 
 
 def test_what_people_write_stays_readable() -> None:
