@@ -9,12 +9,15 @@ page escapes by `html.escape`. Imports nothing of ours.
 import logging
 import re
 import unicodedata
+from collections.abc import Iterator
 
 _MARKDOWN = frozenset("&<>[](){}*_`|#~!\\$:@^")
 """What can mean something in the middle of a line, in any of the dialects that our pages speak."""
-_MARKDOWN_BEGINS = frozenset("+-=.)>#1234567890")
-"""What can begin a list, a quotation, a heading or a rule where it begins a line."""
+_MARKDOWN_BEGINS = frozenset("+-=")
+"""What can begin a list or a rule where it begins a line; a number and a dot can, too."""
 _MERMAID = frozenset("&\"'`<>#;:[](){}|\\%*_~")
+WORD_JOINER = "\u2060"
+_ADDRESSES = re.compile(r"(https?\\:|www)(//|\.)", re.IGNORECASE)
 _JOINERS = frozenset("\u200c\u200d")
 """Unseen, and needed to write Persian, Hindi and families of emoji."""
 _LINE_ENDS = re.compile("[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+")
@@ -40,21 +43,40 @@ def _seen(character: str) -> str:
     return f"{character!a}".strip("'")
 
 
-def markdown(text: object, most: int | None = None) -> str:
-    """One line of Markdown that shows a text as it is: in a heading, a sentence, a table's cell.
+def markdown(text: object) -> str:
+    """One line of Markdown for Prefect's pages that shows a text as it is, table cells included.
 
-    most: characters of the result at which the rest is cut off. Characters are written as HTML's
-    numbers, because not all of our pages' dialects know a backslash before `<`.
+    By backslashes: Prefect's older pages show a character's number as it stands. The newer ones
+    make links of bare addresses, unless something that nobody sees stands inside.
     """
-    pieces, length = [], 0
-    for number, character in enumerate(plain(text).strip()):
-        is_odd = character in _MARKDOWN or (number == 0 and character in _MARKDOWN_BEGINS)
+    line = "".join(f"\\{c}" if is_odd else c for c, is_odd in _told_apart(text))
+    return _ADDRESSES.sub(lambda found: f"{found[1]}{WORD_JOINER}{found[2]}", line)
+
+
+def registry_markdown(text: object, most: int | None = None) -> str:
+    """The same for the registry's pages, whose dialect knows no backslash before `<`.
+
+    most: characters of the result at which the rest is cut off.
+    """
+    pieces: list[str] = []
+    length = 0
+    for character, is_odd in _told_apart(text):
         piece = f"&#{ord(character)};" if is_odd else character
         length += len(piece)
         if most is not None and length > most:
             return "".join(pieces) + "…"
         pieces.append(piece)
     return "".join(pieces)
+
+
+def _told_apart(text: object) -> Iterator[tuple[str, bool]]:
+    """Each character of a text, in one line, and whether it could mean something to Markdown."""
+    line = plain(text).strip()
+    for number, character in enumerate(line):
+        begins = number == 0 and character in _MARKDOWN_BEGINS
+        is_last = line[number + 1 : number + 2] in ("", " ")
+        ends_a_number = character == "." and is_last and line[:number].isdecimal()
+        yield character, character in _MARKDOWN or begins or ends_a_number
 
 
 def fenced(text: object, language: str = "text") -> str:

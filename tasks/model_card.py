@@ -6,7 +6,7 @@ MLflow's pages show Markdown, and pictures by the address of a run's artifact.
 import json
 from typing import Any
 
-from tasks.markup import fenced, markdown
+from tasks.markup import fenced, registry_markdown
 from tasks.measured import title
 from tasks.recipe import Recipe
 from tasks.scorecard import Incumbent, Scorecard, Verdict
@@ -52,7 +52,8 @@ def card(
         _shown(fitted, scorecard),
         f"**{title(scorecard.main_metric)}: {scorecard.main_value:.4f}**"
         f" (95 % interval {scorecard.low:.4f} to {scorecard.high:.4f}; lower is better)\n\n"
-        f"Gate: {'accepted' if verdict.accepted else 'refused'}, {markdown(verdict.reason)}",
+        f"Gate: {'accepted' if verdict.accepted else 'refused'},"
+        f" {registry_markdown(verdict.reason)}",
         _numbers(scorecard, before, incumbent.version if incumbent else None),
         _origin(fitted, scorecard, recipe, data_change),
         f"**Limits.** {_LIMITS[fitted.family]}",
@@ -78,7 +79,7 @@ def _numbers(scorecard: Scorecard, before: Scorecard | None, before_version: int
         if name.startswith("floor_"):
             continue
         floor = scorecard.metrics.get(f"floor_{name.removeprefix('test_')}")
-        cells = [markdown(title(name)), f"{value:.5g}"]
+        cells = [registry_markdown(title(name)), f"{value:.5g}"]
         cells += [f"{old[name]:.5g}" if name in old else ""] if before else []
         cells += ["" if floor is None else f"{floor:.5g}"] if has_floor else []
         lines.append(" | ".join(cells))
@@ -89,16 +90,17 @@ def _origin(fitted: Fitted, scorecard: Scorecard, recipe: Recipe, data_change: s
     pipeline = run_tags(scorecard.run_id).get("prefect.url")
     links = f"[training run]({run_page(fitted.run_id)}),"
     links += f" [evaluation and data]({run_page(scorecard.run_id)})"
-    changed = f"**The data changed** {markdown(data_change)}\n\n" if data_change else ""
+    changed = f"**The data changed** {registry_markdown(data_change)}\n\n" if data_change else ""
     links += f", [pipeline run in Prefect]({pipeline})" if pipeline else ""
     return (
-        f"**Trained on** {markdown(scorecard.data_title)}: {markdown(recipe.data_size)}"
+        f"**Trained on** {registry_markdown(scorecard.data_title)}:"
+        f" {registry_markdown(recipe.data_size)}"
         f" (train / validation / test), digest `{scorecard.data_digest[:12]}`, licence:"
-        f" {markdown(scorecard.data_licence)}\n\n"
+        f" {registry_markdown(scorecard.data_licence)}\n\n"
         f"{changed}"
         f"* {fitted.num_parameters:,} parameters, {fitted.seconds:.0f} s of training, preset"
         f" {recipe.preset}, seed {recipe.seed}, on {recipe.device}"
-        f" ({markdown(recipe.machine)})\n"
+        f" ({registry_markdown(recipe.machine)})\n"
         f"* content `{fitted.digest[:12]}`, code `{recipe.code_digest[:12]}`; made again by"
         f" `atelier reproduce {fitted.name}`\n"
         f"* {links}"
@@ -124,7 +126,7 @@ def family_page(family: str, name: str, champion: int | None, since: str, why: s
     MLflow's databases keep 5000 characters of it, so a long reason is cut; the ledger has it whole.
     """
     now = "No champion" if champion is None else f"Champion: version {champion}"
-    shown = markdown(why, most=MOST_OF_A_REASON)
+    shown = registry_markdown(why, most=MOST_OF_A_REASON)
     return (
         f"{FAMILIES[family]}\n\n"
         f"**{now}**, since {since} ({shown})\n\n"
