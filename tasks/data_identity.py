@@ -48,6 +48,8 @@ class DataIdentity:
     """The version that was trained on them."""
     contents: str = ""
     """A sketch of the contents, in base64; nothing where they are not known any more."""
+    is_dense: bool = False
+    """Whether every place of a text begins a piece, as in one that repeats itself too much."""
     file_names: str = ""
     """The same of the images' file names."""
 
@@ -67,7 +69,10 @@ def identity_of(data: Data, version: int = 0) -> DataIdentity:
     folder = Path(data.folder)
     known = identity_without_contents(data, version)
     if isinstance(data, Corpus):
-        return replace(known, contents=_sketch(_windows(folder), SKETCH_SIZE))
+        sketch = _sketch(_windows(folder, is_dense=False), SKETCH_SIZE)
+        if is_dense := len(_unpacked(sketch)) < SKETCH_SIZE:
+            sketch = _sketch(_windows(folder, is_dense=True), SKETCH_SIZE)
+        return replace(known, contents=sketch, is_dense=is_dense)
     return replace(
         known,
         contents=_sketch(iter([_marks_of_images(folder)]), SKETCH_SIZE),
@@ -197,8 +202,9 @@ def _percent(share: float) -> str:
 def share_kept(before: DataIdentity, data: Data) -> float | None:
     """The share of an earlier data set's contents that is still there; None where not known."""
     folder = Path(data.folder)
-    found = _windows(folder) if isinstance(data, Corpus) else iter([_marks_of_images(folder)])
-    return _share(before.contents, found)
+    if isinstance(data, Corpus):
+        return _share(before.contents, _windows(folder, before.is_dense))
+    return _share(before.contents, iter([_marks_of_images(folder)]))
 
 
 def _share(sketch: str, found: Iterator[np.ndarray]) -> float | None:
@@ -246,18 +252,18 @@ def _marks(digests: list[str]) -> np.ndarray:
     return np.array([int(each[: 2 * _MARK_BYTES], 16) for each in digests], dtype=np.uint64)
 
 
-def _windows(folder: Path) -> Iterator[np.ndarray]:
+def _windows(folder: Path, is_dense: bool) -> Iterator[np.ndarray]:
     """Marks of the windows of a text, of a million bytes at a time."""
     for split in SPLITS:
         content = np.frombuffer((folder / f"{split}.txt").read_bytes(), dtype=np.uint8)
         for start in range(0, len(content) - _WINDOW + 1, _TEXT_AT_ONCE):
-            yield _marks_of_windows(content[start : start + _TEXT_AT_ONCE + _WINDOW - 1])
+            yield _marks_of_windows(content[start : start + _TEXT_AT_ONCE + _WINDOW - 1], is_dense)
 
 
-def _marks_of_windows(content: np.ndarray) -> np.ndarray:
+def _marks_of_windows(content: np.ndarray, is_dense: bool) -> np.ndarray:
     """A mark for the 32 bytes from each anchor on: one place in sixteen, told by its two bytes."""
-    told = content[:-1] * np.uint8(31) + content[1:]
-    anchors = np.flatnonzero(told[: len(content) - _WINDOW + 1] & 15 == 0)
+    told_by = content[:-1] * np.uint8(31) + content[1:]
+    anchors = np.flatnonzero(is_dense | (told_by[: len(content) - _WINDOW + 1] & 15 == 0))
     words = np.lib.stride_tricks.sliding_window_view(content, _LANE)
     mixed = np.zeros(len(anchors), dtype=np.uint64)
     for lane in range(0, _WINDOW, _LANE):  # the constants and shifts of splitmix64

@@ -80,6 +80,16 @@ def test_much_may_be_corrected_in_place_and_less_elsewhere(tmp_path: Path) -> No
     assert difference(first, text_at(tmp_path / "elsewhere.txt", halved))
 
 
+@pytest.mark.parametrize("line", ["Once upon a time.\n", "ab\n", "一二三四五六七\n"])
+def test_a_text_that_repeats_itself_is_known_too(tmp_path: Path, line: str) -> None:
+    text = line * 6000
+    first = identity_of(text_at(tmp_path / "a.txt", text))
+
+    assert difference(first, text_at(tmp_path / "there" / "a.txt", text + prose(1))) == ""
+    assert difference(first, text_at(tmp_path / "a.txt", prose(1)))
+    assert difference(first, text_at(tmp_path / "a.txt", "Another story altogether.\n" * 6000))
+
+
 def test_how_a_text_changed_is_told(tmp_path: Path) -> None:
     text = prose(1)
     first = identity_of(text_at(tmp_path / "book.txt", text))
