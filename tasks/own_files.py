@@ -40,7 +40,7 @@ READ_ALREADY = "a link to a folder that is read already"
 HOLDS_THIS_ONE = "a link to a folder that holds this one"
 BROKEN_LINK = "a link that leads nowhere"
 SAME_FILE = "another name of a file"
-NO_FILE = "no file"
+NO_FILE = "neither a file nor a folder"
 CANNOT_OPEN = "cannot be opened"
 
 

@@ -176,10 +176,10 @@ def test_pipes_sockets_and_devices_are_told_and_not_opened(image_folder: Path) -
             ingest_text.fn(f"file:{pipe}")
     told = manifest_of(images.folder)["quarantine_reason"].dropna().to_dict()
     assert told == {
-        "left/pipe.png": "no file: a named pipe",
-        "left/pipe.txt": "no file: a named pipe",
-        "left/null.png": "no file: a device",
-        "left/socket.png": "no file: a socket",
+        "left/pipe.png": "neither a file nor a folder: a named pipe",
+        "left/pipe.txt": "neither a file nor a folder: a named pipe",
+        "left/null.png": "neither a file nor a folder: a device",
+        "left/socket.png": "neither a file nor a folder: a socket",
     }
 
 
