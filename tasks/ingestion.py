@@ -19,7 +19,7 @@ from prefect import task
 from tasks.image_folder import RawImages
 from tasks.image_splits import check_images, split_images
 from tasks.manifests import image_manifest, text_manifest
-from tasks.own_files import counted, path_of
+from tasks.own_files import counted, one_line, path_of
 from tasks.reporting import log
 from tasks.retries import NETWORKED
 from tasks.sources import SOURCES, Source, find_source
@@ -315,7 +315,7 @@ def _check_text(source: str, text: str) -> None:
     if len(text) < FEWEST_CHARACTERS:
         num_lines = text.count("\n")
         raise BadInput(
-            f"{source} has {len(text)} characters in {num_lines} lines; wanted at least"
+            f"{one_line(source)} has {len(text)} characters in {num_lines} lines; wanted at least"
             f" {FEWEST_CHARACTERS} characters: give a longer text"
         )
 

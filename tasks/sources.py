@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 
 from tasks.image_folder import LARGEST_SIDE, SMALLEST_SIDE, RawImages, read_image_folder
-from tasks.own_files import path_of, readable
+from tasks.own_files import one_line, path_of, readable
 from tasks.storage import BadInput, ChecksumMismatch, atomic_file, data_root, home, sha256_of
 from tasks.text_files import RawText, read_text_file, read_text_folder
 
@@ -60,7 +60,7 @@ def find_source(
         try:
             return _own_source(name, scheme, path_of(location), kind, image_size, glob)
         except (OSError, RuntimeError) as error:  # no such user's home, a name too long, no right
-            raise BadInput(f"{location} cannot be looked at: {error}") from error
+            raise BadInput(f"{one_line(location)} cannot be looked at: {error}") from error
     source = SOURCES.get(name)
     if source is None or source.kind != kind:
         known = ", ".join(sorted(key for key, value in SOURCES.items() if value.kind == kind))
