@@ -34,7 +34,7 @@ class Fingerprint:
 
     def __init__(self, path: Path, kind: str, options: Mapping[str, Any]) -> None:
         self._root = path
-        key = digest_of([str(path.resolve()), dict(options)])[:16]
+        key = digest_of([str(home()), str(path.resolve()), dict(options)])[:16]
         self._path = home() / "data" / "fingerprints" / f"{kind}-{key}.json"
         self._readers = _readers()
         listing = listed(path)

@@ -19,7 +19,6 @@ from tasks.image_pixels import (
     size_of,
 )
 from tasks.own_files import CANNOT_OPEN, OwnFile, SetAside, counted, listed, readable
-from tasks.reporting import with_progress
 from tasks.storage import BadInput
 
 SMALLEST_SIDE, LARGEST_SIDE = 8, 64
@@ -127,6 +126,8 @@ def _no_images(folder: Path, set_aside: list[SetAside]) -> str:
 
 def _headers(files: Sequence[OwnFile], set_aside: list[SetAside]) -> dict[str, Size]:
     """The size of each picture by its id; what is none is set aside."""
+    from tasks.reporting import with_progress  # imports Prefect: not before settings are made
+
     sizes = {}
     for file in with_progress(files, "look at files"):
         try:
@@ -143,6 +144,8 @@ def _decoded(
     set_aside: list[SetAside],
 ) -> Iterator[tuple[str, Picture]]:
     """Each picture that can be read, with its id; the others are set aside."""
+    from tasks.reporting import with_progress  # see above
+
     for file in with_progress(files, "read pictures"):
         try:
             picture = decoded(file.path, image_size)

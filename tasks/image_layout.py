@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
+from unicodedata import normalize
 
 from tasks.own_files import readable
 from tasks.storage import BadInput
@@ -59,6 +60,8 @@ def layout_of(folder: str, pictures: Sequence[Folders]) -> Layout:
 
     folder: the root, as messages call it. Raises BadInput for a split that cannot be used.
     """
+    # Some systems write an accent as a letter of its own: to people such names are equal.
+    pictures = [tuple(normalize("NFC", name) for name in each) for each in pictures]
     level = _level_of_split(pictures)
     if level is None:
         _check_there_is_training(folder, pictures)

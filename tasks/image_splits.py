@@ -3,6 +3,7 @@
 import numpy as np
 
 from tasks.image_folder import RawImages
+from tasks.own_files import one_line
 from tasks.storage import BadInput
 
 FEWEST_IMAGES, FEWEST_PER_CLASS = 100, 8
@@ -12,10 +13,11 @@ FEWEST_HELD_OUT = 8
 
 def check_images(source: str, raw: RawImages, hashes: list[str]) -> None:
     """Raise BadInput for too few images, in all, of a class, or of an official part."""
+    shown = one_line(source)
     first_of = dict(zip(reversed(hashes), reversed(raw.labels.tolist()), strict=True))
     if len(raw.class_names) == 1:
         raise BadInput(
-            f"{source} has one class ({raw.class_names[0]!r}) whose images can be read; wanted at"
+            f"{shown} has one class ({raw.class_names[0]!r}) whose images can be read; wanted at"
             " least two, or all images in one folder to train without labels"
         )
     counts = np.bincount(
@@ -23,18 +25,18 @@ def check_images(source: str, raw: RawImages, hashes: list[str]) -> None:
     )
     if len(first_of) < FEWEST_IMAGES:
         raise BadInput(
-            f"{source} has {len(first_of)} different images{_of_rarest(raw, counts)}; wanted at"
+            f"{shown} has {len(first_of)} different images{_of_rarest(raw, counts)}; wanted at"
             f" least {FEWEST_IMAGES} in all and {FEWEST_PER_CLASS} of each class"
         )
     if raw.class_names and counts.min() < FEWEST_PER_CLASS:
         raise BadInput(
-            f"{source} has {len(first_of)} different images{_of_rarest(raw, counts)}; wanted at"
+            f"{shown} has {len(first_of)} different images{_of_rarest(raw, counts)}; wanted at"
             f" least {FEWEST_PER_CLASS} of each class: add some, or take that folder out"
         )
     for name, part in (("test", raw.official_test), ("validation", raw.official_validation)):
         if part is not None and (number := int(part.sum())) < FEWEST_HELD_OUT:
             raise BadInput(
-                f"{source}: the author's {name} part has {number} images; wanted at least"
+                f"{shown}: the author's {name} part has {number} images; wanted at least"
                 f" {FEWEST_HELD_OUT}: add some, or move all images into one folder for each class"
             )
 

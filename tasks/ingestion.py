@@ -19,7 +19,7 @@ from tasks.image_folder import RawImages
 from tasks.image_splits import check_images, split_images
 from tasks.manifests import image_manifest, text_manifest
 from tasks.names import derived_name
-from tasks.own_files import counted, readable
+from tasks.own_files import counted, one_line, readable
 from tasks.reporting import log
 from tasks.retries import NETWORKED
 from tasks.source_address import source_address
@@ -317,7 +317,7 @@ def _check_text(source: str, text: str) -> None:
     if len(text) < FEWEST_CHARACTERS:
         num_lines = text.count("\n")
         raise BadInput(
-            f"{source} has {len(text)} characters in {num_lines} lines; wanted at least"
+            f"{one_line(source)} has {len(text)} characters in {num_lines} lines; wanted at least"
             f" {FEWEST_CHARACTERS} characters: give a longer text"
         )
 

@@ -15,6 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.storage import BadInput
+
 NOT_DATA = frozenset(
     {
         *{"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "picasa.ini", "icon\r"},
@@ -40,7 +42,7 @@ READ_ALREADY = "a link to a folder that is read already"
 HOLDS_THIS_ONE = "a link to a folder that holds this one"
 BROKEN_LINK = "a link that leads nowhere"
 SAME_FILE = "another name of a file"
-NO_FILE = "no file"
+NO_FILE = "neither a file nor a folder"
 CANNOT_OPEN = "cannot be opened"
 
 
@@ -109,12 +111,15 @@ def readable(name: str | Path) -> str:
     text = str(name)
     if text.isprintable() and "\\" not in text:
         return text
-    return "".join(map(_escaped, text))
+    return "".join(map(_escaped, text.replace("\\", "\\\\")))
+
+
+def one_line(text: str) -> str:
+    """A text for a message: readable as a name is, but with backslashes as they are."""
+    return text if text.isprintable() else "".join(map(_escaped, text))
 
 
 def _escaped(letter: str) -> str:
-    if letter == "\\":
-        return "\\\\"
     code = ord(letter)
     if 0xDC80 <= code <= 0xDCFF:
         return f"\\x{code - 0xDC00:02x}"
@@ -142,6 +147,15 @@ def writable(source: str) -> str:
 
 def listed(path: Path) -> Listing:
     """Look through a folder and all below it; a file that a person named lists itself."""
+    try:
+        return _listed(path)
+    except OSError as error:
+        raise BadInput(
+            f"{readable(path)} cannot be opened: {error.strerror}; give a path that you may read"
+        ) from error
+
+
+def _listed(path: Path) -> Listing:
     if not path.is_dir():
         file = _own_file(str(path), (path.name,), path.stat(), is_link=path.is_symlink())
         return Listing(files=[file], set_aside=[])

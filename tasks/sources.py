@@ -20,7 +20,7 @@ from typing import Literal
 import numpy as np
 
 from tasks.image_folder import LARGEST_SIDE, SMALLEST_SIDE, RawImages, read_image_folder
-from tasks.own_files import readable
+from tasks.own_files import one_line, readable
 from tasks.source_address import source_address
 from tasks.storage import BadInput, ChecksumMismatch, atomic_file, data_root, home, sha256_of
 from tasks.text_files import RawText, read_text_file, read_text_folder
@@ -63,7 +63,7 @@ def find_source(
         try:
             return _own_source(name, address.scheme, address.path, kind, image_size, glob)
         except (OSError, RuntimeError) as error:  # no such user's home, a name too long, no right
-            raise BadInput(f"{location} cannot be looked at: {error}") from error
+            raise BadInput(f"{one_line(location)} cannot be looked at: {error}") from error
     source = SOURCES.get(name)
     if source is None or source.kind != kind:
         known = ", ".join(sorted(key for key, value in SOURCES.items() if value.kind == kind))

@@ -15,7 +15,6 @@ from tasks.own_files import (
     once,
     readable,
 )
-from tasks.reporting import with_progress
 from tasks.storage import BadInput
 
 MOST_BYTES = 2**31 - 1
@@ -84,6 +83,8 @@ def _fits(file: OwnFile, pattern: str) -> bool:
 def _texts(
     folder: Path, files: list[OwnFile], set_aside: list[SetAside]
 ) -> Iterator[tuple[OwnFile, str]]:
+    from tasks.reporting import with_progress  # imports Prefect: not before settings are made
+
     num_bytes = 0
     for file in with_progress(files, "read texts"):
         try:

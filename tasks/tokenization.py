@@ -14,6 +14,7 @@ from prefect import task
 
 from models.tokenizer import BpeTokenizer, CharacterTokenizer, Tokenizer, tokenizer_from_dict
 from tasks.ingestion import SPLITS, Corpus, Split, load_text
+from tasks.own_files import one_line
 from tasks.provenance import key_parts
 from tasks.reporting import log
 from tasks.retries import LOCAL
@@ -113,9 +114,9 @@ def _check_lengths(corpus: Corpus, scheme: Scheme, sizes: Mapping[str, Any]) -> 
     if any(number < fewest for number, fewest in zip(got, wanted, strict=True)):
         instead = ", or take --tokenizer characters" if scheme == "bpe" else ""
         raise BadInput(
-            f"{corpus.source} has {' / '.join(map(str, got))} tokens ({' / '.join(SPLITS)}) in"
-            f" {corpus.num_characters} characters; wanted at least {' / '.join(map(str, wanted))}:"
-            f" give a longer or less repetitive text{instead}"
+            f"{one_line(corpus.source)} has {' / '.join(map(str, got))} tokens"
+            f" ({' / '.join(SPLITS)}) in {corpus.num_characters} characters; wanted at least"
+            f" {' / '.join(map(str, wanted))}: give a longer or less repetitive text{instead}"
         )
 
 

@@ -322,6 +322,18 @@ def test_a_path_that_is_not_utf8_is_named_under_every_locale(
     assert "Traceback" not in done.stderr
 
 
+def test_prefect_is_imported_after_its_settings_are_made() -> None:
+    code = (
+        "import flows.__main__, sys; print([m for m in ('prefect', 'torch') if m in sys.modules])"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+
+    assert done.stdout == "[]\n"
+
+
 def test_a_taken_port_is_named(tmp_path: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

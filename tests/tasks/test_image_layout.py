@@ -226,6 +226,16 @@ def test_pictures_beside_class_folders_have_no_class_and_are_left_out(image_fold
     assert images.notes == ("4 pictures lie beside the 2 class folders and are left out",)
 
 
+def test_names_that_look_equal_are_equal() -> None:
+    layout = layout_of(
+        "r",
+        [("train", "café"), ("train", "b"), ("test", "cafe\u0301"), ("test", "b")],
+    )
+
+    assert layout.class_names == ("b", "café")
+    assert layout.labels == [1, 0, 1, 0]
+
+
 def test_one_folder_beside_loose_pictures_is_no_class() -> None:
     layout = layout_of("r", [()] * 5 + [("more",)] * 5)
 

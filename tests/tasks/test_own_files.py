@@ -1,6 +1,7 @@
 """Folders as people have them: what of them is data, and what is said of the rest."""
 
 import os
+import shutil
 import socket
 import tempfile
 from pathlib import Path
@@ -176,10 +177,10 @@ def test_pipes_sockets_and_devices_are_told_and_not_opened(image_folder: Path) -
             ingest_text.fn(f"file:{pipe}")
     told = manifest_of(images.folder)["quarantine_reason"].dropna().to_dict()
     assert told == {
-        "left/pipe.png": "no file: a named pipe",
-        "left/pipe.txt": "no file: a named pipe",
-        "left/null.png": "no file: a device",
-        "left/socket.png": "no file: a socket",
+        "left/pipe.png": "neither a file nor a folder: a named pipe",
+        "left/pipe.txt": "neither a file nor a folder: a named pipe",
+        "left/null.png": "neither a file nor a folder: a device",
+        "left/socket.png": "neither a file nor a folder: a socket",
     }
 
 
@@ -238,6 +239,48 @@ def test_the_order_is_that_of_names_whatever_the_disk_says(tmp_path: Path) -> No
         (tmp_path / name).write_text("x")
 
     assert [file.id for file in listed(tmp_path).files] == ["B/1", "a/10", "a/2", "a-b/1", "b/1"]
+
+
+def test_messages_of_odd_sources_stay_in_one_line(tmp_path: Path) -> None:
+    folder = tmp_path / "two\nlines \x1b[31m"
+    folder.mkdir()
+    (folder / "a.txt").write_text("short")
+
+    for refused in (
+        lambda: ingest_text.fn(f"folder:{folder}"),
+        lambda: ingest_text.fn(f"file:{folder / 'a.txt'}"),
+        lambda: ingest_text.fn(f"file:{folder / 'b.txt'}"),
+        lambda: ingest_images.fn(f"folder:{folder}"),
+        lambda: ingest_images.fn(f"folder:{folder}/gone"),
+    ):
+        with pytest.raises(BadInput, match=r"two\\nlines \\x1b") as error:
+            refused()
+        assert "\n" not in str(error.value)
+        assert "\x1b" not in str(error.value)
+
+
+@pytest.mark.timeout(120)
+def test_a_path_longer_than_the_system_takes_is_set_aside(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("words and more words, " * 600)
+    place = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(40):  # beyond PATH_MAX
+        os.mkdir("d" * 200, dir_fd=place)
+        below = os.open("d" * 200, os.O_RDONLY, dir_fd=place)
+        os.close(place)
+        place = below
+    os.close(place)
+
+    listing = listed(tmp_path)
+
+    assert [file.id for file in listing.files] == ["a.txt"]
+    (aside,) = listing.set_aside
+    assert aside.reason == "cannot be opened: File name too long"
+    shutil.rmtree(tmp_path / ("d" * 200))
+
+
+def test_a_folder_that_vanishes_is_refused_in_words(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="cannot be opened: No such file or directory; give a path"):
+        listed(tmp_path / "gone")
 
 
 def test_pictures_are_pictures_in_folders_with_the_suffix_of_one(image_folder: Path) -> None:
