@@ -65,14 +65,15 @@ class Server:
         return bool(self.process) and is_elsewhere(self.process)
 
 
-def apply_settings() -> None:
+def apply_settings(*, makes_folders: bool = True) -> None:
     """Put the settings that every process of ours needs into the environment, before imports.
 
     A variable that a person has set stays, but for those of `flows.ambient`.
     """
     ambient.settle(os.environ)
     prefect_home = home() / "prefect"
-    prefect_home.mkdir(parents=True, exist_ok=True)  # Prefect makes the last folder only
+    if makes_folders:
+        prefect_home.mkdir(parents=True, exist_ok=True)  # Prefect makes the last folder only
     for name, value in {
         # OpenMP threads that spin at barriers slow training tenfold beside a busy neighbour.
         "OMP_WAIT_POLICY": "passive",
@@ -119,7 +120,7 @@ def ensure_servers(
     A port of None prefers 4200 and 5000 and takes a free one where those are taken.
     Raises StackError for a wanted port that is taken and for a server that does not come up.
     """
-    named = {name: _named(name) for name in _ADDRESS_VARIABLES}
+    named = {name: named_address(name) for name in _ADDRESS_VARIABLES}
     with lock():
         running = recorded()
         urls, waiting = {}, []
@@ -186,7 +187,18 @@ _DATABASE_PARTS = ("CONNECTION_URL", "DRIVER", "HOST", "NAME")
 _HEALTH_PATHS = {"prefect": "/api/health", "mlflow": "/health"}
 
 
-def _named(name: str) -> str:
+def address_of(name: str) -> str:
+    """Where the server of a name answers now: a person's, or ours; empty where none does.
+
+    Raises StackError for a person's address that is none.
+    """
+    named = named_address(name)
+    found = recorded().get(name)
+    url = named or (found.url if found else "")
+    return url if url and _is_healthy(name, url) else ""
+
+
+def named_address(name: str) -> str:
     """The address at which a person says that a server answers; empty where nobody does.
 
     Raises StackError for what is none: a database, a folder, a word.
@@ -382,8 +394,17 @@ def _is_healthy(name: str, url: str) -> bool:
 
 def ask_prefect(url: str, path: str, body: object) -> Any:
     """What the Prefect server at an address answers; raises OSError when it does not."""
+    return _ask(f"{url}/api/{path}", body)
+
+
+def ask_mlflow(url: str, path: str, body: object) -> Any:
+    """The same of an MLflow server."""
+    return _ask(f"{url}/api/2.0/mlflow/{path}", body)
+
+
+def _ask(address: str, body: object) -> Any:
     request = urllib.request.Request(
-        f"{url}/api/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        address, json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
     with urllib.request.urlopen(request, timeout=20) as answer:
         return json.load(answer)
