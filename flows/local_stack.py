@@ -25,6 +25,7 @@ import psutil
 
 from flows import ambient
 from tasks.processes import is_alive, is_elsewhere, name_of
+from tasks.room import lack_of_room
 from tasks.storage import home, project_root, read_json, sqlite_address, write_json
 
 SECONDS_TO_BECOME_HEALTHY = 180.0
@@ -294,7 +295,12 @@ def _prefect_database() -> dict[str, str]:
 def start(
     name: str, arguments: list[str], url: str, port: int, environment: dict[str, str] | None
 ) -> Server:
-    """Start a Python process that outlives this one, with its output in a file of its name."""
+    """Start a Python process that outlives this one, with its output in a file of its name.
+
+    Raises StackError where nothing can be written, and where such a process runs already.
+    """
+    if lack := lack_of_room(home(), try_it=True):
+        raise StackError(f"the {name} process cannot be started: {lack}")
     with log_path(name).open("ab") as log, _held_path(name).open("w") as held:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -374,11 +380,12 @@ def _wait_until_healthy(server: Server) -> None:
     deadline = time.monotonic() + SECONDS_TO_BECOME_HEALTHY
     while not _is_healthy(server.name, server.url):
         if not server.is_running():
-            raise StackError(f"the {server.name} server ended at once; see {log_path(server.name)}")
+            why = lack_of_room(home(), try_it=True) or f"see {log_path(server.name)}"
+            raise StackError(f"the {server.name} server ended at once; {why}")
         if time.monotonic() > deadline:
             raise StackError(
-                f"the {server.name} server is not healthy after {SECONDS_TO_BECOME_HEALTHY:.0f} s;"
-                f" see {log_path(server.name)}"
+                f"the {server.name} server is not healthy after {SECONDS_TO_BECOME_HEALTHY:.0f} s; "
+                + (lack_of_room(home(), try_it=True) or f"see {log_path(server.name)}")
             )
         time.sleep(0.2)
 

@@ -3,11 +3,13 @@
 import os
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from flows import surroundings
+from flows import local_stack, surroundings
+from flows.__main__ import main
 from tasks import clock
 from tasks.clock import steady_now
 
@@ -98,22 +100,71 @@ def test_what_a_version_before_wrote_beside_the_home_is_found(
     assert surroundings.strays(tmp_path / "plain").state == "ok"
 
 
-def test_a_disk_without_inodes_fails_although_it_has_space(tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m,nr_inodes=2", "tmpfs", str(disk)]
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A small disk of one's own, with one inode left."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m,nr_inodes=2", "tmpfs", str(folder)]
     if subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip("no right to mount")
-    try:
-        assert surroundings.room(tmp_path, tmp_path).state == "ok"
-        (disk / "last").touch()
-        for home, temporary in ((disk, tmp_path), (tmp_path, disk)):
-            finding = surroundings.room(home, temporary)
-            assert finding.state == "failed"
-            assert f"though there is space at {disk}" in finding.what
-            assert finding.to_do == "remove files that nobody needs"
-    finally:
-        subprocess.run(["umount", "-l", disk], check=True)
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def remount(disk: Path, options: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{options}", disk], check=True)
+
+
+def test_a_disk_without_inodes_fails_although_it_has_space(disk: Path, tmp_path: Path) -> None:
+    assert surroundings.room(tmp_path, tmp_path).state == "ok"
+    (disk / "last").touch()
+
+    for home, temporary in ((disk, tmp_path), (tmp_path, disk)):
+        finding = surroundings.room(home, temporary)
+        assert finding.state == "failed"
+        assert f"though there is space at {disk}" in finding.what
+        assert finding.to_do == "remove files that nobody needs"
+
+
+def test_a_disk_that_can_only_be_read_fails(disk: Path, tmp_path: Path) -> None:
+    remount(disk, "ro")
+
+    finding = surroundings.room(disk, tmp_path)
+
+    assert finding.state == "failed"
+    assert finding.what.startswith(f"the disk can only be read at {disk}")
+    assert finding.to_do == "mount it so that it can be written to"
+
+
+@pytest.mark.parametrize("arguments", [["up"], ["run"], ["sample"]])
+def test_a_command_on_a_disk_that_takes_nothing_says_so(
+    arguments: list[str],
+    disk: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    remount(disk, "ro")
+    monkeypatch.setenv("ATELIER_HOME", str(disk / "home"))
+
+    assert main(arguments) == 2
+
+    said = capsys.readouterr().err
+    assert "the disk can only be read at" in said
+    assert "mount it so that it can be written to" in said
+    assert len(said.splitlines()) == 1
+
+
+def test_no_server_is_started_on_a_full_disk(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    remount(disk, "nr_inodes=100")
+    monkeypatch.setenv("ATELIER_HOME", str(disk))
+    with pytest.raises(OSError, match="No space"), (disk / "filler").open("wb") as file:
+        while True:
+            file.write(b"\0" * 65_536)
+            file.flush()
+
+    with pytest.raises(local_stack.StackError, match=f"no space is left at {disk}.*free some"):
+        local_stack.start("mlflow", ["-c", ""], "url", 1, None)
 
 
 def test_too_few_open_files_are_told() -> None:
