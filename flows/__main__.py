@@ -62,7 +62,8 @@ def _of_a_server(error: Exception) -> str:
 
 def _about_files(error: OSError) -> str:
     if isinstance(error, CannotWrite):
-        return f"{error.filename}: {error.strerror}"
+        is_placed = str(error.filename) in str(error.strerror)
+        return str(error.strerror) if is_placed else f"{error.filename}: {error.strerror}"
     place = Path(error.filename) if isinstance(error.filename, str) else home()
     if cause := cause_of(error, place if place.is_dir() else place.parent):
         return f"cannot write {place}: {cause}"

@@ -48,13 +48,13 @@ def proxies(environment: Mapping[str, str]) -> Finding:
     unusable = unusable_proxies(environment)
     if unusable:
         return Finding(
-            name="proxies",
+            name="downloads",
             state="attention",
             what=f"{', '.join(unusable)} names a proxy that no client here can use: nothing is"
             " downloaded past it",
             to_do="set a http:// or https:// proxy, or ATELIER_DATA to a folder with the data",
         )
-    return Finding(name="proxies", state="ok", what="our servers are asked without one")
+    return Finding(name="downloads", state="ok", what="no proxy stands in their way")
 
 
 def guarded_servers(running: Iterable[Server]) -> Finding:

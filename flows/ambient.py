@@ -59,7 +59,8 @@ DROPPED = {
         (
             *("MLFLOW_ARTIFACTS_ONLY", "MLFLOW_DEFAULT_ARTIFACT_ROOT", "MLFLOW_SERVE_ARTIFACTS"),
             *("MLFLOW_STATIC_PREFIX", "MLFLOW_UVICORN_OPTS", "MLFLOW_GUNICORN_OPTS"),
-            *("MLFLOW_HOST", "MLFLOW_PORT"),
+            *("MLFLOW_HOST", "MLFLOW_PORT", "MLFLOW_REGISTRY_STORE_URI"),
+            *("MLFLOW_READ_REPLICA_BACKEND_STORE_URI", "MLFLOW_WORKSPACE_STORE_URI"),
             *("PREFECT_SERVER_API_BASE_PATH", "PREFECT_UI_SERVE_BASE"),
             *("PREFECT_SERVER_UI_SERVE_BASE", "PREFECT_SERVER_API_HOST", "PREFECT_SERVER_API_PORT"),
         ),
@@ -68,13 +69,18 @@ DROPPED = {
 }
 """What is taken out of the environment, and why it must not count."""
 
+_WORKSPACES = ("MLFLOW_ENABLE_WORKSPACES", "MLFLOW_WORKSPACE")
+"""Meant for a server of a person's own: ours has none, and would put all into another place."""
+
+_SERVICE = re.compile("PREFECT_(SERVER|API)_SERVICES_.*_ENABLED")
+
 _PLAIN_TEMPORARY = "/tmp"
 _FILES = (".env", "prefect.toml", "pyproject.toml")
 
 
 def settle(environment: MutableMapping[str, str]) -> None:
     """Set what must be set in an environment, and drop what must not count."""
-    for name in (*DROPPED, *_ALIASES):
+    for name in (*DROPPED, *_ALIASES, *_stray_workspaces(environment)):
         environment.pop(name, None)
     environment.update(SET)
     if _is_misread(environment):
@@ -96,14 +102,37 @@ def settings(environment: Mapping[str, str], folder: Path) -> Finding:
         reason = f"MLflow takes its %.. for another character, so {_PLAIN_TEMPORARY} is used"
         overruled.append(f"TMPDIR={environment['TMPDIR']} ({reason})")
     read = [f"{folder / name} ({what})" for name in _FILES if (what := _said_in(folder / name))]
-    if not overruled and not read:
+    overruled += [f"{name} (our servers have none)" for name in _stray_workspaces(environment)]
+    off = _services_off(environment)
+    if not overruled and not read and not off:
         return Finding(name="settings", state="ok", what="no stray one of MLflow or Prefect")
-    found = [f"not heeded: {', '.join(overruled)}"] if overruled else []
-    found += [f"Prefect reads {', '.join(read)}"] if read else []
-    to_do = "unset them, so that nobody expects them to count" if overruled else ""
+    found, steps = [], []
+    if overruled:
+        found.append(f"not heeded: {', '.join(overruled)}")
+        steps.append("unset them, so that nobody expects them to count")
+    if off:
+        found.append(f"a part of Prefect's server is off: {', '.join(off)}")
+        steps.append("unset what turns it off, and restart it")
     if read:
-        to_do += f"{'; ' if to_do else ''}start `atelier` in another folder, or take them out"
-    return Finding(name="settings", state="attention", what="; ".join(found), to_do=to_do)
+        found.append(f"Prefect reads {', '.join(read)}")
+        steps.append("start `atelier` in another folder, or take them out")
+    what, to_do = "; ".join(found), "; ".join(steps)
+    return Finding(name="settings", state="attention", what=what, to_do=to_do)
+
+
+def _stray_workspaces(environment: Mapping[str, str]) -> list[str]:
+    """The settings of workspaces, where no server of a person's own is named."""
+    names = () if environment.get("MLFLOW_TRACKING_URI") else _WORKSPACES
+    return [name for name in names if environment.get(name)]
+
+
+def _services_off(environment: Mapping[str, str]) -> list[str]:
+    """The settings that stop a part of Prefect's server: schedules, triggers, records of tasks."""
+    return [
+        name
+        for name, value in sorted(environment.items())
+        if _SERVICE.fullmatch(name) and value.strip().lower() in ("false", "0", "no", "off", "f")
+    ]
 
 
 def _is_misread(environment: Mapping[str, str]) -> bool:

@@ -8,7 +8,6 @@ import os
 import re
 import sqlite3
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -98,22 +97,6 @@ def _installed(name: str) -> str | None:
         return None
 
 
-def writable_home(home: Path) -> Finding:
-    """Files can be made in the home folder."""
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=home):
-            pass
-    except OSError as error:
-        return Finding(
-            name="home",
-            state="failed",
-            what=f"{home}: {error.strerror}",
-            to_do="set ATELIER_HOME to a folder that you may write to",
-        )
-    return Finding(name="home", state="ok", what=str(home))
-
-
 def disk_space(home: Path, comfortable_bytes: int = COMFORTABLE_SPACE_BYTES) -> Finding:
     """There is space for a run, and for some more."""
     to_do = "free some space, or set ATELIER_HOME to a folder on another disk"
@@ -164,9 +147,14 @@ def threads(environment: Mapping[str, str], cores: float) -> Finding:
     return Finding(name="threads", state="ok", what=what)
 
 
+def gpus(devices: Path = Path("/dev")) -> list[str]:
+    """The names of the machine's NVIDIA GPUs, whether torch uses them or not."""
+    return sorted(path.name for path in devices.glob("nvidia[0-9]*"))
+
+
 def device(trained_on: str, devices: Path = Path("/dev")) -> Finding:
     """If the machine has an NVIDIA GPU, torch uses it. trained_on: "cpu" or "cuda"."""
-    present = sorted(path.name for path in devices.glob("nvidia[0-9]*"))
+    present = gpus(devices)
     if present and trained_on == "cpu":
         return Finding(
             name="device",

@@ -26,6 +26,7 @@ from flows.private_home import OWNER_ONLY, make_private
 from flows.proxies import bypass_proxies
 from flows.server_requests import check_access, is_healthy
 from tasks.processes import is_alive, is_elsewhere, name_of
+from tasks.room import lack_of_room
 from tasks.storage import home, project_root, read_json, sqlite_address, write_json
 
 SECONDS_TO_BECOME_HEALTHY = 180.0
@@ -74,15 +75,16 @@ class Server:
         return bool(self.process) and is_elsewhere(self.process)
 
 
-def apply_settings() -> None:
+def apply_settings(*, makes_folders: bool = True) -> None:
     """Put the settings that every process of ours needs into the environment, before imports.
 
     A variable that a person has set stays, but for those of `flows.ambient`.
     """
     ambient.settle(os.environ)
-    make_private(home())
     prefect_home = home() / "prefect"
-    prefect_home.mkdir(mode=0o700, exist_ok=True)  # Prefect makes the last folder only
+    if makes_folders:
+        make_private(home())
+        prefect_home.mkdir(mode=0o700, exist_ok=True)  # Prefect makes the last folder only
     for name, value in {
         # OpenMP threads that spin at barriers slow training tenfold beside a busy neighbour.
         "OMP_WAIT_POLICY": "passive",
@@ -134,7 +136,7 @@ def ensure_servers(
     AccessRefused where one does not take our credentials.
     """
     allowed(0)  # so that a host that is none is told before anything is stopped
-    named = {name: _named(name) for name in _ADDRESS_VARIABLES}
+    named = {name: named_address(name) for name in _ADDRESS_VARIABLES}
     with lock():
         running = recorded()
         urls, waiting = {}, []
@@ -217,7 +219,18 @@ _PREFERRED_PORTS = {"prefect": 4200, "mlflow": 5000}
 _DATABASE_PARTS = ("CONNECTION_URL", "DRIVER", "HOST", "NAME")
 
 
-def _named(name: str) -> str:
+def address_of(name: str) -> str:
+    """Where the server of a name answers now: a person's, or ours; empty where none does.
+
+    Raises StackError for a person's address that is none.
+    """
+    named = named_address(name)
+    found = recorded().get(name)
+    url = named or (found.url if found else "")
+    return url if url and is_healthy(name, url) else ""
+
+
+def named_address(name: str) -> str:
     """The address at which a person says that a server answers; empty where nobody does.
 
     Raises StackError for what is none: a database, a folder, a word.
@@ -340,7 +353,12 @@ def _prefect_database() -> dict[str, str]:
 def start(
     name: str, arguments: list[str], url: str, port: int, environment: dict[str, str] | None
 ) -> Server:
-    """Start a Python process that outlives this one, with its output in a file of its name."""
+    """Start a Python process that outlives this one, with its output in a file of its name.
+
+    Raises StackError where nothing can be written, and where such a process runs already.
+    """
+    if lack := lack_of_room(home(), try_it=True):
+        raise StackError(f"the {name} process cannot be started: {lack}")
     with (
         open(log_path(name), "ab", opener=_private_file) as log,
         open(_held_path(name), "w", opener=_private_file) as held,
@@ -428,11 +446,12 @@ def _wait_until_healthy(server: Server) -> None:
     deadline = time.monotonic() + SECONDS_TO_BECOME_HEALTHY
     while not is_healthy(server.name, server.url):
         if not server.is_running():
-            raise StackError(f"the {server.name} server ended at once; see {log_path(server.name)}")
+            why = lack_of_room(home(), try_it=True) or f"see {log_path(server.name)}"
+            raise StackError(f"the {server.name} server ended at once; {why}")
         if time.monotonic() > deadline:
             raise StackError(
-                f"the {server.name} server is not healthy after {SECONDS_TO_BECOME_HEALTHY:.0f} s;"
-                f" see {log_path(server.name)}"
+                f"the {server.name} server is not healthy after {SECONDS_TO_BECOME_HEALTHY:.0f} s; "
+                + (lack_of_room(home(), try_it=True) or f"see {log_path(server.name)}")
             )
         time.sleep(0.2)
 

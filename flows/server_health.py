@@ -1,19 +1,24 @@
 """What can be wrong with the two servers and with what they remember of runs.
 
-Each check asks, and mends nothing.
+Each check asks, and mends nothing. It asks by plain requests: importing Prefect and MLflow takes
+most of ten seconds, and their clients would rather start a server than ask none.
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from flows.health import Finding
 from flows.local_stack import Server
 from tasks.processes import is_alive, is_elsewhere
-from tasks.runs import dead_runs
-from tasks.tracking import experiment_if_any
 
 HEARTBEATS_UNTIL_STUCK = 3
+OWNER_TAG = "atelier.process"
+
+Ask = Callable[[str, object], Any]
+"""Asks a server: a path of its API and the body of the request; returns the JSON of its answer."""
+
 _AT_WORK = ("RUNNING", "CANCELLING", "PENDING")
 
 
@@ -36,9 +41,20 @@ def servers(recorded: Sequence[tuple[Server, bool]], home: str) -> Finding:
     return Finding(name="servers", state="ok", what=what)
 
 
-def dead_tracking_runs() -> Finding:
+def dead_tracking_runs(mlflow: Ask) -> Finding:
     """No MLflow run is open whose process is gone."""
-    dead = dead_runs()
+    experiment = _experiment(mlflow)
+    dead = []
+    if experiment is not None:
+        chosen = {
+            "experiment_ids": [experiment["experiment_id"]],
+            "filter": "attributes.status = 'RUNNING'",
+            "max_results": 1000,
+        }
+        for run in mlflow("runs/search", chosen).get("runs", []):
+            tags = {tag["key"]: tag["value"] for tag in run["data"].get("tags", [])}
+            if OWNER_TAG in tags and not is_alive(tags[OWNER_TAG]):
+                dead.append(str(run["info"].get("run_name", run["info"]["run_id"])))
     if not dead:
         return Finding(name="MLflow runs", state="ok", what="none is open without a process")
     return Finding(
@@ -49,25 +65,31 @@ def dead_tracking_runs() -> Finding:
     )
 
 
-def experiment() -> Finding:
+def experiment(mlflow: Ask) -> Finding:
     """Nobody has deleted the MLflow experiment that our runs and versions belong to."""
-    found = experiment_if_any()
-    if found is None or found.lifecycle_stage == "active":
-        what = "not made yet" if found is None else f"{found.name!r} is there"
+    found = _experiment(mlflow)
+    if found is None or found["lifecycle_stage"] == "active":
+        what = "not made yet" if found is None else f"{found['name']!r} is there"
         return Finding(name="MLflow experiment", state="ok", what=what)
     return Finding(
         name="MLflow experiment",
         state="attention",
-        what=f"{found.name!r} was deleted, and with it the files of registered versions will go",
+        what=f"{found['name']!r} was deleted, and with it the files of registered versions will go",
         to_do="the next `atelier run` restores it, with its runs; or now:"
-        f" `mlflow experiments restore --experiment-id {found.experiment_id}`",
+        f" `mlflow experiments restore --experiment-id {found['experiment_id']}`",
     )
 
 
-def stuck_flow_runs(prefect: Any, silence: timedelta | None = None) -> Finding:
+def _experiment(mlflow: Ask) -> dict[str, Any] | None:
+    chosen = {"filter": "name = 'atelier'", "view_type": "ALL", "max_results": 10}
+    found = mlflow("experiments/search", chosen).get("experiments", [])
+    return next((each for each in found), None)
+
+
+def stuck_flow_runs(prefect: Ask, silence: timedelta | None = None) -> Finding:
     """Every flow run that Prefect calls Running has shown a sign of life lately.
 
-    prefect: a client of its API. silence: after which a run counts as dead; by default some
+    prefect: asks its API. silence: after which a run counts as dead; by default some
     heartbeats, which every run sends.
     """
     silence = _some_heartbeats() if silence is None else silence
@@ -97,31 +119,28 @@ def _is_signed_by_the_living(run: dict[str, Any]) -> bool:
 
 
 def _some_heartbeats() -> timedelta:
-    from prefect.settings import get_current_settings
-
-    frequency = get_current_settings().flows.heartbeat_frequency or 180
-    return timedelta(seconds=HEARTBEATS_UNTIL_STUCK * frequency)
+    told = os.environ.get("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "")
+    return timedelta(seconds=HEARTBEATS_UNTIL_STUCK * (int(told) if told.isdigit() else 180))
 
 
-def _flow_runs(prefect: Any, states: Sequence[str]) -> list[Any]:
+def _flow_runs(prefect: Ask, states: Sequence[str]) -> list[Any]:
     chosen = {"flow_runs": {"state": {"type": {"any_": list(states)}}}}
-    return list(prefect.request("POST", "/flow_runs/filter", json=chosen).json())
+    return list(prefect("flow_runs/filter", chosen))
 
 
-def _shows_life(prefect: Any, run_id: str, since: datetime) -> bool:
+def _shows_life(prefect: Ask, run_id: str, since: datetime) -> bool:
     """Whether an event of a flow run came after a moment."""
     chosen = {
         "occurred": {"since": since.isoformat()},
         "resource": {"id": [f"prefect.flow-run.{run_id}"]},
     }
-    answer = prefect.request("POST", "/events/filter", json={"filter": chosen, "limit": 1})
-    return bool(answer.json()["events"])
+    return bool(prefect("events/filter", {"filter": chosen, "limit": 1})["events"])
 
 
-def orphan_slots(prefect: Any) -> Finding:
+def orphan_slots(prefect: Ask) -> Finding:
     """No concurrency slot is held when nobody is there to hold it."""
     at_work = _flow_runs(prefect, _AT_WORK)
-    limits = prefect.request("POST", "/v2/concurrency_limits/filter", json={}).json()
+    limits = prefect("v2/concurrency_limits/filter", {})
     orphans = []
     for limit in limits:
         holders = len(at_work)

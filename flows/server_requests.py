@@ -53,14 +53,18 @@ def ask_prefect(url: str, path: str, body: object) -> Any:
     return json.loads(text)
 
 
+def ask_mlflow(url: str, path: str, body: object) -> Any:
+    """The same of an MLflow server."""
+    return json.loads(_post("mlflow", f"{url}/api/2.0/mlflow/{path}", body, {}))
+
+
 def check_access(name: str, url: str) -> None:
     """Raise AccessRefused where a healthy server does not take our credentials."""
     try:
         if name == "prefect":
             ask_prefect(url, "flow_runs/count", {})
         else:
-            body = {"max_results": 1}
-            _post("mlflow", f"{url}/api/2.0/mlflow/experiments/search", body, {})
+            ask_mlflow(url, "experiments/search", {"max_results": 1})
     except AccessRefused:
         raise
     except (OSError, ValueError):  # busy, or another kind of server: not for us to judge here

@@ -15,7 +15,7 @@ from tasks.processes import seconds_up, this_start
 from tasks.storage import home, read_json, write_json
 
 SECONDS_UNTIL_A_JUMP_IS_BELIEVED = 3600.0
-_SECONDS_OF_DRIFT = 2.0
+SECONDS_OF_DRIFT = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +46,22 @@ def steady_now() -> float:
     return anchor.offset + up if anchor.start else told
 
 
+def jump_ahead(now: float) -> float:
+    """By how many seconds a clock that tells `now` is ahead of what is believed; only reads."""
+    known = _read()
+    if known is None or known.start != this_start():
+        return 0.0
+    return max(0.0, now - (known.offset + seconds_up()))
+
+
 def _moved_on(known: _Anchor | None, offset: float, up: float) -> _Anchor:
     """What to believe now that the clock tells such an offset."""
     if known is None or known.start != this_start():
         return _Anchor(this_start(), offset)
-    if offset < known.offset + _SECONDS_OF_DRIFT:
-        stays = abs(offset - known.offset) < _SECONDS_OF_DRIFT and known.jumped_to is None
+    if offset < known.offset + SECONDS_OF_DRIFT:
+        stays = abs(offset - known.offset) < SECONDS_OF_DRIFT and known.jumped_to is None
         return known if stays else _Anchor(known.start, min(offset, known.offset))
-    if known.jumped_to is None or abs(offset - known.jumped_to) >= _SECONDS_OF_DRIFT:
+    if known.jumped_to is None or abs(offset - known.jumped_to) >= SECONDS_OF_DRIFT:
         return _Anchor(known.start, known.offset, offset, up)
     is_believed = up - known.seen_at >= SECONDS_UNTIL_A_JUMP_IS_BELIEVED
     return _Anchor(known.start, offset) if is_believed else known

@@ -25,7 +25,6 @@ from tasks.tracking import (
     TrackingUnavailable,
     client,
     end_run,
-    experiment_if_any,
     log_parameters,
     outages_named,
     run_exists,
@@ -203,18 +202,6 @@ def close_dead_runs() -> list[str]:
     Returns their names.
     """
     return _patiently(_close_dead_runs)
-
-
-def dead_runs() -> list[str]:
-    """The names of the open runs whose process is gone."""
-    experiment = experiment_if_any()
-    if experiment is None:
-        return []
-    with outages_named():
-        open_ones = client().search_runs(
-            [experiment.experiment_id], "attributes.status = 'RUNNING'", max_results=1000
-        )
-        return [str(run.info.run_name) for run in filter(_is_abandoned, open_ones)]
 
 
 def _close_dead_runs() -> list[str]:

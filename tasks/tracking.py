@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 import mlflow
-from mlflow.entities import Dataset, DatasetInput, Experiment, InputTag, Metric, Param
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
@@ -78,12 +78,6 @@ def _refusals_named() -> Iterator[None]:
         if error.error_code in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"):
             raise TrackingRefused(str(error)) from error
         raise
-
-
-def experiment_if_any() -> Experiment | None:
-    """The experiment that holds all our runs, deleted or not; None where there is none yet."""
-    with outages_named():
-        return client().get_experiment_by_name(EXPERIMENT)
 
 
 def tracking_experiment() -> str:

@@ -2,18 +2,25 @@
 
 import argparse
 import os
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
-from flows import access_health, ambient, health, local_stack
+from flows import access_health, ambient, health, local_stack, server_health, surroundings
 from flows.commands import repair
 from flows.commands.options import Commands
 from flows.health import Finding
+from flows.server_requests import ask_mlflow, ask_prefect
 from tasks.markup import plain
-from tasks.storage import BadInput, home, project_root
+from tasks.storage import home, project_root
 
 MARKS = {"ok": "ok       ", "attention": "attention", "failed": "FAILED   "}
+
+Found = Finding | list[Finding] | None
+Check = tuple[str, Callable[[], Found]]
+"""A check's name, and how to make it; it gives None where it cannot be made without a server."""
 
 
 def add(commands: Commands) -> None:
@@ -34,102 +41,133 @@ def _doctor(options: argparse.Namespace) -> int:
     if options.repair is not None:
         local_stack.apply_settings()
         return repair.repair(options.repair)
-    findings = []
-    for finding in _findings():
-        findings.append(finding)
-        if options.verbose or finding.state != "ok":
-            print(f"{MARKS[finding.state]}  {finding.name}: {plain(finding.what)}", flush=True)
-            if finding.to_do:
-                print(f"{'':9}  -> {plain(finding.to_do)}", flush=True)
+    findings, left_out = [], []
+    for name, found in _made(_checks(dict(os.environ))):
+        if found is None:
+            left_out.append(name)
+            continue
+        findings += found
+        for finding in found:
+            _tell(finding, options.verbose)
     wrong = sum(finding.state != "ok" for finding in findings)
-    print(f"{len(findings)} checks, {wrong or 'none'} of them need{'s' if wrong == 1 else ''} you")
+    print(_last_line(len(findings), wrong, left_out))
     return 1 if wrong else 0
 
 
-def _findings() -> Iterator[Finding]:
-    """All findings; those that need the home or a server come last, if they can be had."""
-    environment = dict(os.environ)
-    yield health.python_version()
-    for name, check in (
+def _tell(finding: Finding, is_verbose: bool) -> None:
+    if is_verbose or finding.state != "ok":
+        print(f"{MARKS[finding.state]}  {finding.name}: {plain(finding.what)}", flush=True)
+        if finding.to_do:
+            print(f"{'':9}  -> {plain(finding.to_do)}", flush=True)
+
+
+def _last_line(number: int, wrong: int, left_out: list[str]) -> str:
+    """What there is to do, and what nobody has looked at."""
+    needs = f"{wrong or 'none'} of them need{'' if wrong > 1 else 's'} you"
+    if not left_out:
+        return f"{number} checks, {needs}"
+    return (
+        f"{number} checks, {needs}; not made, for the servers do not answer: {', '.join(left_out)}"
+    )
+
+
+def _made(checks: list[Check]) -> Iterator[tuple[str, list[Finding] | None]]:
+    """What the checks find, in their order; they are made side by side, for most of them wait."""
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        names = [name for name, _ in checks]
+        yield from zip(names, pool.map(lambda each: _survived(*each), checks), strict=True)
+
+
+def _checks(environment: dict[str, str]) -> list[Check]:
+    """All checks: of the machine, of the home, and of what the servers know."""
+    # What is looked at below must not be asked for through a proxy, nor elsewhere.
+    local_stack.apply_settings(makes_folders=False)
+    place = home()
+    checks: list[Check] = [
+        ("python", health.python_version),
         ("versions", lambda: health.version_bounds(project_root() / "pyproject.toml")),
         ("lock file", lambda: health.lock_drift(project_root() / "requirements.lock")),
-    ):
-        yield _survived(name, check)
-    yield health.threads(environment, health.usable_cores())
-    yield access_health.proxies(environment)
-    yield ambient.settings(environment, Path.cwd())
-    place = health.writable_home(home())
-    yield place
-    if place.state != "ok":
-        return
-    yield health.disk_space(home())
-    yield access_health.private_home(home())
-    with suppress(OSError, BadInput):
-        local_stack.apply_settings()
-    yield _survived("secret", access_health.secret_file)
-    recorded = local_stack.servers()
-    ours_up = [server for server, _ in recorded]
-    yield _survived("guard", lambda: access_health.guarded_servers(ours_up))
-    ours = [server.pid for server, _ in recorded]
-    yield health.port(4200, "Prefect", ours)
-    yield health.port(5000, "MLflow", ours)
-    for path in (home() / "prefect" / "prefect.db", home() / "mlflow.db"):
-        yield health.database(path)
-    yield health.half_written(home())
-    yield _survived("device", _device)
-    yield from _server_findings(recorded)
+        ("threads", lambda: health.threads(environment, health.usable_cores())),
+        ("settings", lambda: ambient.settings(environment, Path.cwd())),
+        ("proxies", lambda: surroundings.proxies(environment)),
+        ("downloads", lambda: access_health.proxies(environment)),
+        ("open files", surroundings.open_files),
+        ("home", lambda: surroundings.is_writable(place)),
+        ("device", _device),
+    ]
+    if surroundings.is_writable(place).state != "ok":
+        return checks
+    return [
+        *checks,
+        ("home's privacy", lambda: access_health.private_home(place)),
+        ("secret", access_health.secret_file),
+        ("disk", lambda: health.disk_space(place)),
+        ("room", lambda: surroundings.room(place, Path(tempfile.gettempdir()))),
+        ("clock", lambda: surroundings.clock(place)),
+        ("strays", lambda: surroundings.strays(place)),
+        ("half-written files", lambda: health.half_written(place)),
+        *_database_checks(place),
+        ("servers", lambda: server_health.servers(local_stack.servers(), str(place))),
+        ("guard", _guard),
+        ("port 4200", lambda: health.port(4200, "Prefect", _our_processes())),
+        ("port 5000", lambda: health.port(5000, "MLflow", _our_processes())),
+        ("MLflow experiment", partial(_of_mlflow, server_health.experiment)),
+        ("MLflow runs", partial(_of_mlflow, server_health.dead_tracking_runs)),
+        ("Prefect runs", partial(_of_prefect, server_health.stuck_flow_runs)),
+        ("slots", partial(_of_prefect, server_health.orphan_slots)),
+        ("audit logs", _audit_logs),
+    ]
+
+
+def _database_checks(place: Path) -> list[Check]:
+    files = (place / "prefect" / "prefect.db", place / "mlflow.db")
+    return [(f"database {path.name}", partial(health.database, path)) for path in files]
+
+
+def _our_processes() -> list[int]:
+    return [server.pid for server in local_stack.recorded().values()]
+
+
+def _guard() -> Finding:
+    return access_health.guarded_servers(server for server, _ in local_stack.servers())
+
+
+def _audit_logs() -> list[Finding] | None:
+    """From the registry's server where one is named or up, else from its database."""
+    if local_stack.named_address("mlflow") and not local_stack.address_of("mlflow"):
+        return None
+    return list(repair.disagreements())
 
 
 def _device() -> Finding:
-    from tasks.training.loop import training_device
+    if health.gpus():  # importing torch takes seconds, and without one it has no choice
+        from tasks.training.loop import training_device
 
-    return health.device(training_device().type)
-
-
-def _server_findings(recorded: list[tuple[local_stack.Server, bool]]) -> Iterator[Finding]:
-    """What only healthy servers can tell, after whether they are healthy."""
-    for server, is_healthy in recorded:
-        variable = {"prefect": "PREFECT_API_URL", "mlflow": "MLFLOW_TRACKING_URI"}[server.name]
-        if is_healthy:
-            address = server.url + ("/api" if server.name == "prefect" else "")
-            os.environ.setdefault(variable, address)
-    from flows import server_health
-
-    yield server_health.servers(recorded, str(home()))
-    if "MLFLOW_TRACKING_URI" in os.environ:
-        yield _survived("MLflow experiment", server_health.experiment)
-        yield _survived("MLflow runs", server_health.dead_tracking_runs)
-    if "PREFECT_API_URL" in os.environ:
-        from prefect.client.orchestration import get_client
-
-        with get_client(sync_client=True) as prefect:
-            yield _survived("Prefect runs", lambda: server_health.stuck_flow_runs(prefect))
-            yield _survived("slots", lambda: server_health.orphan_slots(prefect))
-    yield from _all_survived("audit logs", repair.disagreements)
+        return health.device(training_device().type)
+    return health.device("cpu")
 
 
-def _all_survived(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    """The findings of a check that has many."""
-    findings: list[Finding] = []
-
-    def all_of_them() -> Finding:
-        findings.extend(check())
-        return findings.pop()
-
-    last = _survived(name, all_of_them)
-    yield from findings
-    yield last
+def _of_mlflow(check: Callable[[server_health.Ask], Finding]) -> Finding | None:
+    address = local_stack.address_of("mlflow")
+    return check(partial(ask_mlflow, address)) if address else None
 
 
-def _survived(name: str, check: Callable[[], Finding]) -> Finding:
-    """A check's finding; one that cannot be made is a finding too."""
+def _of_prefect(check: Callable[[server_health.Ask], Finding]) -> Finding | None:
+    address = local_stack.address_of("prefect")
+    return check(partial(ask_prefect, address)) if address else None
+
+
+def _survived(name: str, check: Callable[[], Found]) -> list[Finding] | None:
+    """A check's findings; that it cannot be made is a finding too."""
     try:
-        return check()
+        found = check()
+        return [found] if isinstance(found, Finding) else found
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        return Finding(
+        finding = Finding(
             name=name,
             state="attention",
             what=f"could not be checked: {type(error).__name__}: {reason}",
             to_do="see whether the servers answer: `atelier status`",
         )
+        return [finding]

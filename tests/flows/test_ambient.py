@@ -17,6 +17,8 @@ STRAYS = {
     "MLFLOW_REGISTRY_URI": "databricks-uc",
     "MLFLOW_RUN_ID": "0" * 32,
     "MLFLOW_STATIC_PREFIX": "/mlflow",
+    "MLFLOW_REGISTRY_STORE_URI": "sqlite:///elsewhere.db",
+    "MLFLOW_WORKSPACE": "somebody's",
     "MLFLOW_ENABLE_ASYNC_LOGGING": "true",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "true",
     "PREFECT_TASK_DEFAULT_RETRIES": "5",
@@ -57,6 +59,37 @@ def test_what_a_person_may_set_is_left_alone_and_not_told(tmp_path: Path) -> Non
     assert {name: environment[name].lower() for name in before} == {
         name: value.lower() for name, value in before.items()
     }
+
+
+def test_workspaces_of_a_server_of_ones_own_stay(tmp_path: Path) -> None:
+    environment = {"MLFLOW_TRACKING_URI": "https://mlflow.example.org", "MLFLOW_WORKSPACE": "w"}
+
+    assert ambient.settings(environment, tmp_path).state == "ok"
+    ambient.settle(environment)
+    assert environment["MLFLOW_WORKSPACE"] == "w"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "is_off"),
+    [
+        ("PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED", "false", True),
+        ("PREFECT_API_SERVICES_TRIGGERS_ENABLED", "0", True),
+        ("PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED", "true", False),
+        ("PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS", "0", False),
+    ],
+)
+def test_a_part_of_the_server_that_is_off_is_told_and_stays_a_persons_choice(
+    name: str, value: str, is_off: bool, tmp_path: Path
+) -> None:
+    environment = {name: value}
+
+    finding = ambient.settings(environment, tmp_path)
+    ambient.settle(environment)
+
+    assert finding.state == ("attention" if is_off else "ok")
+    assert (name in finding.what) is is_off
+    assert (finding.to_do == "unset what turns it off, and restart it") is is_off
+    assert environment[name] == value
 
 
 @pytest.mark.parametrize(

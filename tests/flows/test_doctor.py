@@ -5,6 +5,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -12,10 +13,13 @@ from typing import Any
 
 import psutil
 import pytest
+from mlflow.entities import ViewType
 
 from flows import health, server_health
+from flows.commands import doctor
+from flows.health import Finding
 from flows.local_stack import Server
-from tasks.processes import name_of
+from tasks.processes import name_of, this_process
 from tasks.runs import OWNER, close_dead_runs, open_run
 from tasks.tracking import client, set_tags, tracking_experiment
 
@@ -35,7 +39,9 @@ def test_a_home_that_cannot_be_made_is_named_and_the_rest_is_still_checked(
 
     assert done.returncode == 1
     assert done.stderr == ""
-    assert "FAILED     home: " in done.stdout
+    assert (
+        f"FAILED     home: {tmp_path / 'file' / 'home'}: {tmp_path / 'file'} is no" in done.stdout
+    )
     assert "set ATELIER_HOME to a folder that you may write to" in done.stdout
     assert "attention  threads: OMP_WAIT_POLICY is active" in done.stdout
     assert "ok         versions: " in done.stdout
@@ -50,6 +56,9 @@ def test_with_no_server_up_all_is_well_once_the_lock_is_followed(
     findings = {line.split(": ")[0][11:]: line[:9].strip() for line in done.stdout.splitlines()}
     del findings["lock file"]  # a developer's environment may differ from it
     number = len(done.stdout.splitlines())
+    last = done.stdout.splitlines()[-1]
+    assert "not made, for the servers do not answer: MLflow experiment, " in last
+    assert not (tmp_path / "home").exists()  # it makes nothing
     assert "servers: none is up" in done.stdout
     assert not [name for name, state in findings.items() if state in ("attention", "FAILED")]
     assert done.returncode == (1 if "attention  lock file" in done.stdout else 0)
@@ -174,13 +183,31 @@ def test_only_temporary_files_that_nobody_writes_any_more_are_reported(tmp_path:
 
 
 def test_a_server_that_lives_but_does_not_answer_fails() -> None:
-    server = Server("mlflow", "http://127.0.0.1:1", 1, os.getpid(), 0.0)
+    server = Server("mlflow", "http://127.0.0.1:1", 1, os.getpid())
 
     finding = server_health.servers([(server, False)], "/home")
 
     assert finding.state == "failed"
     assert "logs/mlflow-server.log" in finding.to_do
     assert server_health.servers([], "/home").state == "ok"
+
+
+def mlflow(path: str, body: Any) -> Any:
+    """Answers as MLflow's server does, from the database of a test."""
+    if path == "experiments/search":
+        found = client().search_experiments(ViewType.ALL, filter_string=body["filter"])
+        return {"experiments": [dict(each) for each in found]} if found else {}
+    assert path == "runs/search"
+    runs = client().search_runs(body["experiment_ids"], body["filter"])
+    return {
+        "runs": [
+            {
+                "info": {"run_id": run.info.run_id, "run_name": run.info.run_name},
+                "data": {"tags": [{"key": k, "value": v} for k, v in run.data.tags.items()]},
+            }
+            for run in runs
+        ]
+    }
 
 
 def test_an_open_run_whose_process_died_is_reported_until_it_is_closed(
@@ -191,28 +218,29 @@ def test_an_open_run_whose_process_died_is_reported_until_it_is_closed(
     run = client().create_run(tracking_experiment(), tags={"mlflow.runName": "left behind"})
     set_tags(run.info.run_id, {OWNER: name})
     with open_run("at work"):
-        assert server_health.dead_tracking_runs().state == "ok"
+        assert server_health.dead_tracking_runs(mlflow).state == "ok"
         child.communicate(b"\n")
-        finding = server_health.dead_tracking_runs()
+        finding = server_health.dead_tracking_runs(mlflow)
 
     assert finding.state == "attention"
     assert finding.what.endswith(": left behind")
     close_dead_runs()
-    assert server_health.dead_tracking_runs().state == "ok"
+    assert server_health.dead_tracking_runs(mlflow).state == "ok"
+    assert server_health.OWNER_TAG == OWNER
 
 
 def test_a_deleted_experiment_is_reported_until_it_is_restored(tracking_database: str) -> None:
-    assert server_health.experiment().what == "not made yet"
+    assert server_health.experiment(mlflow).what == "not made yet"
     number = tracking_experiment()
-    assert server_health.experiment().state == "ok"
+    assert server_health.experiment(mlflow).state == "ok"
 
     client().delete_experiment(number)
 
-    finding = server_health.experiment()
+    finding = server_health.experiment(mlflow)
     assert finding.state == "attention"
     assert f"--experiment-id {number}" in finding.to_do
     tracking_experiment()
-    assert server_health.experiment().state == "ok"
+    assert server_health.experiment(mlflow).state == "ok"
 
 
 @pytest.fixture(scope="module")
@@ -233,12 +261,17 @@ def test_a_running_flow_run_without_a_sign_of_life_is_stuck(prefect: Any) -> Non
     run = prefect.create_flow_run(flow(_nothing), name="left behind")
     prefect.set_flow_run_state(run.id, Running(), force=True)
 
-    assert server_health.stuck_flow_runs(prefect).state == "ok"
-    stuck = server_health.stuck_flow_runs(prefect, silence=timedelta(0))
+    def ask(path: str, body: Any) -> Any:
+        return prefect.request("POST", f"/{path}", json=body).json()
+
+    assert server_health.stuck_flow_runs(ask).state == "ok"
+    stuck = server_health.stuck_flow_runs(ask, silence=timedelta(0))
     assert stuck.state == "attention"
     assert f"left behind ({run.id})" in stuck.what
+    prefect.update_flow_run_labels(run.id, {"atelier.process": this_process()})
+    assert server_health.stuck_flow_runs(ask, silence=timedelta(0)).state == "ok"  # it can be seen
     prefect.delete_flow_run(run.id)
-    assert server_health.stuck_flow_runs(prefect, silence=timedelta(0)).state == "ok"
+    assert server_health.stuck_flow_runs(ask, silence=timedelta(0)).state == "ok"
 
 
 @pytest.mark.slow
@@ -246,13 +279,67 @@ def test_a_slot_that_no_run_can_hold_is_an_orphan(prefect: Any) -> None:
     limit = {"name": "gpu", "limit": 1, "active_slots": 1, "slot_decay_per_second": 0}
     prefect.request("POST", "/v2/concurrency_limits/", json=limit)
 
-    finding = server_health.orphan_slots(prefect)
+    def ask(path: str, body: Any) -> Any:
+        return prefect.request("POST", f"/{path}", json=body).json()
+
+    finding = server_health.orphan_slots(ask)
 
     assert finding.state == "attention"
     assert finding.what == "gpu: 1 held, 0 runs"
     prefect.request("PATCH", "/v2/concurrency_limits/gpu", json={"active_slots": 0})
-    assert server_health.orphan_slots(prefect).state == "ok"
+    assert server_health.orphan_slots(ask).state == "ok"
 
 
 def _nothing() -> None:
     """A flow that does nothing."""
+
+
+def test_the_last_line_says_that_nobody_is_needed_only_where_all_was_looked_at() -> None:
+    assert doctor._last_line(23, 0, []) == "23 checks, none of them needs you"
+    assert doctor._last_line(23, 1, []) == "23 checks, 1 of them needs you"
+    assert doctor._last_line(23, 2, []) == "23 checks, 2 of them need you"
+    left_out = doctor._last_line(21, 0, ["MLflow runs", "slots"])
+    assert left_out.endswith("; not made, for the servers do not answer: MLflow runs, slots")
+
+
+def test_checks_are_made_side_by_side_and_told_in_their_order() -> None:
+    both = threading.Barrier(2, timeout=30)  # each waits for the other
+
+    def meets(name: str) -> Finding:
+        both.wait()
+        return Finding(name=name, state="ok", what="")
+
+    def breaks() -> Finding:
+        raise RuntimeError("no")
+
+    checks: list[doctor.Check] = [
+        ("one", lambda: meets("one")),
+        ("broken", breaks),
+        ("two", lambda: meets("two")),
+        ("left out", lambda: None),
+    ]
+    found = list(doctor._made(checks))
+
+    assert [name for name, _ in found] == ["one", "broken", "two", "left out"]
+    assert [finding and finding.state for _, finding in found] == ["ok", "attention", "ok", None]
+
+
+def test_the_doctor_imports_neither_prefect_nor_mlflow_nor_torch(tmp_path: Path) -> None:
+    """Each takes seconds, and Prefect's client starts a server where it knows of none."""
+    script = (
+        "import sys\nfrom flows.__main__ import main\nmain(['doctor'])\n"
+        "print(sorted({'prefect', 'mlflow', 'torch'} & set(sys.modules)))"
+    )
+    environment = {**os.environ, "ATELIER_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
+
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment,
+        check=True,
+    )
+
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert list(tmp_path.iterdir()) == []

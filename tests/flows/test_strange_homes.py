@@ -126,6 +126,9 @@ def test_a_run_in_the_nastiest_home_writes_nowhere_else(
         assert sampled.returncode == 0, sampled.stdout + sampled.stderr
         looked = command(home, "doctor", "--verbose", **settings)
         assert "database mlflow.db: " in looked.stdout
+        for name in ("MLflow experiment", "MLflow runs", "Prefect runs", "slots", "servers"):
+            assert f"ok         {name}: " in looked.stdout, looked.stdout
+        assert "not made, for the servers" not in looked.stdout
         assert "FAILED" not in looked.stdout, looked.stdout
     finally:
         command(home, "down", **settings)

@@ -29,13 +29,13 @@ from tasks.packaging import loaded
 from tasks.promotion import settle_alias
 from tasks.recipe import Recipe, recipe_of
 from tasks.registration import Version, champion_of, champions, register_version
-from tasks.runs import dead_runs, open_run
+from tasks.runs import open_run
 from tasks.sampling import draw_images, publish_gallery, write_texts
 from tasks.scorecard import Scorecard, Verdict
 from tasks.storage import home, read_json
 from tasks.text_evaluation import evaluate_tokens
 from tasks.tokenization import TokenSet, tokenize_corpus
-from tasks.tracking import client, experiment_if_any, tracking_experiment
+from tasks.tracking import EXPERIMENT, client, tracking_experiment
 from tasks.training.classifier import fit_classifier
 from tasks.training.gan import fit_gan
 from tasks.training.gpt import fit_gpt
@@ -481,8 +481,7 @@ def test_a_deleted_experiment_is_restored_with_its_runs_and_that_is_said(
     register(ngram)
     number = tracking_experiment()
     client().delete_experiment(number)
-    assert dead_runs() == []  # who only looks restores nothing
-    found = experiment_if_any()
+    found = client().get_experiment_by_name(EXPERIMENT)
     assert found is not None
     assert found.lifecycle_stage == "deleted"
 
@@ -503,11 +502,10 @@ def test_after_the_experiment_was_deleted_for_good_runs_go_on_in_another(
     client().delete_experiment(tracking_experiment())
     script = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", tracking_database]
     subprocess.run(script, check=True, capture_output=True)
-    assert experiment_if_any() is None
-    assert dead_runs() == []
+    assert client().get_experiment_by_name(EXPERIMENT) is None
 
     with open_run("again", key="the same") as again:
-        found = experiment_if_any()
+        found = client().get_experiment_by_name(EXPERIMENT)
 
     assert again != before
     assert found is not None
