@@ -3,19 +3,43 @@
 Exit codes: 0 done; 1 a step failed; 2 what was asked for cannot be done as given; 130 stopped.
 """
 
-import argparse
 import sys
-import warnings
-from collections.abc import Sequence
 
-from flows import local_stack
-from flows.commands import doctor, registry, stack, upkeep, work
-from flows.commands.options import complain
-from tasks.storage import BadInput, ChecksumMismatch, DiskFull, home
+TYPE_CHECKING = False  # importing `typing` takes time, in which a stop would show as a traceback
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
+def main(arguments: "Sequence[str] | None" = None) -> int:
+    """Run one command; returns the exit code.
+
+    arguments: by default the program's own; then signals that ask for a stop are listened to.
+    """
+    if arguments is not None:
+        return _run(arguments)
+    code = 130
+    try:
+        # Nothing is imported above, so that a stop at any time ends in one line.
+        from flows import stopping
+
+        stopping.listen()
+        code = _run(arguments)
+        stopping.leave(code)
+    except KeyboardInterrupt:
+        sys.stderr.write("atelier: stopped; run the same command again to go on\n")
+    return code
+
+
+def _run(arguments: "Sequence[str] | None") -> int:
+    import warnings
+
+    from flows import local_stack, stopping
+    from flows.commands.options import complain
+    from tasks.messages import one_line
+    from tasks.records import DamagedRecord
+    from tasks.storage import BadInput, ChecksumMismatch
+
     options = _parser().parse_args(arguments)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # what libraries warn of is for the tests, not for users
@@ -23,28 +47,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if getattr(options, "applies_settings", True):
             local_stack.apply_settings()
         return int(options.command(options))
-    except (BadInput, ChecksumMismatch, local_stack.StackError) as error:
+    except (BadInput, ChecksumMismatch, DamagedRecord, local_stack.StackError) as error:
         return complain(str(error), 2)
     except ConnectionError as error:
         return complain(str(error), 1)
     except OSError as error:
         return complain(_about_files(error), 2)
     except KeyboardInterrupt:
-        return complain("stopped; run the same command again to go on", 130)
+        return complain(stopping.HOW_TO_GO_ON, stopping.EXIT_CODE)
     except Exception as error:
         if not type(error).__module__.startswith("mlflow."):  # importing MLflow takes seconds
             raise
-        return complain(f"MLflow refused: {str(error).splitlines()[0]}", 1)
+        return complain(f"MLflow refused: {one_line(error)}", 1)
 
 
 def _about_files(error: OSError) -> str:
+    from tasks.storage import DiskFull, home
+
     if isinstance(error, DiskFull):
         return f"{error.filename}: {error.strerror}"
     where = f"{error.strerror or error}: {error.filename or home()}"
     return f"{where}; set ATELIER_HOME to a folder that you may write to"
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> "argparse.ArgumentParser":
+    import argparse
+
+    from flows.commands import doctor, registry, stack, upkeep, work
+
     parser = argparse.ArgumentParser(
         prog="atelier", description="A workshop for small generative models."
     )

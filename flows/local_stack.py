@@ -18,12 +18,16 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from tasks.storage import home, project_root, read_json, write_json
+from flows.stopping import deferred
+from tasks.keeping import days_to_keep
+from tasks.records import DamagedRecord, read_record
+from tasks.storage import home, project_root, set_aside, write_json
 
 SECONDS_TO_BECOME_HEALTHY = 180.0
 
@@ -52,7 +56,7 @@ class Server:
             process = psutil.Process(self.pid)
             is_same = bool(abs(process.create_time() - self.created_at) < 1.0)
             return is_same and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.Error:
+        except (psutil.Error, ValueError, OverflowError):
             return False
 
 
@@ -75,6 +79,9 @@ def apply_settings() -> None:
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "100",
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+        # The server forgets old flow runs with their tasks, logs and artifacts by itself.
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(days_to_keep() * 86_400),
         # In memory, a server's restart would forget who holds a slot and never give it back.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
             "prefect.server.concurrency.lease_storage.filesystem"
@@ -124,11 +131,12 @@ def ensure_servers(
                 free_port = _free_port(name, port)  # before a running server is stopped for it
                 if name in running:
                     stop(running.pop(name))
-                server = _start(name, free_port)
-                waiting.append(server)
-                running[name] = server
-                urls[name] = server.url
-                record(running)
+                with deferred():  # a server that no record names would never be stopped
+                    server = _start(name, free_port)
+                    waiting.append(server)
+                    running[name] = server
+                    urls[name] = server.url
+                    record(running)
         for name, url in urls.items():
             os.environ[_ADDRESS_VARIABLES[name]] = url + ("/api" if name == "prefect" else "")
         if waiting:
@@ -186,10 +194,36 @@ def lock() -> Iterator[None]:
 def recorded() -> dict[str, Server]:
     """The recorded processes that still run; leftovers of a crash or a reboot are dropped."""
     try:
-        noted = {name: Server(**fields) for name, fields in read_json(_record_path()).items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+        noted = read_record(_record_path(), dict[str, Server])
+    except FileNotFoundError:
         return {}
+    except DamagedRecord as error:
+        set_aside(_record_path(), str(error))
+        noted = found_servers()
+        record(noted)
     return {name: server for name, server in noted.items() if server.is_running()}
+
+
+def found_servers() -> dict[str, Server]:
+    """The processes of this home that answer like its servers, where no record tells of them.
+
+    A second pair on the same databases would schedule everything twice. A worker cannot be told
+    from another home's so, and is started anew.
+    """
+    found = {}
+    for process in psutil.process_iter():
+        try:
+            if process.cwd() != str(home()):
+                continue
+            words, created_at = process.cmdline(), process.create_time()
+        except (psutil.Error, OSError):
+            continue
+        port = dict(pairwise(words)).get("--port", "")
+        for name in _HEALTH_PATHS if port.isdecimal() else ():
+            url = f"http://127.0.0.1:{port}"
+            if name not in found and _is_healthy(name, url):
+                found[name] = Server(name, url, int(port), process.pid, created_at)
+    return found
 
 
 def record(running: dict[str, Server]) -> None:

@@ -3,6 +3,7 @@
 from prefect import flow
 
 from flows.prepare_data import prepare_corpus, prepare_images
+from flows.stopping import unless_stopped
 from models.fitting import FitConfig
 from models.gan_networks import GanConfig
 from models.gpt import GptConfig
@@ -10,6 +11,7 @@ from models.ngram import NgramConfig
 from models.ngram_tuning import TuningConfig
 from models.recipes import classifier_recipe
 from models.vae import VaeConfig
+from tasks.flow_runs import sign
 from tasks.image_evaluation import evaluate_images
 from tasks.ingestion import ImageSet
 from tasks.recipe import Recipe
@@ -26,7 +28,7 @@ from tasks.training.ngram import fit_ngram
 from tasks.training.vae import fit_vae
 
 
-@flow(name="reproduce", flow_run_name="{name}@{which}, again")
+@flow(name="reproduce", flow_run_name="{name}@{which}, again", on_running=[sign])
 def reproduce(name: str, which: str = "champion") -> Reproduction:
     """Train a version again with what its record says, and compare weights and metrics.
 
@@ -42,11 +44,11 @@ def reproduce(name: str, which: str = "champion") -> Reproduction:
         f"{name}, again", parameters={"reproduces": f"{name}/{version.version}"}
     ) as run_id:
         if recipe.family in ("vae", "gan"):
-            images = prepare_images(recipe.source, recipe.image_size)
+            images = unless_stopped(prepare_images(recipe.source, recipe.image_size))
             fitted, scorecard = _images_again(recipe, images, run_id)
             return compare_with_record(version, recipe, fitted, scorecard, images)
         scheme: Scheme = "bpe" if recipe.scheme == "bpe" else "characters"
-        tokens = prepare_corpus(recipe.source, scheme, recipe.vocabulary_size)
+        tokens = unless_stopped(prepare_corpus(recipe.source, scheme, recipe.vocabulary_size))
         fitted, scorecard = _tokens_again(recipe, tokens, run_id)
         return compare_with_record(version, recipe, fitted, scorecard, tokens)
 

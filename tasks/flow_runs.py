@@ -9,6 +9,7 @@ import platform
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import psutil
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -30,8 +31,17 @@ _SETTLED = timedelta(seconds=60)
 _UNDER_WAY = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
 
 
+_begun: list[UUID] = []
+
+
+def begun() -> list[UUID]:
+    """The ids of the flow runs that this process has signed."""
+    return list(_begun)
+
+
 def sign(flow: Any, flow_run: FlowRun, state: Any) -> None:
     """Note on a flow run which process works on it; a hook for a flow's `on_running`."""
+    _begun.append(flow_run.id)
     process = psutil.Process()
     labels: dict[str, bool | int | float | str] = {
         OWNER_LABEL: f"{process.pid}@{process.create_time():.2f}",
@@ -159,7 +169,7 @@ def _lives(owner: str) -> bool:
         process = psutil.Process(int(pid))
         is_same = abs(process.create_time() - float(created)) < 1.0
         return bool(is_same and process.status() != psutil.STATUS_ZOMBIE)
-    except (psutil.Error, ValueError):
+    except (psutil.Error, ValueError, OverflowError):
         return False
 
 

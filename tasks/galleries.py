@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tasks.provenance import key_parts
-from tasks.registration import champion_of, tags_of
+from tasks.registration import champion_of
 from tasks.reporting import log
 from tasks.step_records import StepRecord, recorded
 from tasks.storage import (
@@ -19,6 +19,7 @@ from tasks.storage import (
     write_json,
 )
 from tasks.tracking import outages_named
+from tasks.version_tags import text_tag
 
 
 @contextmanager
@@ -27,7 +28,7 @@ def gallery_work(names: list[str], seed: int) -> Iterator[StepRecord]:
     with outages_named():
         found = {name: champion_of(name) for name in names}
     contents = {
-        name: tags_of(version)["content_digest"] for name, version in found.items() if version
+        name: text_tag(version, "content_digest") for name, version in found.items() if version
     }
     settings = {"seed": seed, "champions": contents}
     parts = key_parts(settings, [], ["tasks.sampling"], "cpu")

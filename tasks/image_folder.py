@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tasks.messages import one_line
 from tasks.storage import BadInput
 
 SMALLEST_SIDE, LARGEST_SIDE = 8, 64
@@ -47,7 +48,7 @@ def read_image_folder(folder: Path, image_size: int | None) -> RawImages:
             pictures.append(_decoded(path, image_size))
             kept.append(path)
         except Exception as error:  # decoders of damaged files raise almost anything
-            reason = (str(error) or type(error).__name__).splitlines()[0]
+            reason = one_line(error)
             reason = reason.replace(str(path), path.name)
             quarantined.append((path.relative_to(folder).as_posix(), reason))
     if not kept:

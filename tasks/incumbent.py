@@ -7,6 +7,7 @@ from prefect import task
 from tasks.evaluations import judged
 from tasks.image_evaluation import measured_images
 from tasks.ingestion import ImageSet
+from tasks.messages import one_line
 from tasks.packaging import loaded
 from tasks.registration import champion_of
 from tasks.reporting import log
@@ -16,6 +17,7 @@ from tasks.text_measures import measure_text
 from tasks.tokenization import TokenSet
 from tasks.tracking import outages_named
 from tasks.training.loop import Fitted
+from tasks.version_tags import text_tag
 
 
 @task(name="evaluate-champion", task_run_name="evaluate the champion of {name}", **NETWORKED)
@@ -33,13 +35,13 @@ def evaluate_champion(
         champion = champion_of(name)
     if champion is None:
         return None
-    version, digest = int(champion.version), champion.tags["content_digest"]
+    version, digest = int(champion.version), champion.tags.get("content_digest", "")
     try:
-        scorecard = _scorecard(name, version, digest, data, judge)
+        scorecard = _scorecard(name, version, text_tag(champion, "content_digest"), data, judge)
     except (ConnectionError, TimeoutError):
         raise
     except Exception as error:  # whatever an old version's own code may raise
-        problem = (str(error).strip() or type(error).__name__).splitlines()[0]
+        problem = one_line(error)
         log(f"{name}: the champion, version {version}, cannot be judged: {problem}")
         return Incumbent(version=version, digest=digest, scorecard=None, problem=problem)
     if not scorecard.was_stored:

@@ -19,6 +19,7 @@ from pathlib import Path
 from platform import node
 from typing import Any, Literal
 
+from tasks.records import parsed, shaped, told
 from tasks.reporting import log
 from tasks.storage import BadInput, home
 
@@ -66,10 +67,14 @@ def known_models() -> list[str]:
     return sorted(path.stem for path in (home() / "ledger").glob("*.jsonl"))
 
 
-def named_contents() -> set[str]:
-    """The content digests of all versions that stand in a ledger."""
-    entries = [entry for model in known_models() for entry in entries_of(model)]
-    return {entry.digests["content"] for entry in entries if "content" in entry.digests}
+def lasting_contents() -> set[str]:
+    """The content digests of all versions that were champion, or that a person named."""
+    found = set()
+    for model in known_models():
+        entries = entries_of(model)
+        lasting = lasting_versions(entries)
+        found |= {e.digests["content"] for e in entries if e.to_version in lasting and e.digests}
+    return found
 
 
 def entries_of(model: str) -> list[Entry]:
@@ -79,18 +84,40 @@ def entries_of(model: str) -> list[Entry]:
     from it, so it does not count.
     """
     path = ledger_path(model)
-    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-    entries, previous = [], _BEGINNING
-    for number, line in enumerate(lines, 1):
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        content = b""
+    except OSError as error:
+        raise _damaged(path, 1, f"cannot be read ({told(error)})") from error
+    content = content[: content.rfind(b"\n") + 1]
+    known, read = _known.get(path, (b"", ()))
+    if not content.startswith(known):
+        known, read = b"", ()
+    entries = list(read)
+    previous = _sha256_of_last(known)
+    for number, line in enumerate(content[len(known) :].split(b"\n")[:-1], len(entries) + 1):
         try:
-            entry = Entry(**json.loads(line))
+            facts = parsed(line, dict[str, Any], "")
+            entry = shaped(facts, Entry, "")
+            Entry(**facts)  # no key more: a line is as it was written, or it was altered
         except (ValueError, TypeError) as error:
             raise _damaged(path, number, "cannot be read") from error
         if entry.previous != previous or entry.number != number:
             raise _damaged(path, max(1, number - 1), "or the one after it was altered")
         entries.append(entry)
         previous = hashlib.sha256(line).hexdigest()
+    _known[path] = (content, tuple(entries))
     return entries
+
+
+_known: dict[Path, tuple[bytes, tuple["Entry", ...]]] = {}
+"""What this process has read and checked of each file: only what was added is read again."""
+
+
+def _sha256_of_last(lines: bytes) -> str:
+    last = lines[lines.rfind(b"\n", 0, -1) + 1 : -1]
+    return hashlib.sha256(last).hexdigest() if lines else _BEGINNING
 
 
 def _damaged(path: Path, number: int, what: str) -> LedgerDamaged:
@@ -126,8 +153,8 @@ def append(model: str, kind: Kind, **facts: Any) -> Entry:
 
 
 def _last_digest(path: Path) -> str:
-    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-    return hashlib.sha256(lines[-1]).hexdigest() if lines else _BEGINNING
+    content = path.read_bytes() if path.exists() else b""
+    return _sha256_of_last(content[: content.rfind(b"\n") + 1])
 
 
 def _cut_off_torn_line(path: Path) -> None:
@@ -167,6 +194,25 @@ def champion_by(entries: list[Entry]) -> int | None:
     """The version that the last move made champion."""
     champions = [entry.to_version for entry in moves(entries) if entry.kind != "refused"]
     return champions[-1] if champions else None
+
+
+def lasting_versions(entries: list[Entry]) -> set[int]:
+    """The versions that were champion, and those that a person named: kept as long as the log.
+
+    One that the gate refused is not among them.
+    """
+    kept = [e for e in moves(entries) if e.kind != "refused" or e.action == "decline"]
+    return {v for entry in kept for v in (entry.from_version, entry.to_version) if v is not None}
+
+
+def refused_in_a_row(entries: list[Entry]) -> int:
+    """How many versions were refused since the champion last changed."""
+    versions = set()
+    for entry in reversed(moves(entries)):
+        if entry.kind != "refused":
+            break
+        versions.add(entry.to_version)
+    return len(versions)
 
 
 def withdrawn(entries: list[Entry], version: int) -> str:

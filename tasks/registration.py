@@ -7,7 +7,7 @@ passed the load check and has its card; only then it is `complete`, and may be g
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
@@ -15,14 +15,16 @@ from prefect import task
 
 from tasks.load_check import LoadCheckFailed, check_loads
 from tasks.model_card import FAMILIES, card
-from tasks.packaging import expected_package, log_package
 from tasks.recipe import Recipe
 from tasks.reporting import log
 from tasks.retries import NETWORKED
 from tasks.scorecard import Incumbent, Scorecard, Verdict
 from tasks.storage import BadInput, exclusive
 from tasks.tracking import client, outages_named, version_url
-from tasks.training.loop import Fitted
+from tasks.version_tags import number_tag, record_tag, text_tag
+
+if TYPE_CHECKING:  # commands that only read the registry need no PyTorch
+    from tasks.training.loop import Fitted
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 
@@ -50,7 +52,7 @@ class Version:
 
 @task(name="register-version", task_run_name="register {fitted.name}", **NETWORKED)
 def register_version(
-    fitted: Fitted,
+    fitted: "Fitted",
     scorecard: Scorecard,
     verdict: Verdict,
     recipe: Recipe,
@@ -84,8 +86,10 @@ def register_version(
     )
 
 
-def _create_checked(fitted: Fitted, scorecard: Scorecard, recipe: Recipe) -> ModelVersion:
+def _create_checked(fitted: "Fitted", scorecard: Scorecard, recipe: Recipe) -> ModelVersion:
     """A new complete version; on a failed check none, and no model that was not there before."""
+    from tasks.packaging import log_package
+
     registry, info = client(), log_package(fitted)
     is_first = _ensure_registered_model(fitted)  # late: a kill shall not leave one without versions
     created = registry.create_model_version(
@@ -108,7 +112,7 @@ def _create_checked(fitted: Fitted, scorecard: Scorecard, recipe: Recipe) -> Mod
     return created
 
 
-def _finished(pending: ModelVersion, fitted: Fitted, scorecard: Scorecard) -> ModelVersion | None:
+def _finished(pending: ModelVersion, fitted: "Fitted", scorecard: Scorecard) -> ModelVersion | None:
     """A version that a killed process left pending, completed; None, and gone, if it is unsound."""
     try:
         _check(pending, fitted, scorecard)
@@ -120,8 +124,10 @@ def _finished(pending: ModelVersion, fitted: Fitted, scorecard: Scorecard) -> Mo
     return pending
 
 
-def _check(pending: ModelVersion, fitted: Fitted, scorecard: Scorecard) -> None:
+def _check(pending: ModelVersion, fitted: "Fitted", scorecard: Scorecard) -> None:
     """Raise LoadCheckFailed unless a version loads cleanly and is what was trained."""
+    from tasks.packaging import expected_package
+
     check_loads(
         f"models:/{pending.name}/{pending.version}",
         fitted.family,
@@ -133,7 +139,7 @@ def _check(pending: ModelVersion, fitted: Fitted, scorecard: Scorecard) -> None:
 
 def _describe(
     version: ModelVersion,
-    fitted: Fitted,
+    fitted: "Fitted",
     scorecard: Scorecard,
     verdict: Verdict,
     recipe: Recipe,
@@ -185,19 +191,6 @@ def champions() -> list[str]:
                 return sorted(names)
 
 
-def kept_digests() -> set[str]:
-    """The content digests of all versions that have an alias."""
-    with outages_named():
-        registry = client()
-        return {
-            str(version.tags["content_digest"])
-            for model in registry.search_registered_models(max_results=1000)
-            for number in set(model.aliases.values())
-            if "content_digest"
-            in (version := registry.get_model_version(model.name, str(number))).tags
-        }
-
-
 def versions_of(name: str) -> list[ModelVersion]:
     """All complete versions of a model, oldest first; those being made are left out."""
     found: list[ModelVersion] = []
@@ -210,7 +203,24 @@ def versions_of(name: str) -> list[ModelVersion]:
             return sorted(found, key=lambda version: int(version.version))
 
 
-def _ensure_registered_model(fitted: Fitted) -> bool:
+def every_version() -> list[ModelVersion]:
+    """All versions of all models, others' and those being made among them."""
+    found: list[ModelVersion] = []
+    token = None
+    while True:
+        page = client().search_model_versions(page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+def aliases_of(name: str) -> set[int]:
+    """The numbers of a model's versions that have an alias."""
+    return {int(number) for number in client().get_registered_model(name).aliases.values()}
+
+
+def _ensure_registered_model(fitted: "Fitted") -> bool:
     """Make the model that versions belong to; returns whether it was not there."""
     registry = client()
     try:
@@ -226,8 +236,10 @@ def _ensure_registered_model(fitted: Fitted) -> bool:
         return False
 
 
-def _made(fitted: Fitted, scorecard: Scorecard, recipe: Recipe) -> dict[str, str]:
+def _made(fitted: "Fitted", scorecard: Scorecard, recipe: Recipe) -> dict[str, str]:
     """The machine-readable part of a version's card: what stays as it was made."""
+    from tasks.packaging import expected_package
+
     return {
         "content_digest": fitted.digest,
         "package_digest": expected_package(fitted),
@@ -258,7 +270,13 @@ def _measured(scorecard: Scorecard) -> dict[str, str]:
 
 def version_numbered(name: str, number: int) -> ModelVersion | None:
     """A complete version of a model, if there is one of that number."""
-    return next((v for v in versions_of(name) if int(v.version) == number), None)
+    try:
+        found = client().get_model_version(name, str(number))
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        return None
+    return found if found.tags.get("state") == "complete" else None
 
 
 def recorded(name: str, which: str) -> tuple[Version, Recipe | None]:
@@ -270,19 +288,18 @@ def recorded(name: str, which: str) -> tuple[Version, Recipe | None]:
         found = _found(name, which)
     if found is None:
         raise BadInput(f"{name} has no version {which!r}")
-    tags = found.tags
     version = Version(
         name=name,
         version=int(found.version),
         alias=which,
         run_id=found.run_id or "",
-        digest=tags["content_digest"],
-        main_metric=tags["main_metric"],
-        main_value=float(tags["main_value"]),
+        digest=text_tag(found, "content_digest"),
+        main_metric=text_tag(found, "main_metric"),
+        main_value=number_tag(found, "main_value"),
         seconds=0.0,
         is_new=False,
     )
-    return version, Recipe(**json.loads(tags["recipe"])) if "recipe" in tags else None
+    return version, record_tag(found, "recipe", Recipe) if "recipe" in found.tags else None
 
 
 def _found(name: str, which: str) -> RegisteredVersion | None:

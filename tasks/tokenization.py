@@ -4,7 +4,7 @@ Token ids lie in memory-mappable arrays beside the vocabulary that made them; th
 the digest of both.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -22,11 +22,23 @@ from tasks.storage import (
     folder_digests,
     home,
     read_json,
+    read_receipt,
     write_json,
     write_receipt,
 )
 
 Scheme = Literal["characters", "bpe"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenCounts:
+    """What the receipt in a token set's folder says; see `TokenSet`."""
+
+    digest: str
+    vocabulary_size: int
+    num_train: int
+    num_validation: int
+    num_test: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,9 +79,12 @@ def tokenize_corpus(
         parts,
         folder,
         lambda into: _write(into, corpus, scheme, vocabulary_size),
+        TokenCounts,
     )
-    record = read_json(folder / "receipt.json")["receipt"]
-    tokens = TokenSet(name=corpus.name, corpus=corpus, scheme=scheme, folder=str(folder), **record)
+    record = read_receipt(folder, TokenCounts)
+    tokens = TokenSet(
+        name=corpus.name, corpus=corpus, scheme=scheme, folder=str(folder), **asdict(record)
+    )
     log(
         f"{tokens.name}: {tokens.vocabulary_size} {scheme} in the vocabulary;"
         f" {tokens.num_train} / {tokens.num_validation} / {tokens.num_test} tokens{step.remark}"

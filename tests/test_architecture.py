@@ -14,6 +14,7 @@ MODELS_MAY_IMPORT = {"torch", "numpy", "tokenizers", "models"}
 MLFLOW_DOORS = {
     *{"tasks/tracking.py", "tasks/registration.py", "tasks/packaging.py"},
     *{"tasks/served_model.py", "tasks/clean_loader.py"},
+    "tasks/removal.py",
 }
 NETWORK_DOORS = {"tasks/sources.py", "flows/local_stack.py"}
 NO_NAMES = {"utils", "helpers", "common", "misc", "base", "core", "manager"}

@@ -3,12 +3,12 @@
 import argparse
 import os
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 
 from flows import health, local_stack
 from flows.commands.options import Commands
 from flows.health import Finding
-from tasks.storage import home, project_root
+from tasks.messages import one_line
+from tasks.storage import BadInput, home, project_root
 
 MARKS = {"ok": "ok       ", "attention": "attention", "failed": "FAILED   "}
 
@@ -49,8 +49,13 @@ def _findings() -> Iterator[Finding]:
     if place.state != "ok":
         return
     yield health.disk_space(home())
-    with suppress(OSError):
+    try:
         local_stack.apply_settings()
+    except BadInput as error:
+        yield Finding(name="settings", state="failed", what=str(error), to_do="correct or unset it")
+        return
+    except OSError:  # the checks below name it
+        pass
     recorded = local_stack.servers()
     ours = [server.pid for server, _ in recorded]
     yield health.port(4200, "Prefect", ours)
@@ -93,7 +98,7 @@ def _survived(name: str, check: Callable[[], Finding]) -> Finding:
     try:
         return check()
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = one_line(error)
         return Finding(
             name=name,
             state="attention",
