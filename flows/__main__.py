@@ -3,24 +3,45 @@
 Exit codes: 0 done; 1 a step failed; 2 what was asked for cannot be done as given; 130 stopped.
 """
 
-import argparse
-import io
-import os
 import sys
-import warnings
-from collections.abc import Sequence
-from pathlib import Path
 
-from flows import local_stack
-from flows.commands import doctor, registry, stack, upkeep, verify, work
-from flows.commands.options import complain
-from flows.private_home import OWNER_ONLY
-from tasks.room import cause_of
-from tasks.storage import BadInput, CannotWrite, ChecksumMismatch, home
+TYPE_CHECKING = False  # importing `typing` takes time, in which a stop would show as a traceback
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
+def main(arguments: "Sequence[str] | None" = None) -> int:
+    """Run one command; returns the exit code.
+
+    arguments: by default the program's own; then signals that ask for a stop are listened to.
+    """
+    if arguments is not None:
+        return _run(arguments)
+    code = 130
+    try:
+        # Nothing is imported above, so that a stop at any time ends in one line.
+        from flows import stopping
+
+        stopping.listen()
+        code = _run(arguments)
+        stopping.leave(code)
+    except KeyboardInterrupt:
+        sys.stderr.write("atelier: stopped; run the same command again to go on\n")
+    return code
+
+
+def _run(arguments: "Sequence[str] | None") -> int:
+    import io
+    import os
+    import warnings
+
+    from flows import local_stack, stopping
+    from flows.commands.options import complain
+    from flows.private_home import OWNER_ONLY
+    from tasks.records import DamagedRecord
+    from tasks.storage import BadInput, ChecksumMismatch
+
     for stream in (sys.stdout, sys.stderr):  # names and texts hold letters of every script
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -32,14 +53,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if getattr(options, "applies_settings", True):
             local_stack.apply_settings()
         return int(options.command(options))
-    except (BadInput, ChecksumMismatch, local_stack.StackError) as error:
+    except (BadInput, ChecksumMismatch, DamagedRecord, local_stack.StackError) as error:
         return complain(str(error), 2)
     except ConnectionError as error:
         return complain(str(error), 1)
     except OSError as error:
         return complain(_about_files(error), 2)
     except KeyboardInterrupt:
-        return complain("stopped; run the same command again to go on", 130)
+        return complain(stopping.HOW_TO_GO_ON, stopping.EXIT_CODE)
     except Exception as error:
         if not (reason := _of_a_server(error)):
             raise
@@ -48,19 +69,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _of_a_server(error: Exception) -> str:
     """What a server's client says, in one line; nothing where the error is none of theirs."""
-    first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    from tasks.messages import one_line
+
     library = type(error).__module__.partition(".")[0]  # importing either takes seconds
     if library == "mlflow":
-        return f"MLflow refused: {first_line}"
+        return f"MLflow refused: {one_line(error)}"
     if library == "httpx":  # Prefect's client
         return (
-            f"the Prefect server does not answer: {first_line}; was it stopped meanwhile?"
+            f"the Prefect server does not answer: {one_line(error)}; was it stopped meanwhile?"
             " See `atelier status`, and run the same command again"
         )
     return ""
 
 
 def _about_files(error: OSError) -> str:
+    from pathlib import Path
+
+    from tasks.room import cause_of
+    from tasks.storage import CannotWrite, home
+
     if isinstance(error, CannotWrite):
         is_placed = str(error.filename) in str(error.strerror)
         return str(error.strerror) if is_placed else f"{error.filename}: {error.strerror}"
@@ -71,7 +98,11 @@ def _about_files(error: OSError) -> str:
     return f"{where}; set ATELIER_HOME to a folder that you may write to"
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> "argparse.ArgumentParser":
+    import argparse
+
+    from flows.commands import doctor, registry, stack, upkeep, verify, work
+
     parser = argparse.ArgumentParser(
         prog="atelier", description="A workshop for small generative models."
     )

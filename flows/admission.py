@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from flows.approval import ask_a_person
+from flows.stopping import unless_stopped
 from tasks.comparison import show_difference
 from tasks.gate import gate
 from tasks.incumbent import evaluate_champion
@@ -45,7 +46,7 @@ def admit(
         if is_promotion and incumbent is not None and not incumbent.problem:
             show_difference(fitted.name, incumbent.version, version.version)
         if is_promotion and approve_within is not None:
-            verdict = ask_a_person(version, verdict, approve_within)
+            verdict = unless_stopped(ask_a_person(version, verdict, approve_within))
         settled = settle_alias(version, verdict)
         if settled is not None:
             return replace(settled, is_new=is_new)

@@ -18,6 +18,7 @@ from prefect.exceptions import ParameterTypeError
 from prefect.utilities.callables import parameter_schema
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
 
+from tasks.messages import one_line
 from tasks.storage import BadInput
 
 QUEUES: dict[str, int | None] = {"training": 1, "smoke": 2, "light": None}
@@ -170,12 +171,12 @@ def _unfit(entries: list[DeploymentEntry]) -> Iterator[tuple[Location, str]]:
             try:
                 construct_schedule(**schedule.timing())
             except Exception as error:  # croniter, dateutil and pydantic each raise their own
-                yield (*here, "schedules", at), f"no such schedule: {_first_line(error)}"
+                yield (*here, "schedules", at), f"no such schedule: {one_line(error)}"
         for at, trigger in enumerate(entry.triggers):
             try:
                 DeploymentEventTrigger.model_validate(trigger.model_dump())
             except ValidationError as error:
-                yield (*here, "triggers", at), _first_line(error)
+                yield (*here, "triggers", at), one_line(error)
         try:
             flow = entry.flow()
         except ValueError as error:
@@ -203,7 +204,7 @@ def _unfit_parameters(
         try:
             flow.validate_parameters(parameters)
         except ParameterTypeError as refused:
-            yield (), _first_line(refused)
+            yield (), one_line(refused)
 
 
 class _Lines:
@@ -246,7 +247,3 @@ def _plain(error: Any) -> str:
     if error["type"] == "missing":
         return "is missing"
     return f"{error['msg']}, got {error['input']!r}"
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

@@ -18,6 +18,7 @@ from flows.parameters import (
 )
 from flows.prepare_data import prepare_corpus, prepare_images
 from flows.sample_gallery import whole_gallery
+from flows.stopping import unless_stopped
 from flows.token_models import train_gpt, train_ngram
 from flows.turns import its_turn, outcome
 from models.gan_networks import GanLoss
@@ -93,10 +94,11 @@ def full_run(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
     title, key = f"{images} and {text}", digest_of(settings)
     with its_turn(), open_run(title, key=key, parameters=settings) as run_id:
         # All data first: bad input must stop the run before anything is trained or registered.
-        image_set = prepare_images(images, image_size, rehash) if wants_images else None
-        token_set = (
-            prepare_corpus(text, tokenizer, glob=glob, rehash=rehash) if wants_text else None
-        )
+        image_set, token_set = None, None
+        if wants_images:
+            image_set = unless_stopped(prepare_images(images, image_size, rehash))
+        if wants_text:
+            token_set = unless_stopped(prepare_corpus(text, tokenizer, glob=glob, rehash=rehash))
         if image_set and "vae" in models:
             versions.append(_told(train_vae(image_set, preset, seed, run_id, within)))
         if image_set and "gan" in models:
@@ -105,13 +107,14 @@ def full_run(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
             versions.append(_told(train_ngram(token_set, preset, seed, run_id, within)))
         if token_set and "gpt" in models:
             versions.append(_told(train_gpt(token_set, preset, seed, run_id, within)))
-        gallery = whole_gallery(run_id)
+        gallery = unless_stopped(whole_gallery(run_id))
         publish_lineage(image_set, token_set, versions, gallery, run_id)
     return outcome(RunSummary(versions=tuple(versions), gallery=gallery), versions)
 
 
 def _told(version: Version) -> Version:
     """Give the run's own page one line for each model; the rest is on the pages of its parts."""
+    unless_stopped(version)
     state = version.alias if version.is_new else f"{version.alias}, unchanged"
     metric = f"{title(version.main_metric)} {version.main_value:.4f}"
     log_on_page(f"{version.name} version {version.version}: {state}, {metric}")

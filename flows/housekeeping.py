@@ -5,12 +5,15 @@ from dataclasses import dataclass
 from prefect import flow
 from prefect.runtime import deployment
 
+from tasks.disk_watch import watch_disk
 from tasks.flow_runs import close_dead_flow_runs, retry_crashed_runs, sign
 from tasks.garbage import collect_garbage
 from tasks.registration import champions
 from tasks.reporting import log
 from tasks.runs import clear_up_after_crashes
 from tasks.storage import ChecksumMismatch
+from tasks.surplus import remove_surplus
+from tasks.trimming import trim_home
 from tasks.verification import verify_champion
 
 
@@ -22,6 +25,8 @@ class Housekeeping:
     verified: tuple[str, ...]
     """The champions whose packages are what was registered."""
     retried: tuple[str, ...]
+    removed: int
+    """Versions, packages and runs that left MLflow."""
     freed_bytes: int
 
 
@@ -33,15 +38,18 @@ def housekeeping(*, frees_space: bool = True) -> Housekeeping:
     whoever hears of failed runs hears of it.
 
     Args:
-        frees_space: remove what `atelier gc` would; no alias, ledger entry or job needs it.
+        frees_space: remove what `atelier gc` would; no version that stays and no job needs it.
     """
     closed = close_dead_flow_runs()
     retried = retry_crashed_runs(besides=deployment.id)
     clear_up_after_crashes()
+    removed = remove_surplus() if frees_space else 0
     freed = collect_garbage() if frees_space else 0
+    trim_home()
+    watch_disk()
     log(
-        f"closed {len(closed)} dead runs, started {len(retried)} crashed ones again, freed"
-        f" {freed / 1e6:.1f} MB"
+        f"closed {len(closed)} dead runs, started {len(retried)} crashed ones again, removed"
+        f" {removed} things of MLflow's, freed {freed / 1e6:.1f} MB"
     )
     problems = {name: problem for name in champions() if (problem := verify_champion(name))}
     if problems:
@@ -50,5 +58,6 @@ def housekeeping(*, frees_space: bool = True) -> Housekeeping:
         closed=tuple(closed),
         verified=tuple(champions()),
         retried=tuple(retried),
+        removed=removed,
         freed_bytes=freed,
     )

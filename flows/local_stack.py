@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -25,9 +26,12 @@ from flows.origin_guard import HOSTS_VARIABLE, allowed
 from flows.private_home import OWNER_ONLY, make_private
 from flows.proxies import bypass_proxies
 from flows.server_requests import check_access, is_healthy
+from flows.stopping import deferred
+from tasks.keeping import days_to_keep
 from tasks.processes import is_alive, is_elsewhere, name_of
+from tasks.records import DamagedRecord, read_record
 from tasks.room import lack_of_room
-from tasks.storage import home, project_root, read_json, sqlite_address, write_json
+from tasks.storage import home, project_root, set_aside, sqlite_address, write_json
 
 SECONDS_TO_BECOME_HEALTHY = 180.0
 GUARD = "1"
@@ -98,6 +102,9 @@ def apply_settings(*, makes_folders: bool = True) -> None:
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "100",
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+        # The server forgets old flow runs with their tasks, logs and artifacts by itself.
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(days_to_keep() * 86_400),
         # In memory, a server's restart would forget who holds a slot and never give it back.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
             "prefect.server.concurrency.lease_storage.filesystem"
@@ -146,11 +153,14 @@ def ensure_servers(
             elif name in running and _serves_as_wanted(running[name], port):
                 urls[name] = running[name].url
             else:
-                server = _start(name, _port_in_place_of(running.pop(name, None), name, port, say))
-                waiting.append(server)
-                running[name] = server
-                urls[name] = server.url
-                record(running)
+                old = running.pop(name, None)
+                free_port = _port_in_place_of(old, name, port, say)
+                with deferred():  # a server that no record names would never be stopped
+                    server = _start(name, free_port)
+                    waiting.append(server)
+                    running[name] = server
+                    urls[name] = server.url
+                    record(running)
         for name, url in urls.items():
             os.environ[_ADDRESS_VARIABLES[name]] = url + ("/api" if name == "prefect" else "")
         if waiting:
@@ -216,6 +226,7 @@ def servers() -> list[tuple[Server, bool]]:
 
 _ADDRESS_VARIABLES = {"prefect": "PREFECT_API_URL", "mlflow": "MLFLOW_TRACKING_URI"}
 _PREFERRED_PORTS = {"prefect": 4200, "mlflow": 5000}
+_SERVER_MODULE = "flows.guarded_server"
 _DATABASE_PARTS = ("CONNECTION_URL", "DRIVER", "HOST", "NAME")
 
 
@@ -261,10 +272,38 @@ def lock() -> Iterator[None]:
 def recorded() -> dict[str, Server]:
     """The recorded processes that still run; leftovers of a crash or a reboot are dropped."""
     try:
-        noted = {name: Server(**fields) for name, fields in read_json(_record_path()).items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+        noted = read_record(_record_path(), dict[str, Server])
+    except FileNotFoundError:
         return {}
+    except DamagedRecord as error:
+        set_aside(_record_path(), str(error))
+        noted = found_servers()
+        record(noted)
     return {name: server for name, server in noted.items() if server.is_running()}
+
+
+def found_servers() -> dict[str, Server]:
+    """The processes of this home that answer like its servers, where no record tells of them.
+
+    A second pair on the same databases would schedule everything twice. A worker cannot be told
+    from another home's so, and is started anew.
+    """
+    found = {}
+    for process in psutil.process_iter():
+        try:
+            if process.cwd() != str(home()):
+                continue
+            words, pid = process.cmdline(), process.pid
+            known_as = name_of(pid)
+        except (psutil.Error, OSError):
+            continue
+        following = dict(pairwise(words))
+        name = following.get(_SERVER_MODULE, "")
+        port = following.get(name, "")
+        url = f"http://127.0.0.1:{port}"
+        if name in _ADDRESS_VARIABLES and port.isdecimal() and is_healthy(name, url):
+            found[name] = Server(name, url, int(port), pid, process=known_as, guard=GUARD)
+    return found
 
 
 def record(running: dict[str, Server]) -> None:
@@ -310,7 +349,7 @@ def _start(name: str, port: int) -> Server:
     hosts = allowed(port)
     origins = ",".join(sorted(hosts.origins))
     # -P: a folder of the home, where it runs, must not stand before a library of the same name.
-    command = ["-P", "-m", "flows.guarded_server", name, str(port)]
+    command = ["-P", "-m", _SERVER_MODULE, name, str(port)]
     paths = [str(project_root()), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {
         # By environment, not by argument: an address may hold a password, and `ps` shows arguments.

@@ -10,6 +10,7 @@ from typing import Any
 from flows import access, local_stack
 from flows.local_stack import Server, StackError
 from flows.server_requests import AccessRefused, ask_prefect
+from flows.stopping import deferred
 from tasks.storage import digest_of, home, project_root
 
 WORK_POOL = "atelier"
@@ -39,8 +40,9 @@ def ensure_worker(prefect_url: str, say: Say = lambda _: None) -> bool:
             say("starting the worker")
         if worker:
             local_stack.stop(running.pop("worker"))
-        running["worker"] = worker = _start(prefect_url)
-        local_stack.record(running)
+        with deferred():
+            running["worker"] = worker = _start(prefect_url)
+            local_stack.record(running)
         _wait_until_online(worker)
         return True
 

@@ -4,6 +4,7 @@ from prefect import flow
 
 from flows.parameters import Alias, ModelName
 from flows.prepare_data import prepare_corpus, prepare_images
+from flows.stopping import unless_stopped
 from models.fitting import FitConfig
 from models.gan_networks import GanConfig
 from models.gpt import GptConfig
@@ -11,6 +12,7 @@ from models.ngram import NgramConfig
 from models.ngram_tuning import TuningConfig
 from models.recipes import classifier_recipe
 from models.vae import VaeConfig
+from tasks.flow_runs import sign
 from tasks.image_evaluation import evaluate_images
 from tasks.ingestion import ImageSet
 from tasks.recipe import Recipe
@@ -27,7 +29,7 @@ from tasks.training.ngram import fit_ngram
 from tasks.training.vae import fit_vae
 
 
-@flow(name="reproduce", flow_run_name="{name}@{which}, again")
+@flow(name="reproduce", flow_run_name="{name}@{which}, again", on_running=[sign])
 def reproduce(name: ModelName, which: Alias = "champion") -> Reproduction:
     """Train a version again with what its record says, and compare weights and metrics.
 
@@ -43,12 +45,16 @@ def reproduce(name: ModelName, which: Alias = "champion") -> Reproduction:
         f"{name}, again", parameters={"reproduces": f"{name}/{version.version}"}
     ) as run_id:
         if recipe.family in ("vae", "gan"):
-            images = prepare_images(recipe.source, recipe.image_size, to_register=False)
+            images = unless_stopped(
+                prepare_images(recipe.source, recipe.image_size, to_register=False)
+            )
             fitted, scorecard = _images_again(recipe, images, run_id)
             return compare_with_record(version, recipe, fitted, scorecard, images)
         scheme: Scheme = "bpe" if recipe.scheme == "bpe" else "characters"
         size = recipe.vocabulary_size
-        tokens = prepare_corpus(recipe.source, scheme, size, recipe.glob, to_register=False)
+        tokens = unless_stopped(
+            prepare_corpus(recipe.source, scheme, size, recipe.glob, to_register=False)
+        )
         fitted, scorecard = _tokens_again(recipe, tokens, run_id)
         return compare_with_record(version, recipe, fitted, scorecard, tokens)
 

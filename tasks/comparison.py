@@ -1,5 +1,6 @@
 """The visual difference: two versions of a model, from the same seeds, side by side."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,27 @@ from tasks.reporting import log
 from tasks.retries import NETWORKED
 from tasks.storage import home, inside, write_bytes, write_json
 from tasks.tracking import log_file, outages_named, set_version_tag
+from tasks.version_tags import text_tag
 
 SEED, NUM_IMAGES, COLUMNS = 0, 30, 6
 TEMPERATURE, NUM_TOKENS = 0.8, 300
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WrittenBy:
+    """What one version wrote."""
+
+    version: int
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextComparison:
+    """What two versions wrote after the same prompt: the content of comparison.json."""
+
+    prompt: str
+    temperature: float
+    texts: tuple[WrittenBy, ...]
 
 
 @task(name="show-difference", task_run_name="compare {name} {before} and {after}", **NETWORKED)
@@ -34,13 +53,14 @@ def show_difference(name: str, before: int, after: int) -> str:
     if isinstance(left, np.ndarray) and isinstance(right, np.ndarray):
         write_bytes(folder / "comparison.png", pictures.side_by_side(left, right, COLUMNS))
     else:
-        texts = [{"version": v, "text": t} for v, t in zip((before, after), made, strict=True)]
-        record = {"prompt": prompt, "temperature": TEMPERATURE, "texts": texts}
+        pairs = zip((before, after), made, strict=True)
+        texts = tuple(WrittenBy(version=version, text=str(text)) for version, text in pairs)
+        record = TextComparison(prompt=prompt, temperature=TEMPERATURE, texts=texts)
         write_json(folder / "comparison.json", record)
     with outages_named():
         target = version_numbered(name, after)
         assert target is not None, "it was loaded a moment ago"
-        run_id = target.tags["scorecard_run_id"]
+        run_id = text_tag(target, "scorecard_run_id")
         log_file(run_id, folder, "comparison")
         set_version_tag(name, after, "comparison", f"{run_id} {before}")
     log(f"{name}: versions {before} and {after} side by side in its run's comparison/ folder")
@@ -57,7 +77,5 @@ def _made(model: Any, prompt: str) -> np.ndarray | str:
 
 def comparison_of(tags: dict[str, str]) -> tuple[str, int] | None:
     """The run that keeps a version's comparison, and the version that it is compared with."""
-    if "comparison" not in tags:
-        return None
-    run_id, before = tags["comparison"].split()
-    return run_id, int(before)
+    run_id, _, before = tags.get("comparison", "").partition(" ")
+    return (run_id, int(before)) if run_id and before.isdecimal() else None

@@ -7,7 +7,7 @@ receipt with the digests of them all.
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from tasks.ingestion import Corpus, ImageSet
 from tasks.load_check import samples_digest
 from tasks.measured import EVALUATION_SEED, Measured
 from tasks.provenance import step_key
+from tasks.records import DamagedRecord, read_record
 from tasks.reporting import log
 from tasks.scorecard import Scorecard
 from tasks.storage import (
@@ -27,7 +28,7 @@ from tasks.storage import (
     home,
     inside,
     is_whole,
-    read_json,
+    remove,
     write_json,
 )
 
@@ -52,15 +53,15 @@ def judged(
     evaluation = step_key(settings, [data.digest, judge_digest], [module], "cpu")
     key = digest_of([evaluation, content_digest])[:16]
     folder = inside(home() / "evaluations", name) / key
-    was_stored = is_whole(folder, log)
-    if not was_stored:
+    stored = _stored(folder)
+    was_stored = stored is not None
+    if stored is None:
         with subject() as model:
             measured, drawn = measure(model), samples_digest(model)
         _store(folder, content_digest, measured, drawn)
-    record = read_json(folder / "measured.json")
-    value = record["metrics"].pop(record["main_metric"])
-    # The decisive one first.
-    record["metrics"] = {record["main_metric"]: value, **record["metrics"]}
+        stored = read_record(folder / "measured.json", _Stored)
+    value = stored.metrics[stored.main_metric]
+    plain = {f.name: getattr(stored, f.name) for f in fields(stored)}
     return Scorecard(
         name=name,
         run_id=run_id,
@@ -72,8 +73,39 @@ def judged(
         evaluation_digest=evaluation,
         folder=str(folder),
         was_stored=was_stored,
-        **{**record, "faults": tuple(record["faults"])},
+        # The decisive one first.
+        **{**plain, "metrics": {stored.main_metric: value, **stored.metrics}},
     )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Stored:
+    """The content of measured.json; see `Measured` and `Scorecard`."""
+
+    main_metric: str
+    unit: str
+    metrics: dict[str, float]
+    faults: tuple[str, ...]
+    low: float
+    high: float
+    example: str
+    samples_digest: str
+
+
+def _stored(folder: Path) -> _Stored | None:
+    """What was measured before, where all of it can be read; a damaged folder is removed."""
+    if not is_whole(folder, log):
+        return None
+    try:
+        stored = read_record(folder / "measured.json", _Stored)
+        if stored.main_metric not in stored.metrics:
+            raise DamagedRecord(f"{folder / 'measured.json'}: no metric {stored.main_metric!r}")
+        _scores_in(folder)
+    except (FileNotFoundError, DamagedRecord) as error:
+        log(f"a stored evaluation is damaged and will be made again: {error}")
+        remove(folder)
+        return None
+    return stored
 
 
 _APART = ("scores", "are_resamples", "files")
@@ -95,5 +127,13 @@ def _store(folder: Path, content_digest: str, measured: Measured, drawn: str) ->
 
 def item_scores(scorecard: Scorecard) -> tuple[np.ndarray, bool]:
     """An evaluation's scores (N,), and whether they are resamples rather than items."""
-    ((kind, scores),) = load_file(Path(scorecard.folder) / "scores.safetensors").items()
+    return _scores_in(Path(scorecard.folder))
+
+
+def _scores_in(folder: Path) -> tuple[np.ndarray, bool]:
+    path = folder / "scores.safetensors"
+    try:
+        ((kind, scores),) = load_file(path).items()
+    except Exception as error:  # safetensors has an error class of its own in Rust
+        raise DamagedRecord(f"{path}: {type(error).__name__}: {error}") from error
     return scores, kind == "resamples"

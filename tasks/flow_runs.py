@@ -9,6 +9,7 @@ import platform
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
@@ -33,8 +34,17 @@ _SETTLED = timedelta(seconds=60)
 _UNDER_WAY = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
 
 
+_begun: list[UUID] = []
+
+
+def begun() -> list[UUID]:
+    """The ids of the flow runs that this process has signed."""
+    return list(_begun)
+
+
 def sign(flow: Any, flow_run: FlowRun, state: Any) -> None:
     """Note on a flow run which process works on it; a hook for a flow's `on_running`."""
+    _begun.append(flow_run.id)
     labels: dict[str, bool | int | float | str] = {
         OWNER_LABEL: this_process(),
         HOST_LABEL: platform.node(),

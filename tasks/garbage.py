@@ -1,29 +1,31 @@
 """What in the home nobody refers to any more, so that it may be thrown away.
 
-A reference is an alias, a ledger entry, a job at work, the latest time that a step ran (the next
-run of the same settings will ask for its result), or any time within the last hour (a rival run may
-be judging it). Lineages and comparisons, of which MLflow has a copy, go by age alone. Data counts
-as referred to for as long as the process that prepared it lives: a run prepares all of it first,
-and may train other models for hours before it reads it. Only kinds of files that the program can
-make again are ever named; databases, ledgers, logs, locks and MLflow's own copies are not.
+A reference is a version that stays (see `tasks.surplus`), a job at work, the latest time that a
+step ran (the next run of the same settings will ask for its result), or any time within the last
+hour (a rival run may be judging it). Lineages and comparisons, of which MLflow has a copy, go by
+age alone. Data counts as referred to for as long as the process that prepared it lives: a run
+prepares all of it first, and may train other models for hours before it reads it. Only kinds of
+files that the program can make again are ever named; databases, ledgers, logs and locks are not.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from prefect import task
 
 from tasks.clock import steady_now
 from tasks.galleries import shown_folder
-from tasks.ledger import named_contents
+from tasks.ledger import lasting_contents
 from tasks.processes import is_alive
-from tasks.registration import kept_digests
+from tasks.records import DamagedRecord, read_record, shaped
 from tasks.reporting import log
 from tasks.retries import NETWORKED
 from tasks.step_records import StepRecord, history, steps
-from tasks.storage import TEMPORARY_PREFIX, half_written, home, read_json, remove
+from tasks.storage import TEMPORARY_PREFIX, half_written, home, read_receipt, remove
+from tasks.surplus import find_surplus, kept_contents
 from tasks.tokenization import Scheme
 
 SECONDS_IN_USE = 3600.0
@@ -50,6 +52,13 @@ class Garbage:
     reason: str
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Digested:
+    """The one part of a receipt that tells whose it is."""
+
+    digest: str
+
+
 def find_garbage(kept_digests: Iterable[str], now: float | None = None) -> list[Garbage]:
     """Everything that nothing refers to.
 
@@ -58,12 +67,13 @@ def find_garbage(kept_digests: Iterable[str], now: float | None = None) -> list[
     """
     now = steady_now() if now is None else now
     kept = set(kept_digests)
-    latest = _asked_for(now)
+    every = {step: history(step) for step in steps()}
+    latest = _asked_for(every, now)
     fits = set(_kept_fits(kept, latest, now))
     found = [
         *_old_fits(fits),
         *_old_lineages(now),
-        *_old_data(_inputs_of(fits, latest), latest),
+        *_old_data(_inputs_of(every, fits, latest), latest),
         *_old_fingerprints(),
         *_old_evaluations(kept | {_digest(folder) for folder in fits}),
         *_old_galleries(latest),
@@ -80,7 +90,7 @@ def find_garbage(kept_digests: Iterable[str], now: float | None = None) -> list[
 @task(name="collect-garbage", **NETWORKED)
 def collect_garbage() -> int:
     """Find what nothing refers to and throw it away; returns how many bytes that freed."""
-    found = find_garbage(kept_digests() | named_contents())
+    found = find_garbage(kept_contents(find_surplus()) | lasting_contents())
     for each in found:
         log(f"freed {each.num_bytes / 1e6:.1f} MB: {each.path.relative_to(home())}, {each.reason}")
     return throw_away(found)
@@ -95,11 +105,10 @@ def throw_away(garbage: Iterable[Garbage]) -> int:
     return freed
 
 
-def _asked_for(now: float) -> list[StepRecord]:
+def _asked_for(every: Mapping[str, list[StepRecord]], now: float) -> list[StepRecord]:
     """What each step did last, what is being done, what was just done, and living runs' data."""
     found = []
-    for step in steps():
-        records = history(step)
+    for records in every.values():
         found += records[-1:]
         for record in records[:-1]:
             age = record.seconds_since_its_end(now)
@@ -144,16 +153,18 @@ def _old_lineages(now: float) -> Iterator[tuple[Path, str]]:
             yield folder, "the lineage of an earlier run; MLflow has its own copy"
 
 
-def _inputs_of(fits: set[Path], latest: list[StepRecord]) -> set[str]:
+def _inputs_of(
+    every: Mapping[str, list[StepRecord]], fits: set[Path], latest: list[StepRecord]
+) -> set[str]:
     """The digests of all data that kept fits and latest steps were made from."""
-    keys = {folder.name for folder in fits}
-    records = latest + [r for step in steps() for r in history(step) if r.key[:16] in keys]
+    keys, all_records = {folder.name for folder in fits}, list(chain(*every.values()))
+    records = latest + [record for record in all_records if record.key[:16] in keys]
     inputs = {digest for record in records for digest in record.parts.get("inputs", [])}
     # Token sets are made from corpora.
-    for step in steps():
-        for record in history(step):
-            if any(_key(folder) == record.key[:12] for folder in _tokens_of(inputs)):
-                inputs |= set(record.parts.get("inputs", []))
+    of_tokens = {_key(folder) for folder in _tokens_of(inputs)}
+    for record in all_records:
+        if record.key[:12] in of_tokens:
+            inputs |= set(record.parts.get("inputs", []))
     return inputs
 
 
@@ -177,8 +188,9 @@ def _old_data(inputs: set[str], latest: list[StepRecord]) -> Iterator[tuple[Path
 def _old_fingerprints() -> Iterator[tuple[Path, str]]:
     for path in (home() / "data" / "fingerprints").glob("*.json"):
         try:
-            folder = Path(read_json(path)["kept"]["receipt"]["folder"])
-        except (OSError, ValueError, KeyError, TypeError):
+            kept = read_record(path, dict[str, dict[str, Any]])["kept"]
+            folder = Path(shaped(kept["receipt"]["folder"], str, str(path)))
+        except (OSError, DamagedRecord, KeyError, TypeError):
             yield path, "a damaged fingerprint"
             continue
         if not folder.is_dir():
@@ -219,9 +231,8 @@ def _folders(below: str, pattern: str) -> list[Path]:
 def _digest(folder: Path) -> str:
     """The digest in a folder's receipt; a folder whose receipt says none has its own name."""
     try:
-        receipt = read_json(folder / "receipt.json")["receipt"]
-        return str(receipt["digest"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return read_receipt(folder, _Digested).digest
+    except (FileNotFoundError, DamagedRecord):
         return folder.name
 
 

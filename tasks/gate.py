@@ -21,6 +21,7 @@ from tasks.retries import NETWORKED
 from tasks.scorecard import Incumbent, Scorecard, Verdict
 from tasks.tracking import outages_named
 from tasks.training.loop import Fitted
+from tasks.version_tags import number_tag
 
 KNOWN_SPREADS = {
     "vae": SeedSpread(0.0026, 4),
@@ -145,8 +146,9 @@ def seed_spread(fitted: Fitted) -> SeedSpread | None:
     groups: dict[tuple[str, str], list[float]] = {}
     for version in versions_of(fitted.name):
         tags = tags_of(version)
-        if tags.get("sound") == "yes" and tags["content_digest"] != fitted.digest:
-            key = tags["recipe_digest"], tags["evaluation_digest"]
-            groups.setdefault(key, []).append(float(tags["main_value"]))
+        if tags.get("sound") == "yes" and tags.get("content_digest") != fitted.digest:
+            key = tags.get("recipe_digest", ""), tags.get("evaluation_digest", "")
+            if all(key):
+                groups.setdefault(key, []).append(number_tag(version, "main_value"))
     finite = [[v for v in group if 0 < v < math.inf] for group in groups.values()]
     return pooled_spread(finite, prior)

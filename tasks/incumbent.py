@@ -7,6 +7,7 @@ from prefect import task
 from tasks.evaluations import judged
 from tasks.image_evaluation import measured_images
 from tasks.ingestion import ImageSet
+from tasks.messages import one_line
 from tasks.packaging import loaded
 from tasks.registration import champion_of
 from tasks.reporting import log
@@ -17,6 +18,7 @@ from tasks.tokenization import TokenSet
 from tasks.tracking import outages_named
 from tasks.training.loop import Fitted
 from tasks.verification import verified_copy
+from tasks.version_tags import text_tag
 
 
 @task(name="evaluate-champion", task_run_name="evaluate the champion of {name}", **NETWORKED)
@@ -38,11 +40,11 @@ def evaluate_champion(
     try:
         with verified_copy(name, str(version)):  # also where a stored evaluation answers
             pass
-        scorecard = _scorecard(name, version, digest, data, judge)
+        scorecard = _scorecard(name, version, text_tag(champion, "content_digest"), data, judge)
     except (ConnectionError, TimeoutError):
         raise
     except Exception as error:  # whatever an old version's own code may raise
-        problem = (str(error).strip() or type(error).__name__).splitlines()[0]
+        problem = one_line(error)
         log(f"{name}: the champion, version {version}, cannot be judged: {problem}")
         return Incumbent(version=version, digest=digest, scorecard=None, problem=problem)
     if not scorecard.was_stored:

@@ -12,13 +12,15 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from tasks.records import DamagedRecord, parsed, read_record, shaped, told
 from tasks.reporting import log
-from tasks.storage import append_lines, exclusive, home, inside, read_json, remove, write_json
+from tasks.storage import append_lines, exclusive, home, inside, remove, set_aside, write_json
 from tasks.tracking import TrackingUnavailable, last_steps, log_file, log_picture, send_metrics
 
 SECONDS_BETWEEN_SENDINGS = 1.0
@@ -26,9 +28,26 @@ SECONDS_BETWEEN_SENDINGS = 1.0
 SECONDS_BETWEEN_TRIES = 2.0
 SECONDS_TO_DELIVER = 15.0
 
-_Kinds = dict[str, type | tuple[type, ...]]
-_NUMBER: _Kinds = {"name": str, "value": (int, float), "time": int, "step": int}
-_PICTURE: _Kinds = {"name": str, "png": str, "folder": str, "step": int}
+
+@dataclass(frozen=True, slots=True)
+class _Number:
+    name: str
+    value: float
+    time: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    name: str
+    png: str
+    folder: str
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    bytes: int
 
 
 class Journal:
@@ -131,6 +150,8 @@ def deliver(run_id: str) -> None:
     with _sending():
         for path in sorted(_folder(run_id).glob("*.jsonl")):
             _mended(path)
+            if not path.exists():  # it was set aside
+                continue
             try:
                 _send(path, run_id)
             except ValueError as error:
@@ -155,24 +176,29 @@ def _folder(run_id: str) -> Path:
 
 def _mended(path: Path) -> dict[str, int]:
     """Cut a half-written line off a journal; returns the last step of each name in it."""
-    if not path.exists():
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
         return {}
-    content = path.read_bytes()
+    except OSError as error:
+        set_aside(path, told(error))
+        return {}
     whole = content[: content.rfind(b"\n") + 1]
     if whole != content:
         os.truncate(path, len(whole))
-    return {line["name"]: line["step"] for line in map(_parsed, whole.splitlines()) if line}
+    return {line.name: line.step for line in map(_parsed, whole.splitlines()) if line}
 
 
-def _parsed(raw: bytes) -> dict[str, Any] | None:
+def _parsed(raw: bytes) -> _Number | _Picture | None:
     """A line, or None for one that a bad disk damaged: the others shall arrive all the same."""
     try:
-        line = json.loads(raw)
-        wanted = _PICTURE if "png" in line else _NUMBER
-        is_whole = all(isinstance(line[name], kind) for name, kind in wanted.items())
-    except (ValueError, TypeError, KeyError):
+        facts = parsed(raw, dict[str, Any], "a journal's line")
+        line: _Number | _Picture = shaped(
+            facts, _Picture if "png" in facts else _Number, "a journal's line"
+        )
+    except DamagedRecord:
         return None
-    return dict(line) if is_whole else None
+    return line
 
 
 def _send(path: Path, run_id: str) -> None:
@@ -181,25 +207,30 @@ def _send(path: Path, run_id: str) -> None:
     Only one thread of one process at a time may do this; see `_sending`.
     """
     mark = path.with_suffix(".sent")
-    sent = _sent_bytes(mark)
+    sent = _sent_bytes(mark, path)
     with path.open("rb") as file:
         file.seek(sent)
         content = file.read()
     content = content[: content.rfind(b"\n") + 1]
     numbers: list[dict[str, Any]] = []
+    damaged: list[str] = []
     for raw in content.splitlines(keepends=True):
         line = _parsed(raw)
         sent += len(raw)
         if line is None:
-            continue
-        if "png" in line:
+            damaged.append(raw.decode(errors="replace").rstrip("\n"))
+        elif isinstance(line, _Picture):
             send_metrics(run_id, numbers)
             numbers = []
             _send_picture(run_id, line)
             write_json(mark, {"bytes": sent})
         else:
-            numbers.append(line)
+            numbers.append(asdict(line))
     send_metrics(run_id, numbers)
+    if damaged:
+        aside = path.with_suffix(".damaged")
+        append_lines(aside, damaged)
+        log(f"{path}: {len(damaged)} damaged lines are left out; they are kept in {aside.name}")
     if content:
         write_json(mark, {"bytes": sent})
 
@@ -212,16 +243,17 @@ def _set_aside(path: Path, error: ValueError) -> None:
     log(f"MLflow refused a run's numbers, they are in {aside}: {error}")
 
 
-def _sent_bytes(mark: Path) -> int:
+def _sent_bytes(mark: Path, path: Path) -> int:
     """How much of a journal was sent; nothing if a bad disk damaged the mark: the server knows."""
     try:
-        return int(read_json(mark)["bytes"])
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        sent = read_record(mark, _Mark).bytes
+    except (FileNotFoundError, DamagedRecord):
         return 0
+    return sent if 0 <= sent <= path.stat().st_size else 0
 
 
-def _send_picture(run_id: str, line: Mapping[str, Any]) -> None:
-    png = Path(line["png"])
+def _send_picture(run_id: str, line: _Picture) -> None:
+    png = Path(line.png)
     if not png.exists():  # a damaged result is removed with its pictures, and drawn again
         return
     try:
@@ -230,8 +262,8 @@ def _send_picture(run_id: str, line: Mapping[str, Any]) -> None:
     except (OSError, SyntaxError, ValueError) as error:  # what PIL raises for damaged files
         log(f"{png.name} is damaged and is left out: {error}")
         return
-    log_file(run_id, png, line["folder"])
-    log_picture(run_id, png, line["name"].removeprefix("picture "), line["step"])
+    log_file(run_id, png, line.folder)
+    log_picture(run_id, png, line.name.removeprefix("picture "), line.step)
 
 
 def _sending() -> AbstractContextManager[None]:
@@ -242,7 +274,7 @@ def _sending() -> AbstractContextManager[None]:
 def _drop(path: Path) -> None:
     """Remove a journal, unless some of it was not sent: somebody may have added to it."""
     mark = path.with_suffix(".sent")
-    if path.exists() and path.stat().st_size > _sent_bytes(mark):
+    if path.exists() and path.stat().st_size > _sent_bytes(mark, path):
         return
     remove(path)
     remove(mark)

@@ -20,6 +20,8 @@ from pathlib import Path
 from platform import node
 from typing import Any, Literal
 
+from tasks.records import parsed, shaped
+from tasks.records import told as told_by
 from tasks.reporting import log
 from tasks.storage import BadInput, home, inside, keep_aside
 
@@ -73,10 +75,14 @@ def known_models() -> list[str]:
     return sorted(path.stem for path in (home() / "ledger").glob("*.jsonl"))
 
 
-def named_contents() -> set[str]:
-    """The content digests of all versions that stand in a ledger."""
-    entries = [entry for model in known_models() for entry in entries_of(model)]
-    return {entry.digests["content"] for entry in entries if "content" in entry.digests}
+def lasting_contents() -> set[str]:
+    """The content digests of all versions that were champion, or that a person named."""
+    found = set()
+    for model in known_models():
+        entries = entries_of(model)
+        lasting = lasting_versions(entries)
+        found |= {e.digests["content"] for e in entries if e.to_version in lasting and e.digests}
+    return found
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,14 +112,22 @@ def read(model: str) -> Log:
     from it, so it does not count.
     """
     path = ledger_path(model)
-    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-    entries: list[Entry] = []
-    heads: list[str] = []
-    num_anchored = 0
-    for number, line in enumerate(lines, 1):
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        content = b""
+    except OSError as error:
+        raise damaged(model, f"it cannot be read ({told_by(error)})") from error
+    content = content[: content.rfind(b"\n") + 1]
+    known, before = _known.get(path, (b"", Log(entries=(), heads=(), num_anchored=0)))
+    if not content.startswith(known):
+        known, before = b"", Log(entries=(), heads=(), num_anchored=0)
+    entries, heads, num_anchored = list(before.entries), list(before.heads), before.num_anchored
+    for number, line in enumerate(content[len(known) :].split(b"\n")[:-1], len(entries) + 1):
         try:
-            fields = json.loads(line)
-            entry = Entry(**fields)
+            facts = parsed(line, dict[str, Any], "")
+            entry = shaped(facts, Entry, "")
+            Entry(**facts)  # no key more: a line is as it was written, or it was altered
         except (ValueError, TypeError) as error:
             raise damaged(model, f"line {number} cannot be read") from error
         if entry.previous != (heads[-1] if heads else _BEGINNING) or entry.number != number:
@@ -123,8 +137,19 @@ def read(model: str) -> Log:
             raise damaged(model, f"it is the log of {entry.model!r}")
         entries.append(entry)
         heads.append(hashlib.sha256(line).hexdigest())
-        num_anchored += "files" in fields
-    return Log(entries=tuple(entries), heads=tuple(heads), num_anchored=num_anchored)
+        num_anchored += "files" in facts
+    found = Log(entries=tuple(entries), heads=tuple(heads), num_anchored=num_anchored)
+    _known[path] = (content, found)
+    return found
+
+
+_known: dict[Path, tuple[bytes, Log]] = {}
+"""What this process has read and checked of each file: only what was added is read again."""
+
+
+def _sha256_of_last(lines: bytes) -> str:
+    last = lines[lines.rfind(b"\n", 0, -1) + 1 : -1]
+    return hashlib.sha256(last).hexdigest() if lines else _BEGINNING
 
 
 def damaged(model: str, what: str) -> LedgerDamaged:
@@ -161,8 +186,8 @@ def append(model: str, kind: Kind, **facts: Any) -> Entry:
 
 
 def _last_digest(path: Path) -> str:
-    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-    return hashlib.sha256(lines[-1]).hexdigest() if lines else _BEGINNING
+    content = path.read_bytes() if path.exists() else b""
+    return _sha256_of_last(content[: content.rfind(b"\n") + 1])
 
 
 def _cut_off_torn_line(path: Path) -> None:
@@ -222,6 +247,25 @@ def champion_by(entries: list[Entry]) -> int | None:
     """The version that the last move made champion."""
     champions = [entry.to_version for entry in moves(entries) if entry.kind != "refused"]
     return champions[-1] if champions else None
+
+
+def lasting_versions(entries: list[Entry]) -> set[int]:
+    """The versions that were champion, and those that a person named: kept as long as the log.
+
+    One that the gate refused is not among them.
+    """
+    kept = [e for e in moves(entries) if e.kind != "refused" or e.action == "decline"]
+    return {v for entry in kept for v in (entry.from_version, entry.to_version) if v is not None}
+
+
+def refused_in_a_row(entries: list[Entry]) -> int:
+    """How many versions were refused since the champion last changed."""
+    versions = set()
+    for entry in reversed(moves(entries)):
+        if entry.kind != "refused":
+            break
+        versions.add(entry.to_version)
+    return len(versions)
 
 
 def contents_by_number(entries: Sequence[Entry]) -> dict[int, str]:

@@ -19,9 +19,6 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from tasks.clean_loader import digest_of_samples
 from tasks.provenance import PROJECT_PACKAGES
 from tasks.storage import project_root
 from tasks.tracking import tracking_uri
@@ -52,8 +49,17 @@ class SamplesDiffer(LoadCheckFailed):
 
 def samples_digest(subject: Any) -> str:
     """The digest of a SampleModel's answer to the check's request, drawn in this process."""
+    import pandas as pd
+
+    from tasks.clean_loader import digest_of_samples
+
     params = {"temperature": 1.0, **REQUESTS[subject.family]}
     return digest_of_samples(subject.predict(None, pd.DataFrame([{}]), params))
+
+
+def get_ready() -> None:
+    """Start the clean process, whose imports take seconds, before there is something to check."""
+    _clean_process()
 
 
 def check_loads(address: str, folder: Path, family: str, *, samples: str) -> None:
@@ -137,12 +143,12 @@ def _clean_process() -> "tuple[subprocess.Popen[str], str]":
         env={**environment, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"},
         start_new_session=True,
     )
-    atexit.register(_end, process)
+    atexit.register(_end, process, folder)
     return process, folder
 
 
-def _end(process: "subprocess.Popen[str]") -> None:
-    """Let the process end, as it does when its input does."""
+def _end(process: "subprocess.Popen[str]", folder: str) -> None:
+    """End the process, which has nothing to do any more; it may still be importing."""
     with process:
-        assert process.stdin is not None
-        process.stdin.close()
+        process.kill()
+    shutil.rmtree(folder, ignore_errors=True)

@@ -4,14 +4,16 @@ MLflow's pages show Markdown, and pictures by the address of a run's artifact.
 """
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasks.markup import fenced, registry_markdown
 from tasks.measured import title
-from tasks.recipe import Recipe
 from tasks.scorecard import Incumbent, Scorecard, Verdict
 from tasks.tracking import artifact_path, run_page, run_tags
-from tasks.training.loop import Fitted
+
+if TYPE_CHECKING:
+    from tasks.recipe import Recipe
+    from tasks.training.loop import Fitted
 
 MOST_OF_A_REASON = 1000
 """Characters of the reason for a champion that its model's page shows."""
@@ -35,10 +37,10 @@ _LIMITS = {
 
 
 def card(
-    fitted: Fitted,
+    fitted: "Fitted",
     scorecard: Scorecard,
     verdict: Verdict,
-    recipe: Recipe,
+    recipe: "Recipe",
     incumbent: Incumbent | None,
     data_change: str = "",
 ) -> str:
@@ -62,7 +64,7 @@ def card(
     return "\n\n".join(sections) + "\n"
 
 
-def _shown(fitted: Fitted, scorecard: Scorecard) -> str:
+def _shown(fitted: "Fitted", scorecard: Scorecard) -> str:
     if fitted.family in ("vae", "gan"):
         return f"![samples]({artifact_path(scorecard.run_id, 'samples/samples.png')})"
     return fenced(scorecard.example)
@@ -86,7 +88,7 @@ def _numbers(scorecard: Scorecard, before: Scorecard | None, before_version: int
     return "\n".join(f"| {line} |" for line in lines)
 
 
-def _origin(fitted: Fitted, scorecard: Scorecard, recipe: Recipe, data_change: str) -> str:
+def _origin(fitted: "Fitted", scorecard: Scorecard, recipe: "Recipe", data_change: str) -> str:
     pipeline = run_tags(scorecard.run_id).get("prefect.url")
     links = f"[training run]({run_page(fitted.run_id)}),"
     links += f" [evaluation and data]({run_page(scorecard.run_id)})"
@@ -107,7 +109,7 @@ def _origin(fitted: Fitted, scorecard: Scorecard, recipe: Recipe, data_change: s
     )
 
 
-def _loading(fitted: Fitted) -> str:
+def _loading(fitted: "Fitted") -> str:
     is_text = fitted.family in ("ngram", "gpt")
     params: dict[str, Any] = {"num_samples": 4, "seed": 1}
     params |= {"num_tokens": 200} if is_text else {}

@@ -2,7 +2,7 @@
 
 A move is intent, alias, done: a kill between them leaves the registry as it was or as it should
 be, and `reconcile` finds out which. Moving an alias emits a Prefect event, on which automations
-can wait: `atelier.model.promoted`, `atelier.model.refused`.
+can wait: `atelier.model.promoted`, `atelier.model.refused`, `atelier.model.stalled`.
 """
 
 from dataclasses import replace
@@ -14,6 +14,7 @@ from prefect.events import emit_event
 from prefect.settings import PREFECT_API_URL
 
 from tasks import audit, ledger
+from tasks.keeping import refusals_to_tell
 from tasks.load_check import LoadCheckFailed, SamplesDiffer, check_loads
 from tasks.model_card import FAMILIES, family_page
 from tasks.names import checked_name
@@ -35,6 +36,10 @@ from tasks.scorecard import Verdict
 from tasks.storage import BadInput, exclusive
 from tasks.tracking import client, outages_named
 from tasks.verification import verified_copy
+from tasks.version_tags import number_tag, text_tag
+
+PROMOTED, REFUSED, STALLED = (f"atelier.model.{w}" for w in ("promoted", "refused", "stalled"))
+"""The events; stalled: so many versions in a row were refused that a person should look."""
 
 _DIGESTS = ("content_digest", "data_digest", "code_digest", "judge_digest", "recipe_digest")
 
@@ -217,11 +222,14 @@ def _by_hand(name: str, number: int, action: ledger.Action, reason: str) -> tupl
         raise BadInput(f"{name} has no version {number}; there are: {_numbers(name)}")
     if champion is not None and champion.version == target.version:
         raise BadInput(f"version {number} is the champion of {name} already")
-    tags, evidence = tags_of(target), _evidence(target, None)
+    evidence = _evidence(target, None)
     try:
         with verified_copy(name, str(number)) as (folder, _):
             check_loads(
-                f"models:/{name}/{number}", folder, tags["family"], samples=tags["samples_digest"]
+                f"models:/{name}/{number}",
+                folder,
+                text_tag(target, "family"),
+                samples=text_tag(target, "samples_digest"),
             )
     except SamplesDiffer as error:
         log(f"WARNING: with the libraries installed here it draws other samples: {error}")
@@ -270,7 +278,7 @@ def _tell(
     if str(challenger) == str(champion.version):
         client().delete_registered_model_alias(name, CHALLENGER)
     _tell_pages(name, champion, reason)
-    _announce("promoted", champion, {"previous": before, "reason": reason, "action": action})
+    _announce(PROMOTED, champion, {"previous": before, "reason": reason, "action": action})
 
 
 def _refuse(
@@ -302,14 +310,17 @@ def _refuse(
         digests=_digests(target),
         **_who(),
     )
-    _announce("refused", target, {"reason": reason})
+    in_a_row = ledger.refused_in_a_row(ledger.entries_of(name))
+    told = {"reason": reason, "in_a_row": in_a_row}
+    _announce(REFUSED, target, told)
+    if in_a_row % refusals_to_tell() == 0:
+        _announce(STALLED, target, told)
 
 
 def _evidence(target: RegisteredVersion, verdict: Verdict | None) -> dict[str, Any]:
-    tags = tags_of(target)
     numbers: dict[str, Any] = {
-        tags["main_metric"]: float(tags["main_value"]),
-        "interval": [float(tags["main_low"]), float(tags["main_high"])],
+        text_tag(target, "main_metric"): number_tag(target, "main_value"),
+        "interval": [number_tag(target, "main_low"), number_tag(target, "main_high")],
     }
     if verdict is not None and verdict.difference is not None:
         numbers |= {
@@ -353,7 +364,7 @@ def _tell_pages(name: str, champion: RegisteredVersion | None, why: str) -> None
 def _told(name: str) -> int | None:
     """The version that the model's page calls champion: another home may have told a move."""
     told = client().get_registered_model(name).tags.get("champion_version", "none")
-    return None if told == "none" else int(told)
+    return int(told) if told.isdecimal() else None  # what somebody wrote there says nothing
 
 
 def _announce(what: str, version: RegisteredVersion, payload: dict[str, Any]) -> None:
@@ -361,7 +372,7 @@ def _announce(what: str, version: RegisteredVersion, payload: dict[str, Any]) ->
     if not PREFECT_API_URL.value():
         return
     emit_event(
-        f"atelier.model.{what}",
+        what,
         resource={
             "prefect.resource.id": f"atelier.model.{version.name}",
             "prefect.resource.name": version.name,

@@ -3,13 +3,14 @@
 import platform
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tasks.ingestion import ImageSet
 from tasks.provenance import LIBRARIES, module_digests
 from tasks.storage import digest_of
-from tasks.tokenization import TokenSet
-from tasks.training.loop import training_device
+
+if TYPE_CHECKING:  # a record is read without PyTorch
+    from tasks.ingestion import ImageSet
+    from tasks.tokenization import TokenSet
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,12 +57,14 @@ class Recipe:
 
 
 def recipe_of(
-    family: str, data: ImageSet | TokenSet, preset: str, seed: int, **settings: Any
+    family: str, data: "ImageSet | TokenSet", preset: str, seed: int, **settings: Any
 ) -> Recipe:
     """The record of a training that is about to be registered.
 
     settings: configurations (dataclasses) by the name of the parameter that takes them.
     """
+    from tasks.training.loop import training_device
+
     return Recipe(
         family=family,
         preset=preset,
@@ -76,7 +79,9 @@ def recipe_of(
     )
 
 
-def _of_data(data: ImageSet | TokenSet) -> dict[str, Any]:
+def _of_data(data: "ImageSet | TokenSet") -> dict[str, Any]:
+    from tasks.tokenization import TokenSet
+
     if isinstance(data, TokenSet):
         corpus = data.corpus
         size = (

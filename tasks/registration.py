@@ -7,7 +7,7 @@ passed the load check and has its card; only then it is `complete`, and may be g
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
@@ -21,7 +21,6 @@ from tasks.load_check import LoadCheckFailed, check_loads
 from tasks.model_card import FAMILIES, card
 from tasks.names import checked_name
 from tasks.package_files import Files, PackageChanged, digest_of_files
-from tasks.packaging import expected_files, log_package
 from tasks.recipe import Recipe
 from tasks.reporting import log
 from tasks.retries import NETWORKED
@@ -29,8 +28,11 @@ from tasks.scorecard import Incumbent, Scorecard, Verdict
 from tasks.storage import BadInput, exclusive
 from tasks.tokenization import TokenSet
 from tasks.tracking import client, outages_named, version_url
-from tasks.training.loop import Fitted
 from tasks.verification import PACKAGE_TAG, fetched, unlisted_files
+from tasks.version_tags import number_tag, record_tag, text_tag
+
+if TYPE_CHECKING:  # commands that only read the registry need no PyTorch
+    from tasks.training.loop import Fitted
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 
@@ -58,7 +60,7 @@ class Version:
 
 @task(name="register-version", task_run_name="register {fitted.name}", **NETWORKED)
 def register_version(
-    fitted: Fitted,
+    fitted: "Fitted",
     scorecard: Scorecard,
     verdict: Verdict,
     recipe: Recipe,
@@ -101,13 +103,15 @@ def register_version(
 
 
 def _create_checked(
-    fitted: Fitted,
+    fitted: "Fitted",
     scorecard: Scorecard,
     recipe: Recipe,
     source: ImageSet | Corpus | None,
     data_change: str,
 ) -> ModelVersion:
     """A new complete version; on a failed check none, and no model that was not there before."""
+    from tasks.packaging import log_package
+
     registry, package = client(), log_package(fitted)
     # Late: a kill shall not leave one without versions.
     is_first = _ensure_registered_model(fitted, source)
@@ -139,12 +143,14 @@ def _create_checked(
     return created
 
 
-def _finished(pending: ModelVersion, fitted: Fitted, scorecard: Scorecard) -> ModelVersion | None:
+def _finished(pending: ModelVersion, fitted: "Fitted", scorecard: Scorecard) -> ModelVersion | None:
     """A version that a killed process left pending, completed; None, and gone, if it is unsound.
 
     The killed process alone knew all its files: what is ours must be what was trained here, and
     what is MLflow's must say no more than it says of every version.
     """
+    from tasks.packaging import expected_files
+
     try:
         files = unlisted_files(pending, expected_files(fitted))
         registry = client()
@@ -163,7 +169,7 @@ def _finished(pending: ModelVersion, fitted: Fitted, scorecard: Scorecard) -> Mo
     return pending
 
 
-def _check(pending: ModelVersion, fitted: Fitted, scorecard: Scorecard, files: Files) -> None:
+def _check(pending: ModelVersion, fitted: "Fitted", scorecard: Scorecard, files: Files) -> None:
     """Write a version into the audit log once it is what was trained, and loads cleanly.
 
     Raises PackageChanged before anything of it is executed, LoadCheckFailed after.
@@ -199,7 +205,7 @@ def note_package(
 
 def _describe(
     version: ModelVersion,
-    fitted: Fitted,
+    fitted: "Fitted",
     scorecard: Scorecard,
     verdict: Verdict,
     recipe: Recipe,
@@ -253,19 +259,6 @@ def champions() -> list[str]:
                 return sorted(names)
 
 
-def kept_digests() -> set[str]:
-    """The content digests of all versions that have an alias."""
-    with outages_named():
-        registry = client()
-        return {
-            str(version.tags["content_digest"])
-            for model in registry.search_registered_models(max_results=1000)
-            for number in set(model.aliases.values())
-            if "content_digest"
-            in (version := registry.get_model_version(model.name, str(number))).tags
-        }
-
-
 def versions_of(name: str) -> list[ModelVersion]:
     """All complete versions of a model, oldest first; those being made are left out."""
     return [version for version in all_versions(name) if version.tags.get("state") == "complete"]
@@ -288,12 +281,29 @@ def all_versions(name: str) -> list[ModelVersion]:
             return sorted(found, key=lambda version: int(version.version))
 
 
+def every_version() -> list[ModelVersion]:
+    """All versions of all models, others' and those being made among them."""
+    found: list[ModelVersion] = []
+    token = None
+    while True:
+        page = client().search_model_versions(page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+def aliases_of(name: str) -> set[int]:
+    """The numbers of a model's versions that have an alias."""
+    return {int(number) for number in client().get_registered_model(name).aliases.values()}
+
+
 def _named(name: str) -> str:
     """The registry's filter for a model's versions; a checked name holds no quotation mark."""
     return f"name = '{checked_name('model', name)}'"
 
 
-def _ensure_registered_model(fitted: Fitted, source: ImageSet | Corpus | None) -> bool:
+def _ensure_registered_model(fitted: "Fitted", source: ImageSet | Corpus | None) -> bool:
     """Make the model that versions belong to; returns whether it was not there.
 
     Where another home made it meanwhile, it belongs to that one's data. A log of that name that
@@ -319,7 +329,7 @@ def _ensure_registered_model(fitted: Fitted, source: ImageSet | Corpus | None) -
         return False
 
 
-def _made(fitted: Fitted, scorecard: Scorecard, recipe: Recipe) -> dict[str, str]:
+def _made(fitted: "Fitted", scorecard: Scorecard, recipe: Recipe) -> dict[str, str]:
     """The machine-readable part of a version's card: what stays as it was made."""
     return {
         "content_digest": fitted.digest,
@@ -350,7 +360,13 @@ def _measured(scorecard: Scorecard) -> dict[str, str]:
 
 def version_numbered(name: str, number: int) -> ModelVersion | None:
     """A complete version of a model, if there is one of that number."""
-    return next((v for v in versions_of(name) if int(v.version) == number), None)
+    try:
+        found = client().get_model_version(name, str(number))
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        return None
+    return found if found.tags.get("state") == "complete" else None
 
 
 def recorded(name: str, which: str) -> tuple[Version, Recipe | None]:
@@ -362,19 +378,18 @@ def recorded(name: str, which: str) -> tuple[Version, Recipe | None]:
         found = _found(name, which)
     if found is None:
         raise BadInput(f"{name} has no version {which!r}")
-    tags = found.tags
     version = Version(
         name=name,
         version=int(found.version),
         alias=which,
         run_id=found.run_id or "",
-        digest=tags["content_digest"],
-        main_metric=tags["main_metric"],
-        main_value=float(tags["main_value"]),
+        digest=text_tag(found, "content_digest"),
+        main_metric=text_tag(found, "main_metric"),
+        main_value=number_tag(found, "main_value"),
         seconds=0.0,
         is_new=False,
     )
-    return version, Recipe(**json.loads(tags["recipe"])) if "recipe" in tags else None
+    return version, record_tag(found, "recipe", Recipe) if "recipe" in found.tags else None
 
 
 def _found(name: str, which: str) -> RegisteredVersion | None:

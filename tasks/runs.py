@@ -101,7 +101,18 @@ def _closed_at_the_end(run_id: str) -> Iterator[None]:
         status = "FAILED"
         raise
     finally:
-        _patiently(lambda: _close(run_id, status))
+        if status == "KILLED":
+            _close_at_once(run_id)
+        else:
+            _patiently(lambda: _close(run_id, status))
+
+
+def _close_at_once(run_id: str) -> None:
+    """Close a run that was stopped; whoever stopped it shall not wait for a server."""
+    try:
+        _close(run_id, "KILLED")
+    except TrackingUnavailable as error:
+        log(f"its MLflow run is closed by the next command: {error}")
 
 
 def _patiently(ask: Callable[[], Result]) -> Result:
@@ -152,7 +163,8 @@ def _found_or_created(
             run_id = str(runs.create_run(experiment_id, tags=tags).info.run_id)
         else:
             run_id = str(found.info.run_id)
-            tags[ATTEMPTS] = str(int(found.data.tags.get(ATTEMPTS, "1")) + 1)
+            attempts = found.data.tags.get(ATTEMPTS, "1")
+            tags[ATTEMPTS] = str((int(attempts) if attempts.isdecimal() else 1) + 1)
             for tag, value in tags.items():
                 runs.set_tag(run_id, tag, value)
             runs.update_run(run_id, status="RUNNING")
@@ -178,7 +190,10 @@ def _is_abandoned(run: Any) -> bool:
     """Whether a run is open, and the process that opened it is gone."""
     if run.info.status != "RUNNING" or OWNER not in run.data.tags:
         return False
-    return not is_alive(run.data.tags[OWNER])
+    try:
+        return not is_alive(run.data.tags[OWNER])
+    except (ValueError, OverflowError):  # not a name that we give: somebody else's run
+        return False
 
 
 def _close(run_id: str, status: str) -> None:

@@ -16,17 +16,18 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
 from tasks import pictures
-from tasks.comparison import comparison_of
+from tasks.comparison import TextComparison, comparison_of
 from tasks.galleries import keep_gallery, works_record
 from tasks.gallery_page import CHOICES, Work, data_uri, page
 from tasks.markup import fenced, markdown
 from tasks.measured import title
 from tasks.model_card import FAMILIES
 from tasks.packaging import loaded
+from tasks.records import DamagedRecord, read_record
 from tasks.registration import CHAMPION, champion_of, version_numbered
 from tasks.reporting import log, show
 from tasks.retries import NETWORKED
-from tasks.storage import inside, read_json, write_bytes, write_json, write_text
+from tasks.storage import inside, write_bytes, write_json, write_text
 from tasks.text_choices import choices
 from tasks.tracking import (
     artifact_url,
@@ -37,6 +38,7 @@ from tasks.tracking import (
     run_url,
     version_url,
 )
+from tasks.version_tags import number_tag, text_tag
 
 NUM_SAMPLES, COLUMNS = 60, 10
 TEMPERATURES = (0.5, 0.8, 1.0)
@@ -130,12 +132,12 @@ def _work(
 ) -> Work:
     return Work(
         name=champion.name,
-        family=champion.tags["family"],
+        family=text_tag(champion, "family"),
         version=int(champion.version),
         run_id=champion.run_id,
-        scorecard_run_id=champion.tags["scorecard_run_id"],
-        main_metric=champion.tags["main_metric"],
-        main_value=float(champion.tags["main_value"]),
+        scorecard_run_id=text_tag(champion, "scorecard_run_id"),
+        main_metric=text_tag(champion, "main_metric"),
+        main_value=number_tag(champion, "main_value"),
         folder=str(folder),
         pictures=tuple(pictures),
         texts=tuple(texts),
@@ -161,12 +163,16 @@ def _difference(champion: Any, into: Path) -> tuple[tuple[str, str], ...]:
             return (
                 ("comparison.png", f"version {before}, and version {champion.version}: {seeds}"),
             )
-        record = read_json(stored / "comparison.json")
+        try:
+            record = read_record(stored / "comparison.json", TextComparison)
+        except (FileNotFoundError, DamagedRecord) as error:
+            log(f"{champion.name}: its comparison is left out: {error}")
+            return ()
     captions = []
-    for made in record["texts"]:
-        file_name = f"comparison-{int(made['version'])}.txt"  # the store may hold anything
-        write_text(into / file_name, record["prompt"] + made["text"] + "\n")
-        caption = f"version {made['version']}, temperature {record['temperature']}, {seeds}"
+    for made in record.texts:
+        file_name = f"comparison-{made.version}.txt"
+        write_text(into / file_name, record.prompt + made.text + "\n")
+        caption = f"version {made.version}, temperature {record.temperature}, {seeds}"
         captions.append((file_name, caption))
     return tuple(captions)
 
@@ -180,7 +186,7 @@ def _growth(run_id: str, scratch_beside: Path) -> bytes | None:
             stored = fetch_artifacts(run_id, "progress", Path(scratch))
         except FileNotFoundError:
             return None
-        strips = [Image.open(path) for path in sorted(stored.glob("*.png"))]
+        strips = [strip for path in sorted(stored.glob("*.png")) if (strip := _strip(path))]
         if not strips:
             return None
         width, height = strips[0].size
@@ -190,6 +196,17 @@ def _growth(run_id: str, scratch_beside: Path) -> bytes | None:
             sheet.paste(strip, (0, index * (height + STRIP_GAP)))
         channels = len(sheet.getbands())
         return pictures.png(np.asarray(sheet).reshape(sheet.height, sheet.width, channels))
+
+
+def _strip(path: Path) -> Image.Image | None:
+    """A picture of one moment, or None where it is damaged."""
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            return picture.copy()
+    except (OSError, SyntaxError, ValueError) as error:  # what PIL raises for damaged files
+        log(f"{path.name} is damaged and is left out: {error}")
+        return None
 
 
 @task(

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect.artifacts import create_table_artifact
 
@@ -21,6 +21,9 @@ from tasks.tracking import (
     run_metrics,
     set_tags,
 )
+
+if TYPE_CHECKING:
+    from tasks.ingestion import Corpus, ImageSet
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,7 +100,7 @@ def beside_the_floor(metrics: dict[str, float]) -> list[tuple[str, float, float 
     ]
 
 
-def publish(scorecard: Scorecard, data: ImageSet | Corpus) -> None:
+def publish(scorecard: Scorecard, data: "ImageSet | Corpus") -> None:
     """The numbers as MLflow metrics, with the data named, and as a table in the Prefect UI."""
     known = run_metrics(scorecard.run_id)
     if known.get(scorecard.main_metric) != scorecard.main_value:

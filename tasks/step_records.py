@@ -8,19 +8,51 @@ import json
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from tasks.clock import steady_now
+from tasks.messages import one_line
 from tasks.processes import is_alive, seconds_up, this_process, this_start
+from tasks.records import DamagedRecord, parsed, shaped, told
 from tasks.reporting import log
-from tasks.storage import append_lines, atomic_folder, digest_of, exclusive, home, inside, is_whole
+from tasks.storage import (
+    append_lines,
+    atomic_folder,
+    digest_of,
+    exclusive,
+    home,
+    inside,
+    is_whole,
+    write_text,
+)
 
 State = Literal["running", "made", "unchanged", "failed", "killed"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Beginning:
+    """The line of a step that begins."""
+
+    mark: str
+    key: str
+    parts: dict[str, Any]
+    owner: str
+    started_at: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Ending:
+    """The line of a step that ended."""
+
+    mark: str
+    state: State
+    reasons: list[str]
+    seconds: float
 
 
 @dataclass(kw_only=True, slots=True)
@@ -78,7 +110,7 @@ def recorded(step: str, parts: Mapping[str, Any]) -> Iterator[StepRecord]:
         state = "unchanged" if record.state == "unchanged" else "made"
     except Exception as error:
         state = "failed"
-        record.reasons.append(f"{type(error).__name__}: {error}".splitlines()[0])
+        record.reasons.append(f"{type(error).__name__}: {one_line(error)}")
         raise
     finally:
         record.state, record.seconds = state, seconds_up() - (record.started_up or 0.0)
@@ -87,11 +119,16 @@ def recorded(step: str, parts: Mapping[str, Any]) -> Iterator[StepRecord]:
 
 
 def made_once(
-    step: str, parts: Mapping[str, Any], folder: Path, fill: Callable[[Path], None]
+    step: str,
+    parts: Mapping[str, Any],
+    folder: Path,
+    fill: Callable[[Path], None],
+    receipt: Any = Any,
 ) -> StepRecord:
     """Record a step that fills a folder, unless an earlier one did and nothing was damaged since.
 
     fill: writes all files, a receipt among them, into the folder that it is given.
+    receipt: what the receipt must be, where the caller reads it (see `tasks.records`).
     """
 
     def say(reason: str) -> None:
@@ -100,7 +137,7 @@ def made_once(
 
     waiting = partial(log, f"{step}: another run is at it; waiting for its result")
     with exclusive(folder.name, waiting), recorded(step, parts) as record:
-        if is_whole(folder, say):
+        if is_whole(folder, say, receipt):
             record.state = "unchanged"
         else:
             with atomic_folder(folder) as temporary:
@@ -109,19 +146,39 @@ def made_once(
 
 
 def history(step: str) -> list[StepRecord]:
-    """Every time that a step ran, oldest first; one whose process died is "killed"."""
+    """Every time that a step ran, oldest first; one whose process died is "killed".
+
+    A damaged line counts as not written: `damages` names it.
+    """
     found: dict[str, StepRecord] = {}
     for line in _lines(step):
-        mark = line.pop("mark")
-        if mark in found:
-            for name, value in line.items():
-                setattr(found[mark], name, value)
-        elif "key" in line:  # else its beginning was lost
-            found[mark] = StepRecord(step=step, **line)
+        if isinstance(line, _Beginning):
+            found[line.mark] = StepRecord(
+                step=step,
+                key=line.key,
+                parts=line.parts,
+                owner=line.owner,
+                started_at=line.started_at,
+            )
+        elif isinstance(line, _Ending) and line.mark in found:  # else its beginning was lost
+            record = found[line.mark]
+            record.state, record.reasons, record.seconds = line.state, line.reasons, line.seconds
     for record in found.values():
-        if record.state == "running" and not is_alive(record.owner):
+        if record.state == "running" and not _is_at_work(record):
             record.state = "killed"
     return list(found.values())
+
+
+def damages(step: str) -> list[str]:
+    """What cannot be read in a step's record, one line of words for each damaged line."""
+    return [str(line) for line in _lines(step) if isinstance(line, DamagedRecord)]
+
+
+def _is_at_work(record: StepRecord) -> bool:
+    try:
+        return is_alive(record.owner)
+    except (ValueError, OverflowError):  # no name of a process
+        return False
 
 
 def steps() -> list[str]:
@@ -180,14 +237,51 @@ def _path(step: str) -> Path:
 
 
 def _append(step: str, line: Mapping[str, Any]) -> None:
-    append_lines(_path(step), [json.dumps(line, sort_keys=True)])
+    with exclusive(f"steps-{step}"):
+        append_lines(_path(step), [json.dumps(line, sort_keys=True)])
 
 
-def _lines(step: str) -> Iterator[dict[str, Any]]:
-    if not _path(step).exists():
+def forget_older(step: str, before: float, most: int, keys: Collection[str]) -> int:
+    """Drop the lines of times before a moment; returns how many times were dropped.
+
+    before: seconds since 1970; most: so many of the latest stay whatever their age; keys: the first
+    16 digits of keys whose latest time stays. Damaged lines go with the first that are dropped.
+    """
+    with exclusive(f"steps-{step}"):
+        lines = [line for line in _lines(step) if not isinstance(line, DamagedRecord)]
+        begun = [line for line in lines if isinstance(line, _Beginning)]
+        latest = {line.key[:16]: line.mark for line in begun if line.key[:16] in keys}
+        kept = {line.mark for line in begun[-most:]} | set(latest.values())
+        kept |= {line.mark for line in begun if line.started_at >= before}
+        if len(kept) == len(begun):
+            return 0
+        rows = [json.dumps(asdict(line), sort_keys=True) for line in lines if line.mark in kept]
+        write_text(_path(step), "".join(f"{row}\n" for row in rows))
+        return len(begun) - len(kept)
+
+
+def _lines(step: str) -> Iterator[_Beginning | _Ending | DamagedRecord]:
+    """The lines of a step's record; a last one without its end was being written."""
+    try:
+        content = _path(step).read_bytes()
+    except FileNotFoundError:
         return
-    for line in _path(step).read_text(encoding="utf-8", errors="replace").split("\n"):
+    except OSError as error:
+        yield DamagedRecord(f"{_path(step)}: {told(error)}")
+        return
+    whole, _, torn = content.rpartition(b"\n")
+    for number, line in enumerate(whole.split(b"\n") if whole else [], 1):
         try:
-            yield json.loads(line)
-        except ValueError:  # a full disk, or a machine that lost its power, cut it short
-            continue
+            yield _read(line, f"{_path(step)}: line {number}")
+        except DamagedRecord as error:
+            yield error
+    if torn.strip():
+        yield DamagedRecord(f"{_path(step)}: the last line was cut short")
+
+
+def _read(line: bytes, where: str) -> _Beginning | _Ending:
+    facts = parsed(line, dict[str, Any], where)
+    made: _Beginning | _Ending = shaped(facts, _Ending if "state" in facts else _Beginning, where)
+    if isinstance(made, _Beginning):
+        shaped(made.parts.get("inputs", []), list[str], f"{where}: parts: inputs")
+    return made

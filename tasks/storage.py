@@ -8,23 +8,26 @@ import errno
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from tasks.processes import is_alive, this_process
+from tasks.records import Kind, read_record, shaped
 from tasks.room import cause_of, lack_of_room
 
 TEMPORARY_PREFIX = ".partial-"
 MOST_BYTES_OF_A_FULL_DISK = 1 << 14
 _CHUNK_BYTES = 1 << 20
+_logger = logging.getLogger("atelier")  # `tasks.reporting` imports Prefect, which needs seconds
 
 
 class BadInput(ValueError):
@@ -102,6 +105,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
             yield temporary
             _flush(temporary)
             temporary.chmod(0o644)  # mkstemp makes files that only their owner may read
+            _make_way(path)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -145,6 +149,22 @@ def scratch_folder() -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+def set_aside(path: Path, why: str) -> Path:
+    """Give what cannot be used another name beside its own, and say so; returns where it lies."""
+    numbers = (f"{number:03d}" for number in range(1000))
+    names = (path.with_name(f"{path.name}.damaged-{number}") for number in numbers)
+    aside = next(name for name in names if not name.exists())
+    path.rename(aside)
+    _logger.warning("%s: %s; it is kept as %s", path, why.removeprefix(f"{path}: "), aside.name)
+    return aside
+
+
+def _make_way(path: Path) -> None:
+    """Set a folder aside that stands where a file belongs."""
+    if path.is_dir():
+        set_aside(path, "wanted a file, got a folder")
+
+
 def _prefix() -> str:
     """Temporary names tell whose they are, so that a killed process's can be told and removed."""
     return f"{TEMPORARY_PREFIX}{this_process()}-"
@@ -167,7 +187,11 @@ def remove_half_written(folder: Path) -> None:
 
 
 def _is_abandoned(path: Path) -> bool:
-    return not is_alive(path.name.removeprefix(TEMPORARY_PREFIX).rpartition("-")[0])
+    owner = path.name.removeprefix(TEMPORARY_PREFIX).rpartition("-")[0]
+    try:
+        return not is_alive(owner)
+    except (ValueError, OverflowError):  # not a name that we give
+        return False
 
 
 @contextmanager
@@ -183,15 +207,43 @@ def exclusive(
     path = inside(home() / "locks", f"{name}.lock")
     with _disk_full_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("w")
-    with file:
-        try:
+        _make_way(path)
+    while True:
+        with _disk_full_named(path):
+            file = path.open("w")
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waiting()
+                with meanwhile():
+                    fcntl.flock(file, fcntl.LOCK_EX)
+            if not _is_still(path, file.fileno()):  # it was removed while we waited
+                continue
+            os.utime(file.fileno())
+            yield
+            return
+
+
+def remove_unused_lock(path: Path) -> bool:
+    """Remove a lock's file if nobody holds it; returns whether it did."""
+    try:
+        with path.open("r") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            waiting()
-            with meanwhile():
-                fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+            if _is_still(path, file.fileno()):
+                path.unlink()
+                return True
+    except OSError:  # held, or gone
+        return False
+    return False
+
+
+def _is_still(path: Path, handle: int) -> bool:
+    """Whether a path is still the file that was opened under it."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(handle))
+    except FileNotFoundError:
+        return False
 
 
 def inside(folder: Path, name: str) -> Path:
@@ -248,6 +300,7 @@ def append_lines(path: Path, lines: Iterable[str]) -> None:
     """
     with _disk_full_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        _make_way(path)
         with path.open("ab", buffering=0) as file:
             content = "".join(f"{line}\n" for line in lines).encode()
             written = file.write(content)
@@ -270,8 +323,8 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The value of a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """The value of a JSON file; raises what `read_record` does."""
+    return read_record(path, Any)
 
 
 def sha256_of(path: Path) -> str:
@@ -307,14 +360,29 @@ def write_receipt(folder: Path, receipt: Any, files: dict[str, str]) -> None:
     write_json(folder / "receipt.json", {"receipt": plain, "files": sealed})
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _SealedReceipt:
+    files: dict[str, str] = field(default_factory=dict)
+    receipt: Any = None
+
+
 def _check_receipt(folder: Path) -> None:
     """Raise ChecksumMismatch unless the receipt and all files are as `write_receipt` left them."""
-    kept = read_json(folder / "receipt.json")
-    files = dict(kept["files"])
+    kept = read_record(folder / "receipt.json", _SealedReceipt)
+    files = dict(kept.files)
+    if not files:
+        raise ChecksumMismatch(f"{folder / 'receipt.json'} names no file")
     seal = files.pop("receipt.json", None)
-    if seal is not None and seal != digest_of([kept["receipt"], files]):
+    if seal is not None and seal != digest_of([kept.receipt, files]):
         raise ChecksumMismatch(f"{folder / 'receipt.json'} was changed")
     check_digests(folder, files)
+
+
+def read_receipt(folder: Path, kind: type[Kind]) -> Kind:
+    """The receipt that `write_receipt` put into a folder; raises what `read_record` does."""
+    sealed = read_record(folder / "receipt.json", _SealedReceipt)
+    receipt: Kind = shaped(sealed.receipt, kind, str(folder / "receipt.json"))
+    return receipt
 
 
 def check_digests(folder: Path, expected: dict[str, str]) -> None:
@@ -335,16 +403,18 @@ def is_intact(folder: Path) -> bool:
     return True
 
 
-def is_whole(folder: Path, say: Callable[[str], None]) -> bool:
+def is_whole(folder: Path, say: Callable[[str], None], kind: Any = Any) -> bool:
     """Whether a folder with a receipt was written to its end and is unchanged since.
 
-    A damaged one is removed, and `say` hears why, so that the caller can write it again.
+    kind: what its receipt must be (see `tasks.records`). A damaged one is removed, and `say` hears
+    why, so that the caller can write it again.
     """
     if not folder.exists():
         return False
     try:
         _check_receipt(folder)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        read_receipt(folder, kind)
+    except (OSError, ValueError) as error:
         say(f"a stored result is damaged and will be made again: {error}")
         remove(folder)
         return False

@@ -5,7 +5,7 @@ the digest of both.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ from tasks.storage import (
     home,
     inside,
     read_json,
+    read_receipt,
     write_json,
     write_receipt,
 )
@@ -34,6 +35,17 @@ Scheme = Literal["characters", "bpe"]
 
 FEWEST_TOKENS: dict[Split, int] = {"train": 1000, "validation": 100, "test": 100}
 """Below this there is nothing to learn from, or nothing to judge by."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenCounts:
+    """What the receipt in a token set's folder says; see `TokenSet`."""
+
+    digest: str
+    vocabulary_size: int
+    num_train: int
+    num_validation: int
+    num_test: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,10 +86,13 @@ def tokenize_corpus(
         parts,
         folder,
         lambda into: _write(into, corpus, scheme, vocabulary_size),
+        TokenCounts,
     )
-    record = read_json(folder / "receipt.json")["receipt"]
-    _check_lengths(corpus, scheme, record)
-    tokens = TokenSet(name=corpus.name, corpus=corpus, scheme=scheme, folder=str(folder), **record)
+    record = read_receipt(folder, TokenCounts)
+    tokens = TokenSet(
+        name=corpus.name, corpus=corpus, scheme=scheme, folder=str(folder), **asdict(record)
+    )
+    _check_lengths(corpus, scheme, asdict(record))
     log(
         f"{tokens.name}: {tokens.vocabulary_size} {scheme} in the vocabulary;"
         f" {tokens.num_train} / {tokens.num_validation} / {tokens.num_test} tokens{step.remark}"

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import mlflow
@@ -19,10 +19,13 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from tasks.ingestion import Corpus, ImageSet
+from tasks.messages import one_line
 from tasks.reporting import log
 from tasks.room import lack_of_room
 from tasks.storage import home, sqlite_address
+
+if TYPE_CHECKING:  # commands that only read the registry need no pandas
+    from tasks.ingestion import Corpus, ImageSet
 
 EXPERIMENT = "atelier"
 _SIGNS_OF_A_FULL_DISK = ("database or disk is full", "disk I/O error", "readonly database")
@@ -65,7 +68,7 @@ def outages_named() -> Iterator[None]:
             if lack:
                 raise TrackingUnavailable(f"MLflow cannot write: {lack}") from error
             raise TrackingUnavailable(
-                f"MLflow at {tracking_uri()} does not answer: {str(error).splitlines()[0]}"
+                f"MLflow at {tracking_uri()} does not answer: {one_line(error)}"
             ) from error
         raise
 
@@ -153,7 +156,7 @@ def log_metrics(run_id: str, numbers: Mapping[str, float], step: int = 0) -> Non
     send_metrics(run_id, rows)
 
 
-def log_dataset(run_id: str, data: ImageSet | Corpus, context: str) -> None:
+def log_dataset(run_id: str, data: "ImageSet | Corpus", context: str) -> None:
     """Name the data a run used, with its digest; context: what it was used for."""
     fields = asdict(data)
     profile = {name: value for name, value in fields.items() if name.startswith(("num", "bytes"))}
@@ -279,6 +282,58 @@ def run_tags(run_id: str) -> dict[str, str]:
     """A run's tags."""
     with outages_named():
         return dict(client().get_run(run_id).data.tags)
+
+
+def our_packages() -> list[Any]:
+    """The logged models that runs of ours made, wherever MLflow filed them."""
+    runs, found = client(), []
+    ours = tracking_experiment()
+    experiments = [str(each.experiment_id) for each in runs.search_experiments()]
+    token = None
+    while True:
+        page = runs.search_logged_models(experiments, page_token=token)
+        found += list(page)
+        token = page.token
+        if not token:
+            break
+    known: dict[str, bool] = {}
+    for each in found:
+        run_id = each.source_run_id or ""
+        if run_id not in known:
+            known[run_id] = each.experiment_id == ours or _is_run_of(run_id, ours)
+    return [each for each in found if known[each.source_run_id or ""]]
+
+
+def _is_run_of(run_id: str, experiment_id: str) -> bool:
+    try:
+        return bool(run_id) and client().get_run(run_id).info.experiment_id == experiment_id
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return False
+
+
+def old_runs(before: float) -> tuple[list[Any], str]:
+    """Our runs that began before a moment, in seconds since 1970, and the latest gallery's id."""
+    runs, experiment, found, token = client(), [tracking_experiment()], [], None
+    while True:
+        page = runs.search_runs(
+            experiment,
+            f"attributes.start_time < {int(before * 1000)}",
+            max_results=1000,
+            page_token=token,
+        )
+        found += list(page)
+        token = page.token
+        if not token:
+            break
+    galleries = runs.search_runs(
+        experiment,
+        "attributes.run_name = 'gallery'",
+        max_results=1,
+        order_by=["attributes.start_time DESC"],
+    )
+    return found, galleries[0].info.run_id if galleries else ""
 
 
 def set_version_tag(name: str, version: int, tag: str, value: str) -> None:

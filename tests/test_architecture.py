@@ -15,6 +15,7 @@ MLFLOW_DOORS = {
     *{"tasks/tracking.py", "tasks/registration.py", "tasks/packaging.py"},
     *{"tasks/served_model.py", "tasks/clean_loader.py", "tasks/tracking_server.py"},
     *{"tasks/audit.py", "tasks/verification.py"},  # the log's anchors; files before they are loaded
+    "tasks/removal.py",
 }
 NETWORK_DOORS = {"tasks/sources.py", "flows/local_stack.py", "flows/server_requests.py"}
 NO_NAMES = {"utils", "helpers", "common", "misc", "base", "core", "manager"}

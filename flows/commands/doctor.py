@@ -14,6 +14,7 @@ from flows.commands.options import Commands
 from flows.health import Finding
 from flows.server_requests import ask_mlflow, ask_prefect
 from tasks.markup import plain
+from tasks.messages import one_line
 from tasks.storage import home, project_root
 
 MARKS = {"ok": "ok       ", "attention": "attention", "failed": "FAILED   "}
@@ -163,7 +164,7 @@ def _survived(name: str, check: Callable[[], Found]) -> list[Finding] | None:
         found = check()
         return [found] if isinstance(found, Finding) else found
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = one_line(error)
         finding = Finding(
             name=name,
             state="attention",

@@ -3,11 +3,15 @@
 import argparse
 import os
 import sys
+from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
-from flows import local_stack
+from flows import local_stack, stopping
 from tasks.markup import plain_lines
+from tasks.messages import one_line
 from tasks.names import What, checked_name
+from tasks.records import DamagedRecord
 from tasks.room import lack_of_room
 from tasks.storage import BadInput, CannotWrite, ChecksumMismatch, home
 
@@ -75,11 +79,14 @@ def add_ports(parser: argparse.ArgumentParser) -> None:
         )
 
 
-def servers(options: argparse.Namespace) -> dict[str, str]:
-    """The addresses of both servers, which are started if need be; imports go on meanwhile."""
+def servers(options: argparse.Namespace, module: str = "flows.full_run") -> dict[str, str]:
+    """The addresses of both servers, which are started if need be.
+
+    module: what the command works with; its imports, which take seconds, go on meanwhile.
+    """
 
     def import_meanwhile() -> None:
-        import flows.full_run  # noqa: F401
+        import_module(module)
 
     return local_stack.ensure_servers(
         options.prefect_port,
@@ -116,9 +123,17 @@ def nothing_there() -> str:
     )
 
 
+def _cancel(signal: str) -> None:
+    from tasks.flow_runs import begun
+    from tasks.stopped_runs import cancel_stopped_runs
+
+    cancel_stopped_runs(begun(), f"stopped by {signal}")
+
+
 def complain(message: str, code: int) -> int:
     """Say what is wrong, and return the exit code."""
-    print(f"atelier: {plain_lines(message)}", file=sys.stderr)
+    with suppress(OSError):  # the terminal may be gone
+        print(f"atelier: {plain_lines(message)}", file=sys.stderr, flush=True)
     return code
 
 
@@ -126,14 +141,18 @@ def flow_result(flow: Any, **parameters: Any) -> Any:
     """What a flow returns, or None after one line on how it failed."""
     try:
         return flow(**parameters)
-    except (BadInput, ChecksumMismatch, CannotWrite):
-        raise
-    except Exception as error:
+    except BaseException as error:  # a stop may show as any of them
+        if signal := stopping.stopped_by():
+            _cancel(signal)
+            raise KeyboardInterrupt from None
+        plain = (BadInput, ChecksumMismatch, DamagedRecord, CannotWrite)
+        if isinstance(error, plain) or not isinstance(error, Exception):
+            raise
         if lack := lack_of_room(home(), try_it=True):  # whatever a server made of it
             again = "then run the same command again: finished steps are kept"
             complain(f"{lack}, {again}\nwhat it led to: {type(error).__name__}", 2)
             return None
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = one_line(error)
         where = os.environ["PREFECT_API_URL"].removesuffix("/api")
         complain(f"{type(error).__name__}: {reason}\nthe whole story: {where}/runs", 1)
         return None

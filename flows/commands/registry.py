@@ -104,7 +104,7 @@ def _line(entry: Any) -> tuple[str, ...]:
 
 
 def _rollback(options: argparse.Namespace) -> int:
-    _start_servers(options)
+    _get_ready(options)
     from tasks import promotion
 
     return _moved(options, promotion.rollback(options.model, options.to, options.reason))
@@ -113,7 +113,7 @@ def _rollback(options: argparse.Namespace) -> int:
 def _promote(options: argparse.Namespace) -> int:
     if not options.reason.strip():
         raise BadInput("--reason wants words: they are what the ledger keeps")
-    _start_servers(options)
+    _get_ready(options)
     from tasks import promotion
 
     return _moved(options, promotion.promote(options.model, options.to, options.reason))
@@ -127,7 +127,8 @@ def _moved(options: argparse.Namespace, versions: tuple[int | None, int]) -> int
 
 def _reproduce(options: argparse.Namespace) -> int:
     name, which = options.model
-    _start_servers(options)
+    _check_registry()
+    servers(options)
     from flows.reproduce import reproduce
     from tasks import promotion
 
@@ -144,8 +145,18 @@ def _reproduce(options: argparse.Namespace) -> int:
     return 0 if made.is_identical else 1
 
 
-def _start_servers(options: argparse.Namespace) -> None:
-    """The servers, before anything of Prefect is imported: it would miss their addresses."""
+def _get_ready(options: argparse.Namespace) -> None:
+    """What a move needs: servers, and the clean process that loads a version; all start at once.
+
+    The servers come before anything of Prefect is imported: it would miss their addresses.
+    """
+    _check_registry()
+    from tasks import load_check
+
+    load_check.get_ready()
+    servers(options, "tasks.promotion")
+
+
+def _check_registry() -> None:
     if not os.environ.get("MLFLOW_TRACKING_URI") and not (home() / "mlflow.db").exists():
         raise BadInput(nothing_there())
-    servers(options)

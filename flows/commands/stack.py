@@ -109,7 +109,7 @@ def _print_runs(prefect_url: str) -> None:
 
     try:
         ran, due = last_runs(prefect_url), next_runs(prefect_url)
-    except OSError as error:
+    except (OSError, ValueError, LookupError, TypeError) as error:  # or an answer of another shape
         print(f"the Prefect server at {prefect_url} does not tell of its runs: {error}")
         return
     _print_lines("what ran", ran, "nothing yet")

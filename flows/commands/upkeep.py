@@ -25,10 +25,13 @@ def add(commands: Commands) -> None:
     gc = commands.add_parser(
         "gc",
         help="show what nothing refers to any more, and with --yes free it",
-        description="Frees fits, data, evaluations and galleries that no alias, no ledger entry, no"
-        " job at work and no step's latest run (nor any of the last hour) refers to, and what a"
-        " kill left half-written; lineages and comparisons after 30 days, for MLflow has them too."
-        " An interrupted fit stays for 30 days. MLflow's own copies of versions are not touched.",
+        description="Frees fits, data, evaluations and galleries that no version, no job at work"
+        " and no step's latest run (nor any of the last hour) refers to, and what a kill left"
+        " half-written; lineages and comparisons after 30 days, for MLflow has them too. An"
+        " interrupted fit stays for 30 days. In MLflow: versions that were never champion and that"
+        " no person named, but for the last 10 of each model (ATELIER_KEEP_VERSIONS); packages of"
+        " which a crash left no version; runs older than 30 days (ATELIER_KEEP_DAYS) that no"
+        " version refers to.",
     )
     gc.add_argument("--yes", action="store_true", help="free it now")
     gc.set_defaults(command=_gc)
@@ -41,8 +44,11 @@ def _explain(options: argparse.Namespace) -> int:
         rows = [("step", "last time", "", "took")]
         rows += [(name, *_told(record)) for name in steps() for record in history(name)[-1:]]
         print_table(rows)
+        _print_damages(steps())
         return 0
     records = history(options.step) if options.step in steps() else []
+    if options.step in steps():
+        _print_damages([options.step])
     if not records:
         known = ", ".join(steps()) or "none yet: train some with `atelier run`"
         raise BadInput(f"no step named {options.step!r} ever ran; there are: {known}")
@@ -73,6 +79,15 @@ def _print_story(records: "list[StepRecord]") -> None:
             print(f"  {plain(line)}")
 
 
+def _print_damages(names: list[str]) -> None:
+    """The lines of steps' records that cannot be read; they count as not written."""
+    from tasks.step_records import damages
+
+    for name in names:
+        for line in damages(name):
+            print(f"left out, for it is damaged: {line}")
+
+
 def _told(record: "StepRecord") -> tuple[str, str, str]:
     """When it was, how it ended, and how long it took."""
     took = "" if record.seconds is None else f"{record.seconds:.0f} s"
@@ -88,25 +103,35 @@ def _ago(seconds: float) -> str:
 
 def _gc(options: argparse.Namespace) -> int:
     from tasks.garbage import find_garbage, throw_away
-    from tasks.ledger import named_contents
-    from tasks.registration import kept_digests
+    from tasks.ledger import lasting_contents
+    from tasks.step_records import steps
 
-    kept = named_contents()
+    _print_damages(steps())
+    kept, surplus = lasting_contents(), []
     if find_registry():
-        kept |= kept_digests()
+        from tasks.surplus import find_surplus, kept_contents
+
+        surplus = find_surplus()
+        kept |= kept_contents(surplus)
     elif kept:
         raise BadInput("the registry cannot be reached; start its server with `atelier up`")
     found = find_garbage(kept)
-    if not found:
+    if not found and not surplus:
         print("nothing to free: something refers to every file")
         return 0
     rows = [(str(each.path), _size(each.num_bytes), each.reason) for each in found]
+    rows += [(each.name, "in MLflow", each.reason) for each in surplus]
     print_table([("what", "size", "why"), *rows])
+    of_mlflow = f", {len(surplus)} of MLflow's besides" if surplus else ""
     if options.yes:
-        print(f"freed {_size(throw_away(found))}")
+        if surplus:
+            from tasks import surplus as mlflow_side
+
+            mlflow_side.throw_away(surplus)
+        print(f"freed {_size(throw_away(found))}{of_mlflow}")
     else:
         total = _size(sum(each.num_bytes for each in found))
-        print(f"{total} in all; `atelier gc --yes` frees them")
+        print(f"{total} in all{of_mlflow}; `atelier gc --yes` frees them")
     return 0
 
 

@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,10 @@ from tasks.storage import (
     home,
     inside,
     is_whole,
-    read_json,
+    read_receipt,
     remove,
     remove_half_written,
+    set_aside,
     sha256_of,
     write_bytes,
     write_json,
@@ -154,6 +155,8 @@ def workplace(
             journal=Journal(run_id, family, prefix),
             record=record,
         )
+        if place.folder.is_file():
+            set_aside(place.folder, "wanted a folder, got a file")
         remove_half_written(place.folder)
         try:
             yield place
@@ -167,15 +170,15 @@ def stored(place: Workplace) -> Fitted | None:
         if (place.folder / "config.json").exists():
             place.say("an earlier fit has no receipt: it was interrupted, or its files are damaged")
         return None
-    if not is_whole(place.folder, place.say):
+    if not is_whole(place.folder, place.say, Fitted):
         return None
     remove(place.checkpoint_path)  # a process that was killed at its very end left it
-    kept = read_json(place.folder / "receipt.json")["receipt"]
+    kept = read_receipt(place.folder, Fitted)
     place.record.state = "unchanged"
-    place.say(f"unchanged, trained before in {kept['seconds']:.0f} s")
-    trained_by = kept["run_id"]  # it has the curves; another tracking server does not know it
-    run_id = trained_by if run_exists(trained_by) else place.run_id
-    return Fitted(**{**kept, "run_id": run_id, "was_stored": True})
+    place.say(f"unchanged, trained before in {kept.seconds:.0f} s")
+    # Its run has the curves; another tracking server does not know it.
+    run_id = kept.run_id if run_exists(kept.run_id) else place.run_id
+    return replace(kept, run_id=run_id, was_stored=True)
 
 
 def watched(
@@ -240,18 +243,21 @@ def _digest_of_state(tensors: dict[str, Tensor], record: str) -> str:
 def _resume(state: TrainingState, place: Workplace) -> None:
     if not place.checkpoint_path.exists():
         return
+    before = state.snapshot()
     try:
         with safe_open(place.checkpoint_path, framework="pt") as file:
             metadata = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if _digest_of_state(tensors, metadata["record"]) != metadata["sha256"]:
             raise ChecksumMismatch("its sha256 is not the one it was written with")
-        record = json.loads(metadata["record"])
+        state.restore(tensors, json.loads(metadata["record"]))
     except Exception as error:  # safetensors has an error class of its own in Rust
-        place.say(f"the checkpoint is damaged ({error}); training starts again")
+        place.say(
+            f"the checkpoint is damaged ({type(error).__name__}: {error}); training starts again"
+        )
         remove(place.checkpoint_path)
+        state.restore(*before)
         return
-    state.restore(tensors, record)
     place.say(f"resumed at step {state.step}")
 
 

@@ -20,9 +20,10 @@ import psutil
 import pytest
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import get_client
+from prefect.events import emit_event
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.automations import TELL_OF_FAILURES, apply_automations
+from flows.automations import NAMES, apply_automations
 from tasks.flow_runs import MOST_RETRIES, retry_crashed_runs
 from tasks.storage import BadInput
 
@@ -393,7 +394,7 @@ def test_an_unknown_parameter_that_slips_in_ends_as_an_error_too(stack: Stack) -
     assert "the flow has no parameter 'sede'; it has names, seed" in run["state"]["message"]
 
 
-def test_a_failed_run_is_told_through_the_block_that_a_person_named(
+def test_failures_and_events_are_told_through_the_block_that_a_person_named(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heard: list[str] = []
@@ -422,18 +423,34 @@ def test_a_failed_run_is_told_through_the_block_that_a_person_named(
             url=f"http://127.0.0.1:{listener.server_port}/",
             json_data={"text": "{{subject}}: {{body}}"},
         ).save("of-the-test")
-        assert apply_automations(client, names) == ([f"automation {TELL_OF_FAILURES}"], [])
+        automations = [f"automation {name}" for name in NAMES]
+        assert apply_automations(client, names) == (automations, [])
         assert apply_automations(client, names) == ([], [])
         run_id = stack.order("samples")
         stack.set_state(run_id, "FAILED", "Failed")
         told = wait_for("the notification", lambda: heard)[0]
+        for event, payload in (
+            ("atelier.model.promoted", {"version": 7, "reason": "better by far"}),
+            ("atelier.model.stalled", {"in_a_row": 5, "reason": "not better"}),
+            ("atelier.disk.low", {"free_megabytes": 12, "folder": "the home"}),
+        ):
+            kind = "home" if "disk" in event else "model"
+            named = {"prefect.resource.id": f"atelier.{kind}.of-the-test"}
+            named["prefect.resource.name"] = f"{kind}-of-the-test"
+            emit_event(event, resource=named, payload=payload)
+        of_events = " ".join(wait_for("four notifications", lambda: heard[3:] and heard))
         monkeypatch.delenv("ATELIER_NOTIFY_BLOCK")
-        assert apply_automations(client, names) == ([], [f"automation {TELL_OF_FAILURES}"])
+        assert apply_automations(client, names) == ([], automations)
         listener.shutdown()
 
     assert "samples" in told
     assert "Failed" in told
     assert f"/runs/flow-run/{run_id}" in told
+    assert "model-of-the-test has a new champion: version 7: better by far" in of_events
+    assert (
+        "model-of-the-test finds no better version: 5 versions in a row were refused" in of_events
+    )
+    assert "home-of-the-test runs out of disk space: 12 MB are free in the home" in of_events
 
 
 def test_after_down_up_goes_on_with_what_was_cut_off_and_removes_what_the_file_lost(

@@ -1,0 +1,101 @@
+"""How a command ends when a person or the system stops it: Ctrl-C, SIGTERM, a closed terminal.
+
+The first signal raises KeyboardInterrupt, so that whatever is open is closed. Prefect swallows one
+that comes while it closes a flow run inside another: `unless_stopped` raises it again there.
+After some seconds, a second signal says that the closing takes a while, and a third ends the
+process at once; what is then left open, the next command closes.
+"""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import TypeVar
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+EXIT_CODE = 130
+SECONDS_OF_ONE_STOP = 2.0
+"""Signals that follow the first so soon, as from a key that is pressed twice, are the same stop."""
+HOW_TO_GO_ON = "stopped; run the same command again to go on"
+_STILL_CLOSING = "still closing what is open; once more ends it at once"
+
+Result = TypeVar("Result")
+
+
+class _Stops:
+    """The signals that came, and whether one has to wait."""
+
+    def __init__(self) -> None:
+        self.came: list[int] = []
+        self.first_at = 0.0
+        self.is_deferred = False
+
+
+_stops = _Stops()
+
+
+def listen() -> None:
+    """Let every signal that asks for a stop do the same; one that is ignored stays so."""
+    for number in SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _stop)
+
+
+def leave(code: int) -> None:
+    """The command is over: a signal while Python ends only makes it end at once."""
+    for number in SIGNALS:
+        if signal.getsignal(number) == _stop:
+            signal.signal(number, lambda *_: os._exit(code))
+
+
+def stopped_by() -> str:
+    """The name of the signal that asked for a stop, such as SIGINT; or nothing."""
+    return signal.Signals(_stops.came[0]).name if _stops.came else ""
+
+
+def unless_stopped(result: Result) -> Result:
+    """Pass on what a flow inside another returned, unless a stop was asked for meanwhile.
+
+    Raises KeyboardInterrupt: Prefect swallows the one that comes when such a flow has its result
+    and its run is being closed.
+    """
+    if _stops.came:
+        raise KeyboardInterrupt
+    return result
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Let a stop wait for the end of a block that must not be left half done."""
+    _stops.is_deferred = True
+    try:
+        yield
+    finally:
+        _stops.is_deferred = False
+    unless_stopped(None)
+
+
+def _stop(number: int, _: FrameType | None) -> None:
+    now = time.monotonic()
+    if not _stops.came:
+        _stops.came, _stops.first_at = [number], now
+        if not _stops.is_deferred:
+            raise KeyboardInterrupt
+        return
+    if now - _stops.first_at < SECONDS_OF_ONE_STOP:
+        return
+    _stops.came.append(number)
+    if len(_stops.came) == 2:
+        say(_STILL_CLOSING)
+    else:
+        say(HOW_TO_GO_ON)
+        os._exit(EXIT_CODE)
+
+
+def say(message: str) -> None:
+    """Write one line at once, even from within a signal; the terminal may be gone."""
+    with suppress(OSError):
+        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"atelier: {message}\n".encode())

@@ -1,0 +1,36 @@
+"""The tags of a registered version, read with care: a person or another program may change them."""
+
+import math
+from typing import Any, TypeVar
+
+from tasks.records import DamagedRecord, parsed
+from tasks.reporting import log
+
+Kind = TypeVar("Kind")
+
+
+def text_tag(version: Any, name: str) -> str:
+    """A tag of a version of the registry; raises DamagedRecord where it is missing."""
+    value = version.tags.get(name)
+    if not value:
+        raise DamagedRecord(f"{_of(version)}: its tag {name} is missing")
+    return str(value)
+
+
+def number_tag(version: Any, name: str) -> float:
+    """A tag that holds a number; one that does not is named, and counts as unknown: NaN."""
+    value = version.tags.get(name, "")
+    try:
+        return float(value)
+    except ValueError:
+        log(f"{_of(version)}: its tag {name} is no number: {value!r:.40}")
+        return math.nan
+
+
+def record_tag(version: Any, name: str, kind: type[Kind]) -> Kind:
+    """A tag that holds a record as JSON (see `tasks.records`); raises DamagedRecord."""
+    return parsed(text_tag(version, name), kind, f"{_of(version)}: its tag {name}")
+
+
+def _of(version: Any) -> str:
+    return f"{version.name} version {version.version}"
