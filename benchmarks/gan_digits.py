@@ -35,7 +35,7 @@ from models.gan import Gan, labelled_batches, optimizers_of
 from models.gan_control import ControlConfig, StabilityMonitor, controlled_state, controlled_steps
 from models.gan_networks import Generator, sample
 from models.image_metrics import precision_recall_density_coverage
-from models.recipes import classifier_recipe, gan_recipe
+from models.recipes import gan_recipe, plain_classifier_recipe
 from models.sample_quality import Labels, Pixels, bytes_of, features_of, sample_quality
 from tasks.ingestion import split_images
 from tasks.measured import EVALUATION_SEED
@@ -60,9 +60,9 @@ def parts_of_digits() -> dict[str, Part]:
 
 
 def trained_judge(train: Part, seed: int) -> Classifier:
-    """The pipeline's classifier."""
+    """A classifier of classes alone."""
     pixels, labels = (torch.from_numpy(part) for part in train)
-    config, fit = classifier_recipe(*pixels.shape[1:], num_classes=10)
+    config, fit = plain_classifier_recipe(*pixels.shape[1:], num_classes=10)
     fit = replace(fit, seed=seed)
     torch.manual_seed(seed_at(fit.seed, 0, INITIAL_STREAM))
     judge, batches = Classifier(config), ImageBatches(pixels, fit.batch_size, fit.seed)

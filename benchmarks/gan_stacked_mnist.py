@@ -29,7 +29,7 @@ from models.classifier import make_optimizer as classifier_optimizer
 from models.fitting import FitConfig, adversarial_steps, likelihood_steps
 from models.gan import Gan, optimizers_of
 from models.gan_networks import GanConfig, Generator, sample
-from models.recipes import classifier_recipe
+from models.recipes import plain_classifier_recipe
 from tasks.sources import read_mnist
 
 NUM_STACKED, NUM_SAMPLES = 128_000, 26_000
@@ -75,8 +75,8 @@ def stacked(pixels: Tensor, seed: int = STACKING_SEED) -> Tensor:
 
 
 def trained_judge(pixels: Tensor, labels: Tensor) -> Classifier:
-    """The pipeline's classifier of single digits."""
-    config, fit = classifier_recipe(1, 28, 28, 10)
+    """A classifier of single digits, of classes alone."""
+    config, fit = plain_classifier_recipe(1, 28, 28, 10)
     torch.manual_seed(seed_at(fit.seed, 0, INITIAL_STREAM))
     judge = Classifier(config).to(pixels.device)
     batches = ImageBatches(pixels, fit.batch_size, fit.seed)

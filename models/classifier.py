@@ -1,9 +1,11 @@
 """A small convolutional classifier: the space in which generated images are measured.
 
 It is trained on the same data as the generative models, so distances between its features see what
-tells these images apart; they cannot be compared across data sets or across classifiers. The
-network has neither dropout nor batch statistics: one image gives the same features in any batch,
-whether training or not.
+tells these images apart; they cannot be compared across data sets or across classifiers. It learns
+up to three lessons at once: the classes, where the data have some; how a picture is damaged
+(models/damages.py), so that it sees noise and blur whatever tells the classes apart; and, without
+classes, which views show the same picture (models/contrast.py). The network has neither dropout
+nor batch statistics: one image gives the same features in any batch, whether training or not.
 
 References: LeCun et al. 1998 (the network's shape); Ba et al. 2016 and Zhang and Sennrich 2019
 (normalisation by layer, by root mean square).
@@ -16,7 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.contrast import contrast, zoomed
+from models.damages import KINDS, damaged
 from models.fitting import FitConfig
+
+PROJECTED = 32
+"""Numbers in which views are compared."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +34,7 @@ class ClassifierConfig:
     height: int = 8
     width: int = 8
     num_classes: int = 10
+    """0 for pictures without labels: features alone, no logits."""
     feature_size: int = 32
     """Features per image."""
     base_width: int = 32
@@ -37,8 +45,16 @@ class ClassifierConfig:
     """Training images are moved by up to so many pixels along both axes."""
     augment_probability: float = 0.5
     """Share of the training images that are moved."""
+    augment_light: float = 0.0
+    """Contrast of training images changes by up to this share, brightness by half of it."""
+    augment_zoom: float = 1.0
+    """Views that are to be told from others are seen up to so many times as large."""
     label_smoothing: float = 0.05
     """Share of the target's probability that is spread over all classes."""
+    damage_weight: float = 0.0
+    """What telling damages counts in the loss, against 1 for classes; 0 leaves it out."""
+    contrast_weight: float = 0.0
+    """What telling pictures apart counts in the loss; 0 leaves it out."""
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 3):
@@ -46,11 +62,6 @@ class ClassifierConfig:
         for name in ("height", "width"):
             if not 8 <= getattr(self, name) <= 64:
                 raise ValueError(f"{name} must be 8 to 64 pixels, got {getattr(self, name)}")
-        if self.num_classes < 2:
-            raise ValueError(
-                f"num_classes must be at least 2 (one class leaves nothing to tell apart), got"
-                f" {self.num_classes}"
-            )
         for name in ("feature_size", "base_width", "head_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -60,8 +71,25 @@ class ClassifierConfig:
             raise ValueError(
                 f"augment_probability must lie in [0, 1], got {self.augment_probability}"
             )
+        if not 1 <= self.augment_zoom <= 2:
+            raise ValueError(f"augment_zoom must lie in [1, 2], got {self.augment_zoom}")
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing must lie in [0, 1), got {self.label_smoothing}")
+        self._check_lessons()
+
+    def _check_lessons(self) -> None:
+        if self.num_classes != 0 and self.num_classes < 2:
+            raise ValueError(
+                f"num_classes must be at least 2 (one class leaves nothing to tell apart), or 0"
+                f" for pictures without labels, got {self.num_classes}"
+            )
+        for name in ("augment_light", "damage_weight", "contrast_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if not (self.num_classes or self.damage_weight or self.contrast_weight):
+            raise ValueError(
+                "nothing to learn: without classes give a damage_weight or a contrast_weight"
+            )
 
     @property
     def num_levels(self) -> int:
@@ -106,10 +134,18 @@ class Classifier(nn.Module):
         scale = 2**config.num_levels
         cells = math.ceil(config.height / scale) * math.ceil(config.width / scale)
         self.to_features = nn.Linear(widths[-1] * cells, config.feature_size)
-        self.head = nn.Sequential(
-            nn.Linear(config.feature_size, config.head_size),
+        if config.num_classes:
+            self.head = self._head_of(config.num_classes)
+        if config.damage_weight:
+            self.damage_head = self._head_of(len(KINDS))
+        if config.contrast_weight:
+            self.contrast_head = self._head_of(PROJECTED)
+
+    def _head_of(self, num_outputs: int) -> nn.Sequential:
+        return nn.Sequential(
+            nn.Linear(self.config.feature_size, self.config.head_size),
             nn.SiLU(),
-            nn.Linear(config.head_size, config.num_classes),
+            nn.Linear(self.config.head_size, num_outputs),
         )
 
     def features(self, images: Tensor) -> Tensor:
@@ -119,20 +155,71 @@ class Classifier(nn.Module):
         return F.rms_norm(x, (x.shape[-1],))
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) in [0, 1] to logits (B, num_classes)."""
+        """(B, C, H, W) in [0, 1] to logits (B, num_classes). Raises ValueError without classes."""
+        if not self.config.num_classes:
+            raise ValueError("it was trained without labels and knows no classes")
         logits: Tensor = self.head(self.features(images))
         return logits
 
     def training_terms(self, batch: tuple[Tensor, Tensor], step: int) -> dict[str, Tensor]:
-        """Cross-entropy in nats per image and accuracy on shifted images.
+        """The lessons' losses in nats per image, their weighted sum, and hits at the classes.
 
-        batch: images (B, C, H, W) in [0, 1] and labels (B,) int64.
+        batch: images (B, C, H, W) in [0, 1] and labels (B,) int64, which count where there are
+        classes. Without classes "accuracy" is that of telling damages.
         """
         images, labels = batch
+        config, number = self.config, len(images)
+        shown = [self._view(images)]
+        if config.contrast_weight:
+            shown.append(self._view(images))
+        kinds = torch.zeros(0, dtype=torch.long)
+        if config.damage_weight:  # half as many spoilt ones, beside the first view's good ones
+            kinds = torch.randint(1, len(KINDS), (max(1, number // 2),))
+            shown.append(damaged(self._view(images[: len(kinds)]), kinds))
+        features = self.features(torch.cat(shown))
+        good, spoilt = features[:number], features[len(features) - len(kinds) :]
+        terms: dict[str, Tensor] = {"loss": features.new_zeros(())}
+        if config.num_classes:
+            logits = self.head(good)
+            loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
+            terms |= {"loss": loss, "accuracy": _hits(logits, labels)}
+        if config.damage_weight:
+            wanted = torch.cat([torch.zeros(number, dtype=torch.long), kinds]).to(images.device)
+            logits = self.damage_head(torch.cat([good, spoilt]))
+            terms["damage_loss"] = F.cross_entropy(logits, wanted)
+            terms["loss"] = terms["loss"] + config.damage_weight * terms["damage_loss"]
+            terms.setdefault("accuracy", _hits(logits, wanted))
+        if config.contrast_weight:
+            views = self.contrast_head(features[: 2 * number])
+            terms["contrast_loss"] = contrast(*views.split(number))
+            terms["loss"] = terms["loss"] + config.contrast_weight * terms["contrast_loss"]
+            terms.setdefault("accuracy", terms["loss"].new_zeros(()))
+        return terms
+
+    def _view(self, images: Tensor) -> Tensor:
+        """The images as training shows them: moved, and in another light."""
         config = self.config
-        logits = self(shifted(images, config.augment_shift, config.augment_probability))
-        loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
-        return {"loss": loss, "accuracy": (logits.argmax(1) == labels).float().mean()}
+        moved = zoomed(images, config.augment_zoom) if config.contrast_weight else images
+        return relit(
+            shifted(moved, config.augment_shift, config.augment_probability), config.augment_light
+        )
+
+
+def _hits(logits: Tensor, wanted: Tensor) -> Tensor:
+    return (logits.argmax(1) == wanted).float().mean()
+
+
+def relit(images: Tensor, most: float) -> Tensor:
+    """Images (N, C, H, W) with contrast changed by up to `most`, each channel's light by half.
+
+    Draws from torch's global generator.
+    """
+    if most == 0:
+        return images
+    contrasts = 1 + most * (2 * torch.rand(len(images), 1, 1, 1) - 1)
+    lights = most / 2 * (2 * torch.rand(*images.shape[:2], 1, 1) - 1)
+    means = images.mean((2, 3), keepdim=True)
+    return (images - means) * contrasts.to(images.device) + means + lights.to(images.device)
 
 
 def shifted(images: Tensor, largest: int, probability: float = 1.0) -> Tensor:

@@ -22,8 +22,11 @@ Preset = Literal["quick", "standard", "full"]
 def classifier_recipe(
     channels: int, height: int, width: int, num_classes: int
 ) -> tuple[ClassifierConfig, FitConfig]:
-    """The judge of image samples; the same for all presets and seeds, so that numbers compare."""
-    is_tiny = max(height, width) <= 12
+    """The judge of image samples; the same for all presets and seeds, so that numbers compare.
+
+    num_classes: 0 for pictures without labels, which it then learns to tell apart one by one.
+    """
+    is_tiny, is_labelled = max(height, width) <= 12, num_classes > 0
     config = ClassifierConfig(
         channels=channels,
         height=height,
@@ -31,12 +34,27 @@ def classifier_recipe(
         num_classes=num_classes,
         base_width=32 if is_tiny else 16,
         augment_shift=1 if is_tiny else 2,
+        augment_probability=0.5 if is_labelled else 1.0,
+        augment_light=0.2,
+        augment_zoom=1.0 if is_labelled else 1.2,
+        damage_weight=1.0,
+        contrast_weight=0.0 if is_labelled else 1.0,
     )
     if is_tiny:
         fit = FitConfig(steps=400, batch_size=64, learning_rate=3e-3, weight_decay=0.05)
     else:
-        fit = FitConfig(steps=600, batch_size=128, learning_rate=4e-3, weight_decay=0.05)
+        size = 96 if is_labelled else 64  # two views of each picture and a damaged half
+        fit = FitConfig(steps=600, batch_size=size, learning_rate=4e-3, weight_decay=0.05)
     return config, fit
+
+
+def plain_classifier_recipe(
+    channels: int, height: int, width: int, num_classes: int
+) -> tuple[ClassifierConfig, FitConfig]:
+    """A classifier that learns classes alone, as published comparisons are judged by one."""
+    config, fit = classifier_recipe(channels, height, width, num_classes)
+    config = replace(config, augment_light=0.0, damage_weight=0.0)
+    return config, replace(fit, batch_size=64 if max(height, width) <= 12 else 128)
 
 
 def vae_recipe(

@@ -16,14 +16,15 @@ from torch import Tensor
 def resampled_frechet_distances(
     real: Tensor, fake: Tensor, num_resamples: int = 400, seed: int = 0
 ) -> NDArray[np.float64]:
-    """The squared Frechet distance of bootstrap resamples of both sets: (num_resamples,) float64.
+    """The squared Frechet distance of bootstrap resamples of real items: (num_resamples,) float64.
 
     real: (N, D), fake: (M, D) features. The distance is no mean of items, so its chance is not in
-    any item's score: rows of both sets are drawn with replacement, and the distance is computed
-    anew. The rows drawn depend on the sizes and the seed alone, so the distances of two models'
-    samples to the same real set are paired: their differences hold no chance that both share.
-    Each is biased upwards, by about as much for both models; read the spread of the differences,
-    not their mean. Raises ValueError below 2 rows or for unequal feature counts.
+    any item's score: rows of `real` are drawn with replacement, and the distance is computed anew.
+    Samples cost nothing: draw so many (M of at least 5 N) that their own chance does not matter;
+    they are not resampled. The rows drawn depend on N and the seed alone, so the distances of two
+    models' samples to the same real set are paired: their differences hold no chance that both
+    share. Each is biased upwards, by about as much for both models; read the spread of the
+    differences, not their mean. Raises ValueError below 2 rows or for unequal feature counts.
     """
     if min(len(real), len(fake)) < 2 or real.shape[1] != fake.shape[1]:
         raise ValueError(
@@ -31,12 +32,12 @@ def resampled_frechet_distances(
             f" {tuple(fake.shape)}"
         )
     generator = np.random.default_rng(seed)
-    real_means, real_covariances = _resampled_moments(real, num_resamples, generator)
-    fake_means, fake_covariances = _resampled_moments(fake, num_resamples, generator)
-    root = _square_root(real_covariances)
-    overlap = torch.linalg.eigvalsh(root @ fake_covariances @ root).clamp(min=0).sqrt().sum(-1)
-    traces = _trace(real_covariances) + _trace(fake_covariances)
-    distances = (real_means - fake_means).square().sum(-1) + traces - 2 * overlap
+    means, covariances = _resampled_moments(real, num_resamples, generator)
+    drawn = fake.detach().cpu().double()
+    root = _square_root(torch.cov(drawn.T))
+    overlap = torch.linalg.eigvalsh(root @ covariances @ root).clamp(min=0).sqrt().sum(-1)
+    traces = _trace(covariances) + drawn.var(0).sum()
+    distances = (means - drawn.mean(0)).square().sum(-1) + traces - 2 * overlap
     found: NDArray[np.float64] = distances.clamp(min=0).numpy()
     return found
 
@@ -60,7 +61,7 @@ def _resampled_moments(
 
 
 def _square_root(matrices: Tensor) -> Tensor:
-    """The symmetric roots of positive semi-definite matrices (R, D, D)."""
+    """The symmetric root of a positive semi-definite matrix, or of several (..., D, D)."""
     values, vectors = torch.linalg.eigh(matrices)
     root: Tensor = (vectors * values.clamp(min=0).sqrt()[..., None, :]) @ vectors.mT
     return root

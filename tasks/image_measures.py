@@ -1,8 +1,9 @@
 """Measure image models on held-out images: their samples, and a VAE's likelihood.
 
-Samples are measured in the features of the classifier that the pipeline trained on the same data.
-Beside each distance stands what real held-out images score: the floor that a perfect model would
-reach.
+Samples are measured in the features of the classifier that the pipeline trained on the same data,
+or of a network that learned without labels where the data have none. Beside each distance stands
+what real images score: the floor that a perfect model would reach. Whether the judge can tell real
+pictures from rubbish is measured every time; one that cannot lets no model pass.
 """
 
 import math
@@ -19,15 +20,22 @@ from models.sample_quality import (
     MOST_IMAGES,
     bytes_of,
     evenly_chosen,
-    features_of,
     flat,
     sample_quality,
+    sample_soundness,
+    seen_by,
 )
+from models.soundness import Soundness
 from tasks import pictures
 from tasks.ingestion import ImageSet, load_images
 from tasks.measured import EVALUATION_SEED, Measured, not_finite
 
 NLL_IMAGES, NLL_SAMPLES = 1000, 100
+FEWEST_SAMPLES, SAMPLES_PER_IMAGE = 10_000, 5
+"""Samples are cheap: at least so many, and of a GAN, whose distance decides, five for each
+held-out image, so that the luck of the draw is small beside that of the held-out images."""
+LEAST_DIFFERENT = 0.5
+"""Share of different pictures among the samples of a model that is not collapsed."""
 
 
 def measure_images(subject: Any, images: ImageSet, judge: Classifier) -> Measured:
@@ -39,8 +47,11 @@ def measure_images(subject: Any, images: ImageSet, judge: Classifier) -> Measure
     _check_shape(subject, images)
     drawn, requested = _drawn(subject, images)
     train, test = load_images(images, "train"), load_images(images, "test")
-    numbers = sample_quality(judge, drawn, requested, train, test)
-    faults = _sample_faults(numbers, len(images.class_names))
+    seen = seen_by(judge, drawn, train[0], test[0], load_images(images, "validation")[0])
+    numbers = sample_quality(judge, drawn, requested, train, test, seen)
+    sound = sample_soundness(judge, seen, train[0])
+    numbers["rubbish_frechet_distance"] = sound.nearest[1]
+    faults = [*_sample_faults(numbers, len(images.class_names)), *_told(sound, subject.family)]
     if subject.family == "vae":
         likelihood, nats, alarms = _likelihood_metrics(subject.model, images)
         interval = _interval(nats)
@@ -53,12 +64,12 @@ def measure_images(subject: Any, images: ImageSet, judge: Classifier) -> Measure
     else:
         likelihood, alarms = {}, []
         value = numbers["test_frechet_distance"]
-        scores = _resampled(images, judge, drawn)
+        scores = resampled_frechet_distances(seen.held_out, seen.drawn, seed=EVALUATION_SEED)
         error = 1.96 * float(scores.std(ddof=1))
         interval = max(0.0, value - error), value + error  # no distance is negative
         decisive = {
             "main_metric": "test_frechet_distance",
-            "unit": f"squared distance of {min(images.num_test, MOST_IMAGES)} samples",
+            "unit": f"squared distance of {len(seen.drawn)} samples to {len(seen.held_out)} images",
             "scores": scores,
             "are_resamples": True,
         }
@@ -85,10 +96,12 @@ def _check_shape(subject: Any, images: ImageSet) -> None:
 
 
 def _drawn(subject: Any, images: ImageSet) -> tuple[np.ndarray, np.ndarray | None]:
-    """As many samples as there are test images, uint8, and the classes asked for."""
-    number = min(MOST_IMAGES, max(1000, images.num_test))
+    """Many samples, uint8, and the classes asked for."""
     if subject.family == "vae":
-        return bytes_of(subject.model.sample(number, EVALUATION_SEED, sampler="mixture")), None
+        drawn = subject.model.sample(FEWEST_SAMPLES, EVALUATION_SEED, sampler="mixture")
+        return bytes_of(drawn), None
+    num_held_out = min(images.num_validation + images.num_test, MOST_IMAGES)
+    number = max(FEWEST_SAMPLES, SAMPLES_PER_IMAGE * num_held_out)
     labels = None
     if subject.config["num_classes"]:
         # The classes of the held-out images, so that the class mix is no difference.
@@ -138,21 +151,23 @@ def _is_binary(model: Any) -> bool:
     return bool(model.config.likelihood == "bernoulli")
 
 
-def _resampled(images: ImageSet, judge: Classifier, drawn: np.ndarray) -> np.ndarray:
-    """Frechet distances under resampling, of as many samples as there are test images."""
-    train, _ = load_images(images, "train")
-    real = features_of(judge, train[evenly_chosen(len(train), MOST_IMAGES)])
-    fake = features_of(judge, drawn[: min(images.num_test, MOST_IMAGES)])
-    return resampled_frechet_distances(real, fake, seed=EVALUATION_SEED)
+def _told(sound: Soundness, family: str) -> list[str]:
+    """What soundness says: of an unfit judge that alone, as its distances mean nothing."""
+    found = sound.unfitness or sound.fault(draws_means=family == "vae")
+    return [found] if found else []
 
 
 def _sample_faults(metrics: dict[str, float], num_classes: int) -> list[str]:
     """The absolute checks: not collapsed, not memorised."""
     faults = []
-    if metrics["test_classes_drawn"] <= num_classes / 2 or metrics["test_coverage"] < 0.05:
+    found = metrics.get("test_classes_drawn", math.inf)  # no classes: nothing is said of them
+    if found <= num_classes / 2 or metrics["test_coverage"] < 0.05:
+        drawn = f"draws {found:.0f} of {num_classes} classes, " if num_classes else ""
+        faults.append(f"collapsed: {drawn}coverage {metrics['test_coverage']:.2f}")
+    if metrics["test_different_samples_share"] < LEAST_DIFFERENT:
         faults.append(
-            f"collapsed: draws {metrics['test_classes_drawn']:.0f} of {num_classes} classes,"
-            f" coverage {metrics['test_coverage']:.2f}"
+            f"collapsed: only {metrics['test_different_samples_share']:.1%} of the samples are"
+            " different pictures"
         )
     if metrics["test_exact_copy_rate"] > 0.05 or metrics["test_nearest_neighbour_ratio"] < 0.3:
         faults.append(

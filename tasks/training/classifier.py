@@ -2,11 +2,12 @@
 
 import torch
 from prefect import task
+from torch import Tensor
 
 from models.batches import INITIAL_STREAM, ImageBatches, seed_at
 from models.classifier import Classifier, ClassifierConfig, make_optimizer
 from models.fitting import FitConfig, likelihood_steps
-from models.training_state import TrainingState, num_parameters
+from models.training_state import BestWeights, TrainingState, num_parameters
 from tasks.ingestion import ImageSet, load_images
 from tasks.retries import TRAINING
 from tasks.training.loop import (
@@ -19,6 +20,9 @@ from tasks.training.loop import (
     workplace,
 )
 
+NUM_VALIDATIONS = 10
+VALIDATION_IMAGES = 1000
+
 
 @task(
     name="fit-classifier",
@@ -28,7 +32,10 @@ from tasks.training.loop import (
 def fit_classifier(
     images: ImageSet, config: ClassifierConfig, fit: FitConfig, run_id: str
 ) -> Fitted:
-    """Train the classifier on the training split, once for an image set."""
+    """Train the classifier on the training split, once for an image set; the best validated stays.
+
+    A set without classes has labels that are not looked at; see `models.classifier`.
+    """
     settings = {"classifier": config, "classifier_fit": fit}
     with workplace(
         "classifier", images, settings, seed=fit.seed, run_id=run_id, prefix="classifier_"
@@ -41,15 +48,25 @@ def _train(place: Workplace, images: ImageSet, config: ClassifierConfig, fit: Fi
     torch.manual_seed(seed_at(fit.seed, 0, INITIAL_STREAM))
     model = Classifier(config).to(device)
     optimizer = make_optimizer(model, fit)
-    state = TrainingState({"model": model}, {"all": optimizer})
+    best = BestWeights(model)
+    state = TrainingState({"model": model, "best": best.model}, {"all": optimizer}, {"best": best})
     pixels, labels = load_images(images, "train")
     batches = ImageBatches(torch.from_numpy(pixels.copy()).to(device), fit.batch_size, fit.seed)
     all_labels = torch.from_numpy(labels).to(device)
-    for _ in watched(
+
+    def batch_at(step: int) -> tuple[Tensor, Tensor]:
+        return batches.at(step), all_labels[batches.indices_at(step)]
+
+    validation = tuple(
+        torch.from_numpy(part[:: max(1, len(part) // VALIDATION_IMAGES)].copy()).to(device)
+        for part in load_images(images, "validation")
+    )
+    validate_every = max(1, fit.steps // NUM_VALIDATIONS)
+    for step in watched(
         lambda start: likelihood_steps(
             model,
             optimizer,
-            lambda step: (batches.at(step), all_labels[batches.indices_at(step)]),
+            batch_at,
             fit,
             start,
         ),
@@ -58,11 +75,23 @@ def _train(place: Workplace, images: ImageSet, config: ClassifierConfig, fit: Fi
         num_steps=fit.steps,
         shown=("loss", "accuracy"),
     ):
-        pass
+        if step.step % validate_every == 0 or step.step == fit.steps:
+            numbers = _validated(model, *validation)
+            place.journal.add(step.step, numbers)
+            best.offer(step.step, numbers["validation_loss"], model)
+    place.say(f"the weights of step {best.step} did best on the validation split")
     return finished(
         place,
-        tensors=model.state_dict(),
+        tensors=best.model.state_dict(),
         config=config,
         seconds=state.seconds,
         num_parameters=num_parameters(model),
     )
+
+
+@torch.no_grad()
+def _validated(model: Classifier, pixels: Tensor, labels: Tensor) -> dict[str, float]:
+    """The lessons' loss on held-out images, changed and damaged by the same draw every time."""
+    torch.manual_seed(0)  # the next step of training seeds anew
+    terms = model.training_terms((pixels.float() / 255, labels), 0)
+    return {f"validation_{name}": float(terms[name]) for name in ("loss", "accuracy")}

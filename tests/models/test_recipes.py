@@ -15,6 +15,7 @@ from models.recipes import (
     gan_recipe,
     gpt_recipe,
     ngram_recipe,
+    plain_classifier_recipe,
     vae_recipe,
 )
 from models.vae import Vae
@@ -79,6 +80,17 @@ def test_every_preset_gives_valid_configurations(preset: Preset) -> None:
 def test_the_judge_is_the_same_whatever_the_run() -> None:
     assert classifier_recipe(1, 8, 8, 10) == classifier_recipe(1, 8, 8, 10)
     assert classifier_recipe(1, 8, 8, 10)[1].seed == 0
+
+
+def test_a_judge_learns_damages_always_and_pictures_apart_where_there_are_no_classes() -> None:
+    labelled, unlabelled = (classifier_recipe(3, 32, 32, number)[0] for number in (3, 0))
+
+    assert labelled.damage_weight > 0
+    assert labelled.contrast_weight == 0
+    assert unlabelled.damage_weight > 0
+    assert unlabelled.contrast_weight > 0
+    plain = plain_classifier_recipe(3, 32, 32, 3)[0]
+    assert plain.damage_weight == plain.contrast_weight == plain.augment_light == 0
 
 
 def test_a_short_text_gets_a_short_context() -> None:

@@ -20,16 +20,22 @@ def test_resampling_every_row_once_would_give_the_frechet_distance():
     assert resampled.std() > 0
 
 
-def test_their_spread_is_that_of_fresh_samples():
-    """The standard error from one pair of sets matches what many pairs scatter by."""
-    fresh = [
-        frechet_distance(features(300, seed=2 * i), features(300, shift=0.5, seed=2 * i + 1))
-        for i in range(200)
-    ]
+def test_their_spread_is_that_of_fresh_real_items():
+    """The standard error from one set matches what many sets scatter by; samples stay as drawn."""
+    drawn = features(3000, shift=0.5, seed=901)
+    fresh = [frechet_distance(features(300, seed=i), drawn) for i in range(200)]
 
-    resampled = resampled_frechet_distances(features(300, seed=900), features(300, 0.5, seed=901))
+    resampled = resampled_frechet_distances(features(300, seed=900), drawn)
 
     assert resampled.std() == pytest.approx(np.std(fresh), rel=0.35)
+
+
+def test_resamples_of_one_set_are_the_same_for_models_with_different_numbers_of_samples():
+    real, drawn = features(300), features(3000, shift=0.5, seed=1)
+
+    first, second = (resampled_frechet_distances(real, each, 20) for each in (drawn, drawn[:2000]))
+
+    assert np.corrcoef(first, second)[0, 1] > 0.99
 
 
 def test_two_models_distances_are_paired():

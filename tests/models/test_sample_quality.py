@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from models.classifier import ClassifierConfig
-from models.sample_quality import bytes_of, evenly_chosen, sample_quality
+from models.sample_quality import bytes_of, evenly_chosen, sample_quality, seen_by
 
 
 class BrightHalf(nn.Module):
@@ -64,6 +64,19 @@ def test_without_requested_classes_nothing_is_said_about_fidelity():
 
     assert "test_class_fidelity" not in quality
     assert "test_frechet_distance" in quality
+
+
+def test_the_distance_is_taken_to_all_held_out_images_and_copies_of_the_training_set_have_none():
+    train, test, validation = halves(200, 0), halves(60, 1), halves(60, 3)[0]
+    judge = BrightHalf()
+    seen = seen_by(judge, train[0], train[0], test[0], validation)
+
+    quality = sample_quality(judge, train[0], None, train, test, seen)
+
+    assert len(seen.held_out) == 120
+    assert quality["test_frechet_distance"] == quality["floor_frechet_distance"]
+    assert quality["test_exact_copy_rate"] == 1
+    assert quality["test_different_samples_share"] == 1
 
 
 def test_a_choice_from_all_over_keeps_both_ends():
