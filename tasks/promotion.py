@@ -311,10 +311,10 @@ def _refuse(
         **_who(),
     )
     in_a_row = ledger.refused_in_a_row(ledger.entries_of(name))
-    told = {"reason": reason, "in_a_row": in_a_row}
-    _announce(REFUSED, target, told)
+    payload = {"reason": reason, "in_a_row": in_a_row}
+    _announce(REFUSED, target, payload)
     if in_a_row % refusals_to_tell() == 0:
-        _announce(STALLED, target, told)
+        _announce(STALLED, target, payload)
 
 
 def _evidence(target: RegisteredVersion, verdict: Verdict | None) -> dict[str, Any]:
