@@ -483,7 +483,7 @@ def log_path(name: str) -> Path:
 
 def _wait_until_healthy(server: Server) -> None:
     deadline = time.monotonic() + SECONDS_TO_BECOME_HEALTHY
-    while not is_healthy(server.name, server.url):
+    while not (_listens(server) and is_healthy(server.name, server.url)):
         if not server.is_running():
             why = lack_of_room(home(), try_it=True) or f"see {log_path(server.name)}"
             raise StackError(f"the {server.name} server ended at once; {why}")
@@ -493,6 +493,18 @@ def _wait_until_healthy(server: Server) -> None:
                 + (lack_of_room(home(), try_it=True) or f"see {log_path(server.name)}")
             )
         time.sleep(0.2)
+
+
+def _listens(server: Server) -> bool:
+    """Whether it is that very process that answers at its port.
+
+    Another program may have taken the port while the server started; it is told no secret.
+    """
+    try:
+        found = psutil.Process(server.pid).net_connections("tcp")
+    except psutil.Error:  # gone, or a system that does not tell
+        return server.is_running()
+    return any(c.status == psutil.CONN_LISTEN and c.laddr.port == server.port for c in found)
 
 
 def stop(server: Server, *, with_family: bool = False) -> None:

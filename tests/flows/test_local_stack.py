@@ -8,14 +8,16 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import psutil
 import pytest
 
 from flows import local_stack, local_worker
-from flows.local_stack import Server
+from flows.local_stack import Server, StackError
 from flows.local_worker import ensure_worker, worker_name
 from tasks import processes
 from tasks.processes import name_of
@@ -274,3 +276,41 @@ def test_the_origins_that_a_person_allows_stay(
 
     (environment,) = started
     assert allowed_origins(environment, monkeypatch) == ["https://atelier.example.org"]
+
+
+def test_a_stranger_that_answers_at_our_port_is_not_our_server(
+    atelier_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program that took the port while the server started would be told its secret."""
+    asked: list[str] = []
+
+    class Stranger(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"OK")
+
+        def log_message(self, *_: object) -> None:
+            """Be silent."""
+
+    monkeypatch.setattr(local_stack, "SECONDS_TO_BECOME_HEALTHY", 1.0)
+    with (
+        HTTPServer(("127.0.0.1", 0), Stranger) as stranger,
+        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as ours,
+    ):
+        Thread(target=stranger.serve_forever, daemon=True).start()
+        port, url = stranger.server_port, f"http://127.0.0.1:{stranger.server_port}"
+        created_at = psutil.Process(ours.pid).create_time()
+        own = psutil.Process().create_time()
+        try:
+            local_stack._wait_until_healthy(Server("mlflow", url, port, os.getpid(), own))
+            assert asked == ["/health"]
+            with pytest.raises(StackError, match="is not healthy after 1 s"):
+                local_stack._wait_until_healthy(Server("mlflow", url, port, ours.pid, created_at))
+            assert asked == ["/health"]
+        finally:
+            ours.kill()
+            stranger.shutdown()
+    with pytest.raises(StackError, match="ended at once"):
+        local_stack._wait_until_healthy(Server("mlflow", url, port, ours.pid, created_at))
