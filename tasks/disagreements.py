@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tasks import audit, ledger
+from tasks.model_card import FAMILIES
 from tasks.promotion import moved_outside
 from tasks.registration import RegisteredVersion, all_versions, champion_of, models_of_ours
 from tasks.tracking import outages_named
@@ -14,7 +15,8 @@ from tasks.verification import UNVERIFIED, verified_copy
 
 WAYS = {
     "accept": "take the registry as it is, and write into the log that it is so",
-    "restore": "give the name `champion` back to the version that the log names",
+    "restore": "give the name `champion` back to the version that the log names, and the model its"
+    " tag family",
     "adopt": "look into the files of versions that the log names without their digest, and keep it",
     "begin": "keep the log aside and begin a new one; what persons withdrew goes on",
     "discard": "delete the champion from the registry; its files stay in the store, and the next"
@@ -74,6 +76,11 @@ def _problems(name: str, with_packages: bool) -> Iterator[Problem]:
         yield Problem(model=name, what=what, ways=("accept", "restore"))
     if tags is None:
         return
+    if entries and tags.get("family") not in FAMILIES:
+        what = (
+            f"{name}: its tag family is {tags.get('family', 'missing')!r}: gallery and history pass"
+        )
+        yield Problem(model=name, what=f"{what} over such a model", ways=("restore",))
     versions = all_versions(name)
     if not lost:
         yield from _gone(name, entries, versions)

@@ -5,6 +5,7 @@ None is gone unless a person names it.
 
 from tasks import audit, ledger
 from tasks.disagreements import WAYS, all_models
+from tasks.model_card import FAMILIES
 from tasks.package_files import digest_of_files
 from tasks.promotion import move_back, reconcile
 from tasks.registration import (
@@ -84,6 +85,8 @@ def _accept(name: str) -> str:
 def _restore(name: str) -> str:
     reconcile(name)
     entries = ledger.entries_of(name)
+    if (audit.model_tags(name) or {}).get("family") not in FAMILIES:
+        return _restore_family(name)
     last = ledger.last_move_without_us(entries)
     if last is None:
         raise BadInput(f"{name}: the audit log and the registry name the same champion")
@@ -94,6 +97,18 @@ def _restore(name: str) -> str:
         raise BadInput(f"{name}: the registry does not have the champion of the log, {before}")
     move_back(target, "restored by hand after a move without this program")
     return f"{name}: version {before} is champion again"
+
+
+def _restore_family(name: str) -> str:
+    """Every name of ours ends in its family."""
+    family = name.rpartition("-")[2]
+    if family not in FAMILIES:
+        raise BadInput(
+            f"{name} is no model of ours: its name ends in none of {', '.join(FAMILIES)}"
+        )
+    client().set_registered_model_tag(name, "family", family)
+    audit.append(name, "repair", action="restore", why=f"its tag family is {family} again, by hand")
+    return f"{name}: its tag family is {family} again"
 
 
 def _adopt(name: str, number: int | None) -> str:

@@ -221,6 +221,18 @@ def test_an_alias_that_was_moved_is_told_until_a_person_answers(studio: Any) -> 
     assert champion(studio) == 1  # what was accepted counts
 
 
+def test_a_model_that_lost_its_family_is_told(studio: Any) -> None:
+    client().delete_registered_model_tag(studio.name, "family")
+
+    assert "its tag family is 'missing'" in problem_of(studio).what
+    assert all_models() == [studio.name]
+
+    repair(studio.name, "restore")
+
+    assert problems_of(studio.name) == []
+    assert promotion.history(studio.name)[-1].why == "its tag family is ngram again, by hand"
+
+
 def test_versions_that_were_deleted_are_told(studio: Any) -> None:
     client().delete_model_version(studio.name, "1")
 
