@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from tasks.ingestion import SPLITS, Corpus, ImageSet
+from tasks.reporting import log
 from tasks.source_address import source_address
 from tasks.storage import digest_of, home, read_json
 
@@ -97,14 +98,15 @@ def identity_by_digest(kind: str, place: str, digest: str, version: int) -> Data
 
     kind: "images" or "text". Where they are gone, their contents, size and shape are not known.
     """
-    folder = _stored(kind, digest)
-    if folder is None:
-        return DataIdentity(place=place, digest=digest, size=0, shape=(), version=version)
-    receipt = read_json(folder / "receipt.json")["receipt"]
-    fields = {**receipt, "folder": str(folder), "source": place}
-    if kind == "text":
-        return identity_of(Corpus(**fields), version)
-    return identity_of(ImageSet(**{**fields, "class_names": ()}), version)
+    if (folder := _stored(kind, digest)) is not None:
+        try:
+            receipt = read_json(folder / "receipt.json")["receipt"]
+            fields = {**receipt, "folder": str(folder), "source": place}
+            data = Corpus(**fields) if kind == "text" else ImageSet(**fields)
+            return identity_of(data, version)
+        except (OSError, ValueError, KeyError, TypeError) as error:  # damaged, or of other code
+            log(f"{folder} cannot be compared with: {type(error).__name__}: {error}")
+    return DataIdentity(place=place, digest=digest, size=0, shape=(), version=version)
 
 
 def difference(before: DataIdentity, data: Data) -> str:

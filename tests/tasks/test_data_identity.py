@@ -190,7 +190,14 @@ def test_data_of_an_older_record_are_known_while_this_home_keeps_them(tmp_path: 
 
     assert identity_by_digest("text", place, corpus.digest, 2) == identity_of(corpus, 2)
 
+    pictures = pictures_at(tmp_path / "a", range(120))
+    folder = f"folder:{tmp_path / 'a'}"
+    assert identity_by_digest("images", folder, pictures.digest, 1) == identity_of(pictures, 1)
+
     gone = identity_by_digest("text", place, "0" * 64, 2)
     other = text_at(tmp_path / "b" / "book.txt", prose(2))
     assert difference(gone, corpus) == ""
     assert difference(gone, other) == f"it was trained on {place}"
+    (Path(corpus.folder) / "receipt.json").write_text('{"receipt": {"of": "another age"}}')
+    unknown = identity_by_digest("text", place, corpus.digest, 2)
+    assert (unknown.contents, unknown.digest) == ("", corpus.digest)
