@@ -66,7 +66,7 @@ def full_run(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
     """Train, judge and register the chosen models, then publish samples of the champions.
 
     Args:
-        images: digits, mnist, fashion-mnist, cifar10, or folder:PATH with a sub-folder per class.
+        images: digits, mnist, fashion-mnist, cifar10, or folder:PATH (its sub-folders are classes).
         text: pydocs, tinyshakespeare, file:PATH or folder:PATH.
         models: which of the four families to train.
         preset: how much work: quick, standard or full.
