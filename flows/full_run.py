@@ -67,7 +67,7 @@ def full_run(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
     """Train, judge and register the chosen models, then publish samples of the champions.
 
     Args:
-        images: digits, mnist, fashion-mnist, cifar10, or folder:PATH with a sub-folder per class;
+        images: digits, mnist, fashion-mnist, cifar10, or folder:PATH (its sub-folders are classes);
             NAME=folder:PATH gives the data set a name of your own.
         text: pydocs, tinyshakespeare, file:PATH or folder:PATH; NAME=file:PATH gives the data set a
             name of your own.

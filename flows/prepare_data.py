@@ -18,7 +18,7 @@ def prepare_images(
     """Read, check, split and store an image set.
 
     Args:
-        source: digits, mnist, fashion-mnist, cifar10, folder:PATH with a sub-folder per class, or
+        source: digits, mnist, fashion-mnist, cifar10, folder:PATH (its sub-folders are classes), or
             NAME=folder:PATH.
         image_size: side in pixels to which your own images are cropped and resized.
         rehash: read your own files again even if their names, sizes and times are unchanged.

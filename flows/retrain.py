@@ -30,7 +30,7 @@ def retrain_vae(
     """Train, judge and register the variational auto-encoder.
 
     Args:
-        images: digits, mnist, fashion-mnist, cifar10, or folder:PATH with a sub-folder per class;
+        images: digits, mnist, fashion-mnist, cifar10, or folder:PATH (its sub-folders are classes);
             NAME=folder:PATH gives the data set a name of your own.
         preset: how much work: quick, standard or full.
         seed: 0 to 2147483647; the same seed gives the same weights on the same machine.
@@ -59,7 +59,7 @@ def retrain_gan(
     """Train, judge and register the generative adversarial network.
 
     Args:
-        images: digits, mnist, fashion-mnist, cifar10, or folder:PATH with a sub-folder per class;
+        images: digits, mnist, fashion-mnist, cifar10, or folder:PATH (its sub-folders are classes);
             NAME=folder:PATH gives the data set a name of your own.
         preset: how much work: quick, standard or full.
         seed: 0 to 2147483647; the same seed gives the same weights on the same machine.

@@ -81,7 +81,7 @@ def _check_there_is_training(folder: str, pictures: Sequence[Folders]) -> None:
 
 
 def _without_split(pictures: Sequence[Folders]) -> Layout:
-    above = _shared(pictures)
+    above = _shared([each for each in pictures if each] or pictures)
     places = ["/".join(each[len(above) :]) for each in pictures]
     classes = sorted({place for place in places if place})
     loose = [index for index, place in enumerate(places) if not place]
@@ -137,24 +137,40 @@ def _level_of_split(pictures: Sequence[Folders]) -> int | None:
         strangers = {
             each[: level + 1]
             for each, part in zip(pictures, named, strict=True)
-            if part is None and len(each) > level
+            if part is None and len(each) > start
         }
         if not strangers:
             return level
         inner: dict[Part, set[Folders]] = {}
-        for each, part in zip(pictures, named, strict=True):
+        for tail, part in zip(_below(pictures, named, level), named, strict=True):
             if part is not None:
-                inner.setdefault(part, set()).add(each[level + 1 :])
+                inner.setdefault(part, set()).add(tail)
         train = inner.pop("train")
         if len(train) >= 2 and all(held_out == train for held_out in inner.values()):
             return level
     return None
 
 
+def _below(pictures: Sequence[Folders], parts: Sequence[Part | None], level: int) -> list[Folders]:
+    """The folders below the split; one that says a part's name again, test/test/, says nothing."""
+    tails = [each[level + 1 :] for each in pictures]
+    for part in {part for part in parts if part is not None}:
+        inside = [index for index, each in enumerate(parts) if each == part]
+        first = {tails[index][:1] for index in inside}
+        if len(first) == 1 and [part_named(name) for name in first.pop()] == [part]:
+            for index in inside:
+                tails[index] = tails[index][1:]
+    return tails
+
+
 def _with_split(folder: str, pictures: Sequence[Folders], level: int) -> Layout:
     start = len(_shared(pictures))
     parts = [part_named(each[level]) if len(each) > level else None for each in pictures]
-    places = ["/".join((*each[start:level], *each[level + 1 :])) for each in pictures]
+    below = _below(pictures, parts, level)
+    around = [(*each[start:level], *tail) for each, tail in zip(pictures, below, strict=True)]
+    used = [each for each, part in zip(around, parts, strict=True) if part is not None]
+    above = len(_shared(used))
+    places = ["/".join(each[above:]) for each in around]
     left_out = {index: NO_PART for index, part in enumerate(parts) if part is None}
     classes = _classes_by_part(parts, places)
     notes = [f"{len(left_out)} pictures lie {NO_PART} and are left out"] if left_out else []

@@ -6,6 +6,7 @@ whose channels are equal everywhere is grey, however it is stored.
 """
 
 import functools
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
+
+logging.getLogger("PIL").setLevel(logging.CRITICAL)  # what is wrong with a file is in its reason
 
 NOT_A_PICTURE = "no picture of a known format"
 CANNOT_DECODE = "cannot be decoded"

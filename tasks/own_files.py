@@ -6,6 +6,7 @@ folder is entered twice, nor one that holds the folder itself.
 """
 
 import hashlib
+import heapq
 import os
 import re
 import stat
@@ -33,6 +34,7 @@ Names that begin with a dot are left out besides. "trash" is not among them: it 
 _LEFTOVER = re.compile(r"(?i)^~\$|^#.+#$|~$|\.(bak|orig|swp|tmp|part|partial|crdownload)$")
 _UNREADABLE_MARKS = "\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
+_NOT_UTF8_OR_BACKSLASH = re.compile(r"[\ud800-\udfff\\]")
 _ESCAPED = re.compile(r"\\(?:\\|x([89a-f][0-9a-f]))")
 
 HIDDEN = "hidden: its name begins with a dot"
@@ -141,8 +143,13 @@ def path_of(location: str) -> Path:
 
 
 def writable(source: str) -> str:
-    """A source as a person typed it, in UTF-8: only a path that is not gets escapes."""
-    return readable(source) if _SURROGATE.search(source) else source
+    """A source as a person typed it, in UTF-8: only a path that is not gets escapes.
+
+    `path_of` gives the path back.
+    """
+    if not _SURROGATE.search(source):
+        return source
+    return _NOT_UTF8_OR_BACKSLASH.sub(lambda match: _escaped(match[0]), source)
 
 
 def listed(path: Path) -> Listing:
@@ -191,14 +198,13 @@ class _Walk:
     def __init__(self, root: Path) -> None:
         self.files: list[OwnFile] = []
         self.set_aside: list[SetAside] = []
-        self._entered: set[tuple[int, int]] = set()
+        self._entered: set[tuple[int, int | str]] = set()
         self._links: list[tuple[tuple[str, ...], Path]] = []
         self._look_into(root, ())
         above = {_identity(parent) for parent in root.resolve().parents}
         # Links come last: what also stands there itself keeps its own name.
         while self._links:
-            self._links.sort(reverse=True)
-            parts, path = self._links.pop()
+            parts, path = heapq.heappop(self._links)
             target = readable(path.readlink())
             if _identity(path) in above:
                 self._leave(parts, f"{HOLDS_THIS_ONE}: {target}")
@@ -246,7 +252,7 @@ class _Walk:
         if stat.S_ISDIR(found.st_mode):
             if not entry.is_symlink():
                 return True
-            self._links.append((parts, Path(entry.path)))
+            heapq.heappush(self._links, (parts, Path(entry.path)))
         elif (special := _special(found.st_mode)) is not None:
             self._leave(parts, f"{NO_FILE}: {special}")
         else:
@@ -293,6 +299,7 @@ def _special(mode: int) -> str | None:
     return kinds.get(stat.S_IFMT(mode), "a device")
 
 
-def _identity(path: Path) -> tuple[int, int]:
+def _identity(path: Path) -> tuple[int, int | str]:
+    """What two ways to one folder share; some file systems do not number what they hold."""
     found = path.stat()
-    return found.st_dev, found.st_ino
+    return found.st_dev, found.st_ino or str(path.resolve())

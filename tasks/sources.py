@@ -26,6 +26,7 @@ from tasks.storage import BadInput, ChecksumMismatch, atomic_file, data_root, ho
 from tasks.text_files import RawText, read_text_file, read_text_folder
 
 Kind = Literal["images", "text"]
+LONGEST_GLOB = 200
 
 
 class Unreachable(ConnectionError):
@@ -83,6 +84,10 @@ def _own_source(
 ) -> Source:
     licence = "your own"
     shown = readable(path)
+    if glob is not None and not 1 <= len(glob) <= LONGEST_GLOB:
+        raise BadInput(
+            f"a glob has 1 to {LONGEST_GLOB} characters, got {len(glob)}; such as '*.py'"
+        )
     if glob is not None and (kind, scheme) != ("text", "folder"):
         raise BadInput(f"a glob only applies to text of folder:PATH, not to {name!r}; leave it out")
     if kind == "images":

@@ -226,6 +226,41 @@ def test_pictures_beside_class_folders_have_no_class_and_are_left_out(image_fold
     assert images.notes == ("4 pictures lie beside the 2 class folders and are left out",)
 
 
+def test_a_part_that_says_its_name_twice_is_one() -> None:
+    train, test = ("seg_train", "seg_train"), ("seg_test", "seg_test")
+    pictures = [(*part, name) for part in (train, test) for name in ("sea", "street")]
+
+    layout = layout_of("r", [*pictures, ("seg_pred", "seg_pred")])
+
+    assert layout.class_names == ("sea", "street")
+    assert layout.parts is not None
+    assert layout.parts[:4] == ["train", "train", "test", "test"]
+    assert layout.left_out == {4: "beside the author's split"}
+
+
+def test_a_class_without_parts_is_not_lost_beside_one_that_has_them() -> None:
+    layout = layout_of("r", [("cat",), ("dog", "train"), ("dog", "test")])
+
+    assert layout.class_names == ("cat", "dog/test", "dog/train")
+    assert layout.left_out == {}
+
+
+def test_a_stray_picture_changes_no_class() -> None:
+    split = [("data", part, name) for part in ("train", "test") for name in ("a", "b")]
+
+    assert layout_of("r", [*split, ()]).class_names == ("a", "b")
+    assert layout_of("r", [("data", "a"), ("data", "b"), ()]).class_names == ("a", "b")
+
+
+def test_a_vehicle_called_train_stays_a_class_within_a_split() -> None:
+    pictures = [(part, name) for part in ("train", "test") for name in ("train", "bus")]
+
+    layout = layout_of("r", pictures)
+
+    assert layout.class_names == ("bus", "train")
+    assert layout.parts == ["train", "train", "test", "test"]
+
+
 def test_names_that_look_equal_are_equal() -> None:
     layout = layout_of(
         "r",

@@ -4,15 +4,18 @@ import os
 import shutil
 import socket
 import tempfile
+import unicodedata
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from tasks.ingestion import ingest_images, ingest_text
-from tasks.own_files import SetAside, counted, listed, once, path_of, readable
+from tasks.own_files import SetAside, counted, listed, once, path_of, readable, writable
 from tasks.storage import BadInput
 
 pytestmark = pytest.mark.usefixtures("atelier_home")
@@ -216,6 +219,26 @@ def test_a_path_that_is_not_utf8_can_be_written_in_utf8(tmp_path: Path) -> None:
     corpus = ingest_text.fn(f"folder:{written}")
     assert corpus.title == "caf\\xe9"
     assert corpus.num_characters == 13_201
+
+
+@settings(deadline=None)
+@given(st.binary(min_size=1, max_size=30).filter(lambda raw: not {0, 47} & set(raw)))
+def test_every_path_can_be_written_in_utf8_and_found_again(raw: bytes) -> None:
+    path = os.fsdecode(b"/nowhere/" + raw)
+
+    written = writable(f"folder:{path}")
+    shown = readable(path)
+
+    assert written.encode("utf-8").decode("utf-8") == written
+    assert str(path_of(written.removeprefix("folder:"))) in (path, str(Path(path)))
+    assert not {unicodedata.category(each) for each in shown} & {"Cc", "Cs"}
+
+
+@given(st.binary(max_size=12), st.binary(max_size=12))
+def test_no_two_names_are_shown_alike(first: bytes, second: bytes) -> None:
+    shown = [readable(os.fsdecode(raw)) for raw in (first, second)]
+
+    assert (shown[0] == shown[1]) == (first == second)
 
 
 def test_a_path_with_a_backslash_of_its_own_stays_as_it_is(tmp_path: Path) -> None:

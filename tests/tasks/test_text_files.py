@@ -100,6 +100,12 @@ def test_a_pattern_is_refused_where_there_is_no_folder_of_text(source: str, kind
         find_source(source, kind, glob="*.py")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("pattern", ["", "*" * 201])
+def test_a_pattern_of_no_use_is_refused_at_once(mixed: Path, pattern: str) -> None:
+    with pytest.raises(BadInput, match=f"1 to 200 characters, got {len(pattern)}"):
+        find_source(f"folder:{mixed}", "text", glob=pattern)
+
+
 def test_another_pattern_is_another_corpus(mixed: Path) -> None:
     (mixed / "src" / "long.py").write_text("c = 3 # more words\n" * 800)
 
