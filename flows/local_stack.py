@@ -378,9 +378,11 @@ def log_path(name: str) -> Path:
 
 def _wait_until_healthy(server: Server) -> None:
     deadline = time.monotonic() + SECONDS_TO_BECOME_HEALTHY
-    while not _is_healthy(server.name, server.url):
+    while not (_is_healthy(server.name, server.url) and _listens(server)):
         if not server.is_running():
             why = lack_of_room(home(), try_it=True) or f"see {log_path(server.name)}"
+            if _is_healthy(server.name, server.url):
+                why = f"another one took port {server.port} meanwhile: run the same command again"
             raise StackError(f"the {server.name} server ended at once; {why}")
         if time.monotonic() > deadline:
             raise StackError(
@@ -388,6 +390,25 @@ def _wait_until_healthy(server: Server) -> None:
                 + (lack_of_room(home(), try_it=True) or f"see {log_path(server.name)}")
             )
         time.sleep(0.2)
+
+
+def _listens(server: Server) -> bool:
+    """Whether it is this very server that answers at its port.
+
+    Two homes that are started at once find the same port free, and only one of them gets it: the
+    other would work on a stranger's database.
+    """
+    try:
+        parent = psutil.Process(server.pid)
+        return any(
+            each.status == psutil.CONN_LISTEN and each.laddr.port == server.port
+            for process in (parent, *parent.children(recursive=True))
+            for each in process.net_connections("tcp")
+        )
+    except psutil.AccessDenied:  # this system does not tell
+        return True
+    except psutil.Error:
+        return False
 
 
 def _is_healthy(name: str, url: str) -> bool:
