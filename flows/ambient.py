@@ -12,6 +12,7 @@ from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
 from flows.health import Finding
+from tasks.storage import home, sqlite_address
 
 SET = {
     # What is unchanged is known by `tasks.provenance`; a policy of `tasks.retries` says the rest.
@@ -75,6 +76,7 @@ _WORKSPACES = ("MLFLOW_ENABLE_WORKSPACES", "MLFLOW_WORKSPACE")
 _SERVICE = re.compile("PREFECT_(SERVER|API)_SERVICES_.*_ENABLED")
 
 _PLAIN_TEMPORARY = "/tmp"
+_DATABASE_PARTS = ("CONNECTION_URL", "DRIVER", "HOST", "NAME")
 _FILES = (".env", "prefect.toml", "pyproject.toml")
 
 
@@ -118,6 +120,19 @@ def settings(environment: Mapping[str, str], folder: Path) -> Finding:
         steps.append("start `atelier` in another folder, or take them out")
     what, to_do = "; ".join(found), "; ".join(steps)
     return Finding(name="settings", state="attention", what=what, to_do=to_do)
+
+
+def prefect_database(environment: Mapping[str, str]) -> dict[str, str]:
+    """Where Prefect's server keeps its tables, unless a person says so in one of several ways.
+
+    Its own default is the same file, but in an address in which no character is escaped.
+    """
+    ways = [f"PREFECT_{of}_DATABASE_{part}" for of in ("SERVER", "API") for part in _DATABASE_PARTS]
+    if any(environment.get(name) for name in ways):
+        return {}
+    file = Path(environment.get("PREFECT_HOME", home() / "prefect")) / "prefect.db"
+    address = sqlite_address(file, "sqlite+aiosqlite")
+    return {"PREFECT_SERVER_DATABASE_CONNECTION_URL": address}
 
 
 def _stray_workspaces(environment: Mapping[str, str]) -> list[str]:

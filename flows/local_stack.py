@@ -21,7 +21,7 @@ from pathlib import Path
 
 import psutil
 
-from flows import access, ambient
+from flows import access, ambient, own_processes
 from flows.origin_guard import HOSTS_VARIABLE, allowed
 from flows.private_home import OWNER_ONLY, make_private
 from flows.proxies import bypass_proxies
@@ -70,8 +70,8 @@ class Server:
     def is_running(self) -> bool:
         """Whether that very process still lives."""
         if not self.process:
-            return _is_running_since_before(self)
-        return _is_held(self.name) if self.is_elsewhere else is_alive(self.process)
+            return own_processes.is_running_since_before(self.name, self.pid, self.created_at)
+        return own_processes.is_held(self.name) if self.is_elsewhere else is_alive(self.process)
 
     @property
     def is_elsewhere(self) -> bool:
@@ -227,7 +227,6 @@ def servers() -> list[tuple[Server, bool]]:
 _ADDRESS_VARIABLES = {"prefect": "PREFECT_API_URL", "mlflow": "MLFLOW_TRACKING_URI"}
 _PREFERRED_PORTS = {"prefect": 4200, "mlflow": 5000}
 _SERVER_MODULE = "flows.guarded_server"
-_DATABASE_PARTS = ("CONNECTION_URL", "DRIVER", "HOST", "NAME")
 
 
 def address_of(name: str) -> str:
@@ -355,7 +354,7 @@ def _start(name: str, port: int) -> Server:
         # By environment, not by argument: an address may hold a password, and `ps` shows arguments.
         "MLFLOW_BACKEND_STORE_URI": sqlite_address(home() / "mlflow.db"),
         "MLFLOW_ARTIFACTS_DESTINATION": (home() / "mlartifacts").as_uri(),
-        **_prefect_database(),
+        **ambient.prefect_database(os.environ),
         # By default any page that is open in the same browser may read and call the API. This name
         # and not ..._SERVER_API_CORS_..., which Prefect prefers, so that a person may set either.
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": origins,
@@ -376,19 +375,6 @@ def _start(name: str, port: int) -> Server:
     )
 
 
-def _prefect_database() -> dict[str, str]:
-    """Where Prefect's server keeps its tables, unless a person says so in one of several ways.
-
-    Its own default is the same file, but in an address in which no character is escaped.
-    """
-    ways = [f"PREFECT_{of}_DATABASE_{part}" for of in ("SERVER", "API") for part in _DATABASE_PARTS]
-    if any(os.environ.get(name) for name in ways):
-        return {}
-    file = Path(os.environ.get("PREFECT_HOME", home() / "prefect")) / "prefect.db"
-    address = sqlite_address(file, "sqlite+aiosqlite")
-    return {"PREFECT_SERVER_DATABASE_CONNECTION_URL": address}
-
-
 def start(
     name: str, arguments: list[str], url: str, port: int, environment: dict[str, str] | None
 ) -> Server:
@@ -400,15 +386,15 @@ def start(
         raise StackError(f"the {name} process cannot be started: {lack}")
     with (
         open(log_path(name), "ab", opener=_private_file) as log,
-        open(_held_path(name), "w", opener=_private_file) as held,
+        open(own_processes.held_path(name), "w", opener=_private_file) as held,
     ):
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise StackError(
                 f"a {name} process of this home still runs, which servers.json does not tell of: a"
-                f" second one would work on the same data; `fuser {_held_path(name)}` names it, end"
-                " it and try again"
+                f" second one would work on the same data; `fuser {held.name}` names it, end it"
+                " and try again"
             ) from None
         process = subprocess.Popen(
             [sys.executable, *arguments],
@@ -423,39 +409,6 @@ def start(
             preexec_fn=_restore_interrupts if _ignores_interrupts() else None,  # noqa: PLW1509
         )
     return Server(name, url, port, process.pid, process=name_of(process.pid))
-
-
-def _held_path(name: str) -> Path:
-    path = home() / "locks" / f"process-{name}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
-
-
-def _is_held(name: str) -> bool:
-    """Whether some process of that name, which may be out of sight, has hold of this home."""
-    try:
-        with (home() / "locks" / f"process-{name}.lock").open("rb") as held:
-            fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
-
-
-def _is_running_since_before(server: Server) -> bool:
-    """The same of a record that a version before made: its time moves when the clock is set."""
-    try:
-        process = psutil.Process(server.pid)
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return False
-        if abs(process.create_time() - server.created_at) < 1.0:
-            return True
-        words = process.cmdline()
-        works_as = next((name for name in ("worker", "mlflow", "prefect") if name in words), "")
-        return works_as == server.name and Path(process.cwd()) == home()
-    except psutil.Error:
-        return False
 
 
 def _private_file(path: str, flags: int) -> int:
@@ -483,9 +436,13 @@ def log_path(name: str) -> Path:
 
 def _wait_until_healthy(server: Server) -> None:
     deadline = time.monotonic() + SECONDS_TO_BECOME_HEALTHY
-    while not (_listens(server) and is_healthy(server.name, server.url)):
+    while not (
+        own_processes.listens(server.pid, server.port) and is_healthy(server.name, server.url)
+    ):
         if not server.is_running():
             why = lack_of_room(home(), try_it=True) or f"see {log_path(server.name)}"
+            if is_healthy(server.name, server.url):
+                why = f"another one took port {server.port} meanwhile: run the same command again"
             raise StackError(f"the {server.name} server ended at once; {why}")
         if time.monotonic() > deadline:
             raise StackError(
@@ -493,18 +450,6 @@ def _wait_until_healthy(server: Server) -> None:
                 + (lack_of_room(home(), try_it=True) or f"see {log_path(server.name)}")
             )
         time.sleep(0.2)
-
-
-def _listens(server: Server) -> bool:
-    """Whether it is that very process that answers at its port.
-
-    Another program may have taken the port while the server started; it is told no secret.
-    """
-    try:
-        found = psutil.Process(server.pid).net_connections("tcp")
-    except psutil.Error:  # gone, or a system that does not tell
-        return server.is_running()
-    return any(c.status == psutil.CONN_LISTEN and c.laddr.port == server.port for c in found)
 
 
 def stop(server: Server, *, with_family: bool = False) -> None:

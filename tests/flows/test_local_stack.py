@@ -3,6 +3,7 @@
 import os
 import platform
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -137,6 +138,23 @@ def test_a_server_of_another_machine_is_neither_used_nor_started_a_second_time(
 
     with pytest.raises(local_stack.StackError, match=f"another-{platform.node()}.*atelier down"):
         local_stack.ensure_servers()
+
+
+def test_a_strangers_answer_at_our_port_is_not_taken_for_our_servers(
+    living: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two homes that are started at once find the same port free."""
+    monkeypatch.setattr(local_stack, "is_healthy", lambda *_: True)  # the other home's answers
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        mine = Server("mlflow", "url", port, os.getpid(), process=name_of(os.getpid()))
+        local_stack._wait_until_healthy(mine)
+
+        psutil.Process(living.pid).kill()
+        with pytest.raises(local_stack.StackError, match=f"took port {port}.*run the same"):
+            local_stack._wait_until_healthy(replace(living, port=port))
 
 
 def test_a_worker_is_online_once_the_server_heard_from_it_and_whenever_that_was(
