@@ -354,12 +354,14 @@ def test_a_sabotaged_package_is_refused_and_leaves_no_trace(
 ) -> None:
     candidate, before = candidate_of(tokens, 2), state()
 
+    log_package = packaging.log_package
+
     def log_and_sabotage(fitted: Fitted):
-        info = packaging.log_package(fitted)
+        info = log_package(fitted)
         sabotage(Path(info.artifact_path.removeprefix("file://")))
         return info
 
-    monkeypatch.setattr(registration, "log_package", log_and_sabotage)
+    monkeypatch.setattr(packaging, "log_package", log_and_sabotage)
 
     with pytest.raises(LoadCheckFailed, match=message):
         admit(candidate)
@@ -376,13 +378,15 @@ def test_a_package_that_never_loads_is_refused_after_a_time_and_blocks_nobody(
 ) -> None:
     candidate, before = candidate_of(tokens, 2), state()
 
+    log_package = packaging.log_package
+
     def log_and_hang(fitted: Fitted):
-        info = packaging.log_package(fitted)
+        info = log_package(fitted)
         package = Path(info.artifact_path.removeprefix("file://"))
         (package / "code" / "models" / "ngram.py").write_text("import time\ntime.sleep(3600)\n")
         return info
 
-    monkeypatch.setattr(registration, "log_package", log_and_hang)
+    monkeypatch.setattr(packaging, "log_package", log_and_hang)
     monkeypatch.setattr(load_check, "SECONDS_TO_LOAD", 3.0)
     with pytest.raises(LoadCheckFailed, match="has not loaded and drawn within 3 s"):
         admit(candidate)
