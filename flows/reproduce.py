@@ -1,5 +1,7 @@
 """Make a registered version again, from its record alone, and compare."""
 
+from typing import TypeVar
+
 from prefect import flow
 
 from flows.parameters import Alias, ModelName
@@ -15,7 +17,9 @@ from models.vae import VaeConfig
 from tasks.flow_runs import sign
 from tasks.image_evaluation import evaluate_images
 from tasks.ingestion import ImageSet
+from tasks.messages import one_line
 from tasks.recipe import Recipe
+from tasks.records import DamagedRecord
 from tasks.reproduction import Reproduction, compare_with_record, read_record, scratch_home
 from tasks.runs import open_run
 from tasks.scorecard import Scorecard
@@ -27,6 +31,8 @@ from tasks.training.gpt import fit_gpt
 from tasks.training.loop import Fitted
 from tasks.training.ngram import fit_ngram
 from tasks.training.vae import fit_vae
+
+Config = TypeVar("Config")
 
 
 @flow(name="reproduce", flow_run_name="{name}@{which}, again", on_running=[sign])
@@ -59,26 +65,38 @@ def reproduce(name: ModelName, which: Alias = "champion") -> Reproduction:
         return compare_with_record(version, recipe, fitted, scorecard, tokens)
 
 
+def _settings(kind: type[Config], recipe: Recipe, name: str) -> Config:
+    """A configuration as the record has it; raises DamagedRecord for what is none."""
+    try:
+        return kind(**recipe.settings[name])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedRecord(
+            f"the record of this {recipe.family} cannot be used, its part {name!r} is damaged:"
+            f" {type(error).__name__}: {one_line(error)}"
+        ) from error
+
+
 def _images_again(recipe: Recipe, images: ImageSet, run_id: str) -> tuple[Fitted, Scorecard]:
     shape, num_classes = (images.channels, images.height, images.width), len(images.class_names)
     judge = fit_classifier(images, *classifier_recipe(*shape, num_classes), run_id)
-    config, fit = recipe.settings["config"], FitConfig(**recipe.settings["fit"])
+    fit = _settings(FitConfig, recipe, "fit")
     with scratch_home():
         if recipe.family == "vae":
-            fitted = fit_vae(images, VaeConfig(**config), fit, run_id)
+            fitted = fit_vae(images, _settings(VaeConfig, recipe, "config"), fit, run_id)
         else:
-            fitted = fit_gan(images, GanConfig(**config), fit, run_id)
+            fitted = fit_gan(images, _settings(GanConfig, recipe, "config"), fit, run_id)
         return fitted, evaluate_images(fitted, images, judge, run_id)
 
 
 def _tokens_again(recipe: Recipe, tokens: TokenSet, run_id: str) -> tuple[Fitted, Scorecard]:
-    settings = recipe.settings
     with scratch_home():
         if recipe.family == "ngram":
-            tuning = TuningConfig(**settings["tuning"]) if settings.get("tuning") else None
-            config = NgramConfig(**settings["config"])
+            is_tuned = bool(recipe.settings.get("tuning"))
+            tuning = _settings(TuningConfig, recipe, "tuning") if is_tuned else None
+            config = _settings(NgramConfig, recipe, "config")
             fitted = fit_ngram(tokens, config, tuning, recipe.seed, run_id)
         else:
-            shape, fit = GptConfig(**settings["config"]), FitConfig(**settings["fit"])
+            shape = _settings(GptConfig, recipe, "config")
+            fit = _settings(FitConfig, recipe, "fit")
             fitted = fit_gpt(tokens, shape, fit, run_id)
         return fitted, evaluate_tokens(fitted, tokens, run_id)

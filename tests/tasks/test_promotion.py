@@ -372,12 +372,14 @@ def test_a_sabotaged_package_is_refused_and_leaves_no_trace(
 ) -> None:
     candidate, before = candidate_of(tokens, 2), state()
 
+    log_package = packaging.log_package
+
     def log_and_sabotage(fitted: Fitted):
-        info = packaging.log_package(fitted)
+        info = log_package(fitted)
         sabotage(Path(info.artifact_path.removeprefix("file://")))
         return info
 
-    monkeypatch.setattr(registration, "log_package", log_and_sabotage)
+    monkeypatch.setattr(packaging, "log_package", log_and_sabotage)
 
     with pytest.raises(PackageChanged, match=message):
         admit(candidate)
