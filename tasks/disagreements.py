@@ -149,8 +149,8 @@ def _unknown(
     if named:
         what = (
             f"{name}: the audit log does not say what the package of {_numbers(named)} is, for an"
+            " older program wrote it; nothing of it is loaded"
         )
-        what += " an older program wrote it; nothing of it is loaded"
         yield Problem(model=name, what=what, ways=("adopt",))
     for number in strange:
         what = f"{name}: version {number} stands in the registry and not in the audit log, and is"

@@ -13,6 +13,7 @@ from tasks.data_owner import DATA_SET, OtherData, check_data, data_before
 from tasks.gate import gate
 from tasks.incumbent import evaluate_champion
 from tasks.ingestion import Corpus, ImageSet, ingest_images, ingest_text
+from tasks.markup import registry_markdown
 from tasks.promotion import settle_alias
 from tasks.recipe import recipe_of
 from tasks.registration import Version, register_version, versions_of
@@ -125,7 +126,8 @@ def test_a_grown_text_is_taken_and_the_card_says_how_it_changed(
     told = f"since version 1: {grown.num_characters:,} characters, {len(before):,} before"
     assert any(f"book-ngram: the data changed {told}" in line for line in lines())
     first, second, third = versions_of("book-ngram")
-    assert f"**The data changed** {told}" in second.description
+    shown = registry_markdown(told)
+    assert f"**The data changed** {shown}" in second.description
     assert "The data changed" not in first.description + third.description
     kept = data_before("book-ngram")
     assert kept is not None

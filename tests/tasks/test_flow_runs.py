@@ -85,7 +85,9 @@ def test_a_crash_that_seems_yet_to_come_has_settled(
     run = SimpleNamespace(
         id="r", name="crashed", tags=[], deployment_id="d", end_time=end, state_type="CRASHED"
     )
-    client = nullcontext(SimpleNamespace(update_flow_run=lambda *_, **__: None))
+    form = SimpleNamespace(parameter_openapi_schema=None)
+    asked = {"update_flow_run": lambda *_, **__: None, "read_deployment": lambda _: form}
+    client = nullcontext(SimpleNamespace(**asked))
     monkeypatch.setattr(flow_runs, "get_client", lambda sync_client: client)
     monkeypatch.setattr(flow_runs, "_runs", lambda *_, **__: [run])
     monkeypatch.setattr(flow_runs, "_again", lambda *_: None)
