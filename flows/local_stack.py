@@ -143,10 +143,11 @@ def ensure_servers(
                     say(f"stopping the {name} server, to start it with the present guard")
                     stop(old)
                 # Before a running server is stopped for another port.
-                free_port = _free_port(name, old.port if old and keeps_port else port)
+                listener = _listener(name, old.port if old and keeps_port else port)
                 if old:
                     stop(old)
-                server = _start(name, free_port)
+                with listener:
+                    server = _start(name, int(listener.getsockname()[1]), listener)
                 waiting.append(server)
                 running[name] = server
                 urls[name] = server.url
@@ -233,23 +234,26 @@ def _serves_as_wanted(server: Server, port: int | None) -> bool:
     )
 
 
-def _free_port(name: str, wanted: int | None) -> int:
+def _listener(name: str, wanted: int | None) -> socket.socket:
+    """A socket that listens at the port already: nobody takes it while the server starts."""
     preferred = _PREFERRED_PORTS[name] if wanted is None else wanted
     for port in [preferred] if wanted else [preferred, 0]:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
+        found = socket.socket()
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            found.bind(("127.0.0.1", port))
+            found.listen(2048)
+        except OSError:
+            found.close()
+            continue
+        return found
     raise StackError(
         f"port {wanted} is taken by another program; choose another with --{name}-port, or leave"
         " the option out to get a free one"
     )
 
 
-def _start(name: str, port: int) -> Server:
+def _start(name: str, port: int, listener: socket.socket | None = None) -> Server:
     url = f"http://127.0.0.1:{port}"
     hosts = allowed(port)
     origins = ",".join(sorted(hosts.origins))
@@ -272,8 +276,10 @@ def _start(name: str, port: int) -> Server:
         **access.server_environment(name),
         "PYTHONPATH": os.pathsep.join(paths),
     }
+    sockets = [] if listener is None else [listener.fileno()]
+    command += map(str, sockets)
     return replace(
-        start(name, command, url, port, environment),
+        start(name, command, url, port, environment, *sockets),
         guard=GUARD,
         access=access.access_digest(name),
         hosts=os.environ.get(HOSTS_VARIABLE, ""),
@@ -281,9 +287,17 @@ def _start(name: str, port: int) -> Server:
 
 
 def start(
-    name: str, arguments: list[str], url: str, port: int, environment: dict[str, str] | None
+    name: str,
+    arguments: list[str],
+    url: str,
+    port: int,
+    environment: dict[str, str] | None,
+    *sockets: int,
 ) -> Server:
-    """Start a Python process that outlives this one, with its output in a file of its name."""
+    """Start a Python process that outlives this one, with its output in a file of its name.
+
+    sockets: which it inherits.
+    """
     with open(log_path(name), "ab", opener=_private_file) as log:
         process = subprocess.Popen(
             [sys.executable, *arguments],
@@ -294,6 +308,7 @@ def start(
             cwd=home(),
             env=environment,
             umask=OWNER_ONLY,
+            pass_fds=sockets,
             preexec_fn=_restore_interrupts if _ignores_interrupts() else None,  # noqa: PLW1509
         )
     return Server(name, url, port, process.pid, psutil.Process(process.pid).create_time())

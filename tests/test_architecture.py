@@ -15,7 +15,10 @@ MLFLOW_DOORS = {
     *{"tasks/tracking.py", "tasks/registration.py", "tasks/packaging.py"},
     *{"tasks/served_model.py", "tasks/clean_loader.py", "tasks/tracking_server.py"},
 }
-NETWORK_DOORS = {"tasks/sources.py", "flows/local_stack.py", "flows/server_requests.py"}
+NETWORK_DOORS = {
+    *{"tasks/sources.py", "flows/server_requests.py"},
+    *{"flows/local_stack.py", "flows/guarded_server.py"},  # the sockets of our own servers
+}
 NO_NAMES = {"utils", "helpers", "common", "misc", "base", "core", "manager"}
 
 
