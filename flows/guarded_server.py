@@ -1,11 +1,12 @@
 """One of the two servers behind the guard, in a process of its own.
 
-Run as `python -m flows.guarded_server NAME PORT`; NAME is prefect or mlflow. Loop and parser of
-uvicorn are named, not left to what is installed: the parser that it takes where it finds it lets
-two Host headers pass.
+Run as `python -m flows.guarded_server NAME PORT [SOCKET]`; NAME is prefect or mlflow. Loop and
+parser of uvicorn are named, not left to what is installed: the parser that it takes where it finds
+it lets two Host headers pass.
 """
 
 import os
+import socket
 import sys
 from typing import Any
 
@@ -55,14 +56,18 @@ def prefect_timing() -> dict[str, Any]:
     }
 
 
-def main(name: str, port: int) -> None:
-    """Serve until a signal comes."""
+def main(name: str, port: int, listener: int | None = None) -> None:
+    """Serve until a signal comes; listener: an inherited socket that listens at the port."""
     if name == "prefect":
         app, options = prefect_application(port), prefect_timing()
     else:
         app, options = mlflow_application(port), {"log_level": "info"}
-    uvicorn.run(app, host="127.0.0.1", port=port, loop="asyncio", http="h11", **options)
+    config = uvicorn.Config(app, host="127.0.0.1", port=port, loop="asyncio", http="h11", **options)
+    server = uvicorn.Server(config)
+    server.run(None if listener is None else [socket.socket(fileno=listener)])
+    if not server.started:
+        sys.exit(1)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], *map(int, sys.argv[2:4]))

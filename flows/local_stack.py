@@ -154,9 +154,9 @@ def ensure_servers(
                 urls[name] = running[name].url
             else:
                 old = running.pop(name, None)
-                free_port = _port_in_place_of(old, name, port, say)
-                with deferred():  # a server that no record names would never be stopped
-                    server = _start(name, free_port)
+                listener = _listener_in_place_of(old, name, port, say)
+                with deferred(), listener:  # one that no record names would never be stopped
+                    server = _start(name, int(listener.getsockname()[1]), listener)
                     waiting.append(server)
                     running[name] = server
                     urls[name] = server.url
@@ -176,19 +176,19 @@ def ensure_servers(
     return urls
 
 
-def _port_in_place_of(
+def _listener_in_place_of(
     old: Server | None, name: str, port: int | None, say: Callable[[str], None]
-) -> int:
-    """A free port for a server, once the one that it replaces, if any, has been stopped."""
+) -> socket.socket:
+    """A socket for a server, once the one that it replaces, if any, has been stopped."""
     keeps_port = old is not None and port in (None, old.port)
     if old and keeps_port:
         say(f"stopping the {name} server, to start it with the present guard")
         stop(old)
     # Before a running server is stopped for another port.
-    free_port = _free_port(name, old.port if old and keeps_port else port)
+    listener = _listener(name, old.port if old and keeps_port else port)
     if old:
         stop(old)
-    return free_port
+    return listener
 
 
 def _unreachable(name: str, url: str, server: Server | None) -> StackError:
@@ -327,23 +327,26 @@ def _serves_as_wanted(server: Server, port: int | None) -> bool:
     )
 
 
-def _free_port(name: str, wanted: int | None) -> int:
+def _listener(name: str, wanted: int | None) -> socket.socket:
+    """A socket that listens at the port already: nobody takes it while the server starts."""
     preferred = _PREFERRED_PORTS[name] if wanted is None else wanted
     for port in [preferred] if wanted else [preferred, 0]:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
+        found = socket.socket()
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            found.bind(("127.0.0.1", port))
+            found.listen(2048)
+        except OSError:
+            found.close()
+            continue
+        return found
     raise StackError(
         f"port {wanted} is taken by another program; choose another with --{name}-port, or leave"
         " the option out to get a free one"
     )
 
 
-def _start(name: str, port: int) -> Server:
+def _start(name: str, port: int, listener: socket.socket | None = None) -> Server:
     url = f"http://127.0.0.1:{port}"
     hosts = allowed(port)
     origins = ",".join(sorted(hosts.origins))
@@ -367,8 +370,10 @@ def _start(name: str, port: int) -> Server:
         **access.server_environment(name),
         "PYTHONPATH": os.pathsep.join(paths),
     }
+    sockets = [] if listener is None else [listener.fileno()]
+    command += map(str, sockets)
     return replace(
-        start(name, command, url, port, environment),
+        start(name, command, url, port, environment, *sockets),
         guard=GUARD,
         access=access.access_digest(name),
         hosts=os.environ.get(HOSTS_VARIABLE, ""),
@@ -376,10 +381,16 @@ def _start(name: str, port: int) -> Server:
 
 
 def start(
-    name: str, arguments: list[str], url: str, port: int, environment: dict[str, str] | None
+    name: str,
+    arguments: list[str],
+    url: str,
+    port: int,
+    environment: dict[str, str] | None,
+    *sockets: int,
 ) -> Server:
     """Start a Python process that outlives this one, with its output in a file of its name.
 
+    sockets: which it inherits.
     Raises StackError where nothing can be written, and where such a process runs already.
     """
     if lack := lack_of_room(home(), try_it=True):
@@ -405,7 +416,8 @@ def start(
             cwd=home(),
             env=environment,
             umask=OWNER_ONLY,
-            pass_fds=[held.fileno()],  # held for as long as the process lives, wherever one asks
+            # The lock is held for as long as the process lives, wherever one asks.
+            pass_fds=[held.fileno(), *sockets],
             preexec_fn=_restore_interrupts if _ignores_interrupts() else None,  # noqa: PLW1509
         )
     return Server(name, url, port, process.pid, process=name_of(process.pid))

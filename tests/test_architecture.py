@@ -17,7 +17,10 @@ MLFLOW_DOORS = {
     *{"tasks/audit.py", "tasks/verification.py"},  # the log's anchors; files before they are loaded
     "tasks/removal.py",
 }
-NETWORK_DOORS = {"tasks/sources.py", "flows/local_stack.py", "flows/server_requests.py"}
+NETWORK_DOORS = {
+    *{"tasks/sources.py", "flows/server_requests.py"},
+    *{"flows/local_stack.py", "flows/guarded_server.py"},  # the sockets of our own servers
+}
 NO_NAMES = {"utils", "helpers", "common", "misc", "base", "core", "manager"}
 
 
