@@ -176,12 +176,12 @@ def test_code_appended_to_a_champion_in_the_store_is_named_and_never_run(
     place: Place, tmp_path: Path
 ) -> None:
     """The gallery shows the other champions; whoever verifies hears of the file."""
-    for name, word in (("myth", "god"), ("epic", "king")):
+    for name, word in (("myth", "fox"), ("epic", "king")):
         text = place.text.parent / f"{name}.txt"
         text.write_text(place.text.read_text().replace("cat", word))
         arguments = ["--preset", "quick", "--models", "ngram", "--text", f"file:{text}"]
         done = atelier(place.home, "run", *arguments)
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert f"{name}-ngram  1        champion" in done.stdout, done.stdout + done.stderr
     mark = tmp_path / "executed"
     for described in (place.home / "mlartifacts").glob("*/models/*/artifacts/MLmodel"):
         if "/myth-ngram/" in described.read_text():
