@@ -34,7 +34,6 @@ Names that begin with a dot are left out besides. "trash" is not among them: it 
 _LEFTOVER = re.compile(r"(?i)^~\$|^#.+#$|~$|\.(bak|orig|swp|tmp|part|partial|crdownload)$")
 _UNREADABLE_MARKS = "\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
-_NOT_UTF8_OR_BACKSLASH = re.compile(r"[\ud800-\udfff\\]")
 _ESCAPED = re.compile(r"\\(?:\\|x([89a-f][0-9a-f]))")
 
 HIDDEN = "hidden: its name begins with a dot"
@@ -149,7 +148,8 @@ def writable(source: str) -> str:
     """
     if not _SURROGATE.search(source):
         return source
-    return _NOT_UTF8_OR_BACKSLASH.sub(lambda match: _escaped(match[0]), source)
+    doubled = source.replace("\\", "\\\\")
+    return _SURROGATE.sub(lambda match: _escaped(match[0]), doubled)
 
 
 def listed(path: Path) -> Listing:
