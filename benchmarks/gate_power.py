@@ -84,7 +84,7 @@ def _measure(family: str, seeds: tuple[int, ...]) -> None:
     values = np.array([each.value for each in scores])
     spread = float(values.std(ddof=1) / values.mean())
     known = known_spread(family, "quick")
-    beats = _rule(family == "gan", known)
+    beats = _rule(family, known)
     pairs = [(i, j) for i in range(len(seeds)) for j in range(len(seeds)) if i != j]
     chosen = np.random.default_rng(0).permutation(len(pairs))[:MOST_PAIRS]
     curve = {
@@ -114,7 +114,7 @@ def _measure(family: str, seeds: tuple[int, ...]) -> None:
 def _measure_counting() -> None:
     """Power over resampled texts, and what is promoted where there is no gain on the whole."""
     champion, gain = _counted()
-    beats = _rule(False, None)
+    beats = _rule("ngram", None)
     generator = np.random.default_rng(0)
     texts = generator.integers(len(gain), size=(NUM_TEXTS, len(gain)))
 
@@ -172,14 +172,16 @@ def _reached(curve: dict[float, Any]) -> float:
     return float(np.interp(WANTED, powers[: above[0] + 1], steps[: above[0] + 1]))
 
 
-def _rule(are_resamples: bool, spread: Any) -> Beats:
+def _rule(family: str, spread: Any) -> Beats:
     """Whether the gate puts one above the other."""
-    from tasks.gate import beats, difference_bounds, noise_margin
+    from tasks.gate import LUCK_LEVEL, LUCK_LEVELS, beats, difference_bounds, noise_margin
+
+    level = LUCK_LEVELS.get(family, LUCK_LEVEL)
 
     def decide(candidate: Scores, champion: Scores) -> bool:
         difference = candidate.value - champion.value
-        _, high = difference_bounds(candidate.items, champion.items, are_resamples, difference)
-        margin = 0.0 if spread is None else noise_margin(champion.value, spread)
+        _, high = difference_bounds(candidate.items, champion.items, family == "gan", difference)
+        margin = 0.0 if spread is None else noise_margin(champion.value, spread, level)
         return beats(difference, high, margin)
 
     return decide

@@ -114,15 +114,21 @@ def test_scores_of_different_items_do_not_pair(scored):
         difference_interval(scored(ITEMS), scored(ITEMS[:-1]))
 
 
-def test_the_margin_is_exceeded_by_another_seed_once_in_five_times():
+def test_the_margin_is_exceeded_by_another_seed_once_in_four_times():
     """Pairs of a known spread, which is known well."""
     pairs = np.random.default_rng(0).normal(10.0, 0.2, (100_000, 2))
     margin = noise_margin(10.0, SeedSpread(0.02, 100_000))
 
     exceeded = (pairs[:, 0] - pairs[:, 1] < -margin).mean()
 
-    assert exceeded == pytest.approx(0.2, abs=0.005)
-    assert margin == pytest.approx(1.19 * 0.2, rel=0.01)
+    assert exceeded == pytest.approx(0.24, abs=0.005)
+    assert margin == pytest.approx(0.2, rel=0.01)  # one spread
+
+
+def test_a_higher_level_asks_for_more():
+    spread = SeedSpread(0.02, 19)
+
+    assert noise_margin(1.0, spread, 0.86) > 1.4 * noise_margin(1.0, spread)
 
 
 def test_a_spread_known_from_few_seeds_asks_for_more():
@@ -141,15 +147,15 @@ def test_twenty_seeds_of_one_recipe_promote_one_after_the_first_at_most_on_the_a
                 champion, count = value, count + 1
         promotions.append(count)
 
-    assert np.mean(promotions) < 0.9
+    assert np.mean(promotions) < 1.0
     assert np.mean(np.array(promotions) >= 3) < 0.05
 
 
-def test_an_improvement_of_two_spreads_and_a_half_is_promoted_four_times_in_five():
+def test_an_improvement_of_two_spreads_and_a_fifth_is_promoted_four_times_in_five():
     """The other side of the same margin; what the held-out items add is measured, not simulated."""
     spread = known_spread("gpt", "quick")
     pairs = np.random.default_rng(2).normal(1.0, spread.relative, (20_000, 2))
-    better = pairs[:, 0] - 2.4 * spread.relative
+    better = pairs[:, 0] - 2.2 * spread.relative
 
     promoted = better - pairs[:, 1] < -noise_margin(1.0, spread)
 
