@@ -85,7 +85,7 @@ def _settled(family: str, seed: int, trained: Trained) -> tuple[int, str]:
 
     fitted, scorecard = trained.fitted, trained.scorecard
     incumbent = evaluate_champion.fn(fitted.name, trained.data, trained.judge)
-    verdict = gate.fn(fitted, scorecard, incumbent)
+    verdict = gate.fn(fitted, scorecard, incumbent, "quick")
     recipe = recipe_of(family, trained.data, "quick", seed, **trained.settings)
     registered = register_version.fn(fitted, scorecard, verdict, recipe, incumbent)
     version = settle_alias.fn(registered, verdict)
@@ -97,10 +97,24 @@ def _settled(family: str, seed: int, trained: Trained) -> tuple[int, str]:
 def _trained(family: str, seed: int, run_id: str) -> Trained:
     from models import recipes
     from tasks.image_evaluation import evaluate_images
-    from tasks.ingestion import ingest_images, ingest_text
     from tasks.text_evaluation import evaluate_tokens
-    from tasks.tokenization import tokenize_corpus
     from tasks.training.classifier import fit_classifier
+
+    data, fitted, settings = fitted_with(family, seed, run_id)
+    if family in ("ngram", "gpt"):
+        return Trained(data, None, fitted, evaluate_tokens.fn(fitted, data, run_id), settings)
+    size = data.channels, data.height, data.width
+    recipe = recipes.classifier_recipe(*size, len(data.class_names))
+    judge = fit_classifier.fn(data, *recipe, run_id)
+    scorecard = evaluate_images.fn(fitted, data, judge, run_id)
+    return Trained(data, judge, fitted, scorecard, settings)
+
+
+def fitted_with(family: str, seed: int, run_id: str) -> tuple[Any, Any, dict[str, Any]]:
+    """The embedded data, the fit of a family's quick recipe to them, and its configurations."""
+    from models import recipes
+    from tasks.ingestion import ingest_images, ingest_text
+    from tasks.tokenization import tokenize_corpus
     from tasks.training.gan import fit_gan
     from tasks.training.gpt import fit_gpt
     from tasks.training.ngram import fit_ngram
@@ -110,26 +124,18 @@ def _trained(family: str, seed: int, run_id: str) -> Trained:
         tokens = tokenize_corpus.fn(ingest_text.fn("pydocs"))
         if family == "ngram":
             config, tuning = recipes.ngram_recipe("quick", tokens.scheme)
-            fitted = fit_ngram.fn(tokens, config, tuning, seed, run_id)
-            settings = {"config": config, "tuning": tuning}
-        else:
-            size = tokens.vocabulary_size, tokens.num_train
-            shape, fit = recipes.gpt_recipe("quick", *size, seed)
-            fitted = fit_gpt.fn(tokens, shape, fit, run_id)
-            settings = {"config": shape, "fit": fit}
-        scorecard = evaluate_tokens.fn(fitted, tokens, run_id)
-        return Trained(tokens, None, fitted, scorecard, settings)
+            counted = fit_ngram.fn(tokens, config, tuning, seed, run_id)
+            return tokens, counted, {"config": config, "tuning": tuning}
+        size = tokens.vocabulary_size, tokens.num_train
+        shape, fit = recipes.gpt_recipe("quick", *size, seed)
+        return tokens, fit_gpt.fn(tokens, shape, fit, run_id), {"config": shape, "fit": fit}
     images = ingest_images.fn("digits")
-    size3, num_classes = (images.channels, images.height, images.width), len(images.class_names)
-    judge = fit_classifier.fn(images, *recipes.classifier_recipe(*size3, num_classes), run_id)
+    pixels, num_classes = (images.channels, images.height, images.width), len(images.class_names)
     if family == "vae":
-        network, fit = recipes.vae_recipe("quick", *size3, seed)
-        fitted = fit_vae.fn(images, network, fit, run_id)
-    else:
-        network, fit = recipes.gan_recipe("quick", size3, num_classes, seed)
-        fitted = fit_gan.fn(images, network, fit, run_id)
-    scorecard = evaluate_images.fn(fitted, images, judge, run_id)
-    return Trained(images, judge, fitted, scorecard, {"config": network, "fit": fit})
+        network, fit = recipes.vae_recipe("quick", *pixels, seed)
+        return images, fit_vae.fn(images, network, fit, run_id), {"config": network, "fit": fit}
+    game, fit = recipes.gan_recipe("quick", pixels, num_classes, seed)
+    return images, fit_gan.fn(images, game, fit, run_id), {"config": game, "fit": fit}
 
 
 def _simpler_rules(scorecards: list[Any]) -> tuple[int, int]:

@@ -37,7 +37,7 @@ def admit(
     is_new = False
     for _ in range(MOST_JUDGEMENTS):
         incumbent = evaluate_champion(fitted.name, data, judge)
-        verdict = gate(fitted, scorecard, incumbent)
+        verdict = gate(fitted, scorecard, incumbent, recipe.preset)
         version = register_version(fitted, scorecard, verdict, recipe, incumbent, data)
         is_new = is_new or version.is_new
         is_promotion = verdict.accepted and (

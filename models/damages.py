@@ -46,13 +46,14 @@ def _blurred(images: Tensor) -> Tensor:
 
 def _patches_shuffled(images: Tensor) -> Tensor:
     height, width = (side // PATCHES * PATCHES for side in images.shape[2:])
-    grid = images[:, :, :height, :width].unflatten(2, (PATCHES, -1)).unflatten(4, (PATCHES, -1))
+    shape = (*images.shape[:2], PATCHES, height // PATCHES, PATCHES, width // PATCHES)
+    grid = images[:, :, :height, :width].reshape(shape)
     patches = grid.permute(0, 2, 4, 1, 3, 5).flatten(1, 2)  # (N, P * P, C, H / P, W / P)
     order = torch.rand(patches.shape[:2]).argsort(1).to(images.device)
     moved = patches.gather(1, order[:, :, None, None, None].expand_as(patches))
-    moved = moved.unflatten(1, (PATCHES, PATCHES)).permute(0, 3, 1, 4, 2, 5)
+    moved = moved.reshape(len(images), PATCHES, PATCHES, *moved.shape[2:])
     found = images.clone()
-    found[:, :, :height, :width] = moved.flatten(4, 5).flatten(2, 3)
+    found[:, :, :height, :width] = moved.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
     return found
 
 

@@ -60,11 +60,12 @@ def paired_bootstrap(
     differences: Sequence[float] | NDArray[Any] | Tensor,
     num_resamples: int = 2000,
     seed: int = 0,
+    level: float = 0.95,
 ) -> Interval:
-    """Whether one model beats another on the same items: mean difference and its 95 % interval.
+    """Whether one model beats another on the same items: mean difference and its interval.
 
     differences: (N,) the loss of the one minus the loss of the other, item by item. An interval
     that lies wholly below 0 says that the one is better on items like these; one that holds 0 says
     that the items cannot tell. Seeds of training are another source of chance, not in it.
     """
-    return bootstrap_mean_interval(differences, num_resamples, seed)
+    return bootstrap_mean_interval(differences, num_resamples, seed, level)

@@ -1,16 +1,18 @@
 """The gate: what a candidate must show before it may be called champion.
 
-Three things. Absolute checks: finite, not collapsed, not memorised. A paired comparison with the
-champion, both judged now: the 95 % interval of the difference, over resampled held-out items, lies
-wholly on the better side. And more than luck with the seed: two trainings of one recipe can truly
-differ on a test set, so the difference must exceed what another seed alone gives.
+Three things. Absolute checks: finite, not collapsed, not memorised, not rubbish. A paired
+comparison with the champion, both judged now: over resampled held-out items the difference is below
+zero with 95 % confidence. And more than luck with the seed: two trainings of one recipe can truly
+differ on a test set, so the difference must exceed what another seed gives three times out of four.
+Of twenty seeds of one recipe, tried one after the other, this promotes one after the first or none
+on the average, and it leaves room for improvements to be seen: `python -m benchmarks.gate_power`.
 """
 
 import math
 
 import numpy as np
 from prefect import task
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtrit
 
 from models.intervals import paired_bootstrap
 from models.resampling import SeedSpread, pooled_spread
@@ -18,26 +20,43 @@ from tasks.evaluations import item_scores
 from tasks.promotion import withdrawn
 from tasks.registration import tags_of, versions_of
 from tasks.retries import NETWORKED
-from tasks.scorecard import Incumbent, Scorecard, Verdict
+from tasks.scorecard import Incumbent, Scorecard, Verdict, beside
 from tasks.tracking import outages_named
 from tasks.training.loop import Fitted
 from tasks.version_tags import number_tag
 
 KNOWN_SPREADS = {
-    "vae": SeedSpread(0.0026, 4),
-    "gan": SeedSpread(0.14, 4),
-    "gpt": SeedSpread(0.0086, 4),
+    ("vae", "quick"): SeedSpread(0.0026, 19),
+    ("gan", "quick"): SeedSpread(0.096, 19),
+    ("gpt", "quick"): SeedSpread(0.0086, 19),
 }
-"""Relative spreads of quick recipes on the embedded data, by `python -m benchmarks.gate_noise`.
+"""Relative spreads of recipes on the embedded data, by family and preset, over 20 seeds each.
 
-Measured over 20 seeds each. Other recipes and data differ, so each counts as four observations, and
-a model's own history soon outweighs it. Counting (`ngram`) knows no chance.
+The GAN's is that of distances to 10,000 samples, which hold no luck of the draw. Counting (`ngram`)
+knows no chance.
+"""
+FREEDOM_OF_A_GUESS = 4
+"""Where a preset was not measured, the family's quick one is believed as four seeds would be."""
+CONFIDENCE = 0.95
+"""That the held-out items alone do not make the candidate look better."""
+LUCK_LEVEL, LUCK_LEVELS = 0.76, {"gan": 0.86}
+"""How often another seed of one recipe stays within the margin; of families that need another one.
+
+At 0.76 the margin is one spread (`noise_margin`), with which twenty seeds in succession give at
+most one promotion after the first on the average: tests/tasks/test_gate.py simulates it. Real seeds
+of the GAN scatter less evenly and need more: benchmarks/gate_power.py. A wider margin hides
+improvements.
 """
 
 
 @task(name="gate", task_run_name="gate {fitted.name}", **NETWORKED)
-def gate(fitted: Fitted, scorecard: Scorecard, incumbent: Incumbent | None) -> Verdict:
-    """Accept a sound model that is the first, or better than the champion beyond chance."""
+def gate(
+    fitted: Fitted, scorecard: Scorecard, incumbent: Incumbent | None, preset: str = ""
+) -> Verdict:
+    """Accept a sound model that is the first, or better than the champion beyond chance.
+
+    preset: of the recipe, whose spread between seeds may have been measured.
+    """
     if scorecard.faults:
         return Verdict(accepted=False, reason="; ".join(scorecard.faults))
     if incumbent is not None and incumbent.digest == fitted.digest:
@@ -54,8 +73,9 @@ def gate(fitted: Fitted, scorecard: Scorecard, incumbent: Incumbent | None) -> V
     if champion is None or champion.unit != scorecard.unit:
         return _undecided(fitted, incumbent)
     with outages_named():
-        spread = seed_spread(fitted)
-    return compared(scorecard, champion, incumbent.version, spread)
+        spread = seed_spread(fitted, preset)
+    level = LUCK_LEVELS.get(fitted.family, LUCK_LEVEL)
+    return compared(scorecard, champion, incumbent.version, spread, level)
 
 
 def _undecided(fitted: Fitted, incumbent: Incumbent) -> Verdict:
@@ -73,25 +93,29 @@ def _undecided(fitted: Fitted, incumbent: Incumbent) -> Verdict:
 
 
 def compared(
-    candidate: Scorecard, champion: Scorecard, champion_version: int, spread: SeedSpread | None
+    candidate: Scorecard,
+    champion: Scorecard,
+    champion_version: int,
+    spread: SeedSpread | None,
+    level: float = LUCK_LEVEL,
 ) -> Verdict:
     """The verdict on two evaluations of the same items; spread: None where seeds change nothing."""
     low, high = difference_interval(candidate, champion)
     difference = candidate.main_value - champion.main_value
-    margin = 0.0 if spread is None else noise_margin(champion.main_value, spread)
+    margin = 0.0 if spread is None else noise_margin(champion.main_value, spread, level)
     if not math.isfinite(champion.main_value):
         finding, accepted = "better: the champion's result is no finite number", True
-    elif not high < 0:
-        finding, accepted = "not better", False
-    elif difference >= -margin:
+    elif beats(difference, high, margin):
+        finding, accepted = "better", True
+    elif high < 0:
         finding, accepted = "not better than another seed of one recipe may be by luck", False
     else:
-        finding, accepted = "better", True
+        finding, accepted = "not better", False
     return Verdict(
         accepted=accepted,
         reason=f"{finding}: {candidate.main_value:.4f} against the champion's"
         f" {champion.main_value:.4f}, difference {difference:+.4f} ({low:+.4f} to {high:+.4f});"
-        f" another seed alone gives up to {margin:.4f}",
+        f" another seed alone gives up to {margin:.4f}{beside(candidate)}",
         champion_version=champion_version,
         champion_value=champion.main_value,
         difference=difference,
@@ -101,46 +125,66 @@ def compared(
     )
 
 
+def beats(difference: float, high: float, margin: float) -> bool:
+    """Whether a difference is below zero for sure, and by more than another seed may give."""
+    return high < 0 and difference < -margin
+
+
 def difference_interval(candidate: Scorecard, champion: Scorecard) -> tuple[float, float]:
-    """The 95 % interval of the candidate's main value minus the champion's, over the same items.
+    """Bounds of the candidate's main value minus the champion's, each held with 95 % confidence.
 
     Items (images, blocks of text) are resampled in pairs. A Frechet distance is no mean of items:
-    there the samples and the training images were resampled, the same rows for both models, and
-    the interval is the difference plus and minus 1.96 standard deviations of the resampled one,
-    which unlike its percentiles is free of the bias that resampling gives to distances.
+    there the held-out images were resampled, the same rows for both models, and each bound is the
+    difference and 1.645 standard deviations of the resampled one, which unlike its percentiles is
+    free of the bias that resampling gives to distances.
     """
     ours, are_resamples = item_scores(candidate)
     theirs, _ = item_scores(champion)
+    difference = candidate.main_value - champion.main_value
+    return difference_bounds(ours, theirs, are_resamples, difference)
+
+
+def difference_bounds(
+    ours: np.ndarray, theirs: np.ndarray, are_resamples: bool, difference: float
+) -> tuple[float, float]:
+    """The same for scores (N,) of the same items or resamples; NaN where they say nothing."""
     if ours.shape != theirs.shape:
         raise ValueError(f"scores of {ours.shape} and {theirs.shape} items do not pair")
     differences = ours - theirs
     if not np.isfinite(differences).all() or len(differences) < 2:
         return math.nan, math.nan
     if not are_resamples:
-        interval = paired_bootstrap(differences)
+        interval = paired_bootstrap(differences, level=2 * CONFIDENCE - 1)
         return interval.low, interval.high
-    difference = candidate.main_value - champion.main_value
-    error = 1.96 * float(differences.std(ddof=1))
+    error = float(ndtri(CONFIDENCE)) * float(differences.std(ddof=1))
     return difference - error, difference + error
 
 
-def noise_margin(value: float, spread: SeedSpread) -> float:
-    """What the difference of two seeds of one recipe exceeds once in 40 times.
+def noise_margin(value: float, spread: SeedSpread, level: float = LUCK_LEVEL) -> float:
+    """What the difference of two seeds of one recipe exceeds once in 1 / (1 - level) times.
 
-    The t quantile at 97.5 % times the standard deviation of a difference, sqrt(2) spreads.
+    The t quantile at that level times the standard deviation of a difference, sqrt(2) spreads.
     """
-    quantile = float(stdtrit(spread.freedom, 0.975))
+    quantile = float(stdtrit(spread.freedom, level))
     return quantile * math.sqrt(2) * spread.relative * abs(value)
 
 
-def seed_spread(fitted: Fitted) -> SeedSpread | None:
+def known_spread(family: str, preset: str) -> SeedSpread | None:
+    """What is known beforehand of a family's seeds; None where they change nothing."""
+    quick = KNOWN_SPREADS.get((family, "quick"))
+    if quick is None:
+        return None
+    return KNOWN_SPREADS.get((family, preset), quick._replace(freedom=FREEDOM_OF_A_GUESS))
+
+
+def seed_spread(fitted: Fitted, preset: str = "") -> SeedSpread | None:
     """What seeds alone do to this model, from its registered versions; None where nothing.
 
     Versions of one recipe, judged on the same data by the same code, that differ in their seed.
     The candidate itself does not count: it is what the spread is held against. Nor do collapsed
     trainings, which the absolute checks refuse.
     """
-    prior = KNOWN_SPREADS.get(fitted.family)
+    prior = known_spread(fitted.family, preset)
     if prior is None:
         return None
     groups: dict[tuple[str, str], list[float]] = {}

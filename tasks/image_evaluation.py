@@ -37,6 +37,11 @@ def evaluate_images(fitted: Fitted, images: ImageSet, judge: Fitted, run_id: str
 
 def measured_images(subject: Any, images: ImageSet, judge: Fitted) -> Measured:
     """Measure with the classifier of a fit as the judge."""
-    classifier = Classifier(ClassifierConfig(**read_json(judge.config_path)["config"]))
-    classifier.load_state_dict(load_file(judge.weights_path))
-    return measure_images(subject, images, classifier.eval())
+    return measure_images(subject, images, judge_of(judge))
+
+
+def judge_of(fitted: Fitted) -> Classifier:
+    """The classifier of a fit."""
+    classifier = Classifier(ClassifierConfig(**read_json(fitted.config_path)["config"]))
+    classifier.load_state_dict(load_file(fitted.weights_path))
+    return classifier.eval()

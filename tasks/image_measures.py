@@ -45,7 +45,7 @@ def measure_images(subject: Any, images: ImageSet, judge: Classifier) -> Measure
     features samples are compared. Raises ValueError for a model of images of another shape.
     """
     _check_shape(subject, images)
-    drawn, requested = _drawn(subject, images)
+    drawn, requested = drawn_by(subject, images)
     train, test = load_images(images, "train"), load_images(images, "test")
     seen = seen_by(judge, drawn, train[0], test[0], load_images(images, "validation")[0])
     numbers = sample_quality(judge, drawn, requested, train, test, seen)
@@ -53,7 +53,7 @@ def measure_images(subject: Any, images: ImageSet, judge: Classifier) -> Measure
     numbers["rubbish_frechet_distance"] = sound.nearest[1]
     faults = [*_sample_faults(numbers, len(images.class_names)), *_told(sound, subject.family)]
     if subject.family == "vae":
-        likelihood, nats, alarms = _likelihood_metrics(subject.model, images)
+        likelihood, nats, alarms = likelihood_metrics(subject.model, images)
         interval = _interval(nats)
         decisive: dict[str, Any] = {
             "main_metric": "test_nll_nats",
@@ -95,7 +95,7 @@ def _check_shape(subject: Any, images: ImageSet) -> None:
         raise ValueError(f"it knows {num_classes} classes, the data have {len(images.class_names)}")
 
 
-def _drawn(subject: Any, images: ImageSet) -> tuple[np.ndarray, np.ndarray | None]:
+def drawn_by(subject: Any, images: ImageSet) -> tuple[np.ndarray, np.ndarray | None]:
     """Many samples, uint8, and the classes asked for."""
     if subject.family == "vae":
         drawn = subject.model.sample(FEWEST_SAMPLES, EVALUATION_SEED, sampler="mixture")
@@ -118,7 +118,7 @@ def _interval(scores: np.ndarray) -> tuple[float, float]:
     return found.low, found.high
 
 
-def _likelihood_metrics(
+def likelihood_metrics(
     model: Any, images: ImageSet
 ) -> tuple[dict[str, float], np.ndarray, list[str]]:
     """Numbers of the likelihood, the nats of each test image, and what is wrong."""
@@ -139,6 +139,10 @@ def _likelihood_metrics(
         "test_active_units": float(num_active),
         "test_active_units_fraction": num_active / model.config.latent_size,
     }
+    if not _is_binary(model):
+        metrics["test_bits_per_dimension"] = (
+            metrics["test_nll_nats"] / grey[0].numel() / math.log(2)
+        )
     alarms = [alarm] if alarm and alarm.startswith("posterior") else []
     return metrics, nll.cpu().numpy(), alarms
 

@@ -36,7 +36,9 @@ _TITLES = {
     "test_reconstruction_nats": "reconstruction loss, nats per image",
     "test_kl_nats": "KL divergence, nats per image",
     "test_reconstruction_error": "mean squared reconstruction error",
+    "test_bits_per_dimension": "bits per dimension (a colour of a pixel)",
     "test_frechet_distance": "Fréchet distance",
+    "rubbish_frechet_distance": "Fréchet distance of the nearest rubbish",
     "test_class_entropy_nats": "entropy of the drawn classes, nats",
     "test_novel_12gram_share": "share of new spans of 12 characters",
 }

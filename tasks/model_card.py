@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.markup import fenced, registry_markdown
 from tasks.measured import title
-from tasks.scorecard import Incumbent, Scorecard, Verdict
+from tasks.scorecard import Incumbent, Scorecard, Verdict, beside
 from tasks.tracking import artifact_path, run_page, run_tags
 
 if TYPE_CHECKING:
@@ -53,15 +53,28 @@ def card(
         FAMILIES[fitted.family],
         _shown(fitted, scorecard),
         f"**{title(scorecard.main_metric)}: {scorecard.main_value:.4f}**"
-        f" (95 % interval {scorecard.low:.4f} to {scorecard.high:.4f}; lower is better)\n\n"
+        f" (95 % interval {scorecard.low:.4f} to {scorecard.high:.4f}{beside(scorecard)}; lower is"
+        " better)\n\n"
         f"Gate: {'accepted' if verdict.accepted else 'refused'},"
         f" {registry_markdown(verdict.reason)}",
+        *_left_out(fitted, scorecard),
         _numbers(scorecard, before, incumbent.version if incumbent else None),
         _origin(fitted, scorecard, recipe, data_change),
         f"**Limits.** {_LIMITS[fitted.family]}",
         _loading(fitted),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _left_out(fitted: "Fitted", scorecard: Scorecard) -> list[str]:
+    """What is not measured of images without labels."""
+    if fitted.family not in ("vae", "gan") or "classifier_test_accuracy" in scorecard.metrics:
+        return []
+    return [
+        "The images have no labels: distances are measured in the features of a network that"
+        " learned from the same images without any, and what needs classes (fidelity, classes"
+        " drawn, variance within a class) is left out."
+    ]
 
 
 def _shown(fitted: "Fitted", scorecard: Scorecard) -> str:

@@ -85,7 +85,7 @@ class Verdict:
     difference: float | None = field(default=None)
     """The candidate's main value minus the champion's: below 0 is better."""
     low: float | None = field(default=None)
-    """The difference's 95 % interval over the held-out items."""
+    """Each bound of the difference is held with 95 % confidence over the held-out items."""
     high: float | None = field(default=None)
     margin: float | None = field(default=None)
     """The difference that re-training with another seed alone may give."""
@@ -98,6 +98,14 @@ def beside_the_floor(metrics: dict[str, float]) -> list[tuple[str, float, float 
         for name, value in metrics.items()
         if not name.startswith("floor_")
     ]
+
+
+def beside(scorecard: Scorecard) -> str:
+    """What stands beside the main value wherever it is told; empty where there is nothing."""
+    floor = scorecard.metrics.get(f"floor_{scorecard.main_metric.removeprefix('test_')}")
+    bits = scorecard.metrics.get("test_bits_per_dimension")
+    told = "" if floor is None else f", real data: {floor:.4f}"
+    return told if bits is None else f"{told}, {bits:.3f} bits per dimension"
 
 
 def publish(scorecard: Scorecard, data: "ImageSet | Corpus") -> None:
@@ -115,7 +123,7 @@ def publish(scorecard: Scorecard, data: "ImageSet | Corpus") -> None:
             set_tags(scorecard.run_id, {"classifier_digest": scorecard.judge_digest})
     measured = (
         f"{title(scorecard.main_metric)} {scorecard.main_value:.4f}"
-        f" ({scorecard.low:.4f} to {scorecard.high:.4f})"
+        f" ({scorecard.low:.4f} to {scorecard.high:.4f}{beside(scorecard)})"
     )
     state = "unchanged, " if scorecard.was_stored else ""
     log(f"{scorecard.name}: {state}{measured} on held-out data")

@@ -61,6 +61,12 @@ def measure_text(subject: Any, corpus: Corpus) -> Measured:
     )
 
 
+def scored_blocks(subject: Any, corpus: Corpus) -> np.ndarray:
+    """Bits per byte of the blocks of the test split (B,): what an evaluation stores."""
+    ids, nats = _scored(subject, corpus)
+    return _bits_by_block(subject.tokenizer, ids, nats, corpus.bytes_test)
+
+
 def _scored(subject: Any, corpus: Corpus) -> tuple[np.ndarray, np.ndarray]:
     """The test's token ids (N,), and the nats of each given the text before it (N,) float64."""
     context = subject.model.context_length

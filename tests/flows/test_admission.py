@@ -1,6 +1,7 @@
 """What a candidate goes through when others move the champion meanwhile."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -46,7 +47,8 @@ class Registry:
     def evaluate_champion(self, *_: Any) -> Incumbent:
         return Incumbent(version=self.champion, digest="other", scorecard=None, problem="old")
 
-    def gate(self, _: Any, __: Any, incumbent: Incumbent) -> Verdict:
+    def gate(self, _: Any, __: Any, incumbent: Incumbent, preset: str) -> Verdict:
+        assert preset == "quick"
         return Verdict(accepted=True, reason="better", champion_version=incumbent.version)
 
     def register_version(self, *_: Any) -> Version:
@@ -77,7 +79,8 @@ def registry_with(num_moves: int, monkeypatch: pytest.MonkeyPatch) -> Registry:
 
 def admitted() -> Version:
     nothing: Any = None
-    return admit(FITTED, nothing, nothing, nothing, approve_within=60)
+    recipe: Any = SimpleNamespace(preset="quick")
+    return admit(FITTED, nothing, recipe, nothing, approve_within=60)
 
 
 def test_a_candidate_is_judged_again_by_gate_and_person_when_the_champion_moved(
