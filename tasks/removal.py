@@ -24,6 +24,8 @@ def remove_version(name: str, number: int) -> None:
     """Take a version out of the registry; its package stays until `remove_packages`."""
     with outages_named():
         try:
+            for tag in client().get_model_version(name, str(number)).tags:
+                client().delete_model_version_tag(name, str(number), tag)  # MLflow would keep it
             client().delete_model_version(name, str(number))
         except MlflowException as error:
             if error.error_code != _GONE:

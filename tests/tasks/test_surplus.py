@@ -25,6 +25,7 @@ from tasks.tracking import client, log_metrics, tracking_experiment
 from tasks.trimming import trim_home
 
 NAME, DAY = "tale-ngram", 86_400.0
+TABLES = ("runs", "logged_models", "tags", "model_version_tags")
 
 
 @dataclass
@@ -311,7 +312,11 @@ def test_a_home_that_trains_every_night_for_a_year_stays_bounded(years: Years) -
             sizes[night] = {
                 "files": len(others),
                 "bytes": sum(path.stat().st_size for path in others),
-                **{t: years.count(t) for t in ("runs", "model_versions", "logged_models", "tags")},
+                "model_versions": len(years.numbers()),  # MLflow keeps an emptied row of each
+                **{
+                    t: years.count(t)
+                    for t in ("runs", "logged_models", "tags", "model_version_tags")
+                },
             }
 
     half, whole = sizes[180], sizes[364]
