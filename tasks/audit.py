@@ -154,12 +154,12 @@ def note_loss(model: str, why: str, champion: int | None, remaining: Mapping[int
     )
 
 
-def note_gone(model: str, numbers: list[int], why: str) -> None:
+def note_gone(model: str, numbers: list[int], why: str, action: ledger.Action = "discard") -> None:
     """Write into the log that versions were removed on purpose, so that nobody misses them.
 
     The caller holds the model's lock.
     """
-    append(model, "repair", action="discard", why=why, evidence={"gone": sorted(numbers)})
+    append(model, "repair", action=action, why=why, evidence={"gone": sorted(numbers)})
 
 
 def note_lost_model(model: str) -> None:

@@ -28,7 +28,7 @@ from tasks.storage import BadInput, home, inside, keep_aside
 Kind = Literal["intent", "done", "void", "refused", "outside", "registered", "repair"]
 Action = Literal[
     "promote", "rollback", "override", "refuse", "decline", "outside", "register", "adopt", "lost",
-    "restore", "accept", "begin", "discard", "",
+    "restore", "accept", "begin", "discard", "prune", "",
 ]  # fmt: skip
 
 _BEGINNING = "0" * 64
@@ -224,12 +224,17 @@ def moves(entries: list[Entry]) -> list[Entry]:
 
 
 def told(entries: list[Entry]) -> list[Entry]:
-    """What a reader of the history wants to know: moves, refusals, and repairs of the records."""
+    """What a reader of the history wants to know: moves, refusals, and repairs of the records.
+
+    Not that versions were removed which were never champion: that happens every night.
+    """
     shown = {entry.number for entry in moves(entries)}
     return [
         entry
         for entry in entries
-        if entry.number in shown or entry.kind == "repair" or entry.action == "adopt"
+        if entry.number in shown
+        or entry.action == "adopt"
+        or (entry.kind == "repair" and entry.action != "prune")
     ]
 
 

@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from tasks.reporting import log
-from tasks.storage import home
+from tasks.storage import home, sqlite_address
 from tasks.tracking import client, outages_named
 
 _GONE = "RESOURCE_DOES_NOT_EXIST"
@@ -96,6 +96,5 @@ def _store() -> Any:
         return None
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    artifacts = os.environ.get("MLFLOW_ARTIFACTS_DESTINATION") or str(home() / "mlartifacts")
-    where = address or f"sqlite:///{own}"
-    return SqlAlchemyStore(where, artifacts)  # type: ignore[no-untyped-call]
+    artifacts = os.environ.get("MLFLOW_ARTIFACTS_DESTINATION") or (home() / "mlartifacts").as_uri()
+    return SqlAlchemyStore(address or sqlite_address(own), artifacts)  # type: ignore[no-untyped-call]

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from prefect import task
 
-from tasks import ledger
+from tasks import audit, ledger
 from tasks.keeping import days_to_keep, versions_to_keep
 from tasks.records import DamagedRecord
 from tasks.registration import aliases_of, every_version, models_of_ours
@@ -95,9 +95,14 @@ def throw_away(surplus: Iterable[Surplus]) -> int:
     found = list(surplus)
     for name in sorted({each.model for each in found if each.kind == "version"}):
         with exclusive(f"registry-{name}"):
-            for each in found:
-                if each.model == name and int(each.key) not in _named(name):
-                    remove_version(name, int(each.key))
+            numbers = {int(e.key) for e in found if e.model == name} - _named(name)
+            if numbers:
+                # First, so that nobody misses them; what a kill leaves goes the next time.
+                audit.note_gone(
+                    name, sorted(numbers), "never champion, and no longer kept", "prune"
+                )
+            for number in sorted(numbers):
+                remove_version(name, number)
     remove_packages(each.key for each in found if each.kind == "package")
     remove_runs(each.key for each in found if each.kind == "run")
     return len(found)
