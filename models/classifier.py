@@ -172,9 +172,9 @@ class Classifier(nn.Module):
         shown = [self._view(images)]
         if config.contrast_weight:
             shown.append(self._view(images))
-        kinds = torch.zeros(0, dtype=torch.long)
+        kinds: list[int] = []
         if config.damage_weight:  # half as many spoilt ones, beside the first view's good ones
-            kinds = torch.randint(1, len(KINDS), (max(1, number // 2),))
+            kinds = [1 + index % (len(KINDS) - 1) for index in range(max(1, number // 2))]
             shown.append(damaged(self._view(images[: len(kinds)]), kinds))
         features = self.features(torch.cat(shown))
         good, spoilt = features[:number], features[len(features) - len(kinds) :]
@@ -184,7 +184,7 @@ class Classifier(nn.Module):
             loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
             terms |= {"loss": loss, "accuracy": _hits(logits, labels)}
         if config.damage_weight:
-            wanted = torch.cat([torch.zeros(number, dtype=torch.long), kinds]).to(images.device)
+            wanted = torch.tensor([0] * number + kinds, device=images.device)
             logits = self.damage_head(torch.cat([good, spoilt]))
             terms["damage_loss"] = F.cross_entropy(logits, wanted)
             terms["loss"] = terms["loss"] + config.damage_weight * terms["damage_loss"]

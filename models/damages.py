@@ -17,8 +17,8 @@ PATCHES = 4
 """Patches along each side of a picture whose patches are shuffled."""
 
 
-def damaged(images: Tensor, kinds: Tensor) -> Tensor:
-    """Images (N, C, H, W) in [0, 1], each with the damage of its kind (N,): the same shape.
+def damaged(images: Tensor, kinds: list[int]) -> Tensor:
+    """Images (N, C, H, W) in [0, 1], each with the damage of its kind: the same shape.
 
     Noise has a standard deviation of 0.03 to 0.33; blur mixes a picture with its means of 3 by 3
     pixels, half to all of it; patches and pixels are put in another order, the same for all
@@ -26,8 +26,8 @@ def damaged(images: Tensor, kinds: Tensor) -> Tensor:
     """
     found = images.clone()
     for kind, spoil in enumerate((_noisy, _blurred, _patches_shuffled, _pixels_shuffled), start=1):
-        chosen = torch.nonzero(kinds == kind)[:, 0].to(images.device)
-        if len(chosen):
+        chosen = [index for index, wanted in enumerate(kinds) if wanted == kind]
+        if chosen:
             found[chosen] = spoil(images[chosen]).clamp(0, 1)
     return found
 

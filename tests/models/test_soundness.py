@@ -160,7 +160,7 @@ def test_rubbish_and_damages_keep_shape_and_range(shape):
     assert not (patches == real).all()
 
     images = torch.from_numpy(real).float() / 255
-    kinds = torch.tensor([0, 1, 2, 3, 4, 0])
+    kinds = [0, 1, 2, 3, 4, 0]
     spoilt = damaged(images, kinds)
     assert spoilt.shape == shape
     assert torch.equal(spoilt[[0, 5]], images[[0, 5]])
