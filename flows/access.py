@@ -44,9 +44,10 @@ def secret_path() -> Path:
     return home() / "secret"
 
 
-def secret() -> Secret | None:
-    """This home's secret, which is made where ATELIER_AUTH=1 asks for it; None without one.
+def secret(*, creates: bool = True) -> Secret | None:
+    """This home's secret, or None without one.
 
+    creates: make one where ATELIER_AUTH=1 asks for it.
     Raises BadInput for a file that others can read or that holds no secret.
     """
     wish = os.environ.get(SWITCH, "").strip().lower()
@@ -54,7 +55,7 @@ def secret() -> Secret | None:
         raise BadInput(f"{SWITCH} is {wish!r}; wanted 1 or 0, or nothing: then a secret decides")
     if wish in _NO:
         return None
-    if wish in _YES and not secret_path().exists():
+    if creates and wish in _YES and not secret_path().exists():
         _create_once(secret_path(), f"atelier:{secrets.token_urlsafe(32)}\n")
     return _read(secret_path())
 
@@ -104,12 +105,13 @@ def _read(path: Path) -> Secret | None:
     return Secret(parsed["user"] or "atelier", parsed["password"])
 
 
-def apply_credentials(own_urls: Collection[str]) -> None:
+def apply_credentials(own_urls: Collection[str], *, creates: bool = True) -> None:
     """Let the clients of this process, and of those that it starts, say who they are.
 
     own_urls: of servers that this home started. To a server elsewhere nothing of ours is sent.
+    creates: see `secret`.
     """
-    found = secret()
+    found = secret(creates=creates)
     if _is_ours("PREFECT_API_URL", own_urls):
         text = os.environ.get(_SERVER_STRING) or (str(found) if found else None)
         if text:
@@ -159,14 +161,14 @@ def _prefect_string(found: Secret | None) -> str | None:
 
 def access_digest(name: str) -> str:
     """Tells one secret of a server from another; empty where anybody may ask it."""
-    found = secret()
+    found = secret(creates=False)
     text = _prefect_string(found) if name == "prefect" else str(found or "")
     return digest_of(["access", text])[:16] if text else ""
 
 
 def how_to_log_in() -> str | None:
     """A line for people, or None where the servers of this home ask nobody who they are."""
-    found = secret()
+    found = secret(creates=False)
     if found is None:
         return None
     return (

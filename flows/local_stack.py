@@ -79,14 +79,16 @@ class Server:
         return bool(self.process) and is_elsewhere(self.process)
 
 
-def apply_settings(*, makes_folders: bool = True) -> None:
+def apply_settings(*, makes_files: bool = True) -> None:
     """Put the settings that every process of ours needs into the environment, before imports.
 
     A variable that a person has set stays, but for those of `flows.ambient`.
+    makes_files: make the home, and a secret where one is asked for.
+    Raises BadInput for a setting of a person's that cannot be.
     """
     ambient.settle(os.environ)
     prefect_home = home() / "prefect"
-    if makes_folders:
+    if makes_files:
         make_private(home())
         prefect_home.mkdir(mode=0o700, exist_ok=True)  # Prefect makes the last folder only
     for name, value in {
@@ -125,7 +127,8 @@ def apply_settings(*, makes_folders: bool = True) -> None:
     }.items():
         os.environ.setdefault(name, value)
     bypass_proxies()
-    access.apply_credentials([server.url for server in recorded().values()])
+    own_urls = [server.url for server in recorded().values()]
+    access.apply_credentials(own_urls, creates=makes_files)
 
 
 def ensure_servers(

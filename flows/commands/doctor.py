@@ -15,7 +15,7 @@ from flows.health import Finding
 from flows.server_requests import ask_mlflow, ask_prefect
 from tasks.markup import plain
 from tasks.messages import one_line
-from tasks.storage import home, project_root
+from tasks.storage import BadInput, home, project_root
 
 MARKS = {"ok": "ok       ", "attention": "attention", "failed": "FAILED   "}
 
@@ -81,10 +81,9 @@ def _made(checks: list[Check]) -> Iterator[tuple[str, list[Finding] | None]]:
 
 def _checks(environment: dict[str, str]) -> list[Check]:
     """All checks: of the machine, of the home, and of what the servers know."""
-    # What is looked at below must not be asked for through a proxy, nor elsewhere.
-    local_stack.apply_settings(makes_folders=False)
     place = home()
     checks: list[Check] = [
+        ("values", _settings()),
         ("python", health.python_version),
         ("versions", lambda: health.version_bounds(project_root() / "pyproject.toml")),
         ("lock file", lambda: health.lock_drift(project_root() / "requirements.lock")),
@@ -118,6 +117,20 @@ def _checks(environment: dict[str, str]) -> list[Check]:
         ("slots", partial(_of_prefect, server_health.orphan_slots)),
         ("audit logs", _audit_logs),
     ]
+
+
+def _settings() -> Callable[[], Found]:
+    """Make the settings; what is looked at must not be asked for through a proxy, nor elsewhere."""
+    finding = Finding(name="values", state="ok", what="every setting of ours can be")
+    try:
+        local_stack.apply_settings(makes_files=False)
+    except BadInput as error:
+        finding = Finding(
+            name="values", state="failed", what=str(error), to_do="correct it, or unset it"
+        )
+    except OSError:  # other checks name it
+        pass
+    return lambda: finding
 
 
 def _database_checks(place: Path) -> list[Check]:

@@ -110,9 +110,14 @@ def find_registry() -> bool:
     return (home() / "mlflow.db").exists()
 
 
+def logged_models() -> list[str]:
+    """The models that have an audit log; `tasks.ledger` would import Prefect for the answer."""
+    return sorted(path.stem for path in (home() / "ledger").glob("*.jsonl"))
+
+
 def nothing_there() -> str:
     """Why there is no registry: nothing was registered yet, or it was lost while its logs stand."""
-    names = sorted(path.stem for path in (home() / "ledger").glob("*.jsonl"))
+    names = logged_models()
     if not names:
         return NOTHING_YET
     where = os.environ.get("MLFLOW_TRACKING_URI") or home() / "mlflow.db"

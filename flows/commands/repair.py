@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator, Sequence
 
-from flows.commands.options import find_registry
+from flows.commands.options import find_registry, logged_models
 from flows.health import Finding
 from tasks.storage import BadInput, home
 
@@ -13,11 +13,8 @@ def disagreements() -> Iterator[Finding]:
 
     Nothing is made where the registry's database is missing: the logs alone tell then.
     """
-    from tasks import ledger
-
     if not find_registry():
-        names = ledger.known_models()
-        if names:
+        if names := logged_models():
             yield Finding(
                 name="audit logs",
                 state="failed",

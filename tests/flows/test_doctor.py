@@ -16,6 +16,7 @@ import pytest
 from mlflow.entities import ViewType
 
 from flows import health, server_health
+from flows.__main__ import main
 from flows.commands import doctor
 from flows.health import Finding
 from flows.local_stack import Server
@@ -323,6 +324,19 @@ def test_checks_are_made_side_by_side_and_told_in_their_order() -> None:
     assert [name for name, _ in found] == ["one", "broken", "two", "left out"]
     states = [each and [finding.state for finding in each] for _, each in found]
     assert states == [["ok"], ["attention"], ["ok"], None]
+
+
+def test_a_setting_that_cannot_be_is_told_and_no_secret_is_made(
+    atelier_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ATELIER_AUTH", "perhaps")
+    assert main(["doctor"]) == 1
+    assert "FAILED     values: ATELIER_AUTH is 'perhaps'; wanted 1 or 0" in capsys.readouterr().out
+
+    monkeypatch.setenv("ATELIER_AUTH", "1")
+    main(["doctor"])
+    assert "values" not in capsys.readouterr().out
+    assert not (atelier_home / "secret").exists()
 
 
 def test_the_doctor_imports_neither_prefect_nor_mlflow_nor_torch(tmp_path: Path) -> None:
