@@ -188,7 +188,7 @@ def _old_data(inputs: set[str], latest: list[StepRecord]) -> Iterator[tuple[Path
 def _old_fingerprints() -> Iterator[tuple[Path, str]]:
     for path in (home() / "data" / "fingerprints").glob("*.json"):
         try:
-            kept = read_record(path, dict[str, dict[str, Any]])["kept"]
+            kept = read_record(path, dict[str, Any])["kept"]
             folder = Path(shaped(kept["receipt"]["folder"], str, str(path)))
         except (OSError, DamagedRecord, KeyError, TypeError):
             yield path, "a damaged fingerprint"

@@ -46,7 +46,8 @@ def parsed(content: bytes | str, kind: type[Kind], where: str) -> Kind:
     Raises DamagedRecord.
     """
     try:
-        value = json.loads(content)
+        # Decoded here, for the parser would take other encodings, too.
+        value = json.loads(content.decode() if isinstance(content, bytes) else content)
     except RecursionError as error:
         raise DamagedRecord(f"{where}: no JSON: nested too deeply") from error
     except UnicodeDecodeError as error:

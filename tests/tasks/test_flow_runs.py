@@ -82,9 +82,8 @@ def test_a_crash_that_seems_yet_to_come_has_settled(
 ) -> None:
     """The clock was set back after it."""
     end = datetime.now(UTC) - timedelta(seconds=ended_ago)
-    run = SimpleNamespace(
-        id="r", name="crashed", tags=[], deployment_id="d", end_time=end, state_type="CRASHED"
-    )
+    plain = {"id": "r", "name": "crashed", "tags": [], "parameters": {}, "deployment_id": "d"}
+    run = SimpleNamespace(**plain, end_time=end, state_type="CRASHED")
     form = SimpleNamespace(parameter_openapi_schema=None)
     asked = {"update_flow_run": lambda *_, **__: None, "read_deployment": lambda _: form}
     client = nullcontext(SimpleNamespace(**asked))
