@@ -19,7 +19,7 @@ from tasks.image_folder import RawImages
 from tasks.image_splits import check_images, split_images
 from tasks.manifests import image_manifest, text_manifest
 from tasks.names import derived_name
-from tasks.own_files import counted, one_line, readable
+from tasks.own_files import counted, one_line
 from tasks.reporting import log
 from tasks.retries import NETWORKED
 from tasks.source_address import source_address
@@ -354,4 +354,4 @@ def short_name(source: str) -> str:
     if not address.scheme or address.given_name:
         return address.given_name or address.location
     own = address.path.name if address.scheme == "folder" else address.path.stem
-    return derived_name(readable(own), taken=SOURCES)
+    return derived_name(own, taken=SOURCES)

@@ -28,7 +28,7 @@ from tasks.scorecard import Incumbent, Scorecard, Verdict
 from tasks.storage import BadInput, exclusive
 from tasks.tokenization import TokenSet
 from tasks.tracking import client, outages_named, version_url
-from tasks.verification import PACKAGE_TAG, fetched, unlisted_files
+from tasks.verification import LARGEST_VERSION, PACKAGE_TAG, fetched, unlisted_files
 from tasks.version_tags import number_tag, record_tag, text_tag
 
 if TYPE_CHECKING:  # commands that only read the registry need no PyTorch
@@ -360,6 +360,8 @@ def _measured(scorecard: Scorecard) -> dict[str, str]:
 
 def version_numbered(name: str, number: int) -> ModelVersion | None:
     """A complete version of a model, if there is one of that number."""
+    if number > LARGEST_VERSION:
+        return None
     try:
         found = client().get_model_version(name, str(number))
     except MlflowException as error:

@@ -45,6 +45,8 @@ UNVERIFIED = (PackageChanged, PackageUnknown, ledger.LedgerDamaged)
 
 _BYTES_TO_BE_FREE = 1 << 20
 _MOST_BYTES_OF_A_NOTE = 1000
+LARGEST_VERSION = 2**31 - 1
+"""The registry's database knows no larger number."""
 _MOST_FILES = 1000
 """More than any package has: a listing that does not end is given up."""
 
@@ -165,7 +167,7 @@ def report_unverified(name: str, problem: str) -> None:
 
 def _version(name: str, which: str) -> ModelVersion:
     try:
-        if which.isdigit():
+        if which.isdecimal() and int(which) <= LARGEST_VERSION:
             return client().get_model_version(name, which)
         return client().get_model_version_by_alias(name, which)
     except MlflowException as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.utils.file_utils import local_file_uri_to_path
 
 import flows.sample_gallery as flow_module
 from flows.sample_gallery import sample_gallery, whole_gallery
@@ -178,7 +179,7 @@ def test_nobody_leaves_no_blank_page(home: Path, drawn: list[str]) -> None:
 @pytest.fixture
 def damaged(first_home: Path) -> Iterator[Callable[[], None]]:
     """Takes the weights of the tale's champion away; called again, brings them back."""
-    source = client().get_model_version_download_uri("tale-ngram", "1").removeprefix("file://")
+    source = local_file_uri_to_path(client().get_model_version_download_uri("tale-ngram", "1"))
     weights = Path(source) / "artifacts" / "weights.safetensors"
     hidden = weights.with_suffix(".hidden")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.utils.file_utils import local_file_uri_to_path
 
 from models.ngram import NgramConfig
 from tasks import promotion, registration
@@ -67,7 +68,7 @@ class Studio:
         """Where the files of a version lie in the store."""
         source = client().get_model_version(self.name, str(number)).source
         model = client().get_logged_model(source.rpartition("/")[2])
-        return Path(model.artifact_location.removeprefix("file://"))
+        return Path(local_file_uri_to_path(model.artifact_location))
 
     def sql(self, statement: str, *values: Any) -> None:
         """Change the registry's database behind its back."""
@@ -111,7 +112,7 @@ def studio(first_studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     database.close()
     for model, location in rows:
         files = home / "packages" / model
-        shutil.copytree(location.removeprefix("file://"), files)
+        shutil.copytree(local_file_uri_to_path(location), files)
         statement = "UPDATE logged_models SET artifact_location = ? WHERE model_id = ?"
         copy.sql(statement, str(files), model)
     return copy

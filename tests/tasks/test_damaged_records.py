@@ -405,6 +405,7 @@ def test_a_damaged_line_of_a_ledger_is_told_with_its_number(
 
     for command in (["history", NAME], ["gc"], ["gc", "--yes"]):
         assert main(command) == 2
-        assert f"{path}: line 1" in capsys.readouterr().out
+        said = capsys.readouterr()
+        assert f"{path}: line 1" in said.out + said.err
     assert digest_of(line)  # and nothing was written to it
     assert path.read_text().startswith(json.dumps(line))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.utils.file_utils import local_file_uri_to_path
 
 from models.ngram import NgramConfig
 from tasks import audit, ledger, load_check, packaging, promotion, registration, verification
@@ -376,7 +377,7 @@ def test_a_sabotaged_package_is_refused_and_leaves_no_trace(
 
     def log_and_sabotage(fitted: Fitted):
         info = log_package(fitted)
-        sabotage(Path(info.artifact_path.removeprefix("file://")))
+        sabotage(Path(local_file_uri_to_path(info.artifact_path)))
         return info
 
     monkeypatch.setattr(packaging, "log_package", log_and_sabotage)
@@ -515,7 +516,10 @@ def test_a_move_that_was_killed_after_the_alias_is_settled_by_the_next_reader(
     last = promotion.history(NAME)[-1]
 
     (told,) = announced
-    assert told == ("promoted", {"previous": 2, "reason": "for the test", "action": "promote"})
+    assert told == (
+        "atelier.model.promoted",
+        {"previous": 2, "reason": "for the test", "action": "promote"},
+    )
 
     assert champion() == 3
     assert (last.action, last.from_version, last.to_version) == ("promote", 2, 3)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from mlflow.utils.file_utils import local_file_uri_to_path
 
 from tasks import disk_watch, ledger, promotion
 from tasks.garbage import collect_garbage
@@ -44,7 +45,7 @@ class Years:
     def package(self, run_id: str, content: bytes = b"weights" * 100) -> str:
         """A logged model with a file, as a run makes it before it registers it."""
         made = client().create_logged_model(tracking_experiment(), "model", source_run_id=run_id)
-        folder = Path(made.artifact_location.removeprefix("file://"))
+        folder = Path(local_file_uri_to_path(made.artifact_location))
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "weights").write_bytes(content)
         return str(made.model_id)
@@ -156,7 +157,7 @@ def test_a_package_that_no_version_is_made_of_goes_after_a_day_with_its_files(
     kept = years.version(accepted=True)
     with open_run("crashed") as run_id:
         orphan = years.package(run_id)
-    folder = Path(client().get_logged_model(orphan).artifact_location.removeprefix("file://"))
+    folder = Path(local_file_uri_to_path(client().get_logged_model(orphan).artifact_location))
     assert find_surplus() == []
     years.days = 1.1
 
