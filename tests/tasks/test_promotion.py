@@ -422,7 +422,8 @@ def test_a_version_that_no_longer_loads_cannot_be_made_champion(
     home: Path, first_home: Path, tmp_path: Path
 ) -> None:
     source = client().get_model_version(NAME, "1").source
-    package = Path(client().get_logged_model(source.rpartition("/")[2]).artifact_location)
+    address = client().get_logged_model(source.rpartition("/")[2]).artifact_location
+    package = Path(local_file_uri_to_path(address))
     kept = tmp_path / "kept"
     shutil.copytree(package, kept)
     try:

@@ -13,10 +13,12 @@ import pytest
 from mlflow.utils.file_utils import local_file_uri_to_path
 
 from tasks import disk_watch, ledger, promotion
+from tasks.disagreements import problems_of
 from tasks.garbage import collect_garbage
 from tasks.keeping import days_to_keep, versions_to_keep
+from tasks.package_files import digest_of_files, files_of
 from tasks.promotion import settle_alias
-from tasks.registration import Version, every_version
+from tasks.registration import Version, every_version, note_package
 from tasks.runs import open_run
 from tasks.scorecard import Verdict
 from tasks.step_records import forget_older, history, recorded
@@ -24,6 +26,7 @@ from tasks.storage import BadInput, digest_of, exclusive, remove_unused_lock
 from tasks.surplus import find_surplus, kept_contents, remove_surplus, throw_away
 from tasks.tracking import client, log_metrics, tracking_experiment
 from tasks.trimming import trim_home
+from tasks.verification import PACKAGE_TAG
 
 NAME, DAY = "tale-ngram", 86_400.0
 TABLES = ("runs", "logged_models", "tags", "model_version_tags")
@@ -45,10 +48,13 @@ class Years:
     def package(self, run_id: str, content: bytes = b"weights" * 100) -> str:
         """A logged model with a file, as a run makes it before it registers it."""
         made = client().create_logged_model(tracking_experiment(), "model", source_run_id=run_id)
-        folder = Path(local_file_uri_to_path(made.artifact_location))
+        folder = self.folder_of(str(made.model_id))
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "weights").write_bytes(content)
         return str(made.model_id)
+
+    def folder_of(self, model_id: str) -> Path:
+        return Path(local_file_uri_to_path(client().get_logged_model(model_id).artifact_location))
 
     def version(self, *, accepted: bool = False, by_person: str = "") -> Version:
         """One night: a run, a fit, a package, a version, and what the gate said."""
@@ -73,6 +79,10 @@ class Years:
         made = client().create_model_version(
             NAME, f"models:/{model_id}", run_id, tags, model_id=model_id, await_creation_for=0
         )
+        files = files_of(self.folder_of(model_id))
+        with exclusive(f"registry-{NAME}"):
+            note_package(made, files, "register", "")
+        client().set_model_version_tag(NAME, made.version, PACKAGE_TAG, digest_of_files(files))
         version = Version(
             name=NAME,
             version=int(made.version),
@@ -145,7 +155,12 @@ def test_of_versions_that_were_never_champion_the_latest_ten_stay(years: Years) 
     kept = {first.version, second.version, declined.version, 3}
     kept |= {each.version for each in latest}
     assert years.numbers() == kept
-    assert ledger.ledger_path(NAME).read_bytes() == log
+    assert ledger.ledger_path(NAME).read_bytes().startswith(log)
+    told = ledger.entries_of(NAME)[-1]
+    assert told.action == "prune"
+    assert len(told.evidence["gone"]) == 17
+    assert told not in ledger.told(ledger.entries_of(NAME))
+    assert not list(problems_of(NAME, with_packages=False))
     assert kept_contents([]) >= {first.digest, second.digest, declined.digest}
     assert spare.digest not in kept_contents([])
 
@@ -157,7 +172,7 @@ def test_a_package_that_no_version_is_made_of_goes_after_a_day_with_its_files(
     kept = years.version(accepted=True)
     with open_run("crashed") as run_id:
         orphan = years.package(run_id)
-    folder = Path(local_file_uri_to_path(client().get_logged_model(orphan).artifact_location))
+    folder = years.folder_of(orphan)
     assert find_surplus() == []
     years.days = 1.1
 
