@@ -117,6 +117,7 @@ def ingest_images(source: str, image_size: int | None = None, rehash: bool = Fal
     rehash: read a person's files again even if none seems to have changed.
     """
     found = find_source(source, "images", image_size)
+    source = str(source_address(source))  # the same from every working directory
     settings = {"source": source, "image_size": image_size}
     fingerprint = fingerprint_of(found.path, "images", settings)
     if not rehash and (kept := made_before(fingerprint, ImageSet)) is not None:
@@ -156,7 +157,7 @@ def _image_set(
     name = short_name(source)
     return ImageSet(
         name=name,
-        source=str(source_address(source)),
+        source=source,
         title=found.title,
         licence=found.licence,
         folder=str(home() / "data" / "images" / f"{name}-{digest[:12]}"),
@@ -233,6 +234,7 @@ def ingest_text(source: str, glob: str | None = None, rehash: bool = False) -> C
     person's files again even if none seems to have changed.
     """
     found = find_source(source, "text", glob=glob)
+    source = str(source_address(source))
     settings = {"source": source, **({"glob": glob} if glob is not None else {})}
     fingerprint = fingerprint_of(found.path, "text", settings)
     if not rehash and (kept := made_before(fingerprint, Corpus)) is not None:
@@ -270,7 +272,7 @@ def _corpus(
     name = short_name(source)
     return Corpus(
         name=name,
-        source=str(source_address(source)),
+        source=source,
         title=found.title,
         licence=found.licence,
         folder=str(home() / "data" / "text" / f"{name}-{digest[:12]}"),

@@ -150,6 +150,6 @@ def _put_back(prefect_url: str, began_at: datetime) -> None:
         for name in put_back_interrupted_runs(began_at):
             print(f"{plain(name)}: goes on after the next `atelier up`", flush=True)
     except Exception as error:
-        if not is_prefect_away(error):
+        if not (isinstance(error, OSError) or is_prefect_away(error)):
             raise
         print(f"the Prefect server did not answer, interrupted runs stay as they are: {error}")

@@ -467,6 +467,8 @@ def test_housekeeping_fails_over_a_changed_champion_after_its_other_work(
     for name in ("close_dead_flow_runs", "clear_up_after_crashes"):
         monkeypatch.setattr(housekeeping, name, lambda: done.append("") or [])
     monkeypatch.setattr(housekeeping, "retry_crashed_runs", lambda besides: [])
+    for name in ("remove_surplus", "trim_home", "watch_disk"):
+        monkeypatch.setattr(housekeeping, name, lambda: 0)
     monkeypatch.setattr(housekeeping, "collect_garbage", lambda: done.append("freed") or 0)
     monkeypatch.setattr(housekeeping, "verify_champion", verify_champion.fn)
     assert housekeeping.housekeeping.fn().verified == (studio.name,)
