@@ -4,7 +4,7 @@ import argparse
 import time
 from typing import TYPE_CHECKING
 
-from flows.commands.options import Commands, find_registry, step
+from flows.commands.options import Commands, find_registry, logged_models, step
 from flows.commands.work import print_table
 from tasks.markup import plain
 from tasks.storage import BadInput
@@ -113,7 +113,7 @@ def _gc(options: argparse.Namespace) -> int:
 
         surplus = find_surplus()
         kept |= kept_contents(surplus)
-    elif kept:
+    elif logged_models():
         raise BadInput("the registry cannot be reached; start its server with `atelier up`")
     found = find_garbage(kept)
     if not found and not surplus:

@@ -190,7 +190,7 @@ def test_code_appended_to_a_champion_in_the_store_is_named_and_never_run(
 
     sampled = atelier(place.home, "sample", "myth-ngram", "epic-ngram", "--seed", "9")
 
-    assert sampled.returncode == 0, sampled.stdout + sampled.stderr
+    assert sampled.returncode == 1, sampled.stdout + sampled.stderr
     told = "myth-ngram version 1 is not what was registered, and nothing of it is loaded:"
     assert f"{told} served_model.py was changed" in sampled.stdout
     page = (place.home / "gallery" / "index.html").read_text()

@@ -1,5 +1,6 @@
 """Homes whose names mean something in an address, in a shell, or in a page."""
 
+import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from flows import health, local_stack
+from flows.local_stack import Server
 from tasks.runs import open_run
 from tasks.storage import sqlite_address
 
@@ -17,6 +19,16 @@ NAMES = [
     *("a=b", "a[b]", "%", "a%zz", "a\\b", "$HOME", "~", "`id`", "<b>", "a|b", "{x}", "%3F"),
 ]
 NASTIEST = "né %20 a#b?c&d+'\"`$HOME` 書:x;[y] <b> %3Fmode=ro"
+
+
+def noted(given: list[dict[str, str]]) -> Callable[..., Server]:
+    """In place of `start`: only keeps the environment of what it is asked to start."""
+
+    def start(name: str, _: list[str], url: str, port: int, environment: dict[str, str]) -> Server:
+        given.append(environment)
+        return Server(name, url, port, os.getpid())
+
+    return start
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -58,7 +70,7 @@ def test_the_servers_are_given_addresses_inside_the_home(
     given: list[dict[str, str]] = []
     monkeypatch.setenv("ATELIER_HOME", str(tmp_path / name))
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / name / "prefect"))
-    monkeypatch.setattr(local_stack, "start", lambda *each: given.append(each[-1]))
+    monkeypatch.setattr(local_stack, "start", noted(given))
     for server in ("prefect", "mlflow"):
         local_stack._start(server, 1)
 
@@ -85,7 +97,7 @@ def test_a_database_of_ones_own_stays(
 ) -> None:
     given: list[dict[str, str]] = []
     monkeypatch.setenv(variable, "postgresql+asyncpg://somebody@host/prefect")
-    monkeypatch.setattr(local_stack, "start", lambda *each: given.append(each[-1]))
+    monkeypatch.setattr(local_stack, "start", noted(given))
 
     local_stack._start("prefect", 1)
 
