@@ -7,7 +7,6 @@ stored fits or the latest gallery refer to, those these are filed under, and you
 who was champion is never shortened.
 """
 
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,6 +14,7 @@ from typing import Any, Literal
 from prefect import task
 
 from tasks import audit, ledger
+from tasks.clock import steady_now
 from tasks.keeping import days_to_keep, versions_to_keep
 from tasks.records import DamagedRecord
 from tasks.registration import aliases_of, every_version, models_of_ours
@@ -51,7 +51,7 @@ class _RunOf:
 
 def find_surplus(now: float | None = None) -> list[Surplus]:
     """Everything that may go. now: seconds since 1970, by default this moment."""
-    now = time.time() if now is None else now
+    now = steady_now() if now is None else now
     with outages_named():
         versions = every_version()
         names = models_of_ours()

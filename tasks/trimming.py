@@ -1,12 +1,12 @@
 """What grows below the home by mere working: records of steps, lock files, logs of servers."""
 
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from prefect import task
 
+from tasks.clock import steady_now
 from tasks.keeping import days_to_keep
 from tasks.reporting import log
 from tasks.retries import LOCAL
@@ -22,7 +22,7 @@ MOST_BYTES_OF_A_LOG, BYTES_OF_A_LOG_TO_KEEP = 20_000_000, 2_000_000
 @task(name="trim-home", **LOCAL)
 def trim_home() -> None:
     """Shorten records and logs, and remove locks that nobody holds."""
-    before = time.time() - days_to_keep() * 86_400
+    before = steady_now() - days_to_keep() * 86_400
     fits = {path.name for path in (home() / "runs").glob("*/*")}
     forgotten = sum(forget_older(step, before, RECORDS_TO_KEEP, fits) for step in steps())
     locks = sum(map(remove_unused_lock, _old_locks()))
@@ -34,7 +34,7 @@ def trim_home() -> None:
 def _old_locks() -> Iterator[Path]:
     for path in sorted((home() / "locks").glob("*.lock")):
         try:
-            age = time.time() - path.stat().st_mtime
+            age = steady_now() - path.stat().st_mtime
         except FileNotFoundError:
             continue
         if age > DAYS_FOR_LOCKS * 86_400:
