@@ -359,7 +359,7 @@ def test_bad_data_stops_the_run_before_any_model(studio: Studio, tmp_path: Path)
 
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert "has 3 / 4 / 5 tokens" in done.stderr
+    assert re.search(r"has \d / \d / \d tokens", done.stderr)
     assert "wanted at least 1000 / 100 / 100" in done.stderr
     assert "trained" not in done.stdout
     assert len(studio.registry.search_model_versions()) == len(NAMES)
