@@ -266,7 +266,7 @@ def download(url: str, sha256: str, path: Path) -> None:
             f" ATELIER_DATA to a folder that holds {path.parent.name}/"
         )
     try:
-        with urllib.request.urlopen(url, timeout=30) as answer:
+        with urllib.request.build_opener().open(url, timeout=30) as answer:  # proxies as set now
             content = answer.read()
     except (OSError, HTTPException) as error:  # a connection cut short is not an OSError
         raise _unreachable(path.parent.name, error) from error
