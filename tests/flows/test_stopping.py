@@ -194,9 +194,12 @@ def workshop(tmp_path_factory: pytest.TempPathFactory, ask: Ask) -> Iterator[Wor
     )
     ports = ["--prefect-port", str(prefect), "--mlflow-port", str(mlflow)]
     first = made.started("-m", "flows", "sample", *ports)  # starts the servers, finds no champion
-    assert first.wait() == 2
+    first.communicate()
+    assert first.returncode == 2
     yield made
-    assert made.started("-m", "flows", "down").wait() == 0
+    last = made.started("-m", "flows", "down")
+    last.communicate()
+    assert last.returncode == 0
 
 
 @pytest.mark.slow
