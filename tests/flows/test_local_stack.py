@@ -226,6 +226,7 @@ def started(atelier_home: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[st
     monkeypatch.setattr(local_stack, "start", start)
     monkeypatch.setattr(local_stack, "stop", lambda _: None)
     monkeypatch.setattr(local_worker, "is_online", lambda _: True)
+    monkeypatch.setattr(local_worker, "_heard", lambda _: [])  # whoever listens at that port
     atelier_home.mkdir()
     return environments
 
