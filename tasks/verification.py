@@ -7,11 +7,13 @@ Names and sizes are compared before anything is fetched, the bytes after, in the
 
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
@@ -36,7 +38,7 @@ from tasks.package_files import (
 )
 from tasks.reporting import log
 from tasks.retries import NETWORKED
-from tasks.storage import BadInput, atomic_folder, check_space, scratch_folder
+from tasks.storage import BadInput, atomic_folder, check_space, home, scratch_folder
 from tasks.tracking import client, outages_named, tracking_uri
 
 PACKAGE_TAG = "package_digest"
@@ -104,11 +106,23 @@ def verified(name: str, alias_or_version: str, copy_to: Path | None = None) -> V
 @contextmanager
 def fetched(version: ModelVersion, files: Files) -> Iterator[Path]:
     """A copy of a version's files, which are those of a listing; raises PackageChanged."""
-    with outages_named(), _named(version), scratch_folder() as scratch:
+    with outages_named(), _named(version), _readable_scratch() as scratch:
         folder = _fetched(version, scratch, files)
         if told := difference(files_of(folder), files):
             raise PackageChanged(told)
         yield folder
+
+
+@contextmanager
+def _readable_scratch() -> Iterator[Path]:
+    """A scratch folder that MLflow can load from: it takes a "%20" in a path for a space."""
+    if unquote(str(home())) == str(home()):
+        with scratch_folder() as scratch:
+            yield scratch
+        return
+    plain = [each for each in (tempfile.gettempdir(), "/tmp", "/var/tmp") if unquote(each) == each]
+    with tempfile.TemporaryDirectory(prefix="atelier-", dir=next(iter(plain), None)) as folder:
+        yield Path(folder)
 
 
 def unlisted_files(version: ModelVersion, expected: dict[str, str] | None = None) -> Files:

@@ -25,6 +25,16 @@ from tasks.tokenization import TokenSet, tokenize_corpus  # noqa: E402
 from tasks.tracking import client  # noqa: E402
 
 
+@pytest.fixture(autouse=True)
+def same_environment() -> Iterator[None]:
+    """Undo what a command under test sets in the environment of its process."""
+    before = dict(os.environ)
+    yield
+    if os.environ != before:
+        os.environ.clear()
+        os.environ.update(before)
+
+
 @pytest.fixture
 def atelier_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A fresh home; runs are kept in its own SQLite database."""

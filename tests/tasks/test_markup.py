@@ -263,6 +263,7 @@ def test_the_gallery_shows_text_as_text(
 ) -> None:
     (tmp_path / "a.txt").write_text(text)
     nothing: dict[str, Any] = {}
+    monkeypatch.setattr(gallery_page, "run_exists", lambda _: True)
     monkeypatch.setattr(gallery_page, "metric_history", lambda *_: [])
     monkeypatch.setattr(gallery_page, "run_metrics", lambda _: nothing)
 

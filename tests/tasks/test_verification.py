@@ -18,6 +18,7 @@ from tasks import audit, ledger, promotion, registration, verification
 from tasks.comparison import show_difference
 from tasks.incumbent import evaluate_champion
 from tasks.ingestion import ingest_text
+from tasks.load_check import check_loads, samples_digest
 from tasks.package_files import PackageChanged, PackageUnknown, check_descriptions, files_of
 from tasks.packaging import loaded
 from tasks.sampling import write_texts
@@ -479,3 +480,18 @@ def test_housekeeping_fails_over_a_changed_champion_after_its_other_work(
 
     assert done[-1] == "freed"
     assert not (studio.home / "executed").exists()
+
+
+def test_a_version_loads_in_a_home_whose_name_means_something_in_an_address(
+    studio: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow reads a percent sign and two digits in a path as a character."""
+    home = tmp_path / "50%20 a#b?c %3F"
+    shutil.copytree(studio.home / "ledger", home / "ledger")
+    monkeypatch.setenv("ATELIER_HOME", str(home))
+
+    with loaded("tale-ngram") as model:
+        drawn = samples_digest(model)
+    with verification.verified_copy("tale-ngram", "champion") as (folder, version):
+        assert "%" not in str(folder)
+        check_loads(f"models:/tale-ngram/{version.version}", folder, "ngram", samples=drawn)
