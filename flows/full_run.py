@@ -117,5 +117,6 @@ def _told(version: Version) -> Version:
     unless_stopped(version)
     state = version.alias if version.is_new else f"{version.alias}, unchanged"
     metric = f"{title(version.main_metric)} {version.main_value:.4f}"
+    metric += f" ({version.beside})" if version.beside else ""
     log_on_page(f"{version.name} version {version.version}: {state}, {metric}")
     return version

@@ -44,6 +44,8 @@ class Work:
     seed: int = 0
     key: str = ""
     """Of what decides the files: the next page takes them over while it stays the same."""
+    beside: str = ""
+    """What is told beside the main value, such as the distance of real data."""
     remark: str = ""
     """Why these are not the present champion's works, where they are not."""
 
@@ -105,7 +107,8 @@ def _group(data: str, works: list[Work]) -> str:
 
 def _section(work: Work) -> str:
     metric = html.escape(title(work.main_metric))
-    value = f'<p class="metric"><b>{work.main_value:.4g}</b> {metric}</p>' if metric else ""
+    beside = html.escape(f" ({work.beside})" if work.beside else "")
+    value = f'<p class="metric"><b>{work.main_value:.4g}</b> {metric}{beside}</p>' if metric else ""
     layout = "works texts" if work.texts else "works"
     shown = "".join(_figure(work, *piece) for piece in (*work.pictures, *work.texts))
     remark = f'<p class="remark">{html.escape(work.remark)}</p>' if work.remark else ""

@@ -15,6 +15,7 @@ from tasks.reporting import log
 from tasks.retries import NETWORKED
 from tasks.storage import BadInput
 from tasks.tracking import outages_named
+from tasks.version_tags import beside_tag
 
 EVERYBODYS_SEED = 0
 """With which a champion draws unless somebody asks for another: runs and schedules agree."""
@@ -33,6 +34,7 @@ class Piece:
     scorecard_run_id: str
     main_metric: str
     main_value: float
+    beside: str = ""
     lost: str = ""
     """Why the registry cannot be asked for it any more; its last works are shown."""
 
@@ -89,6 +91,7 @@ def kept_work(piece: Piece, folder: str) -> Work | None:
         scorecard_run_id=piece.scorecard_run_id,
         main_metric=piece.main_metric,
         main_value=piece.main_value,
+        beside=piece.beside,
     )
 
 
@@ -113,6 +116,7 @@ def last_work(piece: Piece, folder: str, reason: str) -> Work:
         scorecard_run_id=piece.scorecard_run_id,
         main_metric=piece.main_metric,
         main_value=piece.main_value,
+        beside=piece.beside,
         folder=f"{folder}/{piece.name}",
         pictures=(),
         texts=(),
@@ -136,6 +140,7 @@ def _piece(version: RegisteredVersion, seed: int) -> Piece:
         scorecard_run_id=tags.get("scorecard_run_id", ""),
         main_metric=tags.get("main_metric", ""),
         main_value=_number(tags, "main_value"),
+        beside=beside_tag(version),
     )
 
 
@@ -169,5 +174,6 @@ def _lost(work: Work) -> Piece:
         scorecard_run_id=work.scorecard_run_id,
         main_metric=work.main_metric,
         main_value=work.main_value,
+        beside=work.beside,
         lost=remark,
     )

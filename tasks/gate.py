@@ -20,7 +20,7 @@ from tasks.evaluations import item_scores
 from tasks.promotion import withdrawn
 from tasks.registration import tags_of, versions_of
 from tasks.retries import NETWORKED
-from tasks.scorecard import Incumbent, Scorecard, Verdict, beside
+from tasks.scorecard import Incumbent, Scorecard, Verdict, beside_main
 from tasks.tracking import outages_named
 from tasks.training.loop import Fitted
 from tasks.version_tags import number_tag
@@ -115,7 +115,7 @@ def compared(
         accepted=accepted,
         reason=f"{finding}: {candidate.main_value:.4f} against the champion's"
         f" {champion.main_value:.4f}, difference {difference:+.4f} ({low:+.4f} to {high:+.4f});"
-        f" another seed alone gives up to {margin:.4f}{beside(candidate)}",
+        f" another seed alone gives up to {margin:.4f}{beside_main(candidate)}",
         champion_version=champion_version,
         champion_value=champion.main_value,
         difference=difference,

@@ -111,7 +111,11 @@ def _models(
         yield Node(
             kind="model",
             name=_label(version),
-            facts=(version.alias, f"{title(version.main_metric)} {version.main_value:.4f}"),
+            facts=(
+                version.alias,
+                f"{title(version.main_metric)} {version.main_value:.4f}",
+                *((version.beside,) if version.beside else ()),
+            ),
             digest=version.digest,
             made_from=(source,),
             link=version_url(version.name, version.version) if is_served() else "",

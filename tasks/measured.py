@@ -1,6 +1,7 @@
 """What measuring a model gives, and what its numbers are called."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +48,21 @@ _TITLES = {
 def title(metric: str) -> str:
     """A metric's name for people: `test_bits_per_byte` is "bits per byte"."""
     return _TITLES.get(metric, metric.removeprefix("test_").replace("_", " "))
+
+
+def beside(main_metric: str, metrics: Mapping[str, float]) -> str:
+    """What is told wherever the main value is; empty where there is nothing to tell.
+
+    A Fréchet distance says nothing without the one of real data.
+    """
+    told = []
+    floor = metrics.get(f"floor_{main_metric.removeprefix('test_')}")
+    if floor is not None:
+        told.append(f"real data: {floor:.4f}")
+    bits = metrics.get("test_bits_per_dimension")
+    if bits is not None:
+        told.append(f"{bits:.3f} bits per dimension")
+    return ", ".join(told)
 
 
 def not_finite(metrics: dict[str, float]) -> list[str]:

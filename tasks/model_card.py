@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.markup import fenced, registry_markdown
 from tasks.measured import title
-from tasks.scorecard import Incumbent, Scorecard, Verdict, beside
+from tasks.scorecard import Incumbent, Scorecard, Verdict, beside_main
 from tasks.tracking import artifact_path, run_page, run_tags
 
 if TYPE_CHECKING:
@@ -53,8 +53,8 @@ def card(
         FAMILIES[fitted.family],
         _shown(fitted, scorecard),
         f"**{title(scorecard.main_metric)}: {scorecard.main_value:.4f}**"
-        f" (95 % interval {scorecard.low:.4f} to {scorecard.high:.4f}{beside(scorecard)}; lower is"
-        " better)\n\n"
+        f" (95 % interval {scorecard.low:.4f} to {scorecard.high:.4f}{beside_main(scorecard)};"
+        " lower is better)\n\n"
         f"Gate: {'accepted' if verdict.accepted else 'refused'},"
         f" {registry_markdown(verdict.reason)}",
         *_left_out(fitted, scorecard),

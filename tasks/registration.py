@@ -18,6 +18,7 @@ from tasks.data_identity import identity_of
 from tasks.data_owner import DATA_CHANGE, DATA_SET, accepted, data_before, keep_identity
 from tasks.ingestion import Corpus, ImageSet
 from tasks.load_check import LoadCheckFailed, check_loads
+from tasks.measured import beside
 from tasks.model_card import FAMILIES, card
 from tasks.names import checked_name
 from tasks.package_files import Files, PackageChanged, digest_of_files
@@ -29,7 +30,7 @@ from tasks.storage import BadInput, exclusive
 from tasks.tokenization import TokenSet
 from tasks.tracking import client, outages_named, version_url
 from tasks.verification import LARGEST_VERSION, PACKAGE_TAG, fetched, unlisted_files
-from tasks.version_tags import number_tag, record_tag, text_tag
+from tasks.version_tags import beside_tag, number_tag, record_tag, text_tag
 
 if TYPE_CHECKING:  # commands that only read the registry need no PyTorch
     from tasks.training.loop import Fitted
@@ -56,6 +57,8 @@ class Version:
     """Wall time of its training."""
     is_new: bool
     """Whether this run added the version, rather than finding it."""
+    beside: str = ""
+    """What is told beside the main value, such as the distance of real data."""
 
 
 @task(name="register-version", task_run_name="register {fitted.name}", **NETWORKED)
@@ -99,6 +102,7 @@ def register_version(
         main_value=scorecard.main_value,
         seconds=fitted.seconds,
         is_new=is_new,
+        beside=beside(scorecard.main_metric, scorecard.metrics),
     )
 
 
@@ -390,6 +394,7 @@ def recorded(name: str, which: str) -> tuple[Version, Recipe | None]:
         main_value=number_tag(found, "main_value"),
         seconds=0.0,
         is_new=False,
+        beside=beside_tag(found),
     )
     return version, record_tag(found, "recipe", Recipe) if "recipe" in found.tags else None
 

@@ -38,7 +38,7 @@ from tasks.tracking import (
     run_url,
     version_url,
 )
-from tasks.version_tags import number_tag, text_tag
+from tasks.version_tags import beside_tag, number_tag, text_tag
 
 NUM_SAMPLES, COLUMNS = 60, 10
 TEMPERATURES = (0.5, 0.8, 1.0)
@@ -138,6 +138,7 @@ def _work(
         scorecard_run_id=text_tag(champion, "scorecard_run_id"),
         main_metric=text_tag(champion, "main_metric"),
         main_value=number_tag(champion, "main_value"),
+        beside=beside_tag(champion),
         folder=str(folder),
         pictures=tuple(pictures),
         texts=tuple(texts),
@@ -241,6 +242,7 @@ def _markdown(works: list[Work], run_id: str) -> str:
         if is_served():
             heading = f"[{heading}]({version_url(work.name, work.version)})"
         metric = f"{markdown(title(work.main_metric))}: **{work.main_value:.4f}**"
+        metric += f" ({markdown(work.beside)})" if work.beside else ""
         lines += [f"## {heading}", f"{FAMILIES.get(work.family, '')} {metric}"]
         if work.remark:
             lines.append(f"**Not of the present champion:** {markdown(work.remark)}")

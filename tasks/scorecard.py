@@ -9,7 +9,7 @@ from prefect.artifacts import create_table_artifact
 
 from tasks.ingestion import Corpus, ImageSet
 from tasks.markup import markdown
-from tasks.measured import title
+from tasks.measured import beside, title
 from tasks.names import artifact_key
 from tasks.reporting import log, show
 from tasks.tracking import (
@@ -100,12 +100,10 @@ def beside_the_floor(metrics: dict[str, float]) -> list[tuple[str, float, float 
     ]
 
 
-def beside(scorecard: Scorecard) -> str:
-    """What stands beside the main value wherever it is told; empty where there is nothing."""
-    floor = scorecard.metrics.get(f"floor_{scorecard.main_metric.removeprefix('test_')}")
-    bits = scorecard.metrics.get("test_bits_per_dimension")
-    told = "" if floor is None else f", real data: {floor:.4f}"
-    return told if bits is None else f"{told}, {bits:.3f} bits per dimension"
+def beside_main(scorecard: Scorecard) -> str:
+    """What stands beside the main value, as the end of a sentence that tells it."""
+    told = beside(scorecard.main_metric, scorecard.metrics)
+    return f", {told}" if told else ""
 
 
 def publish(scorecard: Scorecard, data: "ImageSet | Corpus") -> None:
@@ -123,7 +121,7 @@ def publish(scorecard: Scorecard, data: "ImageSet | Corpus") -> None:
             set_tags(scorecard.run_id, {"classifier_digest": scorecard.judge_digest})
     measured = (
         f"{title(scorecard.main_metric)} {scorecard.main_value:.4f}"
-        f" ({scorecard.low:.4f} to {scorecard.high:.4f}{beside(scorecard)})"
+        f" ({scorecard.low:.4f} to {scorecard.high:.4f}{beside_main(scorecard)})"
     )
     state = "unchanged, " if scorecard.was_stored else ""
     log(f"{scorecard.name}: {state}{measured} on held-out data")

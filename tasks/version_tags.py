@@ -3,6 +3,7 @@
 import math
 from typing import Any, TypeVar
 
+from tasks.measured import beside
 from tasks.records import DamagedRecord, parsed
 from tasks.reporting import log
 
@@ -30,6 +31,18 @@ def number_tag(version: Any, name: str) -> float:
 def record_tag(version: Any, name: str, kind: type[Kind]) -> Kind:
     """A tag that holds a record as JSON (see `tasks.records`); raises DamagedRecord."""
     return parsed(text_tag(version, name), kind, f"{_of(version)}: its tag {name}")
+
+
+def beside_tag(version: Any) -> str:
+    """What is told beside a version's main value, such as the distance of real data; or nothing."""
+    if "metrics" not in version.tags:  # of a version of long ago
+        return ""
+    try:
+        metrics: dict[str, float] = record_tag(version, "metrics", dict[str, float])
+    except DamagedRecord as error:
+        log(str(error))
+        return ""
+    return beside(version.tags.get("main_metric", ""), metrics)
 
 
 def _of(version: Any) -> str:

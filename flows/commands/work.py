@@ -176,6 +176,7 @@ def _print_versions(versions: Sequence[Any]) -> None:
         metric = title(version.main_metric)
         state = version.alias if version.is_new else f"{version.alias}, unchanged"
         value = f"{version.main_value:.4f}"
+        value += f" ({version.beside})" if version.beside else ""
         rows.append(
             (version.name, str(version.version), state, metric, value, f"{version.seconds:.0f}")
         )

@@ -136,7 +136,9 @@ DAMAGES: list[tuple[Callable[[Any], None], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("damage", "what"), DAMAGES, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(
+    ("damage", "what"), DAMAGES, ids=lambda value: getattr(value, "__name__", str(value))[:30]
+)
 def test_a_damaged_log_is_explained_and_a_new_one_begins_when_a_person_says_so(
     studio: Any, damage: Callable[[Any], None], what: str
 ) -> None:

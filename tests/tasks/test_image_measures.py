@@ -18,7 +18,7 @@ from tasks.image_evaluation import judge_of
 from tasks.image_measures import measure_images
 from tasks.ingestion import ImageSet, load_images
 from tasks.model_card import _left_out
-from tasks.scorecard import beside
+from tasks.scorecard import beside_main
 from tasks.training.classifier import fit_classifier
 
 
@@ -102,8 +102,8 @@ def test_colour_likelihoods_stand_in_bits_per_dimension_too() -> None:
         metrics={"test_frechet_distance": 0.5, "floor_frechet_distance": 0.17},
     )
 
-    assert beside(scored) == ", 4.500 bits per dimension"
-    assert beside(distance) == ", real data: 0.1700"
+    assert beside_main(scored) == ", 4.500 bits per dimension"
+    assert beside_main(distance) == ", real data: 0.1700"
 
 
 def test_bits_per_dimension_are_the_nats_of_a_pixels_colour(

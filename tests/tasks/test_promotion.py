@@ -367,7 +367,9 @@ SABOTAGE = [
 ]
 
 
-@pytest.mark.parametrize(("sabotage", "message"), SABOTAGE, ids=lambda value: str(value)[:24])
+@pytest.mark.parametrize(
+    ("sabotage", "message"), SABOTAGE, ids=lambda value: getattr(value, "__name__", str(value))[:24]
+)
 def test_a_sabotaged_package_is_refused_and_leaves_no_trace(
     home: Path, tokens: TokenSet, monkeypatch: pytest.MonkeyPatch, sabotage, message: str
 ) -> None:

@@ -156,7 +156,9 @@ def load(studio: Any, number: int = 2) -> None:
         raise AssertionError("it was loaded")
 
 
-@pytest.mark.parametrize(("tamper", "message"), TAMPERINGS, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(
+    ("tamper", "message"), TAMPERINGS, ids=lambda value: getattr(value, "__name__", str(value))[:40]
+)
 def test_a_package_that_was_changed_is_named_with_its_file_and_not_executed(
     studio: Any, tamper: Callable[[Path], None], message: str
 ) -> None:
