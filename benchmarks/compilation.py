@@ -22,9 +22,10 @@ from torch import Tensor, nn
 
 from benchmarks import gpt_training, vae_mnist
 from benchmarks.measured import record
-from models import gpt, vae
-from models.batches import ImageBatches, TokenBatches
-from models.fitting import FitConfig, Step, likelihood_steps
+from models.gpt import model as gpt
+from models.training.batches import ImageBatches, TokenBatches
+from models.training.loops import FitConfig, Step, likelihood_steps
+from models.vae import model as vae
 
 STEPS_OF_A_TURN, NUM_TURNS = 12, 5
 NUM_IMAGES, NUM_TOKENS, NUM_SYMBOLS = 4096, 100_000, 65

@@ -22,15 +22,15 @@ import torch
 
 from benchmarks.gan_digits import Part, parts_of_digits, trained_judge
 from benchmarks.measured import record
-from models.batches import INITIAL_STREAM, ImageBatches, seed_at
-from models.classifier import Classifier
-from models.fitting import Diverged, FitConfig, Step, adversarial_steps
-from models.gan import Gan, labelled_batches, optimizers_of
-from models.gan_control import ControlConfig, StabilityMonitor, controlled_state, controlled_steps
-from models.gan_networks import GanLoss, sample
-from models.recipes import gan_recipe
-from models.sample_quality import bytes_of, sample_quality
-from tasks.measured import EVALUATION_SEED
+from models.gan.model import Gan, labelled_batches, optimizers_of
+from models.gan.networks import GanLoss, sample
+from models.gan.stability import ControlConfig, StabilityMonitor, controlled_state, controlled_steps
+from models.metrics.classifier import Classifier
+from models.metrics.sample_quality import bytes_of, sample_quality
+from models.presets import gan_recipe
+from models.training.batches import INITIAL_STREAM, ImageBatches, seed_at
+from models.training.loops import Diverged, FitConfig, Step, adversarial_steps
+from tasks.evaluation.result import EVALUATION_SEED
 
 SABOTAGED_FROM, FACTOR = 0.6, 50.0
 """Fraction of the steps after which the learning rate is multiplied, and by how much."""

@@ -1,9 +1,9 @@
 """Digits: does every seed of the standard recipe give recognisable, varied, new samples?
 
-Data, split and judge are the pipeline's: `tasks.ingestion` cuts the digits, a classifier trained
-by the pipeline's recipe on the training part judges 1000 samples against the test part. A seed
-passes if all of these hold: class fidelity at least 98.5 %, within-class variance 95 to 105 % of
-the real one, coverage at least 0.95, no copies, at most 90 s of training.
+Data, split and judge are the pipeline's: `tasks.data.ingestion` cuts the digits, a classifier
+trained by the pipeline's recipe on the training part judges 1000 samples against the test part. A
+seed passes if all of these hold: class fidelity at least 98.5 %, within-class variance 95 to 105 %
+of the real one, coverage at least 0.95, no copies, at most 90 s of training.
 
 Coverage compares as many samples as there are test images, 269, and moves by a hundredth from one
 draw of samples to the next; trained generators differ by two thousandths. So a seed's coverage is
@@ -27,19 +27,19 @@ import numpy as np
 import torch
 
 from benchmarks.measured import record
-from models.batches import INITIAL_STREAM, ImageBatches, seed_at
-from models.classifier import Classifier
-from models.classifier import make_optimizer as classifier_optimizer
-from models.fitting import FitConfig, likelihood_steps
-from models.gan import Gan, labelled_batches, optimizers_of
-from models.gan_control import ControlConfig, StabilityMonitor, controlled_state, controlled_steps
-from models.gan_networks import Generator, sample
-from models.image_metrics import precision_recall_density_coverage
-from models.recipes import gan_recipe, plain_classifier_recipe
-from models.sample_quality import Labels, Pixels, bytes_of, features_of, sample_quality
-from tasks.ingestion import split_images
-from tasks.measured import EVALUATION_SEED
-from tasks.sources import read_digits
+from models.gan.model import Gan, labelled_batches, optimizers_of
+from models.gan.networks import Generator, sample
+from models.gan.stability import ControlConfig, StabilityMonitor, controlled_state, controlled_steps
+from models.metrics.classifier import Classifier
+from models.metrics.classifier import make_optimizer as classifier_optimizer
+from models.metrics.images import precision_recall_density_coverage
+from models.metrics.sample_quality import Labels, Pixels, bytes_of, features_of, sample_quality
+from models.presets import gan_recipe, plain_classifier_recipe
+from models.training.batches import INITIAL_STREAM, ImageBatches, seed_at
+from models.training.loops import FitConfig, likelihood_steps
+from tasks.data.ingestion import split_images
+from tasks.data.sources import read_digits
+from tasks.evaluation.result import EVALUATION_SEED
 
 Part = tuple[Pixels, Labels]
 NUM_SAMPLES = 1000

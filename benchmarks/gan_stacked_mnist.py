@@ -22,15 +22,15 @@ import torch
 from torch import Tensor
 
 from benchmarks.measured import named_on, record
-from models.batches import INITIAL_STREAM, ImageBatches, seed_at
-from models.class_metrics import class_counts, mode_kl, mode_kl_floor
-from models.classifier import Classifier
-from models.classifier import make_optimizer as classifier_optimizer
-from models.fitting import FitConfig, adversarial_steps, likelihood_steps
-from models.gan import Gan, optimizers_of
-from models.gan_networks import GanConfig, Generator, sample
-from models.recipes import plain_classifier_recipe
-from tasks.sources import read_mnist
+from models.gan.model import Gan, optimizers_of
+from models.gan.networks import GanConfig, Generator, sample
+from models.metrics.classes import class_counts, mode_kl, mode_kl_floor
+from models.metrics.classifier import Classifier
+from models.metrics.classifier import make_optimizer as classifier_optimizer
+from models.presets import plain_classifier_recipe
+from models.training.batches import INITIAL_STREAM, ImageBatches, seed_at
+from models.training.loops import FitConfig, adversarial_steps, likelihood_steps
+from tasks.data.sources import read_mnist
 
 NUM_STACKED, NUM_SAMPLES = 128_000, 26_000
 STACKING_SEED, SAMPLING_SEED = 2018, 26_000

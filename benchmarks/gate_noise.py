@@ -2,8 +2,9 @@
 
 Run as `python -m benchmarks.gate_noise [vae gan gpt ngram]`: quick recipes on the embedded data, a
 registry of its own, the whole way from fit to alias. Prints what every seed gave and what the gate
-said; records the spread between seeds (the source of `tasks.gate.KNOWN_SPREADS`), the promotions
-after the first, and how many there would have been under simpler rules.
+said; records the spread between seeds (the source of
+`tasks.registry.promotion_policy.KNOWN_SPREADS`), the promotions after the first, and how many there
+would have been under simpler rules.
 """
 
 import os
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows import local_stack
+from atelier.services import local_servers
 
 SEEDS = tuple(range(20))
 FAMILIES = ("ngram", "gpt", "vae", "gan")
@@ -24,7 +25,7 @@ FAMILIES = ("ngram", "gpt", "vae", "gan")
 
 def main(families: list[str]) -> None:
     """Measure each family in a home of its own; in $ATELIER_HOME a second run finds its fits."""
-    local_stack.apply_settings()
+    local_servers.apply_settings()
     with tempfile.TemporaryDirectory(prefix="atelier-gate-") as folder:
         os.environ.setdefault("ATELIER_HOME", folder)
         os.environ.pop("PREFECT_API_URL", None)
@@ -36,7 +37,7 @@ def main(families: list[str]) -> None:
 
 def _measure(family: str, folder: Path) -> None:
     from benchmarks.measured import record
-    from tasks.runs import open_run
+    from tasks.tracking.runs import open_run
 
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / family}.db"  # an empty registry
     shutil.rmtree(Path(os.environ["ATELIER_HOME"]) / "ledger", ignore_errors=True)
@@ -77,11 +78,11 @@ class Trained:
 
 def _settled(family: str, seed: int, trained: Trained) -> tuple[int, str]:
     """The way from a judged model to its alias; the version's number and the alias."""
-    from tasks.gate import gate
-    from tasks.incumbent import evaluate_champion
-    from tasks.promotion import settle_alias
-    from tasks.recipe import recipe_of
-    from tasks.registration import register_version
+    from tasks.registry.champion import evaluate_champion
+    from tasks.registry.promotion import settle_alias
+    from tasks.registry.promotion_policy import gate
+    from tasks.registry.versions import register_version
+    from tasks.training.provenance import recipe_of
 
     fitted, scorecard = trained.fitted, trained.scorecard
     incumbent = evaluate_champion.fn(fitted.name, trained.data, trained.judge)
@@ -95,16 +96,16 @@ def _settled(family: str, seed: int, trained: Trained) -> tuple[int, str]:
 
 
 def _trained(family: str, seed: int, run_id: str) -> Trained:
-    from models import recipes
-    from tasks.image_evaluation import evaluate_images
-    from tasks.text_evaluation import evaluate_tokens
+    from models import presets
+    from tasks.evaluation.images import evaluate_images
+    from tasks.evaluation.text import evaluate_tokens
     from tasks.training.classifier import fit_classifier
 
     data, fitted, settings = fitted_with(family, seed, run_id)
     if family in ("ngram", "gpt"):
         return Trained(data, None, fitted, evaluate_tokens.fn(fitted, data, run_id), settings)
     size = data.channels, data.height, data.width
-    recipe = recipes.classifier_recipe(*size, len(data.class_names))
+    recipe = presets.classifier_recipe(*size, len(data.class_names))
     judge = fit_classifier.fn(data, *recipe, run_id)
     scorecard = evaluate_images.fn(fitted, data, judge, run_id)
     return Trained(data, judge, fitted, scorecard, settings)
@@ -112,9 +113,9 @@ def _trained(family: str, seed: int, run_id: str) -> Trained:
 
 def fitted_with(family: str, seed: int, run_id: str) -> tuple[Any, Any, dict[str, Any]]:
     """The embedded data, the fit of a family's quick recipe to them, and its configurations."""
-    from models import recipes
-    from tasks.ingestion import ingest_images, ingest_text
-    from tasks.tokenization import tokenize_corpus
+    from models import presets
+    from tasks.data.ingestion import ingest_images, ingest_text
+    from tasks.data.tokenization import tokenize_corpus
     from tasks.training.gan import fit_gan
     from tasks.training.gpt import fit_gpt
     from tasks.training.ngram import fit_ngram
@@ -123,24 +124,24 @@ def fitted_with(family: str, seed: int, run_id: str) -> tuple[Any, Any, dict[str
     if family in ("ngram", "gpt"):
         tokens = tokenize_corpus.fn(ingest_text.fn("pydocs"))
         if family == "ngram":
-            config, tuning = recipes.ngram_recipe("quick", tokens.scheme)
+            config, tuning = presets.ngram_recipe("quick", tokens.scheme)
             counted = fit_ngram.fn(tokens, config, tuning, seed, run_id)
             return tokens, counted, {"config": config, "tuning": tuning}
         size = tokens.vocabulary_size, tokens.num_train
-        shape, fit = recipes.gpt_recipe("quick", *size, seed)
+        shape, fit = presets.gpt_recipe("quick", *size, seed)
         return tokens, fit_gpt.fn(tokens, shape, fit, run_id), {"config": shape, "fit": fit}
     images = ingest_images.fn("digits")
     pixels, num_classes = (images.channels, images.height, images.width), len(images.class_names)
     if family == "vae":
-        network, fit = recipes.vae_recipe("quick", *pixels, seed)
+        network, fit = presets.vae_recipe("quick", *pixels, seed)
         return images, fit_vae.fn(images, network, fit, run_id), {"config": network, "fit": fit}
-    game, fit = recipes.gan_recipe("quick", pixels, num_classes, seed)
+    game, fit = presets.gan_recipe("quick", pixels, num_classes, seed)
     return images, fit_gan.fn(images, game, fit, run_id), {"config": game, "fit": fit}
 
 
 def _simpler_rules(scorecards: list[Any]) -> tuple[int, int]:
     """Promotions after the first: of any better value, and of any wholly better interval."""
-    from tasks.gate import difference_interval
+    from tasks.registry.promotion_policy import difference_interval
 
     counts = [0, 0]
     champions = [scorecards[0], scorecards[0]]

@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from atelier.services import local_servers
 from benchmarks.measured import record
-from flows import local_stack
 
 FAMILIES = ("ngram", "vae", "gan", "gpt")
 GOALS = {"vae": 0.005, "gan": 0.25, "gpt": 0.015, "ngram": 0.003}
@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("families", nargs="*", default=FAMILIES)
     parser.add_argument("--seeds", type=int, default=20)
     options = parser.parse_args()
-    local_stack.apply_settings()
+    local_servers.apply_settings()
     with tempfile.TemporaryDirectory(prefix="atelier-power-") as folder:
         os.environ.setdefault("ATELIER_HOME", folder)
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{Path(folder) / 'power.db'}"
@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def _measure(family: str, seeds: tuple[int, ...]) -> None:
-    from tasks.gate import known_spread
+    from tasks.registry.promotion_policy import known_spread
 
     scores = _scores_of(family, seeds)
     values = np.array([each.value for each in scores])
@@ -174,7 +174,13 @@ def _reached(curve: dict[float, Any]) -> float:
 
 def _rule(family: str, spread: Any) -> Beats:
     """Whether the gate puts one above the other."""
-    from tasks.gate import LUCK_LEVEL, LUCK_LEVELS, beats, difference_bounds, noise_margin
+    from tasks.registry.promotion_policy import (
+        LUCK_LEVEL,
+        LUCK_LEVELS,
+        beats,
+        difference_bounds,
+        noise_margin,
+    )
 
     level = LUCK_LEVELS.get(family, LUCK_LEVEL)
 
@@ -208,9 +214,9 @@ def _in_turn(wins: np.ndarray, length: int) -> float:
 def _scores_of(family: str, seeds: tuple[int, ...]) -> list[Scores]:
     """The main value and the scores of each seed: what its evaluation would store."""
     from benchmarks.gate_noise import fitted_with
-    from tasks.packaging import rebuilt_from
-    from tasks.runs import open_run
-    from tasks.text_measures import scored_blocks
+    from tasks.evaluation.text_metrics import scored_blocks
+    from tasks.packaging.package import rebuilt_from
+    from tasks.tracking.runs import open_run
 
     found, judge = [], None
     for seed in seeds:
@@ -231,8 +237,8 @@ def _scores_of(family: str, seeds: tuple[int, ...]) -> list[Scores]:
 
 
 def _judge(images: Any, run_id: str) -> Any:
-    from models.recipes import classifier_recipe
-    from tasks.image_evaluation import judge_of
+    from models.presets import classifier_recipe
+    from tasks.evaluation.images import judge_of
     from tasks.training.classifier import fit_classifier
 
     shape = images.channels, images.height, images.width
@@ -241,19 +247,19 @@ def _judge(images: Any, run_id: str) -> Any:
 
 
 def _nats(subject: Any, images: Any) -> Scores:
-    from tasks.image_measures import likelihood_metrics
+    from tasks.evaluation.image_metrics import likelihood_metrics
 
     metrics, nats, _ = likelihood_metrics(subject.model, images)
     return Scores(metrics["test_nll_nats"], nats)
 
 
 def _distances(subject: Any, images: Any, judge: Any) -> Scores:
-    from models.image_metrics import frechet_distance
-    from models.resampling import resampled_frechet_distances
-    from models.sample_quality import seen_by
-    from tasks.image_measures import drawn_by
-    from tasks.ingestion import load_images
-    from tasks.measured import EVALUATION_SEED
+    from models.metrics.images import frechet_distance
+    from models.metrics.sample_quality import seen_by
+    from models.metrics.seed_variance import resampled_frechet_distances
+    from tasks.data.ingestion import load_images
+    from tasks.evaluation.image_metrics import drawn_by
+    from tasks.evaluation.result import EVALUATION_SEED
 
     train, validation, test = (
         load_images(images, split)[0] for split in ("train", "validation", "test")
@@ -267,12 +273,12 @@ def _counted() -> tuple[np.ndarray, np.ndarray]:
     """The quick n-gram model's bits by block, and where order 9 gains on order 6, of mean 1."""
     from dataclasses import replace
 
-    from models.recipes import ngram_recipe
-    from tasks.ingestion import ingest_text
-    from tasks.packaging import rebuilt_from
-    from tasks.runs import open_run
-    from tasks.text_measures import scored_blocks
-    from tasks.tokenization import tokenize_corpus
+    from models.presets import ngram_recipe
+    from tasks.data.ingestion import ingest_text
+    from tasks.data.tokenization import tokenize_corpus
+    from tasks.evaluation.text_metrics import scored_blocks
+    from tasks.packaging.package import rebuilt_from
+    from tasks.tracking.runs import open_run
     from tasks.training.ngram import fit_ngram
 
     tokens = tokenize_corpus.fn(ingest_text.fn("pydocs"))

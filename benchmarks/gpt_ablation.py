@@ -20,8 +20,7 @@ from torch.optim import Optimizer
 from benchmarks.gpt_training import recipe, trained
 from benchmarks.measured import record
 from benchmarks.shakespeare import NUM_HELD_OUT, characters
-from models.fitting import FitConfig
-from models.gpt import (
+from models.gpt.model import (
     Attention,
     Block,
     Gpt,
@@ -31,7 +30,8 @@ from models.gpt import (
     normalised,
     rotated,
 )
-from models.muon import MuonWithAdam
+from models.gpt.muon import MuonWithAdam
+from models.training.loops import FitConfig
 
 ADAM_RATES = (0.00075, 0.0015, 0.003, 0.006, 0.012)
 

@@ -14,9 +14,10 @@ from torch import Tensor
 from benchmarks.gpt_training import STEPS, STRIDE, recipe, trained
 from benchmarks.measured import record
 from benchmarks.shakespeare import NUM_HELD_OUT, characters
-from models.ngram import NgramConfig, NgramModel
-from models.ngram_tuning import TuningConfig, tune
-from models.token_mixture import MixtureConfig, fitted_mixture, mixed_scores
+from models.ngram.backoff import NgramConfig
+from models.ngram.model import NgramModel
+from models.ngram.tuning import TuningConfig, tune
+from models.text.mixture import MixtureConfig, fitted_mixture, mixed_scores
 
 FITTING_SEED = 100
 PUBLISHED_KENLM = 1.5167

@@ -21,9 +21,9 @@ from benchmarks.gpt_training import STEPS, protocol_a, protocol_b, recipe, train
 from benchmarks.measured import named_on, record
 from benchmarks.nanogpt import TOKENS_PER_ITERATION, NanoGpt, run_nanogpt
 from benchmarks.shakespeare import characters
-from models.decoding import generate
-from models.gpt import Gpt, GptConfig
-from models.muon import ROUNDS
+from models.gpt.model import Gpt, GptConfig
+from models.gpt.muon import ROUNDS
+from models.text.decoding import generate
 
 PUBLISHED_NANOGPT = 1.88
 NANOGPT_CONTEXT = 64

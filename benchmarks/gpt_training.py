@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import Optimizer
 
-from models.batches import INITIAL_STREAM, TokenBatches, generator_at, seed_at
-from models.fitting import FitConfig, likelihood_steps
-from models.gpt import Gpt, GptConfig, make_optimizer
+from models.gpt.model import Gpt, GptConfig, make_optimizer
+from models.training.batches import INITIAL_STREAM, TokenBatches, generator_at, seed_at
+from models.training.loops import FitConfig, likelihood_steps
 
 STEPS = 640
 NUM_WINDOWS, STRIDE = 1600, 32

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measured import record
-from tasks.ledger import Entry
+from tasks.registry.audit_log import Entry
 
 NUM_VERSIONS, NUM_ENTRIES, NUM_STEPS, REPEATS = 500, 10_000, 1000, 3
 NAME = "tale-ngram"
@@ -40,7 +40,7 @@ def atelier(home: Path, *arguments: str) -> float:
     """Run a command; returns the seconds it took. An exit code that tells of an error stops us."""
     began = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-m", "flows", *arguments],
+        [sys.executable, "-m", "atelier", *arguments],
         env={**os.environ, "ATELIER_HOME": str(home)},
         capture_output=True,
         text=True,

@@ -21,9 +21,10 @@ import torch
 from benchmarks.measured import record
 from benchmarks.ngram_work import kenlm
 from benchmarks.ngram_work.process import Measured, measured
-from models.decoding import generate
-from models.ngram import NgramConfig, NgramModel
-from models.ngram_tuning import TuningConfig, tune
+from models.ngram.backoff import NgramConfig
+from models.ngram.model import NgramModel
+from models.ngram.tuning import TuningConfig, tune
+from models.text.decoding import generate
 
 ORDER = 7  # the best of KenLM's on this text
 PUBLISHED = 1.5167

@@ -19,16 +19,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from atelier.services import local_servers
 from benchmarks.measured import record
-from flows import local_stack
 
 SECONDS_PER_MEASUREMENT = 10.0
 
 
 def main(names: list[str]) -> None:
     """Serve one champion after the other and measure it."""
-    local_stack.apply_settings()
-    local_stack.ensure_servers(say=print)
+    local_servers.apply_settings()
+    local_servers.ensure_servers(say=print)
     image_model, text_model = names or ["digits-gan", "pydocs-ngram"]
     with served(image_model) as url:
         single = rate(url, {"num_samples": 1})

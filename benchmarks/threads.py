@@ -1,11 +1,11 @@
 """Training beside a busy neighbour: OpenMP's defaults against what the program sets by itself.
 
 Each turn starts two processes that train the same small GPT, one with the defaults, one with
-`flows.local_stack.apply_settings`, which makes idle OpenMP threads sleep instead of spin. Each
-trains alone first and then beside a process that only counts; a slowdown is the ratio of the two
-median times of a step. With two threads and a neighbour on two cores 1.33 would be a fair share of
-the time, and 2 where each step waits for the thread that shares its core. Spinning threads lose far
-more, because what they wait for does not run.
+`atelier.services.local_servers.apply_settings`, which makes idle OpenMP threads sleep instead of
+spin. Each trains alone first and then beside a process that only counts; a slowdown is the ratio of
+the two median times of a step. With two threads and a neighbour on two cores 1.33 would be a fair
+share of the time, and 2 where each step waits for the thread that shares its core. Spinning threads
+lose far more, because what they wait for does not run.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 
-from flows.local_stack import apply_settings
+from atelier.services.local_servers import apply_settings
 
 SETTINGS = ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 NUM_TURNS, STEPS, MOST_SECONDS = 3, 12, 20.0
@@ -92,9 +92,9 @@ def _seconds_per_step() -> float:
     # Imported here: the settings must be in the environment before torch is.
     import torch
 
-    from models.batches import TokenBatches
-    from models.fitting import FitConfig, likelihood_steps
-    from models.gpt import Gpt, GptConfig, make_optimizer
+    from models.gpt.model import Gpt, GptConfig, make_optimizer
+    from models.training.batches import TokenBatches
+    from models.training.loops import FitConfig, likelihood_steps
 
     config, fit = GptConfig(vocabulary_size=65), FitConfig(steps=1000, batch_size=16)
     torch.manual_seed(0)

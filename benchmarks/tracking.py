@@ -19,8 +19,8 @@ from typing import Any
 
 import psutil
 
+from atelier.services import local_servers
 from benchmarks.measured import record
-from flows import local_stack
 
 LARGEST_SHARE = 0.02
 STEPS, STEPS_OF_A_TURN = 1500, 750
@@ -34,17 +34,17 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["ATELIER_HOME"] = folder
-        local_stack.apply_settings()
-        local_stack.ensure_servers()
+        local_servers.apply_settings()
+        local_servers.ensure_servers()
         try:
             _measure(options.trainings)
         finally:
-            local_stack.stop_servers()
+            local_servers.stop_servers()
 
 
 def _measure(trainings: int) -> None:
-    from tasks.ingestion import ingest_images
-    from tasks.runs import open_run
+    from tasks.data.ingestion import ingest_images
+    from tasks.tracking.runs import open_run
 
     images = ingest_images.fn("digits")
     shares: list[float] = []
@@ -96,7 +96,7 @@ def _turns(images: Any, journal: Any, shares: list[float]) -> tuple[float, float
 
 def _server_seconds() -> float:
     """Processor time of the tracking server and its workers so far."""
-    first = psutil.Process(local_stack.recorded()["mlflow"].pid)
+    first = psutil.Process(local_servers.recorded()["mlflow"].pid)
     times = [process.cpu_times() for process in (first, *first.children(recursive=True))]
     return float(sum(each.user + each.system for each in times))
 
@@ -114,7 +114,7 @@ class _Nothing:
 
 
 def _timed_journal(run_id: str) -> Any:
-    from tasks.journal import Journal, _sent_bytes
+    from tasks.tracking.metric_queue import Journal, _sent_bytes
 
     class Timed(Journal):
         seconds = 0.0
@@ -150,13 +150,13 @@ def _training(images: Any, journal: Any) -> Iterator[Iterator[Any]]:
     """The steps of the loop that all fits share, with the digits' recipe."""
     import torch
 
-    from models.batches import ImageBatches
-    from models.fitting import likelihood_steps
-    from models.recipes import vae_recipe
-    from models.training_state import TrainingState
-    from models.vae import Vae, make_optimizer
-    from tasks.ingestion import load_images
-    from tasks.training.loop import Workplace, watched
+    from models.presets import vae_recipe
+    from models.training.batches import ImageBatches
+    from models.training.checkpoint import TrainingState
+    from models.training.loops import likelihood_steps
+    from models.vae.model import Vae, make_optimizer
+    from tasks.data.ingestion import load_images
+    from tasks.training.checkpointing import Workplace, watched
 
     shape = (images.channels, images.height, images.width)
     config, fit = vae_recipe("standard", *shape, 0)
@@ -182,7 +182,7 @@ def _training(images: Any, journal: Any) -> Iterator[Iterator[Any]]:
 
 
 def _check_arrival(run_id: str) -> None:
-    from tasks.tracking import metric_history
+    from tasks.tracking.mlflow_client import metric_history
 
     every = STEPS // 200
     expected = sorted({*range(every, STEPS + 1, every), STEPS})

@@ -18,11 +18,11 @@ import torch
 
 from benchmarks.gan_digits import parts_of_digits
 from benchmarks.measured import record
-from models.batches import INITIAL_STREAM, ImageBatches, seed_at
-from models.elbo import active_units, binarize, collapse_alarm, negative_elbo
-from models.fitting import Diverged, likelihood_steps
-from models.recipes import vae_recipe
-from models.vae import Vae, make_optimizer
+from models.presets import vae_recipe
+from models.training.batches import INITIAL_STREAM, ImageBatches, seed_at
+from models.training.loops import Diverged, likelihood_steps
+from models.vae.elbo import active_units, binarize, collapse_alarm, negative_elbo
+from models.vae.model import Vae, make_optimizer
 
 
 def measured(seed: int) -> dict[str, float]:

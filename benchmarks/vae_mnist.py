@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.measured import named_on, record
-from models.batches import INITIAL_STREAM, ImageBatches, seed_at
-from models.elbo import active_units, binarize, importance_weighted_nll, negative_elbo
-from models.fitting import FitConfig, likelihood_steps
-from models.vae import Vae, VaeConfig, make_optimizer
-from tasks.sources import read_mnist
+from models.training.batches import INITIAL_STREAM, ImageBatches, seed_at
+from models.training.loops import FitConfig, likelihood_steps
+from models.vae.elbo import active_units, binarize, importance_weighted_nll, negative_elbo
+from models.vae.model import Vae, VaeConfig, make_optimizer
+from tasks.data.sources import read_mnist
 
 NUM_IMPORTANCE_SAMPLES = 200
 BINARY_SEED, NOISE_SEED = 1234, 5678

@@ -27,11 +27,11 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measured import record
-from models.batches import ImageBatches
-from models.fitting import likelihood_steps
-from models.recipes import vae_recipe
-from models.vae import Vae
-from tasks.sources import read_mnist
+from models.presets import vae_recipe
+from models.training.batches import ImageBatches
+from models.training.loops import likelihood_steps
+from models.vae.model import Vae
+from tasks.data.sources import read_mnist
 
 NUM_IMAGES, NUM_TURNS, BATCH_SIZE = 6400, 7, 64
 

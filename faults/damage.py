@@ -114,7 +114,7 @@ def mount(folder: Path, size_kb: int) -> bool:
 
 def num_reasons() -> int:
     """How many reasons steps have given so far for doing work again."""
-    from tasks.step_records import history, steps
+    from tasks.store.steps import history, steps
 
     return sum(
         1
@@ -127,7 +127,7 @@ def num_reasons() -> int:
 
 def last_reasons() -> str:
     """What the fit that ran last said."""
-    from tasks.step_records import history, steps
+    from tasks.store.steps import history, steps
 
     return " ".join(
         reason for step in steps() for record in history(step) for reason in record.reasons

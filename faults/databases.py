@@ -53,7 +53,7 @@ def _outcome(done: Any) -> tuple[Any, str]:
 
 def withdrawn_by_history() -> int:
     """Read the history, as `atelier history` does."""
-    from tasks.promotion import history
+    from tasks.registry.promotion import history
 
     return len(history(NAME))
 
@@ -89,7 +89,7 @@ def _deleted(home: Path) -> Callable[[], Any]:
 
 
 def _delete_model() -> None:
-    from tasks.tracking import client
+    from tasks.tracking.mlflow_client import client
 
     client().delete_registered_model(NAME)
 

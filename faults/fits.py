@@ -111,7 +111,7 @@ def _enter(home: str) -> None:
 def _migrate(path: str) -> None:
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{path}"
     os.chdir(Path(path).parent)
-    from tasks.tracking import client
+    from tasks.tracking.mlflow_client import client
 
     client().search_experiments()
 
@@ -132,23 +132,23 @@ def _run(family: str, home: str, variant: int, sender: Connection) -> None:
 
 def _fit(family: str, variant: int) -> Outcome:
     """Ingest and train, as the flows do, with a checkpoint every tenth of a second."""
-    from models.fitting import FitConfig
-    from models.gan_networks import GanConfig
-    from models.gpt import GptConfig
-    from models.ngram import NgramConfig
-    from models.ngram_tuning import TuningConfig
-    from models.vae import VaeConfig
-    from tasks.ingestion import ingest_images, ingest_text
-    from tasks.runs import clear_up_after_crashes, task_run
-    from tasks.tokenization import tokenize_corpus
-    from tasks.training import loop
+    from models.gan.networks import GanConfig
+    from models.gpt.model import GptConfig
+    from models.ngram.backoff import NgramConfig
+    from models.ngram.tuning import TuningConfig
+    from models.training.loops import FitConfig
+    from models.vae.model import VaeConfig
+    from tasks.data.ingestion import ingest_images, ingest_text
+    from tasks.data.tokenization import tokenize_corpus
+    from tasks.tracking.runs import clear_up_after_crashes, task_run
+    from tasks.training import checkpointing
+    from tasks.training.checkpointing import fit_key
     from tasks.training.gan import fit_gan
     from tasks.training.gpt import fit_gpt
-    from tasks.training.loop import fit_key
     from tasks.training.ngram import fit_ngram
     from tasks.training.vae import fit_vae
 
-    loop.SECONDS_BETWEEN_CHECKPOINTS = 0.1
+    checkpointing.SECONDS_BETWEEN_CHECKPOINTS = 0.1
     clear_up_after_crashes()
     shape: dict[str, Any] = {"channels": 1, "height": 8, "width": 8}
     steps = STEPS.get(family, 1)

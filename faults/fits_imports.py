@@ -4,16 +4,16 @@ import logging
 
 import torch
 
-from flows import local_stack
+from atelier.services import local_servers
 
-local_stack.apply_settings()
+local_servers.apply_settings()
 torch.set_num_threads(1)  # a forked process cannot use the threads of its parent
 
 # What is imported only where it is used takes two thirds of a small fit.
 import torch._dynamo  # noqa: E402
 
-import tasks.runs  # noqa: E402
-import tasks.tokenization  # noqa: E402
+import tasks.data.tokenization  # noqa: E402
+import tasks.tracking.runs  # noqa: E402
 import tasks.training.gan  # noqa: E402
 import tasks.training.gpt  # noqa: E402
 import tasks.training.ngram  # noqa: E402

@@ -54,7 +54,7 @@ def curves_of_all_runs() -> list[Any]:
 
     Readings of the machine are left out: no two runs have the same.
     """
-    from tasks.tracking import client, metric_history, tracking_experiment
+    from tasks.tracking.mlflow_client import client, metric_history, tracking_experiment
 
     runs = client().search_runs([tracking_experiment()])
     return sorted(
@@ -84,14 +84,14 @@ def _difference(expected: list[Any], told: list[Any]) -> str:
 
 def open_runs() -> int:
     """How many MLflow runs are open."""
-    from tasks.tracking import client, tracking_experiment
+    from tasks.tracking.mlflow_client import client, tracking_experiment
 
     return len(client().search_runs([tracking_experiment()], "attributes.status = 'RUNNING'"))
 
 
 def undelivered_journals() -> int:
     """How many runs have numbers that the tracking server lacks."""
-    from tasks.journal import undelivered
+    from tasks.tracking.metric_queue import undelivered
 
     return len(undelivered())
 

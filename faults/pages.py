@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
+from atelier.services.server_requests import ask_prefect
 from faults.servers import Studio
 from faults.tally import Tally
-from flows.server_requests import ask_prefect
 
 Headers = list[tuple[str, str]]
 REFUSALS = (400, 403, 415)

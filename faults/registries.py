@@ -50,19 +50,19 @@ def admit_3() -> Any:
 
 
 def _admitted(order: int) -> Any:
-    from models.ngram import NgramConfig
-    from tasks import promotion, registration
-    from tasks.gate import gate
-    from tasks.incumbent import evaluate_champion
-    from tasks.ingestion import ingest_text
-    from tasks.recipe import recipe_of
-    from tasks.runs import open_run
-    from tasks.storage import home
-    from tasks.text_evaluation import evaluate_tokens
-    from tasks.tokenization import tokenize_corpus
+    from models.ngram.backoff import NgramConfig
+    from tasks.data.ingestion import ingest_text
+    from tasks.data.tokenization import tokenize_corpus
+    from tasks.evaluation.text import evaluate_tokens
+    from tasks.registry import promotion, versions
+    from tasks.registry.champion import evaluate_champion
+    from tasks.registry.promotion_policy import gate
+    from tasks.store.files import home
+    from tasks.tracking.runs import open_run
     from tasks.training.ngram import fit_ngram
+    from tasks.training.provenance import recipe_of
 
-    registration.check_loads = lambda *_, **__: None  # its process would outlive this one
+    versions.check_loads = lambda *_, **__: None  # its process would outlive this one
     try:
         tokens = tokenize_corpus.fn(ingest_text.fn(f"file:{home().parent / 'tale.txt'}"))
         config = NgramConfig(order=order)
@@ -72,7 +72,7 @@ def _admitted(order: int) -> Any:
         incumbent = evaluate_champion.fn(fitted.name, tokens)
         verdict = gate.fn(fitted, scorecard, incumbent)
         recipe = recipe_of("ngram", tokens, "quick", 0, config=config)
-        register = registration.register_version.fn
+        register = versions.register_version.fn
         version = register(fitted, scorecard, verdict, recipe, incumbent)
         settled = promotion.settle_alias.fn(version, verdict)
         return settled.version, settled.alias
@@ -82,7 +82,7 @@ def _admitted(order: int) -> Any:
 
 def packages() -> dict[int, str]:
     """Where the files of each version lie."""
-    from tasks.tracking import client
+    from tasks.tracking.mlflow_client import client
 
     found = {}
     for version in client().search_model_versions(f"name = '{NAME}'"):
@@ -93,14 +93,14 @@ def packages() -> dict[int, str]:
 
 def problems() -> list[tuple[str, tuple[str, ...]]]:
     """What is told of the registry, and the ways out."""
-    from tasks.disagreements import problems_of
+    from tasks.registry.consistency import problems_of
 
     return [(problem.what, problem.ways) for problem in problems_of(NAME)]
 
 
 def load() -> str:
     """Load the champion; returns why it was refused, or nothing."""
-    from tasks.packaging import loaded
+    from tasks.registry.loading import loaded
 
     try:
         with loaded(NAME) as model:

@@ -49,7 +49,7 @@ class Studio:
         number = len(list(self.logs.glob("command-*.log")))
         with (self.logs / f"command-{number}.log").open("w") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "flows", *arguments],
+                [sys.executable, "-m", "atelier", *arguments],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 text=True,

@@ -55,10 +55,14 @@ Change = Callable[[Path, dict[int, Path]], None]
 
 def _changes(dice: random.Random) -> list[tuple[str, Change, str]]:
     """What is done, how, and what the refusal must name."""
-    bitten = dice.choice(("artifacts/weights.safetensors", "code/models/ngram.py", "MLmodel"))
+    bitten = dice.choice(("artifacts/weights.safetensors", "code/models/ngram/model.py", "MLmodel"))
     return [
         ("code appended", _append("served_model.py"), "served_model.py"),
-        ("a module appended", _append("code/models/tokenizer.py"), "code/models/tokenizer.py"),
+        (
+            "a module appended",
+            _append("code/models/text/tokenizer.py"),
+            "code/models/text/tokenizer.py",
+        ),
         ("a module added", _append("code/sitecustomize.py"), "code/sitecustomize.py"),
         ("requirements added", _append("requirements.txt"), "requirements.txt"),
         ("a bit flipped", lambda _, stores: flip(stores[2] / bitten, dice), bitten),

@@ -12,11 +12,11 @@ from prefect.input import RunInput
 from prefect.states import Running
 from pydantic import Field
 
-from flows.turns import others_turn
-from tasks.markup import markdown
-from tasks.registration import Version, page_of
-from tasks.reporting import log
-from tasks.scorecard import Verdict
+from flows.device_slot import others_turn
+from tasks.evaluation.scorecard import Verdict
+from tasks.registry.versions import Version, page_of
+from tasks.runtime.markup import markdown
+from tasks.runtime.progress import log
 
 SECONDS_BETWEEN_LOOKS = 5
 

@@ -5,7 +5,8 @@ from typing import Literal
 
 from prefect import flow
 
-from flows.admission import APPROVAL_SECONDS
+from flows.champion_challenger import APPROVAL_SECONDS
+from flows.device_slot import its_turn, outcome
 from flows.image_models import train_gan, train_vae
 from flows.parameters import (
     ApprovalSeconds,
@@ -18,19 +19,18 @@ from flows.parameters import (
 )
 from flows.prepare_data import prepare_corpus, prepare_images
 from flows.sample_gallery import whole_gallery
-from flows.stopping import unless_stopped
 from flows.token_models import train_gpt, train_ngram
-from flows.turns import its_turn, outcome
-from models.gan_networks import GanLoss
-from models.recipes import Preset
-from tasks.flow_runs import sign
-from tasks.lineage import publish_lineage
-from tasks.measured import title
-from tasks.registration import Version
-from tasks.reporting import log_on_page
-from tasks.runs import clear_up_after_crashes, open_run
-from tasks.storage import digest_of
-from tasks.tokenization import Scheme
+from models.gan.networks import GanLoss
+from models.presets import Preset
+from tasks.data.tokenization import Scheme
+from tasks.evaluation.result import title
+from tasks.maintenance.crash_recovery import sign
+from tasks.registry.versions import Version
+from tasks.runtime.progress import log_on_page
+from tasks.runtime.stopping import unless_stopped
+from tasks.samples.lineage import publish_lineage
+from tasks.store.files import digest_of
+from tasks.tracking.runs import clear_up_after_crashes, open_run
 
 Family = Literal["vae", "gan", "ngram", "gpt"]
 FAMILIES: tuple[Family, ...] = ("vae", "gan", "ngram", "gpt")

@@ -2,18 +2,18 @@
 
 from prefect import flow
 
-from flows.admission import admit
-from flows.turns import others_turn
-from models.gan_networks import GanLoss
-from models.recipes import Preset, classifier_recipe, gan_recipe, vae_recipe
-from tasks.image_evaluation import evaluate_images
-from tasks.ingestion import ImageSet
-from tasks.recipe import recipe_of
-from tasks.registration import Version
-from tasks.runs import task_run
+from flows.champion_challenger import admit
+from flows.device_slot import others_turn
+from models.gan.networks import GanLoss
+from models.presets import Preset, classifier_recipe, gan_recipe, vae_recipe
+from tasks.data.ingestion import ImageSet
+from tasks.evaluation.images import evaluate_images
+from tasks.registry.versions import Version
+from tasks.tracking.runs import task_run
+from tasks.training.checkpointing import fit_key
 from tasks.training.classifier import fit_classifier
 from tasks.training.gan import fit_gan
-from tasks.training.loop import fit_key
+from tasks.training.provenance import recipe_of
 from tasks.training.vae import fit_vae
 
 

@@ -7,8 +7,8 @@ from typing import Annotated
 from prefect.runtime import flow_run
 from pydantic import AfterValidator, Field
 
-from tasks.ingestion import short_name
-from tasks.names import checked_name
+from tasks.data.ingestion import short_name
+from tasks.store.names import checked_name
 
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 """The same seed gives the same weights on the same machine."""

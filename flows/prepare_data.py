@@ -2,9 +2,9 @@
 
 from prefect import flow
 
-from tasks.data_owner import check_data
-from tasks.ingestion import ImageSet, ingest_images, ingest_text
-from tasks.tokenization import Scheme, TokenSet, tokenize_corpus
+from tasks.data.ingestion import ImageSet, ingest_images, ingest_text
+from tasks.data.tokenization import Scheme, TokenSet, tokenize_corpus
+from tasks.registry.data_owner import check_data
 
 
 @flow(name="prepare-images", flow_run_name="{source}")

@@ -6,30 +6,30 @@ from prefect import flow
 
 from flows.parameters import Alias, ModelName
 from flows.prepare_data import prepare_corpus, prepare_images
-from flows.stopping import unless_stopped
-from models.fitting import FitConfig
-from models.gan_networks import GanConfig
-from models.gpt import GptConfig
-from models.ngram import NgramConfig
-from models.ngram_tuning import TuningConfig
-from models.recipes import classifier_recipe
-from models.vae import VaeConfig
-from tasks.flow_runs import sign
-from tasks.image_evaluation import evaluate_images
-from tasks.ingestion import ImageSet
-from tasks.messages import one_line
-from tasks.recipe import Recipe
-from tasks.records import DamagedRecord
-from tasks.reproduction import Reproduction, compare_with_record, read_record, scratch_home
-from tasks.runs import open_run
-from tasks.scorecard import Scorecard
-from tasks.text_evaluation import evaluate_tokens
-from tasks.tokenization import Scheme, TokenSet
+from models.gan.networks import GanConfig
+from models.gpt.model import GptConfig
+from models.ngram.backoff import NgramConfig
+from models.ngram.tuning import TuningConfig
+from models.presets import classifier_recipe
+from models.training.loops import FitConfig
+from models.vae.model import VaeConfig
+from tasks.data.ingestion import ImageSet
+from tasks.data.tokenization import Scheme, TokenSet
+from tasks.evaluation.images import evaluate_images
+from tasks.evaluation.scorecard import Scorecard
+from tasks.evaluation.text import evaluate_tokens
+from tasks.maintenance.crash_recovery import sign
+from tasks.registry.reproduction import Reproduction, compare_with_record, read_record, scratch_home
+from tasks.runtime.messages import one_line
+from tasks.runtime.stopping import unless_stopped
+from tasks.store.records import DamagedRecord
+from tasks.tracking.runs import open_run
+from tasks.training.checkpointing import Fitted
 from tasks.training.classifier import fit_classifier
 from tasks.training.gan import fit_gan
 from tasks.training.gpt import fit_gpt
-from tasks.training.loop import Fitted
 from tasks.training.ngram import fit_ngram
+from tasks.training.provenance import Recipe
 from tasks.training.vae import fit_vae
 
 Config = TypeVar("Config")

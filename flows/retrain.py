@@ -2,16 +2,16 @@
 
 from prefect import flow
 
+from flows.device_slot import its_turn, outcome
 from flows.image_models import train_gan, train_vae
 from flows.parameters import Glob, ImageSide, ImageSource, Seed, TextSource, run_name
 from flows.prepare_data import prepare_corpus, prepare_images
 from flows.token_models import train_gpt, train_ngram
-from flows.turns import its_turn, outcome
-from models.gan_networks import GanLoss
-from models.recipes import Preset
-from tasks.flow_runs import sign
-from tasks.registration import Version
-from tasks.tokenization import Scheme
+from models.gan.networks import GanLoss
+from models.presets import Preset
+from tasks.data.tokenization import Scheme
+from tasks.maintenance.crash_recovery import sign
+from tasks.registry.versions import Version
 
 
 @flow(

@@ -3,8 +3,10 @@
 from prefect import flow
 
 from flows.parameters import ModelName, Seed
-from tasks.flow_runs import sign
-from tasks.galleries import (
+from tasks.maintenance.crash_recovery import sign
+from tasks.registry.verification import UNVERIFIED, report_unverified
+from tasks.runtime.progress import log_on_page
+from tasks.samples.cache import (
     GalleryIncomplete,
     empty_gallery,
     fresh_folder,
@@ -12,13 +14,11 @@ from tasks.galleries import (
     one_gallery_at_a_time,
     stored_gallery,
 )
-from tasks.gallery_page import Work
-from tasks.gallery_plan import Piece, drawn_from, kept_work, last_work, plan_gallery
-from tasks.reporting import log_on_page
-from tasks.runs import open_run
-from tasks.sampling import draw_images, publish_gallery, write_texts
-from tasks.storage import CannotWrite
-from tasks.verification import UNVERIFIED, report_unverified
+from tasks.samples.html_page import Work
+from tasks.samples.plan import Piece, drawn_from, kept_work, last_work, plan_gallery
+from tasks.samples.sampling import draw_images, publish_gallery, write_texts
+from tasks.store.files import CannotWrite
+from tasks.tracking.runs import open_run
 
 
 @flow(name="sample-gallery", flow_run_name="gallery, seed {seed}", on_running=[sign])

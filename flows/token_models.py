@@ -2,17 +2,17 @@
 
 from prefect import flow
 
-from flows.admission import admit
-from flows.turns import others_turn
-from models.recipes import Preset, gpt_recipe, ngram_recipe
-from tasks.recipe import recipe_of
-from tasks.registration import Version
-from tasks.runs import task_run
-from tasks.text_evaluation import evaluate_tokens
-from tasks.tokenization import TokenSet
+from flows.champion_challenger import admit
+from flows.device_slot import others_turn
+from models.presets import Preset, gpt_recipe, ngram_recipe
+from tasks.data.tokenization import TokenSet
+from tasks.evaluation.text import evaluate_tokens
+from tasks.registry.versions import Version
+from tasks.tracking.runs import task_run
+from tasks.training.checkpointing import fit_key
 from tasks.training.gpt import fit_gpt
-from tasks.training.loop import fit_key
 from tasks.training.ngram import fit_ngram
+from tasks.training.provenance import recipe_of
 
 
 @flow(name="train-ngram", flow_run_name="{tokens.name}-ngram, {preset}")

@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flows import local_stack
+from atelier.services import local_servers
 
 # Prefect makes its home when it is imported: not the one of the person who runs the tests.
 _SESSION_HOME = tempfile.TemporaryDirectory(prefix="atelier-tests-")
 os.environ["ATELIER_HOME"] = _SESSION_HOME.name
 os.environ["PYTHONWARNINGS"] = "default"
-local_stack.apply_settings()
+local_servers.apply_settings()
 
-from tasks.ingestion import ImageSet, ingest_images, ingest_text  # noqa: E402
-from tasks.runs import open_run  # noqa: E402
-from tasks.tokenization import TokenSet, tokenize_corpus  # noqa: E402
-from tasks.tracking import client  # noqa: E402
+from tasks.data.ingestion import ImageSet, ingest_images, ingest_text  # noqa: E402
+from tasks.data.tokenization import TokenSet, tokenize_corpus  # noqa: E402
+from tasks.tracking.mlflow_client import client  # noqa: E402
+from tasks.tracking.runs import open_run  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

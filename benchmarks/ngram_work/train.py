@@ -12,8 +12,9 @@ from zipfile import ZipFile
 
 import numpy as np
 
-from models.ngram import NgramConfig, NgramModel
-from models.ngram_spilling import SpillConfig
+from models.ngram.backoff import NgramConfig
+from models.ngram.external_sort import SpillConfig
+from models.ngram.model import NgramModel
 
 
 def _main(text: str, path: str, order: int, spill: SpillConfig | None) -> None:

@@ -4,13 +4,13 @@ import torch
 from prefect import task
 from torch import Tensor
 
-from models.batches import INITIAL_STREAM, ImageBatches, seed_at
-from models.classifier import Classifier, ClassifierConfig, make_optimizer
-from models.fitting import FitConfig, likelihood_steps
-from models.training_state import BestWeights, TrainingState, num_parameters
-from tasks.ingestion import ImageSet, load_images
-from tasks.retries import TRAINING
-from tasks.training.loop import (
+from models.metrics.classifier import Classifier, ClassifierConfig, make_optimizer
+from models.training.batches import INITIAL_STREAM, ImageBatches, seed_at
+from models.training.checkpoint import BestWeights, TrainingState, num_parameters
+from models.training.loops import FitConfig, likelihood_steps
+from tasks.data.ingestion import ImageSet, load_images
+from tasks.runtime.retries import TRAINING
+from tasks.training.checkpointing import (
     Fitted,
     Workplace,
     finished,
@@ -34,7 +34,7 @@ def fit_classifier(
 ) -> Fitted:
     """Train the classifier on the training split, once for an image set; the best validated stays.
 
-    A set without classes has labels that are not looked at; see `models.classifier`.
+    A set without classes has labels that are not looked at; see `models.metrics.classifier`.
     """
     settings = {"classifier": config, "classifier_fit": fit}
     with workplace(

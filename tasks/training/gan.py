@@ -4,15 +4,15 @@ import torch
 from prefect import task
 from torch import Tensor
 
-from models.batches import INITIAL_STREAM, ImageBatches, seed_at
-from models.fitting import FitConfig
-from models.gan import Gan, labelled_batches, optimizers_of
-from models.gan_control import ControlConfig, StabilityMonitor, controlled_state, controlled_steps
-from models.gan_networks import GanConfig, fixed_latents, images_of
-from models.training_state import num_parameters
-from tasks.ingestion import ImageSet, load_images
-from tasks.retries import TRAINING
-from tasks.training.loop import (
+from models.gan.model import Gan, labelled_batches, optimizers_of
+from models.gan.networks import GanConfig, fixed_latents, images_of
+from models.gan.stability import ControlConfig, StabilityMonitor, controlled_state, controlled_steps
+from models.training.batches import INITIAL_STREAM, ImageBatches, seed_at
+from models.training.checkpoint import num_parameters
+from models.training.loops import FitConfig
+from tasks.data.ingestion import ImageSet, load_images
+from tasks.runtime.retries import TRAINING
+from tasks.training.checkpointing import (
     GRID_COLUMNS,
     Fitted,
     Workplace,

@@ -3,14 +3,14 @@
 import torch
 from prefect import task
 
-from models.batches import INITIAL_STREAM, TokenBatches, seed_at
-from models.fitting import FitConfig, likelihood_steps
-from models.gpt import Gpt, GptConfig, make_optimizer
-from models.training_state import BestWeights, TrainingState, num_parameters
-from tasks.retries import TRAINING
-from tasks.storage import read_json
-from tasks.tokenization import TokenSet, load_tokens
-from tasks.training.loop import (
+from models.gpt.model import Gpt, GptConfig, make_optimizer
+from models.training.batches import INITIAL_STREAM, TokenBatches, seed_at
+from models.training.checkpoint import BestWeights, TrainingState, num_parameters
+from models.training.loops import FitConfig, likelihood_steps
+from tasks.data.tokenization import TokenSet, load_tokens
+from tasks.runtime.retries import TRAINING
+from tasks.store.files import read_json
+from tasks.training.checkpointing import (
     Fitted,
     Workplace,
     default_prompt,

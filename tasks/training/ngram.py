@@ -4,13 +4,21 @@ import time
 
 from prefect import task
 
-from models.ngram import NgramConfig, NgramModel
-from models.ngram_spilling import SpillConfig
-from models.ngram_tuning import TuningConfig, tune
-from tasks.retries import TRAINING
-from tasks.storage import read_json
-from tasks.tokenization import TokenSet, load_tokens
-from tasks.training.loop import Fitted, Workplace, default_prompt, finished, stored, workplace
+from models.ngram.backoff import NgramConfig
+from models.ngram.external_sort import SpillConfig
+from models.ngram.model import NgramModel
+from models.ngram.tuning import TuningConfig, tune
+from tasks.data.tokenization import TokenSet, load_tokens
+from tasks.runtime.retries import TRAINING
+from tasks.store.files import read_json
+from tasks.training.checkpointing import (
+    Fitted,
+    Workplace,
+    default_prompt,
+    finished,
+    stored,
+    workplace,
+)
 
 
 @task(

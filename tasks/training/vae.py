@@ -4,15 +4,15 @@ import torch
 from prefect import task
 from torch import Tensor
 
-from models.batches import INITIAL_STREAM, ImageBatches, seed_at
-from models.elbo import active_units, binarize, collapse_alarm, negative_elbo
-from models.fitting import FitConfig, likelihood_steps
-from models.mixture import fit_mixture
-from models.training_state import BestWeights, TrainingState, num_parameters
-from models.vae import Vae, VaeConfig, make_optimizer
-from tasks.ingestion import ImageSet, load_images
-from tasks.retries import TRAINING
-from tasks.training.loop import (
+from models.training.batches import INITIAL_STREAM, ImageBatches, seed_at
+from models.training.checkpoint import BestWeights, TrainingState, num_parameters
+from models.training.loops import FitConfig, likelihood_steps
+from models.vae.elbo import active_units, binarize, collapse_alarm, negative_elbo
+from models.vae.latent_mixture import fit_mixture
+from models.vae.model import Vae, VaeConfig, make_optimizer
+from tasks.data.ingestion import ImageSet, load_images
+from tasks.runtime.retries import TRAINING
+from tasks.training.checkpointing import (
     GRID_COLUMNS,
     Fitted,
     Workplace,

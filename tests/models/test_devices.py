@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from models.batches import ImageBatches, TokenBatches
-from models.classifier import Classifier
-from models.decoding import DecodingConfig, filtered_log_probs
-from models.gan import Gan
-from models.gpt import Gpt
-from models.recipes import classifier_recipe, gan_recipe, gpt_recipe, vae_recipe
-from models.vae import Vae
+from models.gan.model import Gan
+from models.gpt.model import Gpt
+from models.metrics.classifier import Classifier
+from models.presets import classifier_recipe, gan_recipe, gpt_recipe, vae_recipe
+from models.text.decoding import DecodingConfig, filtered_log_probs
+from models.training.batches import ImageBatches, TokenBatches
+from models.vae.model import Vae
 
 SHAPE, NUM_CLASSES = (1, 8, 8), 10
 Model = TypeVar("Model", bound=nn.Module)

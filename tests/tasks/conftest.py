@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 from mlflow.utils.file_utils import local_file_uri_to_path
 
-from models.ngram import NgramConfig
-from tasks import promotion, registration
-from tasks.gate import gate
-from tasks.incumbent import evaluate_champion
-from tasks.ingestion import ingest_text
-from tasks.recipe import recipe_of
-from tasks.registration import Version
-from tasks.runs import open_run
-from tasks.text_evaluation import evaluate_tokens
-from tasks.tokenization import tokenize_corpus
-from tasks.tracking import client
+from models.ngram.backoff import NgramConfig
+from tasks.data.ingestion import ingest_text
+from tasks.data.tokenization import tokenize_corpus
+from tasks.evaluation.text import evaluate_tokens
+from tasks.registry import promotion, versions
+from tasks.registry.champion import evaluate_champion
+from tasks.registry.promotion_policy import gate
+from tasks.registry.versions import Version
+from tasks.tracking.mlflow_client import client
+from tasks.tracking.runs import open_run
 from tasks.training.ngram import fit_ngram
+from tasks.training.provenance import recipe_of
 
 WORDS = ["the", "cat", "dog", "sees", "hears", "a", "small", "bird", "and", "sleeps"]
 
@@ -34,7 +34,7 @@ def use(home: Path, patch: pytest.MonkeyPatch) -> None:
 
 
 def admitted(corpus: Path, order: int, *, registers_only: bool = False) -> Version:
-    """Train, judge and register an n-gram model, the way of flows/admission.py; no load check."""
+    """Train, judge and register an n-gram model as the flow does; no load check."""
     tokens = tokenize_corpus.fn(ingest_text.fn(f"file:{corpus}"))
     config = NgramConfig(order=order)
     with open_run(f"order {order}") as run_id:
@@ -44,8 +44,8 @@ def admitted(corpus: Path, order: int, *, registers_only: bool = False) -> Versi
     verdict = gate.fn(fitted, scorecard, incumbent)
     recipe = recipe_of("ngram", tokens, "quick", 0, config=config)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registration, "check_loads", lambda *_, **__: None)
-        version = registration.register_version.fn(fitted, scorecard, verdict, recipe, incumbent)
+        patch.setattr(versions, "check_loads", lambda *_, **__: None)
+        version = versions.register_version.fn(fitted, scorecard, verdict, recipe, incumbent)
     if registers_only:
         return version
     settled = promotion.settle_alias.fn(version, verdict)

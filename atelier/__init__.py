@@ -1,0 +1,1 @@
+"""What people and machines start: the command line, servers, deployments, diagnostics."""

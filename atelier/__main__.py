@@ -1,0 +1,117 @@
+"""The `atelier` command line: one parser, and one exit code for each way to end.
+
+Exit codes: 0 done; 1 a step failed; 2 what was asked for cannot be done as given; 130 stopped.
+"""
+
+import sys
+
+TYPE_CHECKING = False  # importing `typing` takes time, in which a stop would show as a traceback
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+
+def main(arguments: "Sequence[str] | None" = None) -> int:
+    """Run one command; returns the exit code.
+
+    arguments: by default the program's own; then signals that ask for a stop are listened to.
+    """
+    if arguments is not None:
+        return _run(arguments)
+    code = 130
+    try:
+        # Nothing is imported above, so that a stop at any time ends in one line.
+        from tasks.runtime import stopping
+
+        stopping.listen()
+        code = _run(arguments)
+        stopping.leave(code)
+    except KeyboardInterrupt:
+        sys.stderr.write("atelier: stopped; run the same command again to go on\n")
+    return code
+
+
+def _run(arguments: "Sequence[str] | None") -> int:
+    import io
+    import os
+    import warnings
+
+    from atelier.cli.options import complain
+    from atelier.services import local_servers
+    from atelier.services.private_home import OWNER_ONLY
+    from tasks.runtime import stopping
+    from tasks.store.files import BadInput, ChecksumMismatch
+    from tasks.store.records import DamagedRecord
+
+    for stream in (sys.stdout, sys.stderr):  # names and texts hold letters of every script
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    options = _parser().parse_args(arguments)
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # what libraries warn of is for the tests, not for users
+    os.umask(OWNER_ONLY)
+    try:
+        if getattr(options, "applies_settings", True):
+            local_servers.apply_settings()
+        return int(options.command(options))
+    except (BadInput, ChecksumMismatch, DamagedRecord, local_servers.StackError) as error:
+        return complain(str(error), 2)
+    except ConnectionError as error:
+        return complain(str(error), 1)
+    except OSError as error:
+        return complain(_about_files(error), 2)
+    except KeyboardInterrupt:
+        return complain(stopping.HOW_TO_GO_ON, stopping.EXIT_CODE)
+    except Exception as error:
+        if not (reason := _of_a_server(error)):
+            raise
+        return complain(reason, 1)
+
+
+def _of_a_server(error: Exception) -> str:
+    """What a server's client says, in one line; nothing where the error is none of theirs."""
+    from tasks.runtime.messages import one_line
+
+    library = type(error).__module__.partition(".")[0]  # importing either takes seconds
+    if library == "mlflow":
+        return f"MLflow refused: {one_line(error)}"
+    if library == "httpx":  # Prefect's client
+        return (
+            f"the Prefect server does not answer: {one_line(error)}; was it stopped meanwhile?"
+            " See `atelier status`, and run the same command again"
+        )
+    return ""
+
+
+def _about_files(error: OSError) -> str:
+    from pathlib import Path
+
+    from tasks.runtime.disk_space import cause_of
+    from tasks.store.files import CannotWrite, home
+
+    if isinstance(error, CannotWrite):
+        is_placed = str(error.filename) in str(error.strerror)
+        return str(error.strerror) if is_placed else f"{error.filename}: {error.strerror}"
+    place = Path(error.filename) if isinstance(error.filename, str) else home()
+    if cause := cause_of(error, place if place.is_dir() else place.parent):
+        return f"cannot write {place}: {cause}"
+    where = f"{error.strerror or error}: {error.filename or home()}"
+    return f"{where}; set ATELIER_HOME to a folder that you may write to"
+
+
+def _parser() -> "argparse.ArgumentParser":
+    import argparse
+
+    from atelier.cli import doctor, maintenance, registry, run, services, verify
+
+    parser = argparse.ArgumentParser(
+        prog="atelier", description="A workshop for small generative models."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for group in (run, registry, verify, services, maintenance, doctor):
+        group.add(commands)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,164 @@
+"""What several commands share: kinds of option, the servers they need, how they complain."""
+
+import argparse
+import os
+import sys
+from contextlib import suppress
+from importlib import import_module
+from typing import Any
+
+from atelier.services import local_servers
+from tasks.runtime import stopping
+from tasks.runtime.disk_space import lack_of_room
+from tasks.runtime.markup import plain_lines
+from tasks.runtime.messages import one_line
+from tasks.store.files import BadInput, CannotWrite, ChecksumMismatch, home
+from tasks.store.names import What, checked_name
+from tasks.store.records import DamagedRecord
+
+Commands = Any
+"""argparse's collection of sub-commands, whose class has no public name."""
+
+LARGEST_SEED = 2**31 - 1
+NOTHING_YET = "no model is registered yet: train some with `atelier run`"
+
+
+def seed(text: str) -> int:
+    """A seed for argparse."""
+    return whole_number("a seed", text, 0, LARGEST_SEED)
+
+
+def port(text: str) -> int:
+    """A TCP port for argparse."""
+    return whole_number("a port", text, 1, 65_535)
+
+
+def model(text: str) -> str:
+    """A registered model's name for argparse."""
+    return _name("model", text)
+
+
+def model_and_version(text: str) -> tuple[str, str]:
+    """MODEL or MODEL@ALIAS for argparse: the name, and an alias or a version's number."""
+    name, at, which = text.partition("@")
+    return _name("model", name), _name("alias", which) if at else "champion"
+
+
+def step(text: str) -> str:
+    """A step's name for argparse."""
+    return _name("step", text)
+
+
+def _name(what: What, text: str) -> str:
+    try:
+        return checked_name(what, text)
+    except BadInput as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def whole_number(what: str, text: str, low: int, high: int) -> int:
+    """A whole number from low to high; raises argparse's error for anything else."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = low - 1
+    if not low <= number <= high:
+        raise argparse.ArgumentTypeError(
+            f"{what} is a whole number from {low} to {high}, got {text!r}"
+        )
+    return number
+
+
+def add_ports(parser: argparse.ArgumentParser) -> None:
+    """The options that say where the servers listen."""
+    for name, preferred in (("prefect", 4200), ("mlflow", 5000)):
+        parser.add_argument(
+            f"--{name}-port",
+            type=port,
+            metavar="PORT",
+            help=f"default: {preferred}, or a free one",
+        )
+
+
+def servers(options: argparse.Namespace, module: str = "flows.full_run") -> dict[str, str]:
+    """The addresses of both servers, which are started if need be.
+
+    module: what the command works with; its imports, which take seconds, go on meanwhile.
+    """
+
+    def import_meanwhile() -> None:
+        import_module(module)
+
+    return local_servers.ensure_servers(
+        options.prefect_port,
+        options.mlflow_port,
+        say=lambda line: print(f"{line} ...", flush=True),
+        meanwhile=import_meanwhile,
+    )
+
+
+def find_registry() -> bool:
+    """Read the registry through its server where one is up, else from its database.
+
+    Returns whether there is one: nothing may have been registered yet, or its server is down.
+    """
+    if os.environ.get("MLFLOW_TRACKING_URI"):
+        return True
+    for server, is_healthy in local_servers.servers():
+        if server.name == "mlflow" and is_healthy:
+            os.environ["MLFLOW_TRACKING_URI"] = server.url
+            return True
+    return (home() / "mlflow.db").exists()
+
+
+def logged_models() -> list[str]:
+    """The models that have an audit log; asking that module would import Prefect first."""
+    return sorted(path.stem for path in (home() / "ledger").glob("*.jsonl"))
+
+
+def nothing_there() -> str:
+    """Why there is no registry: nothing was registered yet, or it was lost while its logs stand."""
+    names = logged_models()
+    if not names:
+        return NOTHING_YET
+    where = os.environ.get("MLFLOW_TRACKING_URI") or home() / "mlflow.db"
+    return (
+        f"the registry was lost: {where} is not there, or empty, while the audit"
+        f" logs of {', '.join(names)} stand; put a backup in its place, or train again with"
+        " `atelier run`: the logs go on, and say what was lost"
+    )
+
+
+def _cancel(signal: str) -> None:
+    from tasks.maintenance.crash_recovery import begun
+    from tasks.runtime.stopped_runs import cancel_stopped_runs
+
+    cancel_stopped_runs(begun(), f"stopped by {signal}")
+
+
+def complain(message: str, code: int) -> int:
+    """Say what is wrong, and return the exit code."""
+    with suppress(OSError):  # the terminal may be gone
+        print(f"atelier: {plain_lines(message)}", file=sys.stderr, flush=True)
+    return code
+
+
+def flow_result(flow: Any, **parameters: Any) -> Any:
+    """What a flow returns, or None after one line on how it failed."""
+    try:
+        return flow(**parameters)
+    except BaseException as error:  # a stop may show as any of them
+        if signal := stopping.stopped_by():
+            _cancel(signal)
+            raise KeyboardInterrupt from None
+        plain = (BadInput, ChecksumMismatch, DamagedRecord, CannotWrite)
+        if isinstance(error, plain) or not isinstance(error, Exception):
+            raise
+        if lack := lack_of_room(home(), try_it=True):  # whatever a server made of it
+            again = "then run the same command again: finished steps are kept"
+            complain(f"{lack}, {again}\nwhat it led to: {type(error).__name__}", 2)
+            return None
+        reason = one_line(error)
+        where = os.environ["PREFECT_API_URL"].removesuffix("/api")
+        complain(f"{type(error).__name__}: {reason}\nthe whole story: {where}/runs", 1)
+        return None

@@ -1,0 +1,205 @@
+"""`atelier run` and `atelier sample`: the work itself, from this terminal."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from atelier.cli.options import (
+    Commands,
+    add_ports,
+    flow_result,
+    model,
+    nothing_there,
+    seed,
+    servers,
+    whole_number,
+)
+from atelier.services import local_servers
+from atelier.services.credentials import how_to_log_in
+from tasks.data.own_files import writable
+from tasks.data.sources import find_source
+from tasks.runtime.markup import plain
+from tasks.store.files import BadInput, check_space, home
+
+FAMILIES = ("vae", "gan", "ngram", "gpt")
+AS_THE_FLOW_SAYS = 0
+SPACE_FOR_A_RUN_BYTES = 300_000_000  # databases of both servers, data, four models, the gallery
+
+
+def add(commands: Commands) -> None:
+    """Add the commands to the parser."""
+    _add_run(commands.add_parser("run", help="train, judge, register and sample the models"))
+    sample = commands.add_parser("sample", help="let champions draw anew for the gallery")
+    sample.add_argument(
+        "names",
+        nargs="*",
+        type=model,
+        metavar="MODEL",
+        help="who draws with the seed, while the others stay on the page as they are; default: all",
+    )
+    sample.add_argument("--seed", type=seed, default=0)
+    add_ports(sample)
+    sample.set_defaults(command=_sample)
+
+
+def _add_run(run: argparse.ArgumentParser) -> None:
+    run.add_argument(
+        "--images",
+        default="digits",
+        metavar="SOURCE",
+        help="digits, mnist, fashion-mnist, cifar10 or folder:PATH (default: digits);"
+        " NAME=folder:PATH names the data set, and so its models",
+    )
+    run.add_argument(
+        "--text",
+        default="pydocs",
+        metavar="SOURCE",
+        help="pydocs, tinyshakespeare, file:PATH or folder:PATH (default: pydocs); NAME=file:PATH"
+        " names the data set",
+    )
+    run.add_argument(
+        "--models",
+        type=_families,
+        default=FAMILIES,
+        metavar="LIST",
+        help="any of vae,gan,ngram,gpt (default: all)",
+    )
+    run.add_argument("--preset", choices=("quick", "standard", "full"), default="standard")
+    run.add_argument("--seed", type=seed, default=0, help="0 to 2147483647 (default: 0)")
+    run.add_argument(
+        "--image-size",
+        type=int,
+        metavar="N",
+        help="crop and resize your own images to N x N pixels, 8 to 64",
+    )
+    run.add_argument("--tokenizer", choices=("characters", "bpe"), default="characters")
+    run.add_argument(
+        "--glob",
+        metavar="PATTERN",
+        help="which files of your own folder of text are read, such as '*.py' (default: all that"
+        " hold text)",
+    )
+    run.add_argument(
+        "--rehash",
+        action="store_true",
+        help="read your own files again even if their names, sizes and times are unchanged",
+    )
+    losses = ("relativistic", "hinge", "wasserstein")
+    run.add_argument("--gan-loss", choices=losses, default="relativistic")
+    run.add_argument(
+        "--approve",
+        type=_seconds,
+        nargs="?",
+        const=AS_THE_FLOW_SAYS,
+        metavar="SECONDS",
+        help="wait for your consent, in the Prefect UI, before a version becomes champion; without"
+        " it within so many seconds, by default an hour, the present champion stays",
+    )
+    add_ports(run)
+    run.set_defaults(command=_run)
+
+
+def _seconds(text: str) -> int:
+    return whole_number("a time to wait", text, 1, 7 * 86_400)
+
+
+def _families(text: str) -> tuple[str, ...]:
+    chosen = text.split(",")
+    unknown = [name for name in chosen if name not in FAMILIES]
+    if unknown:
+        raise argparse.ArgumentTypeError(
+            f"unknown model {unknown[0]!r}; choose from {','.join(FAMILIES)}"
+        )
+    return tuple(name for name in FAMILIES if name in chosen)
+
+
+def _run(options: argparse.Namespace) -> int:
+    wants_images = bool({"vae", "gan"} & set(options.models))
+    wants_text = bool({"ngram", "gpt"} & set(options.models))
+    images, text = writable(options.images), writable(options.text)
+    if wants_images:
+        find_source(images, "images", options.image_size)
+    if wants_text:
+        find_source(text, "text", glob=options.glob)
+    check_space(home(), SPACE_FOR_A_RUN_BYTES)
+    urls = servers(options)
+    from flows.full_run import full_run
+
+    summary = flow_result(
+        full_run,
+        images=images,
+        text=text,
+        models=options.models,
+        preset=options.preset,
+        seed=options.seed,
+        image_size=options.image_size,
+        tokenizer=options.tokenizer,
+        gan_loss=options.gan_loss,
+        glob=options.glob,
+        rehash=options.rehash,
+        approve=options.approve is not None,
+        **({"approval_seconds": options.approve} if options.approve else {}),
+    )
+    if summary is None:
+        return 1
+    _print_versions(summary.versions)
+    print_addresses(urls, summary.gallery)
+    return 0
+
+
+def _sample(options: argparse.Namespace) -> int:
+    urls = servers(options)
+    from flows.sample_gallery import sample_gallery
+    from tasks.registry.versions import champions, models_of_ours
+    from tasks.samples.cache import shown_works
+    from tasks.samples.plan import check_names
+
+    known = champions()
+    check_names(options.names, known)
+    if not known and not shown_works():
+        if not models_of_ours():
+            raise BadInput(nothing_there())
+        raise BadInput("no model has a champion yet: train some with `atelier run`")
+    gallery = flow_result(sample_gallery, names=options.names or None, seed=options.seed)
+    if gallery is None:
+        return 1
+    print_addresses(urls, gallery)
+    return 0
+
+
+def _print_versions(versions: Sequence[Any]) -> None:
+    from tasks.evaluation.result import title
+
+    rows = [("model", "version", "alias", "main metric", "", "seconds")]
+    for version in versions:
+        metric = title(version.main_metric)
+        state = version.alias if version.is_new else f"{version.alias}, unchanged"
+        value = f"{version.main_value:.4f}"
+        value += f" ({version.beside})" if version.beside else ""
+        rows.append(
+            (version.name, str(version.version), state, metric, value, f"{version.seconds:.0f}")
+        )
+    print()
+    print_table(rows)
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Rows of equally many cells, in columns."""
+    shown = [list(map(plain, row)) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    for row in shown:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        print("  ".join(cells).rstrip())
+
+
+def print_addresses(urls: dict[str, str], gallery: str) -> None:
+    """Where to look now."""
+    print(f"\ngallery     {Path(gallery).as_uri()}")
+    print(f"Prefect UI  {urls['prefect']}")
+    print(f"MLflow UI   {urls['mlflow']}/#/models?workflowType=machine_learning", flush=True)
+    to_log_in = how_to_log_in()
+    if to_log_in and {server.url for server in local_servers.recorded().values()} & {
+        *urls.values()
+    }:
+        print(f"log in      {to_log_in}", flush=True)

@@ -1,0 +1,155 @@
+"""`atelier up`, `status` and `down`: servers, worker, deployments and schedules of this home."""
+
+import argparse
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from atelier.cli.options import Commands, add_ports
+from atelier.cli.run import print_addresses, print_table
+from atelier.services import local_servers, local_worker
+from atelier.services.server_requests import check_access
+from tasks.runtime.markup import plain
+from tasks.store.files import exclusive, home, project_root
+
+if TYPE_CHECKING:
+    from atelier.deployment.schema import DeploymentEntry
+    from atelier.services.run_list import RunLine
+
+
+def add(commands: Commands) -> None:
+    """Add the commands to the parser."""
+    up = commands.add_parser(
+        "up", help="start servers and worker, and put the deployments of prefect.yaml to work"
+    )
+    add_ports(up)
+    up.add_argument(
+        "--no-worker",
+        action="store_true",
+        help="start no worker here: those that serve the pool run elsewhere, in containers perhaps",
+    )
+    up.set_defaults(command=_up)
+    status = commands.add_parser("status", help="what is up, what ran, what runs next")
+    status.set_defaults(command=_status)
+    down = commands.add_parser("down", help="stop what `up` started")
+    down.set_defaults(command=_down)
+
+
+def _up(options: argparse.Namespace) -> int:
+    done: list[str] = []
+    entries: list[DeploymentEntry] = []
+
+    def begin(line: str) -> None:
+        done.append(line)
+        print(f"{line} ...", flush=True)
+
+    def read_meanwhile() -> None:
+        from atelier.deployment.schema import read_deployments
+
+        entries.extend(read_deployments(project_root() / "prefect.yaml"))
+
+    with _alone():
+        urls = local_servers.ensure_servers(
+            options.prefect_port, options.mlflow_port, say=begin, meanwhile=read_meanwhile
+        )
+        for line in _close_and_apply(entries):
+            done.append(line)
+            print(plain(line), flush=True)
+        if not options.no_worker:
+            local_worker.ensure_worker(urls["prefect"], begin)
+    if not done:
+        print("everything was up already; nothing has changed")
+    print_addresses(urls, str(home() / "gallery" / "index.html"))
+    return 0
+
+
+def _alone() -> AbstractContextManager[None]:
+    """Only one command of a home at a time starts or stops what is up; the others wait."""
+    return exclusive(
+        "up",
+        lambda: print("another `atelier up` or `atelier down` is at work; waiting ...", flush=True),
+    )
+
+
+def _close_and_apply(entries: "list[DeploymentEntry]") -> Iterator[str]:
+    """What a reboot or a kill left behind, and what differs from prefect.yaml, put right."""
+    from atelier.deployment.sync import apply
+    from tasks.maintenance.crash_recovery import close_dead_flow_runs
+
+    yield from (f"closed the run {name}: its process is gone" for name in close_dead_flow_runs())
+    applied = apply(entries)
+    yield from (f"created {name}" for name in applied.created)
+    yield from (f"changed {name}" for name in applied.changed)
+    yield from (f"removed {name}" for name in applied.removed)
+
+
+def _status(options: argparse.Namespace) -> int:
+    found = local_servers.servers() + local_worker.worker()
+    for server, is_healthy in found:
+        state = "healthy" if is_healthy else "not answering"
+        print(f"{server.name:8} {server.url}  {state}, process {server.pid}")
+    prefect_url = _prefect_url()
+    if prefect_url:
+        _print_runs(prefect_url)
+    if not found:
+        print("no servers are up; `atelier up` starts them")
+    return 0
+
+
+def _prefect_url() -> str | None:
+    named = os.environ.get("PREFECT_API_URL", "").removesuffix("/api")
+    recorded = local_servers.recorded().get("prefect")
+    return named or (recorded.url if recorded else None)
+
+
+def _print_runs(prefect_url: str) -> None:
+    from atelier.services.run_list import last_runs, next_runs
+
+    try:
+        ran, due = last_runs(prefect_url), next_runs(prefect_url)
+    except (OSError, ValueError, LookupError, TypeError) as error:  # or an answer of another shape
+        print(f"the Prefect server at {prefect_url} does not tell of its runs: {error}")
+        return
+    _print_lines("what ran", ran, "nothing yet")
+    _print_lines("what runs next", due, "nothing; `atelier up` puts the schedules to work")
+
+
+def _print_lines(title: str, lines: "Sequence[RunLine]", nothing: str) -> None:
+    print(f"\n{title}")
+    if lines:
+        print_table([(f"  {line.when}", line.deployment, line.name, line.state) for line in lines])
+    else:
+        print(f"  {nothing}")
+
+
+def _down(options: argparse.Namespace) -> int:
+    stopped = []
+    with _alone():
+        prefect_url, began_at = _prefect_url(), datetime.now(UTC)
+        worker = local_worker.stop_worker()
+        if worker:
+            stopped.append(worker)
+            if prefect_url:
+                _put_back(prefect_url, began_at)
+        stopped += local_servers.stop_servers()
+    print(f"stopped: {', '.join(each.name for each in stopped) or 'nothing was up'}")
+    return 0
+
+
+def _put_back(prefect_url: str, began_at: datetime) -> None:
+    """Runs that the worker's end cut off wait for the next worker."""
+    os.environ.setdefault("PREFECT_API_URL", f"{prefect_url}/api")
+    from tasks.maintenance.crash_recovery import close_dead_flow_runs, put_back_interrupted_runs
+    from tasks.runtime.retries import is_prefect_away
+
+    try:
+        check_access("prefect", prefect_url)
+        close_dead_flow_runs()
+        for name in put_back_interrupted_runs(began_at):
+            print(f"{plain(name)}: goes on after the next `atelier up`", flush=True)
+    except Exception as error:
+        if not (isinstance(error, OSError) or is_prefect_away(error)):
+            raise
+        print(f"the Prefect server did not answer, interrupted runs stay as they are: {error}")

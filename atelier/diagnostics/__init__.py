@@ -1,0 +1,1 @@
+"""Checks of an installation that look and never mend."""

@@ -1,0 +1,1 @@
+"""The GAN: two networks in competition, and the control that keeps their training stable."""

@@ -1,0 +1,1 @@
+"""The GPT: a decoder-only transformer from scratch."""

@@ -1,0 +1,1 @@
+"""Measures of images and texts, and the statistics behind the quality gate."""

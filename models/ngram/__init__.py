@@ -1,0 +1,1 @@
+"""The n-gram model: the next token by counting."""

@@ -1,0 +1,1 @@
+"""What all token models share: tokenizers and the choice of the next token."""

@@ -1,0 +1,1 @@
+"""What all trained models share: batches, training loops, checkpoints."""

@@ -1,0 +1,1 @@
+"""Images and texts: found, checked, split and stored."""

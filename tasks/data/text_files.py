@@ -1,0 +1,161 @@
+"""A person's own text: one file, or all files of a folder that hold text."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from tasks.data.own_files import (
+    CANNOT_OPEN,
+    Listing,
+    OwnFile,
+    SetAside,
+    counted,
+    listed,
+    once,
+    readable,
+)
+from tasks.store.files import BadInput
+
+MOST_BYTES = 2**31 - 1
+"""More bytes than tokens that can be counted; what is read lies in memory several times."""
+_BEGINNING = 1 << 16  # enough bytes to tell text from most other things
+
+NOT_CHOSEN = "not named by the pattern"
+NOT_UTF8 = "not UTF-8 text"
+BINARY = "a binary file"
+EMPTY = "an empty file"
+
+
+@dataclass(kw_only=True, slots=True)
+class RawText:
+    """A text as a reader found it."""
+
+    text: str
+    files: list[tuple[str, int]] = field(default_factory=list)
+    """The id of each file that is part of it, in order, with its number of characters."""
+    set_aside: list[SetAside] = field(default_factory=list)
+
+
+class NotText(ValueError):
+    """A file is not text; the message begins with the kind of thing it is."""
+
+
+def read_text_folder(folder: Path, pattern: str | None = None) -> RawText:
+    """All text below a folder, in the order of names, whatever the files are called.
+
+    pattern: takes only files whose path or name fits, as a shell would: `*.py`, `src/**/*.md`.
+    What is no UTF-8 text is set aside. Raises BadInput for none at all, and for too much.
+    """
+    listing = once(_chosen(listed(folder), pattern))
+    set_aside = list(listing.set_aside)
+    files, texts = [], []
+    for file, text in _texts(folder, listing.files, set_aside):
+        files.append((file.id, len(text)))
+        texts.append(text)
+    if not files:
+        raise BadInput(_no_text(folder, pattern, set_aside))
+    set_aside.sort(key=lambda each: each.id)
+    return RawText(text="\n".join(texts), files=files, set_aside=set_aside)
+
+
+def _chosen(listing: Listing, pattern: str | None) -> Listing:
+    if pattern is None:
+        return listing
+    chosen = [file for file in listing.files if _fits(file, pattern)]
+    others = [
+        SetAside(id=file.id, reason=NOT_CHOSEN)
+        for file in listing.files
+        if not _fits(file, pattern)
+    ]
+    return Listing(files=chosen, set_aside=[*listing.set_aside, *others])
+
+
+def _fits(file: OwnFile, pattern: str) -> bool:
+    """A pattern without a slash is about names; `*` and `**` cross folders."""
+    wanted = pattern.removeprefix("./")
+    path = "/".join(file.parts)
+    if "/" not in wanted:
+        return fnmatchcase(file.parts[-1], wanted)
+    return fnmatchcase(path, wanted) or fnmatchcase(path, wanted.replace("**/", ""))
+
+
+def _texts(
+    folder: Path, files: list[OwnFile], set_aside: list[SetAside]
+) -> Iterator[tuple[OwnFile, str]]:
+    from tasks.runtime.progress import (
+        with_progress,  # imports Prefect: not before settings are made
+    )
+
+    num_bytes = 0
+    for file in with_progress(files, "read texts"):
+        try:
+            text = _text_of(file.path)
+        except OSError as error:
+            set_aside.append(SetAside(id=file.id, reason=f"{CANNOT_OPEN}: {error.strerror}"))
+            continue
+        except NotText as error:
+            set_aside.append(SetAside(id=file.id, reason=str(error)))
+            continue
+        if not text.strip():
+            set_aside.append(SetAside(id=file.id, reason=EMPTY))
+            continue
+        num_bytes += file.size
+        if num_bytes > MOST_BYTES:
+            raise BadInput(_too_much(folder, num_bytes))
+        yield file, text
+
+
+def _no_text(folder: Path, pattern: str | None, set_aside: list[SetAside]) -> str:
+    found = f" (found: {counted(set_aside)})" if set_aside else ""
+    fitting = f" that fits {pattern!r}" if pattern is not None else ""
+    return (
+        f"{readable(folder)} holds no text file{fitting}{found}; put the corpus there as UTF-8 text"
+        + (", or give another --glob" if pattern is not None else "")
+    )
+
+
+def _too_much(path: Path, num_bytes: int) -> str:
+    return (
+        f"{readable(path)} holds {num_bytes / 1e9:.1f} GB of text or more; wanted at most"
+        f" {MOST_BYTES / 1e9:.1f} GB: give a part of it"
+    )
+
+
+def read_text_file(path: Path) -> str:
+    """A text file as str; UTF-8, or UTF-16 with its byte-order mark. BadInput for anything else."""
+    try:
+        return _text_of(path)
+    except OSError as error:
+        raise BadInput(f"{readable(path)} cannot be read: {error.strerror}") from error
+    except NotText as error:
+        raise BadInput(
+            f"{readable(path)} is {error}; convert it to UTF-8, or check that it is a text file"
+            " at all"
+        ) from error
+
+
+def _text_of(path: Path) -> str:
+    """Raises NotText, and for a file of more than MOST_BYTES BadInput, from its beginning alone."""
+    with path.open("rb") as file:
+        beginning = file.read(_BEGINNING)
+        encoding = "utf-16" if beginning[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+        if b"\0" in beginning and encoding != "utf-16":
+            raise NotText(f"{BINARY}: it holds NUL bytes")
+        _decoded(beginning, encoding, is_whole=len(beginning) < _BEGINNING)
+        if (size := path.stat().st_size) > MOST_BYTES:
+            raise BadInput(_too_much(path, size))
+        content = beginning + file.read()
+    text = _decoded(content, encoding, is_whole=True)
+    if "\0" in text:
+        raise NotText(f"{BINARY}: it holds NUL bytes")
+    return text
+
+
+def _decoded(content: bytes, encoding: str, *, is_whole: bool) -> str:
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        if not is_whole and error.end == len(content):  # a character cut in two
+            return ""
+        raise NotText(f"{NOT_UTF8}: byte {error.start} is 0x{content[error.start]:02x}") from error

@@ -1,0 +1,146 @@
+"""From a corpus to tokens: fit a vocabulary on the training split, encode every split.
+
+Token ids lie in memory-mappable arrays beside the vocabulary that made them; the folder is named by
+the digest of both.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from prefect import task
+
+from models.text.tokenizer import BpeTokenizer, CharacterTokenizer, Tokenizer, tokenizer_from_dict
+from tasks.data.ingestion import SPLITS, Corpus, Split, load_text
+from tasks.data.own_files import one_line
+from tasks.runtime.progress import log
+from tasks.runtime.retries import LOCAL
+from tasks.store.files import (
+    BadInput,
+    digest_of,
+    folder_digests,
+    home,
+    inside,
+    read_json,
+    read_receipt,
+    write_json,
+    write_receipt,
+)
+from tasks.store.fingerprint import key_parts
+from tasks.store.steps import made_once
+
+Scheme = Literal["characters", "bpe"]
+
+FEWEST_TOKENS: dict[Split, int] = {"train": 1000, "validation": 100, "test": 100}
+"""Below this there is nothing to learn from, or nothing to judge by."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenCounts:
+    """What the receipt in a token set's folder says; see `TokenSet`."""
+
+    digest: str
+    vocabulary_size: int
+    num_train: int
+    num_validation: int
+    num_test: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenSet:
+    """Receipt of a tokenized corpus."""
+
+    name: str
+    """The corpus's name, the first part of its models' names."""
+    corpus: Corpus
+    scheme: Scheme
+    folder: str
+    digest: str
+    """sha256 of the vocabulary and of the corpus it encoded."""
+    vocabulary_size: int
+    num_train: int
+    num_validation: int
+    num_test: int
+
+    @property
+    def tokenizer_path(self) -> Path:
+        """The vocabulary, as JSON."""
+        return Path(self.folder) / "tokenizer.json"
+
+
+@task(name="tokenize-corpus", task_run_name="tokenize {corpus.name}", **LOCAL)
+def tokenize_corpus(
+    corpus: Corpus, scheme: Scheme = "characters", vocabulary_size: int = 1024
+) -> TokenSet:
+    """Fit a vocabulary on the training split and write every split as ids.
+
+    vocabulary_size counts for "bpe" only; "characters" has as many as the text, and 256 bytes.
+    """
+    settings = {"scheme": scheme, "vocabulary_size": vocabulary_size}
+    parts = key_parts(settings, [corpus.digest], ["models.text.tokenizer"], "cpu")
+    folder = inside(home() / "data" / "tokens", f"{corpus.name}-{scheme}-{digest_of(parts)[:12]}")
+    step = made_once(
+        f"{corpus.name}-{scheme}",
+        parts,
+        folder,
+        lambda into: _write(into, corpus, scheme, vocabulary_size),
+        TokenCounts,
+    )
+    record = read_receipt(folder, TokenCounts)
+    tokens = TokenSet(
+        name=corpus.name, corpus=corpus, scheme=scheme, folder=str(folder), **asdict(record)
+    )
+    _check_lengths(corpus, scheme, asdict(record))
+    log(
+        f"{tokens.name}: {tokens.vocabulary_size} {scheme} in the vocabulary;"
+        f" {tokens.num_train} / {tokens.num_validation} / {tokens.num_test} tokens{step.remark}"
+    )
+    return tokens
+
+
+def fit_tokenizer(text: str, scheme: Scheme, vocabulary_size: int) -> Tokenizer:
+    """A vocabulary learned from a training text."""
+    if scheme == "characters":
+        return CharacterTokenizer.fit(text)
+    return BpeTokenizer.fit(text, vocabulary_size)
+
+
+def _write(folder: Path, corpus: Corpus, scheme: Scheme, vocabulary_size: int) -> None:
+    tokenizer = fit_tokenizer(load_text(corpus, "train"), scheme, vocabulary_size)
+    write_json(folder / "tokenizer.json", tokenizer.to_dict())
+    dtype = np.uint16 if tokenizer.vocabulary_size <= 2**16 else np.uint32
+    sizes = {}
+    for split in SPLITS:
+        ids = tokenizer.encode(load_text(corpus, split)).astype(dtype)
+        np.save(folder / f"{split}.npy", ids)
+        sizes[f"num_{split}"] = len(ids)
+    _check_lengths(corpus, scheme, sizes)
+    files = folder_digests(folder)
+    record = {"digest": digest_of(files), "vocabulary_size": tokenizer.vocabulary_size, **sizes}
+    write_receipt(folder, record, files)
+
+
+def _check_lengths(corpus: Corpus, scheme: Scheme, sizes: Mapping[str, Any]) -> None:
+    """Raise BadInput for too few tokens: a repetitive text has many characters and few of them."""
+    got = [sizes[f"num_{split}"] for split in SPLITS]
+    wanted = [FEWEST_TOKENS[split] for split in SPLITS]
+    if any(number < fewest for number, fewest in zip(got, wanted, strict=True)):
+        instead = ", or take --tokenizer characters" if scheme == "bpe" else ""
+        raise BadInput(
+            f"{one_line(corpus.source)} has {' / '.join(map(str, got))} tokens"
+            f" ({' / '.join(SPLITS)}) in {corpus.num_characters} characters; wanted at least"
+            f" {' / '.join(map(str, wanted))}: give a longer or less repetitive text{instead}"
+        )
+
+
+def load_tokens(tokens: TokenSet, split: Split) -> np.ndarray:
+    """The ids of one split: (N,) uint16 or uint32, memory-mapped."""
+    ids: np.ndarray = np.load(Path(tokens.folder) / f"{split}.npy", mmap_mode="r")
+    return ids
+
+
+def load_tokenizer(tokens: TokenSet) -> Tokenizer:
+    """The vocabulary that encoded a token set."""
+    return tokenizer_from_dict(read_json(tokens.tokenizer_path))

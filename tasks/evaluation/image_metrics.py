@@ -1,0 +1,195 @@
+"""Measure image models on held-out images: their samples, and a VAE's likelihood.
+
+Samples are measured in the features of the classifier that the pipeline trained on the same data,
+or of a network that learned without labels where the data have none. Beside each distance stands
+what real images score: the floor that a perfect model would reach. Whether the judge can tell real
+pictures from rubbish is measured every time; one that cannot lets no model pass.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+
+from models.gan import networks
+from models.metrics.baselines import Soundness
+from models.metrics.bootstrap import bootstrap_mean_interval
+from models.metrics.classifier import Classifier
+from models.metrics.sample_quality import (
+    MOST_IMAGES,
+    bytes_of,
+    evenly_chosen,
+    flat,
+    sample_quality,
+    sample_soundness,
+    seen_by,
+)
+from models.metrics.seed_variance import resampled_frechet_distances
+from models.vae import elbo
+from tasks import plots
+from tasks.data.ingestion import ImageSet, load_images
+from tasks.evaluation.result import EVALUATION_SEED, Measured, not_finite
+
+NLL_IMAGES, NLL_SAMPLES = 1000, 100
+FEWEST_SAMPLES, SAMPLES_PER_IMAGE = 10_000, 5
+"""Samples are cheap: at least so many, and of a GAN, whose distance decides, five for each
+held-out image, so that the luck of the draw is small beside that of the held-out images."""
+LEAST_DIFFERENT = 0.5
+"""Share of different pictures among the samples of a model that is not collapsed."""
+
+
+def measure_images(subject: Any, images: ImageSet, judge: Classifier) -> Measured:
+    """Measure an image model's samples, and a VAE's likelihood, on the test split.
+
+    subject: a SampleModel, ours or one that a registered version brought along; judge: in whose
+    features samples are compared. Raises ValueError for a model of images of another shape.
+    """
+    _check_shape(subject, images)
+    drawn, requested = drawn_by(subject, images)
+    train, test = load_images(images, "train"), load_images(images, "test")
+    seen = seen_by(judge, drawn, train[0], test[0], load_images(images, "validation")[0])
+    numbers = sample_quality(judge, drawn, requested, train, test, seen)
+    sound = sample_soundness(judge, seen, train[0])
+    numbers["rubbish_frechet_distance"] = sound.nearest[1]
+    faults = [*_sample_faults(numbers, len(images.class_names)), *_told(sound, subject.family)]
+    if subject.family == "vae":
+        likelihood, nats, alarms = likelihood_metrics(subject.model, images)
+        interval = _interval(nats)
+        decisive: dict[str, Any] = {
+            "main_metric": "test_nll_nats",
+            "unit": "nats per image, " + _unit(subject.model),
+            "scores": nats,
+            "are_resamples": False,
+        }
+    else:
+        likelihood, alarms = {}, []
+        value = numbers["test_frechet_distance"]
+        scores = resampled_frechet_distances(seen.held_out, seen.drawn, seed=EVALUATION_SEED)
+        error = 1.96 * float(scores.std(ddof=1))
+        interval = max(0.0, value - error), value + error  # no distance is negative
+        decisive = {
+            "main_metric": "test_frechet_distance",
+            "unit": f"squared distance of {len(seen.drawn)} samples to {len(seen.held_out)} images",
+            "scores": scores,
+            "are_resamples": True,
+        }
+    metrics = {**likelihood, **numbers}
+    return Measured(
+        metrics=metrics,
+        faults=[*not_finite(metrics), *faults, *alarms],
+        low=interval[0],
+        high=interval[1],
+        files=_pictures(images, drawn),
+        example="",
+        **decisive,
+    )
+
+
+def _check_shape(subject: Any, images: ImageSet) -> None:
+    made = tuple(subject.config[name] for name in ("channels", "height", "width"))
+    wanted = images.channels, images.height, images.width
+    if made != wanted:
+        raise ValueError(f"it makes images of shape {made}, the data's have {wanted}")
+    num_classes = subject.config.get("num_classes", 0)
+    if num_classes not in (0, len(images.class_names)):
+        raise ValueError(f"it knows {num_classes} classes, the data have {len(images.class_names)}")
+
+
+def drawn_by(subject: Any, images: ImageSet) -> tuple[np.ndarray, np.ndarray | None]:
+    """Many samples, uint8, and the classes asked for."""
+    if subject.family == "vae":
+        drawn = subject.model.sample(FEWEST_SAMPLES, EVALUATION_SEED, sampler="mixture")
+        return bytes_of(drawn), None
+    num_held_out = min(images.num_validation + images.num_test, MOST_IMAGES)
+    number = max(FEWEST_SAMPLES, SAMPLES_PER_IMAGE * num_held_out)
+    labels = None
+    if subject.config["num_classes"]:
+        # The classes of the held-out images, so that the class mix is no difference.
+        _, test_labels = load_images(images, "test")
+        labels = torch.from_numpy(np.resize(test_labels, number))
+    drawn = networks.sample(subject.model, number, EVALUATION_SEED, labels)
+    return bytes_of(drawn), None if labels is None else labels.numpy()
+
+
+def _interval(scores: np.ndarray) -> tuple[float, float]:
+    if not np.isfinite(scores).all():
+        return math.nan, math.nan
+    found = bootstrap_mean_interval(scores)
+    return found.low, found.high
+
+
+def likelihood_metrics(
+    model: Any, images: ImageSet
+) -> tuple[dict[str, float], np.ndarray, list[str]]:
+    """Numbers of the likelihood, the nats of each test image, and what is wrong."""
+    pixels, _ = load_images(images, "test")
+    grey = torch.from_numpy(pixels[:: max(1, len(pixels) // NLL_IMAGES)].copy()).float() / 255
+    seen = elbo.binarize(grey, EVALUATION_SEED) if _is_binary(model) else grey
+    losses = elbo.negative_elbo(model, seen, EVALUATION_SEED)
+    nll = elbo.importance_weighted_nll(model, seen, NLL_SAMPLES, EVALUATION_SEED).double()
+    num_active = elbo.active_units(model, seen)
+    error = (model.reconstruct(seen) - grey).square().mean()
+    alarm = elbo.collapse_alarm(float(losses["kl"].mean()), num_active, model.config.latent_size)
+    metrics = {
+        "test_nll_nats": float(nll.mean()),
+        "test_negative_elbo_nats": float(losses["negative_elbo"].mean()),
+        "test_reconstruction_nats": float(losses["reconstruction"].mean()),
+        "test_kl_nats": float(losses["kl"].mean()),
+        "test_reconstruction_error": float(error),
+        "test_active_units": float(num_active),
+        "test_active_units_fraction": num_active / model.config.latent_size,
+    }
+    if not _is_binary(model):
+        metrics["test_bits_per_dimension"] = (
+            metrics["test_nll_nats"] / grey[0].numel() / math.log(2)
+        )
+    alarms = [alarm] if alarm and alarm.startswith("posterior") else []
+    return metrics, nll.cpu().numpy(), alarms
+
+
+def _unit(model: Any) -> str:
+    return "binarised pixels" if _is_binary(model) else "256 levels"
+
+
+def _is_binary(model: Any) -> bool:
+    return bool(model.config.likelihood == "bernoulli")
+
+
+def _told(sound: Soundness, family: str) -> list[str]:
+    """What soundness says: of an unfit judge that alone, as its distances mean nothing."""
+    found = sound.unfitness or sound.fault(draws_means=family == "vae")
+    return [found] if found else []
+
+
+def _sample_faults(metrics: dict[str, float], num_classes: int) -> list[str]:
+    """The absolute checks: not collapsed, not memorised."""
+    faults = []
+    found = metrics.get("test_classes_drawn", math.inf)  # no classes: nothing is said of them
+    if found <= num_classes / 2 or metrics["test_coverage"] < 0.05:
+        drawn = f"draws {found:.0f} of {num_classes} classes, " if num_classes else ""
+        faults.append(f"collapsed: {drawn}coverage {metrics['test_coverage']:.2f}")
+    if metrics["test_different_samples_share"] < LEAST_DIFFERENT:
+        faults.append(
+            f"collapsed: only {metrics['test_different_samples_share']:.1%} of the samples are"
+            " different pictures"
+        )
+    if metrics["test_exact_copy_rate"] > 0.05 or metrics["test_nearest_neighbour_ratio"] < 0.3:
+        faults.append(
+            f"memorised: {metrics['test_exact_copy_rate']:.1%} of the samples are training images,"
+            f" nearest-neighbour ratio {metrics['test_nearest_neighbour_ratio']:.2f}"
+        )
+    return faults
+
+
+def _pictures(images: ImageSet, drawn: np.ndarray) -> dict[str, bytes]:
+    """A grid of samples, and samples above the training images nearest to them."""
+    pixels, _ = load_images(images, "train")
+    train = pixels[evenly_chosen(len(pixels), MOST_IMAGES)]
+    first, shown = (drawn[evenly_chosen(len(drawn), most)] for most in (12, 60))
+    distances = torch.cdist(flat(first), flat(train))
+    pairs = np.concatenate([first, train[distances.argmin(1).numpy()]])
+    return {
+        "samples.png": plots.grid(shown, 10),
+        "nearest_training_images.png": plots.grid(pairs, 12),
+    }

@@ -1,0 +1,1 @@
+"""What is freed, pruned, and put right after crashes."""

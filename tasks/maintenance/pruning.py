@@ -1,0 +1,180 @@
+"""What MLflow holds that nobody will ask for: versions, packages and runs that may go.
+
+Kept are, of each model: versions that have an alias, that were ever champion, or that a person
+named; and the latest of the others. Of packages (MLflow's logged models): those of kept versions,
+and those so young that a run may be about to register them. Of runs: those that kept versions,
+stored fits or the latest gallery refer to, those these are filed under, and young ones. The log of
+who was champion is never shortened.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from prefect import task
+
+from tasks.registry import audit_anchor, audit_log
+from tasks.registry.versions import aliases_of, every_version, models_of_ours
+from tasks.runtime.progress import log
+from tasks.runtime.retries import NETWORKED
+from tasks.store.clock import steady_now
+from tasks.store.files import exclusive, home, read_receipt
+from tasks.store.records import DamagedRecord
+from tasks.store.retention import days_to_keep, versions_to_keep
+from tasks.tracking.deletion import remove_packages, remove_runs, remove_version
+from tasks.tracking.mlflow_client import old_runs, our_packages, outages_named
+
+HOURS_TO_BE_REGISTERED = 24.0
+"""How old a package without a version must be: a run registers it some seconds after it is made."""
+
+Kind = Literal["version", "package", "run"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Surplus:
+    """Something of MLflow's that may go."""
+
+    kind: Kind
+    name: str
+    """For people: `digits-vae version 3`, a run's name, a package's id."""
+    reason: str
+    model: str = ""
+    """A version's model."""
+    key: str
+    """A version's number, a package's id, a run's id."""
+
+
+@dataclass(frozen=True, slots=True)
+class _RunOf:
+    run_id: str
+
+
+def find_surplus(now: float | None = None) -> list[Surplus]:
+    """Everything that may go. now: seconds since 1970, by default this moment."""
+    now = steady_now() if now is None else now
+    with outages_named():
+        versions = every_version()
+        names = models_of_ours()
+        gone = {
+            (name, int(each.version))
+            for name in names
+            for each in _spare([v for v in versions if v.name == name], name, now)
+        }
+        kept = [each for each in versions if (each.name, int(each.version)) not in gone]
+        # A version read back has no package's id, but names its package as its source.
+        packages = {str(each.source).removeprefix("models:/") for each in kept}
+        return [
+            *(_version(name, number) for name, number in sorted(gone)),
+            *_spare_packages(packages, now),
+            *_spare_runs(kept, now),
+        ]
+
+
+def kept_contents(surplus: Iterable[Surplus]) -> set[str]:
+    """The content digests of all versions but those that may go."""
+    with outages_named():
+        gone = {(each.model, each.key) for each in surplus if each.kind == "version"}
+        return {
+            str(version.tags["content_digest"])
+            for version in every_version()
+            if "content_digest" in version.tags and (version.name, str(version.version)) not in gone
+        }
+
+
+@task(name="remove-surplus", **NETWORKED)
+def remove_surplus() -> int:
+    """Find what may go and remove it; returns how much there was."""
+    found = find_surplus()
+    for each in found:
+        log(f"removed {each.name}: {each.reason}")
+    return throw_away(found)
+
+
+def throw_away(surplus: Iterable[Surplus]) -> int:
+    """Remove what was found, versions before their packages and runs; returns how much it was."""
+    found = list(surplus)
+    for name in sorted({each.model for each in found if each.kind == "version"}):
+        with exclusive(f"registry-{name}"):
+            numbers = {int(e.key) for e in found if e.model == name} - _named(name)
+            if numbers:
+                # First, so that nobody misses them; what a kill leaves goes the next time.
+                audit_anchor.note_gone(
+                    name, sorted(numbers), "never champion, and no longer kept", "prune"
+                )
+            for number in sorted(numbers):
+                remove_version(name, number)
+    remove_packages(each.key for each in found if each.kind == "package")
+    remove_runs(each.key for each in found if each.kind == "run")
+    return len(found)
+
+
+def _named(name: str) -> set[int]:
+    """The versions of a model that have an alias, or that its log names for good."""
+    return aliases_of(name) | audit_log.lasting_versions(audit_log.entries_of(name))
+
+
+def _spare(versions: list[Any], name: str, now: float) -> Iterator[Any]:
+    """The versions of a model that may go; one that is being registered may not."""
+    named = _named(name)
+    others = sorted(
+        (each for each in versions if int(each.version) not in named),
+        key=lambda each: int(each.version),
+    )
+    for each in others[: -versions_to_keep()]:
+        if now - each.creation_timestamp / 1000 > HOURS_TO_BE_REGISTERED * 3600:
+            yield each
+
+
+def _version(name: str, number: int) -> Surplus:
+    return Surplus(
+        kind="version",
+        name=f"{name} version {number}",
+        reason=f"never champion, and not among the latest {versions_to_keep()}",
+        model=name,
+        key=str(number),
+    )
+
+
+def _spare_packages(kept: set[str], now: float) -> Iterator[Surplus]:
+    for package in our_packages():
+        age = now - package.creation_timestamp / 1000
+        if package.model_id not in kept and age > HOURS_TO_BE_REGISTERED * 3600:
+            yield Surplus(
+                kind="package",
+                name=f"package {package.model_id}",
+                reason="no version is made of it",
+                key=package.model_id,
+            )
+
+
+def _spare_runs(kept: list[Any], now: float) -> Iterator[Surplus]:
+    older_than = now - days_to_keep() * 86_400
+    referred = set(_runs_of(kept)) | set(_runs_of_fits())
+    runs, latest_gallery = old_runs(older_than)
+    parents = {run.info.run_id: run.data.tags.get("mlflow.parentRunId") for run in runs}
+    referred.add(latest_gallery)
+    referred |= {parents[run_id] or "" for run_id in referred if run_id in parents}
+    for run in runs:
+        if run.info.run_id not in referred and run.info.status != "RUNNING":
+            yield Surplus(
+                kind="run",
+                name=f"run {run.info.run_name} ({run.info.run_id[:8]})",
+                reason=f"older than {days_to_keep()} days, and no version refers to it",
+                key=run.info.run_id,
+            )
+
+
+def _runs_of(versions: list[Any]) -> Iterator[str]:
+    for version in versions:
+        yield str(version.run_id)
+        yield version.tags.get("scorecard_run_id", "")
+        yield version.tags.get("comparison", "").partition(" ")[0]
+
+
+def _runs_of_fits() -> Iterator[str]:
+    """The runs that have the curves of fits that are stored here."""
+    for path in (home() / "runs").glob("*/*/receipt.json"):
+        try:
+            yield read_receipt(path.parent, _RunOf).run_id
+        except (FileNotFoundError, DamagedRecord):
+            continue

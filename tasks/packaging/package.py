@@ -1,0 +1,147 @@
+"""What a registered version is made of, and how it is loaded.
+
+A package is a pyfunc made of code (`tasks/packaging/served_model.py` and `models/`), safetensors
+and JSON; nothing in it is pickled.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version as library_version
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow.models import Model, ModelSignature
+from mlflow.types.schema import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+
+from tasks.packaging.files import SERVED_LIBRARIES, Files, files_of
+from tasks.packaging.served_model import SampleModel
+from tasks.store.files import project_root, sha256_of
+from tasks.tracking.mlflow_client import client
+from tasks.training.checkpointing import Fitted
+
+_SERVED_MODEL = Path(__file__).with_name("served_model.py")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Package:
+    """What was stored for a version that is about to be registered."""
+
+    model_uri: str
+    model_id: str
+    artifact_path: str
+    files: Files
+    """Listed where they were written, before they were sent anywhere."""
+
+
+class _Witness:
+    """MLflow's pyfunc flavor, which also lists what it has written."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, tuple[int, str]] = {}
+
+    def save_model(self, path: str, **settings: Any) -> None:
+        mlflow.pyfunc.save_model(path=path, **settings)
+        found = files_of(Path(path))  # MLflow drops the compiled files next
+        self.files = {k: v for k, v in found.items() if "__pycache__" not in k.split("/")}
+
+
+def log_package(fitted: Fitted) -> Package:
+    """Store a version's files with the run that trained it.
+
+    MLflow by itself would put them into the experiment that happens to be the ambient one.
+    """
+    witness = _Witness()
+    run = client().get_run(fitted.run_id)
+    made = client().create_logged_model(
+        run.info.experiment_id, "model", fitted.run_id, params=run.data.params
+    )
+    info = Model.log(
+        artifact_path=None,
+        model_id=made.model_id,
+        flavor=witness,
+        flavor_name="mlflow.pyfunc",
+        run_id=fitted.run_id,
+        python_model=str(_SERVED_MODEL),
+        code_paths=[str(project_root() / "models")],
+        artifacts={Path(name).stem: path.as_uri() for name, path in _files(fitted).items()},
+        signature=signature_of(fitted.family),
+        pip_requirements=[f"{name}=={library_version(name)}" for name in SERVED_LIBRARIES],
+    )
+    return Package(
+        model_uri=info.model_uri,
+        model_id=info.model_id,
+        artifact_path=info.artifact_path,
+        files=witness.files,
+    )
+
+
+def expected_files(fitted: Fitted) -> dict[str, str]:
+    """The sha256 of what a version brings: of this fit and of this project, as they are now."""
+    root = project_root()
+    code = [p for p in sorted((root / "models").rglob("*")) if p.is_file()]
+    files = {f"artifacts/{name}": path for name, path in _files(fitted).items()}
+    files |= {
+        f"code/{p.relative_to(root).as_posix()}": p for p in code if "__pycache__" not in p.parts
+    }
+    files[_SERVED_MODEL.name] = _SERVED_MODEL
+    return {name: sha256_of(path) for name, path in files.items()}
+
+
+def _files(fitted: Fitted) -> dict[str, Path]:
+    folder = Path(fitted.folder)
+    left_out = ("receipt.json", "checkpoint.safetensors")
+    return {
+        path.name: path
+        for path in sorted(folder.iterdir())
+        if path.suffix in (".json", ".safetensors") and path.name not in left_out
+    }
+
+
+def signature_of(family: str) -> ModelSignature:
+    """What a request may ask of a family, with the defaults.
+
+    Rows have no schema: MLflow would drop the columns that one does not name, and rows without any
+    of those that it does; `tasks/packaging/served_model.py` checks them.
+    """
+    shared = [
+        ParamSpec("num_samples", DataType.long, 1),
+        ParamSpec("seed", DataType.long, 0),
+        ParamSpec("temperature", DataType.double, 1.0),
+    ]
+    if family in ("vae", "gan"):
+        return ModelSignature(
+            outputs=Schema([ColSpec("long", "request"), ColSpec("string", "png_base64")]),
+            params=ParamSchema(
+                [
+                    *shared,
+                    ParamSpec("label", DataType.long, -1),
+                    ParamSpec("class_name", DataType.string, ""),
+                ]
+            ),
+        )
+    extra = [
+        ParamSpec("top_k", DataType.long, 0),
+        ParamSpec("top_p", DataType.double, 1.0),
+        ParamSpec("min_p", DataType.double, 0.0),
+        ParamSpec("prompt", DataType.string, ""),
+        ParamSpec("num_tokens", DataType.long, 200),
+    ]
+    return ModelSignature(
+        outputs=Schema([ColSpec("long", "request"), ColSpec("string", "text")]),
+        params=ParamSchema([*shared, *extra]),
+    )
+
+
+def rebuilt_from(fitted: Fitted) -> SampleModel:
+    """The model that a version of these files would be."""
+    subject = SampleModel()
+    subject.restore({path.stem: path for path in _files(fitted).values()})
+    return subject
+
+
+@contextmanager
+def rebuilt(fitted: Fitted) -> Iterator[SampleModel]:
+    """The same for a block, as `loaded` gives a registered version."""
+    yield rebuilt_from(fitted)

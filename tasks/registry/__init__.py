@@ -1,0 +1,1 @@
+"""Versions, champions, the promotion policy and the audit log."""

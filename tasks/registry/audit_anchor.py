@@ -1,0 +1,182 @@
+"""The audit log and the registry, held against each other.
+
+The registry keeps an anchor of each log: its length and the sha256 of its last line, in a tag of
+the registered model, written after each line. So an altered last line, a cut-off end or another
+log in its place shows, unless somebody changes both. A kill between the line and the anchor leaves
+the log one line ahead, which the next reader settles. Several homes may write to one registry:
+each log has an anchor of its own, named by the log's first line.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mlflow.exceptions import MlflowException
+
+from tasks.packaging.files import PackageUnknown
+from tasks.registry import audit_log
+from tasks.tracking.mlflow_client import client
+
+ANCHOR_TAG = "audit_log."
+MOST_LINES_OF_A_KILL = 1
+"""How far a kill can leave a log ahead of its anchor."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Anchor:
+    """What the registry knows of a log."""
+
+    length: int
+    head: str
+    """sha256 of the line of that number."""
+
+
+def append(model: str, kind: audit_log.Kind, **facts: Any) -> audit_log.Entry:
+    """Add an entry to a model's log and anchor it; the caller holds the model's lock."""
+    entry = audit_log.append(model, kind, **facts)
+    anchor(model)
+    return entry
+
+
+def anchor(model: str) -> None:
+    """Let the registry know how far a log has come, where it knows the model at all."""
+    found = audit_log.read(model)
+    tags = model_tags(model)
+    if not found.entries or tags is None:
+        return
+    name, value = anchor_tag(found)
+    if tags.get(name) != value:
+        client().set_registered_model_tag(model, name, value)
+
+
+def anchor_tag(found: audit_log.Log) -> tuple[str, str]:
+    """The tag of a log's anchor, and its value."""
+    return f"{ANCHOR_TAG}{found.name}", f"{len(found.entries)} {found.heads[-1]}"
+
+
+def model_tags(model: str) -> dict[str, str] | None:
+    """The tags of a registered model; None where the registry has no such model."""
+    try:
+        return dict(client().get_registered_model(model).tags)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+
+
+def anchors(tags: Mapping[str, str]) -> dict[str, Anchor]:
+    """All anchors of a registered model, by the name of their log."""
+    found = {}
+    for name, value in tags.items():
+        if name.startswith(ANCHOR_TAG):
+            length, _, head = value.partition(" ")
+            number = int(length) if length.isdigit() else 0
+            found[name.removeprefix(ANCHOR_TAG)] = Anchor(length=number, head=head)
+    return found
+
+
+def checked_log(model: str) -> audit_log.Log:
+    """A model's log, once it agrees with its anchor; raises LedgerDamaged where it does not."""
+    tags = model_tags(model)  # before the log, which may grow meanwhile
+    found = audit_log.read(model)
+    if what := disagreement(found, anchors(tags or {})):
+        raise audit_log.damaged(model, what)
+    return found
+
+
+def disagreement(found: audit_log.Log, known: Mapping[str, Anchor]) -> str:
+    """What is wrong with a log according to its anchors, in words, or nothing.
+
+    A log that is ahead of its anchor, or that has none, is not wrong: the registry may be older.
+    """
+    if not found.entries or not known:
+        return ""
+    mine, length = known.get(found.name), len(found.entries)
+    if mine is None:
+        lengths = ", ".join(str(each.length) for each in known.values())
+        return (
+            f"it is not the one that the registry is anchored to (of {lengths} lines): another took"
+            " its place, or its first line was altered"
+        )
+    if mine.length > length:
+        return (
+            f"it has {length} lines, and the registry is anchored to line {mine.length}: its end"
+            " was cut off"
+        )
+    if mine.length and found.heads[mine.length - 1] != mine.head:
+        return f"line {mine.length}, or one before it, is not what was written: it was altered"
+    return ""
+
+
+def loss(found: audit_log.Log, tags: Mapping[str, str] | None) -> str:
+    """What the registry has lost of what a log tells, in words, or nothing.
+
+    tags: those of the registered model; None where the registry has no such model.
+    """
+    if tags is None:
+        is_known = bool(audit_log.live_versions(found.entries))
+        is_known = is_known or audit_log.champion_by(list(found.entries)) is not None
+        return (
+            "the registry has no such model any more: its database was lost or replaced, or the"
+            " model was deleted in MLflow"
+            if is_known
+            else ""
+        )
+    mine = anchors(tags).get(found.name)
+    ahead = found.num_anchored if mine is None else len(found.entries) - mine.length
+    if ahead <= MOST_LINES_OF_A_KILL:
+        return ""
+    return (
+        f"the registry does not know the last {ahead} lines of the audit log: its database was"
+        " replaced by an older one, or by another"
+    )
+
+
+def note_loss(model: str, why: str, champion: int | None, remaining: Mapping[int, str]) -> None:
+    """Write into the log what the registry has lost; nobody has left those versions by hand.
+
+    remaining: the versions that the registry has, and the content digest of each.
+    """
+    entries = audit_log.entries_of(model)
+    live = audit_log.live_versions(entries)
+    gone = sorted(number for number, content in live.items() if remaining.get(number) != content)
+    content = "" if champion is None else remaining.get(champion, "")
+    append(
+        model,
+        "outside",
+        action="lost",
+        who="unknown",
+        from_version=audit_log.champion_by(entries),
+        to_version=champion,
+        why=why,
+        evidence={"gone": gone},
+        digests={"content": content} if content else {},
+    )
+
+
+def note_gone(
+    model: str, numbers: list[int], why: str, action: audit_log.Action = "discard"
+) -> None:
+    """Write into the log that versions were removed on purpose, so that nobody misses them.
+
+    The caller holds the model's lock.
+    """
+    append(model, "repair", action=action, why=why, evidence={"gone": sorted(numbers)})
+
+
+def note_lost_model(model: str) -> None:
+    """Before a model is registered anew: what was registered under its name before is gone."""
+    if model_tags(model) is None and (why := loss(audit_log.read(model), None)):
+        note_loss(model, why, None, {})
+
+
+def registered_package(model: str, number: int) -> audit_log.Entry:
+    """The entry that tells what a version's package is; raises PackageUnknown, LedgerDamaged."""
+    entry = audit_log.registration_of(checked_log(model).entries, number)
+    if entry is None:
+        raise PackageUnknown(
+            f"{model} version {number}: the audit log does not say what its package is, so nothing"
+            " of it is loaded; it was registered before the log kept that, or elsewhere; `atelier"
+            f" doctor --repair {model}=adopt` looks into its files and adopts it once"
+        )
+    return entry

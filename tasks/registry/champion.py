@@ -1,0 +1,79 @@
+"""Judge the champion now, on the candidate's data and with the same code -> Incumbent."""
+
+from functools import partial
+
+from prefect import task
+
+from tasks.data.ingestion import ImageSet
+from tasks.data.tokenization import TokenSet
+from tasks.evaluation.cache import judged
+from tasks.evaluation.images import measured_images
+from tasks.evaluation.scorecard import Incumbent, Scorecard
+from tasks.evaluation.text_metrics import measure_text
+from tasks.registry.loading import loaded
+from tasks.registry.verification import verified_copy
+from tasks.registry.version_tags import text_tag
+from tasks.registry.versions import champion_of
+from tasks.runtime.messages import one_line
+from tasks.runtime.progress import log
+from tasks.runtime.retries import NETWORKED
+from tasks.tracking.mlflow_client import outages_named
+from tasks.training.checkpointing import Fitted
+
+
+@task(name="evaluate-champion", task_run_name="evaluate the champion of {name}", **NETWORKED)
+def evaluate_champion(
+    name: str, data: ImageSet | TokenSet, judge: Fitted | None = None
+) -> Incumbent | None:
+    """Measure the present champion of a name on the data of today, or find that it is none.
+
+    judge: the classifier that measures images. What was measured before is found again; a change
+    of the data, of the judge or of the code that measures makes it measure anew. A champion that
+    cannot be loaded, that is not what was registered, or that cannot answer for these data, is an
+    Incumbent with a problem: a person must decide, because nothing can be compared.
+    """
+    with outages_named():
+        champion = champion_of(name)
+    if champion is None:
+        return None
+    version, digest = int(champion.version), champion.tags.get("content_digest", "")
+    try:
+        with verified_copy(name, str(version)):  # also where a stored evaluation answers
+            pass
+        scorecard = _scorecard(name, version, text_tag(champion, "content_digest"), data, judge)
+    except (ConnectionError, TimeoutError):
+        raise
+    except Exception as error:  # whatever an old version's own code may raise
+        problem = one_line(error)
+        log(f"{name}: the champion, version {version}, cannot be judged: {problem}")
+        return Incumbent(version=version, digest=digest, scorecard=None, problem=problem)
+    if not scorecard.was_stored:
+        log(f"{name}: the champion, version {version}, was judged anew")
+    return Incumbent(version=version, digest=digest, scorecard=scorecard, problem="")
+
+
+def _scorecard(
+    name: str, version: int, digest: str, data: ImageSet | TokenSet, judge: Fitted | None
+) -> Scorecard:
+    subject = partial(loaded, name, str(version))
+    if isinstance(data, TokenSet):
+        return judged(
+            name,
+            digest,
+            data.corpus,
+            run_id="",
+            module="tasks.evaluation.text_metrics",
+            subject=subject,
+            measure=lambda model: measure_text(model, data.corpus),
+        )
+    assert judge is not None, "images are measured by a classifier"
+    return judged(
+        name,
+        digest,
+        data,
+        run_id="",
+        module="tasks.evaluation.image_metrics",
+        subject=subject,
+        measure=lambda model: measured_images(model, data, judge),
+        judge_digest=judge.digest,
+    )

@@ -1,0 +1,162 @@
+"""In what the audit log, the registry and the files of the champions disagree; nothing is changed.
+
+Each disagreement is one line, with the ways out of it, which `tasks/registry/repair.py` goes.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tasks.registry import audit_anchor, audit_log
+from tasks.registry.model_card import FAMILIES
+from tasks.registry.promotion import moved_outside
+from tasks.registry.verification import UNVERIFIED, verified_copy
+from tasks.registry.versions import RegisteredVersion, all_versions, champion_of, models_of_ours
+from tasks.tracking.mlflow_client import outages_named
+
+WAYS = {
+    "accept": "take the registry as it is, and write into the log that it is so",
+    "restore": "give the name `champion` back to the version that the log names, and the model its"
+    " tag family",
+    "adopt": "look into the files of versions that the log names without their digest, and keep it",
+    "begin": "keep the log aside and begin a new one; what persons withdrew goes on",
+    "discard": "delete the champion from the registry; its files stay in the store, and the next"
+    " run registers the same content anew",
+}
+"""adopt:N and discard:N name one version."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Problem:
+    """One disagreement."""
+
+    model: str
+    what: str
+    ways: tuple[str, ...]
+
+    def to_do(self) -> str:
+        """The commands that go the ways."""
+        named = " or ".join(f"--repair {self.model}={way}" for way in self.ways)
+        return f"`atelier doctor {named}`; the ways: `atelier doctor --repair`"
+
+
+def all_models() -> list[str]:
+    """The models of the registry and those of the audit logs, of which one may be lost."""
+    return sorted({*models_of_ours(), *audit_log.known_models()})
+
+
+def problems_of(name: str, *, with_packages: bool = True) -> list[Problem]:
+    """All disagreements about a model; with_packages: the champion's files are fetched, too."""
+    with outages_named():
+        return list(_problems(name, with_packages))
+
+
+def _problems(name: str, with_packages: bool) -> Iterator[Problem]:
+    tags = audit_anchor.model_tags(name)
+    try:
+        found = audit_anchor.checked_log(name)
+    except audit_log.LedgerDamaged as error:
+        yield Problem(model=name, what=str(error), ways=("begin",))
+        return
+    entries = list(found.entries)
+    yield from _strangers(name, found, tags or {})
+    lost = audit_anchor.loss(found, tags)
+    champion = champion_of(name)
+    if lost:
+        yield Problem(model=name, what=f"{name}: {lost}", ways=("accept",))
+    elif moved := moved_outside(entries, champion) if entries else "":
+        now = "none" if champion is None else f"version {champion.version}"
+        known = audit_log.champion_by(entries)
+        what = f"{name}: {moved}: the champion is {now}, and by the log version {known or 'none'}"
+        yield Problem(model=name, what=what, ways=("restore", "accept"))
+    elif (last := audit_log.last_move_without_us(entries)) is not None:
+        what = (
+            f"{name}: {last.why} (noted {last.at[:10]}), from version {last.from_version or 'none'}"
+        )
+        what += f" to {last.to_version or 'none'}"
+        yield Problem(model=name, what=what, ways=("accept", "restore"))
+    if tags is None:
+        return
+    if entries and tags.get("family") not in FAMILIES:
+        what = (
+            f"{name}: its tag family is {tags.get('family', 'missing')!r}: gallery and history pass"
+        )
+        yield Problem(model=name, what=f"{what} over such a model", ways=("restore",))
+    versions = all_versions(name)
+    if not lost:
+        yield from _gone(name, entries, versions)
+    yield from _unknown(name, entries, versions)
+    if with_packages and champion is not None:
+        number = int(champion.version)
+        if audit_log.registration_of(entries, number) is None:
+            return  # told already
+        try:
+            with verified_copy(name, str(number)):
+                pass
+        except UNVERIFIED as error:
+            yield Problem(model=name, what=str(error), ways=("discard",))
+
+
+def _strangers(name: str, found: audit_log.Log, tags: dict[str, str]) -> Iterator[Problem]:
+    """Anchors of logs that are not this one."""
+    known = audit_anchor.anchors(tags)
+    accepted = {log for e in found.entries for log in e.evidence.get("anchors", ())}
+    others = {log: each for log, each in known.items() if log not in {found.name, *accepted}}
+    if not others:
+        return
+    lengths = " and ".join(f"{each.length} lines" for each in others.values())
+    if found.entries:
+        what = f"{name}: the registry is anchored to another audit log, too ({lengths}): another"
+        what += " home's, or one that was replaced by this"
+        yield Problem(model=name, what=what, ways=("accept",))
+    else:
+        what = f"{name}: the registry is anchored to an audit log of {lengths} that is not here: it"
+        what += f" was lost ({audit_log.ledger_path(name)}), or is another home's"
+        yield Problem(model=name, what=what, ways=("begin",))
+
+
+def _gone(
+    name: str, entries: list[audit_log.Entry], versions: list[RegisteredVersion]
+) -> Iterator[Problem]:
+    """Versions of the log that the registry lacks, or has with another content."""
+    contents = {int(v.version): v.tags.get("content_digest", "") for v in versions}
+    live = audit_log.live_versions(entries)
+    missing = sorted(number for number in live if number not in contents)
+    others = sorted(n for n in live.keys() & contents.keys() if live[n] != contents[n])
+    if missing:
+        what = f"{name}: the registry lacks {_numbers(missing)} of the audit log: deleted in MLflow"
+        yield Problem(model=name, what=what, ways=("accept",))
+    if others:
+        what = f"{name}: {_numbers(others)} has another content than the audit log tells: the tag"
+        what += " content_digest was altered, or the version replaced"
+        yield Problem(model=name, what=what, ways=("accept",))
+
+
+def _unknown(
+    name: str, entries: list[audit_log.Entry], versions: list[RegisteredVersion]
+) -> Iterator[Problem]:
+    """Versions of the registry whose packages the log does not tell of."""
+    told, named, strange = audit_log.contents_by_number(entries), [], []
+    for version in versions:
+        number = int(version.version)
+        if version.tags.get("state") != "complete":
+            continue  # being made, or left pending by a kill: no reader sees it
+        if audit_log.registration_of(entries, number) is not None:
+            continue
+        if told.get(number) == version.tags.get("content_digest"):
+            named.append(number)
+        else:
+            strange.append(number)
+    if named:
+        what = (
+            f"{name}: the audit log does not say what the package of {_numbers(named)} is, for an"
+            " older program wrote it; nothing of it is loaded"
+        )
+        yield Problem(model=name, what=what, ways=("adopt",))
+    for number in strange:
+        what = f"{name}: version {number} stands in the registry and not in the audit log, and is"
+        ways = (f"adopt:{number}", f"discard:{number}")
+        yield Problem(model=name, what=f"{what} not loaded", ways=ways)
+
+
+def _numbers(numbers: list[int]) -> str:
+    return f"version{'s' if numbers[1:] else ''} {', '.join(map(str, numbers))}"

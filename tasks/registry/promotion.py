@@ -1,0 +1,383 @@
+"""Who is champion: every move of an alias, written in the ledger before and after.
+
+A move is intent, alias, done: a kill between them leaves the registry as it was or as it should
+be, and `reconcile` finds out which. Moving an alias emits a Prefect event, on which automations
+can wait: `atelier.model.promoted`, `atelier.model.refused`, `atelier.model.stalled`.
+"""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from prefect import task
+from prefect.events import emit_event
+from prefect.settings import PREFECT_API_URL
+
+from tasks.evaluation.scorecard import Verdict
+from tasks.packaging.load_check import LoadCheckFailed, SamplesDiffer, check_loads
+from tasks.registry import audit_anchor, audit_log
+from tasks.registry.model_card import FAMILIES, family_page
+from tasks.registry.verification import verified_copy
+from tasks.registry.version_tags import number_tag, text_tag
+from tasks.registry.versions import (
+    CHALLENGER,
+    CHAMPION,
+    RegisteredVersion,
+    Version,
+    champion_of,
+    contents_of,
+    models_of_ours,
+    tags_of,
+    version_numbered,
+    versions_of,
+)
+from tasks.runtime.progress import log
+from tasks.runtime.retries import NETWORKED
+from tasks.store.files import BadInput, exclusive
+from tasks.store.names import checked_name
+from tasks.store.retention import refusals_to_tell
+from tasks.tracking.mlflow_client import client, outages_named
+
+PROMOTED, REFUSED, STALLED = (f"atelier.model.{w}" for w in ("promoted", "refused", "stalled"))
+"""The events; stalled: so many versions in a row were refused that a person should look."""
+
+_DIGESTS = ("content_digest", "data_digest", "code_digest", "judge_digest", "recipe_digest")
+
+
+@task(name="settle-alias", task_run_name="name {version.name}", **NETWORKED)
+def settle_alias(version: Version, verdict: Verdict) -> Version | None:
+    """Make an accepted version champion, a refused one challenger, and write it in the ledger.
+
+    Returns None, and moves nothing, where the champion is no longer the one that the verdict
+    accepts the version against: another run or a person was faster, so it must be judged again.
+    """
+    name = checked_name("model", version.name)
+    with outages_named(), exclusive(f"registry-{name}"):
+        reconcile(name)
+        target = version_numbered(name, version.version)
+        if target is None:
+            raise LookupError(f"{name} has no complete version {version.version}")
+        champion = champion_of(name)
+        if champion is not None and champion.version == target.version:
+            log(f"{name}: version {version.version} is the champion already")
+            return replace(version, alias=CHAMPION)
+        now = None if champion is None else int(champion.version)
+        if verdict.accepted and now != verdict.champion_version:
+            was = verdict.champion_version or "none"
+            log(f"{name}: the champion is version {now}; when it was judged, it was {was}")
+            return None
+        evidence = _evidence(target, verdict)
+        if verdict.accepted:
+            with verified_copy(name, str(target.version)):  # it may have been found, not made
+                _move(target, champion, "promote", verdict.reason, evidence)
+        else:
+            action: audit_log.Action = "decline" if verdict.by_person else "refuse"
+            _refuse(target, champion, action, verdict.reason, evidence)
+    alias = CHAMPION if verdict.accepted else CHALLENGER
+    log(f"{name}: version {version.version} is now {alias} ({verdict.reason})")
+    return replace(version, alias=alias)
+
+
+def promote(name: str, number: int, reason: str) -> tuple[int | None, int]:
+    """Make a version champion by hand, against the gate; returns the one before and the new one.
+
+    The version left is withdrawn: no later run brings it back by itself. Raises BadInput for what
+    is not there or is champion already, and where the version does not load. One that was trained
+    with other libraries, and draws differently with these, is let pass: the ledger says so.
+    """
+    checked_name("model", name)
+    with outages_named(), exclusive(f"registry-{name}"):
+        check_known(name)
+        reconcile(name)
+        return _by_hand(name, number, "override", reason)
+
+
+def rollback(name: str, number: int | None = None, reason: str = "") -> tuple[int | None, int]:
+    """Go back to the champion before this one, or to a version of a number, as `promote` does."""
+    checked_name("model", name)
+    with outages_named(), exclusive(f"registry-{name}"):
+        check_known(name)
+        reconcile(name)
+        target = _champion_before(name) if number is None else number
+        return _by_hand(name, target, "rollback", reason or "rolled back by hand")
+
+
+def history(name: str) -> list[audit_log.Entry]:
+    """What happened to a model's aliases, oldest first; an interrupted move is settled before."""
+    checked_name("model", name)
+    with outages_named(), exclusive(f"registry-{name}"):
+        if not audit_log.ledger_path(name).exists():
+            check_known(name)
+        reconcile(name)
+        return audit_log.told(audit_log.entries_of(name))
+
+
+def withdrawn(name: str, content: str) -> str:
+    """Why a content must not come back by itself: a person moved away from it; or nothing."""
+    checked_name("model", name)
+    with outages_named(), exclusive(f"registry-{name}"):
+        reconcile(name)
+        entries = audit_log.entries_of(name)
+        told = audit_log.contents_by_number(entries)
+        named = {number for e in entries for number in (e.from_version, e.to_version) if number}
+        elsewhere = contents_of(name) if named - told.keys() else {}
+        return audit_log.withdrawn(entries, content, elsewhere)
+
+
+def reconcile(name: str) -> None:
+    """Settle what a kill left open, and note what was moved or lost elsewhere; under the lock.
+
+    Raises LedgerDamaged where the log cannot be relied on.
+    """
+    found = audit_anchor.checked_log(name)
+    entries, champion = list(found.entries), champion_of(name)
+    now = None if champion is None else int(champion.version)
+    tags = audit_anchor.model_tags(name)
+    if lost := audit_anchor.loss(found, tags):
+        log(f"WARNING: {name}: {lost}")
+        remaining = contents_of(name)
+        audit_anchor.note_loss(name, lost, now, remaining)
+        entries = audit_log.entries_of(name)
+    if (intent := audit_log.unsettled(entries)) is not None:
+        kind: audit_log.Kind = "void"
+        if champion is not None and now == intent.to_version:
+            kind = "done"
+            _tell(champion, intent.from_version, intent.why, intent.action)
+        audit_anchor.append(name, kind, settles=intent.number, why="settled by the next reader")
+        entries = audit_log.entries_of(name)
+    if moved := moved_outside(entries, champion):
+        content = "" if champion is None else champion.tags.get("content_digest", "")
+        if tags is not None and tags.get("family") in FAMILIES and _told(name) != now:
+            _tell_pages(name, champion, moved)
+        audit_anchor.append(
+            name,
+            "outside",
+            action="outside",
+            who="unknown",
+            from_version=audit_log.champion_by(entries),
+            to_version=now,
+            why=moved,
+            digests={"content": content} if content else {},
+        )
+    audit_anchor.anchor(name)
+
+
+def moved_outside(entries: list[audit_log.Entry], champion: RegisteredVersion | None) -> str:
+    """What happened to the alias that the log does not tell, in words, or nothing."""
+    known = audit_log.champion_by(entries)
+    if champion is None:
+        return "" if known is None else "the alias was taken away without this program"
+    if int(champion.version) != known:
+        return "the alias was moved without this program"
+    told = audit_log.contents_by_number(entries).get(known)
+    if told and champion.tags.get("content_digest") != told:
+        return f"version {known} is another than the log tells of"
+    return ""
+
+
+def move_back(target: RegisteredVersion, reason: str) -> None:
+    """Give the name back to a version that lost it without this program; under the lock."""
+    with verified_copy(target.name, str(target.version)):
+        _move(target, champion_of(target.name), "restore", reason, _evidence(target, None))
+
+
+def check_known(name: str) -> None:
+    """Raise BadInput for a model that this project did not register."""
+    known = models_of_ours()
+    if name not in known:
+        raise BadInput(f"no model is named {name!r}; there are: {', '.join(known) or 'none yet'}")
+
+
+def _champion_before(name: str) -> int:
+    """The champion before the present one: of the moves that brought it there, the latest."""
+    champion = champion_of(name)
+    if champion is None:
+        raise BadInput(f"{name} has no champion to roll back from")
+    now = int(champion.version)
+    entries, contents = audit_log.entries_of(name), contents_of(name)
+    live, told = audit_log.live_versions(entries), audit_log.contents_by_number(entries)
+    came_from = [
+        entry.from_version
+        for entry in audit_log.moves(entries)
+        if entry.to_version == now
+        and entry.from_version is not None  # as after a time without a champion
+        and entry.action in ("promote", "override", "outside", "restore")
+        and (
+            entry.from_version not in told
+            # after a loss numbers begin again
+            or live.get(entry.from_version, "gone") == contents.get(entry.from_version)
+        )
+    ]
+    if not came_from:
+        raise BadInput(
+            f"version {now} is the first champion of {name}: there is none before it; name one"
+            f" with --to ({_numbers(name)})"
+        )
+    return came_from[-1]
+
+
+def _by_hand(
+    name: str, number: int, action: audit_log.Action, reason: str
+) -> tuple[int | None, int]:
+    target, champion = version_numbered(name, number), champion_of(name)
+    if target is None:
+        raise BadInput(f"{name} has no version {number}; there are: {_numbers(name)}")
+    if champion is not None and champion.version == target.version:
+        raise BadInput(f"version {number} is the champion of {name} already")
+    evidence = _evidence(target, None)
+    try:
+        with verified_copy(name, str(number)) as (folder, _):
+            check_loads(
+                f"models:/{name}/{number}",
+                folder,
+                text_tag(target, "family"),
+                samples=text_tag(target, "samples_digest"),
+            )
+    except SamplesDiffer as error:
+        log(f"WARNING: with the libraries installed here it draws other samples: {error}")
+        evidence["load_check"] = str(error)
+    except LoadCheckFailed as error:
+        raise BadInput(f"version {number} cannot be champion: {error}") from error
+    _move(target, champion, action, reason, evidence)
+    return (None if champion is None else int(champion.version)), number
+
+
+def _numbers(name: str) -> str:
+    return ", ".join(str(version.version) for version in versions_of(name)) or "none"
+
+
+def _move(
+    target: RegisteredVersion,
+    champion: RegisteredVersion | None,
+    action: audit_log.Action,
+    reason: str,
+    evidence: dict[str, Any],
+) -> None:
+    """The alias and what tells of it, between two lines of the ledger."""
+    name, before = target.name, None if champion is None else int(champion.version)
+    intent = audit_anchor.append(
+        name,
+        "intent",
+        action=action,
+        from_version=before,
+        to_version=int(target.version),
+        why=reason,
+        evidence=evidence,
+        digests=_digests(target),
+        **_who(),
+    )
+    client().set_registered_model_alias(name, CHAMPION, str(target.version))
+    _tell(target, before, reason, action)
+    audit_anchor.append(name, "done", settles=intent.number, **_who())
+
+
+def _tell(
+    champion: RegisteredVersion, before: int | None, reason: str, action: audit_log.Action
+) -> None:
+    """Tell of a move that has been made: on the pages, and to those who wait for the event."""
+    name = champion.name
+    challenger = client().get_registered_model(name).aliases.get(CHALLENGER)
+    if str(challenger) == str(champion.version):
+        client().delete_registered_model_alias(name, CHALLENGER)
+    _tell_pages(name, champion, reason)
+    _announce(PROMOTED, champion, {"previous": before, "reason": reason, "action": action})
+
+
+def _refuse(
+    target: RegisteredVersion,
+    champion: RegisteredVersion | None,
+    action: audit_log.Action,
+    reason: str,
+    evidence: dict[str, Any],
+) -> None:
+    name, number = target.name, int(target.version)
+    refusals = [e for e in audit_log.entries_of(name) if e.kind == "refused"]
+    content = target.tags["content_digest"]
+    told = (number, reason, content)
+    if refusals and told == (
+        refusals[-1].to_version,
+        refusals[-1].why,
+        refusals[-1].digests.get("content"),
+    ):
+        return  # the same run again
+    client().set_registered_model_alias(name, CHALLENGER, str(number))
+    audit_anchor.append(
+        name,
+        "refused",
+        action=action,
+        from_version=None if champion is None else int(champion.version),
+        to_version=number,
+        why=reason,
+        evidence=evidence,
+        digests=_digests(target),
+        **_who(),
+    )
+    in_a_row = audit_log.refused_in_a_row(audit_log.entries_of(name))
+    payload = {"reason": reason, "in_a_row": in_a_row}
+    _announce(REFUSED, target, payload)
+    if in_a_row % refusals_to_tell() == 0:
+        _announce(STALLED, target, payload)
+
+
+def _evidence(target: RegisteredVersion, verdict: Verdict | None) -> dict[str, Any]:
+    numbers: dict[str, Any] = {
+        text_tag(target, "main_metric"): number_tag(target, "main_value"),
+        "interval": [number_tag(target, "main_low"), number_tag(target, "main_high")],
+    }
+    if verdict is not None and verdict.difference is not None:
+        numbers |= {
+            "champion": verdict.champion_value,
+            "difference": verdict.difference,
+            "difference_interval": [verdict.low, verdict.high],
+            "seed_margin": verdict.margin,
+        }
+    return numbers
+
+
+def _digests(target: RegisteredVersion) -> dict[str, str]:
+    """What a version is: its package by the audit log, which the registry's tags may not tell."""
+    tags = tags_of(target)
+    told = {name.removesuffix("_digest"): tags.get(name, "") for name in _DIGESTS}
+    entry = audit_log.registration_of(audit_log.entries_of(target.name), int(target.version))
+    return told | ({"package": entry.digests["package"]} if entry else {})
+
+
+def _who() -> dict[str, str]:
+    """The flow run that acts, if one does; else the ledger names the person."""
+    from prefect.context import FlowRunContext
+
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return {}
+    return {"who": f"flow run {context.flow_run.name} ({context.flow_run.id})"}
+
+
+def _tell_pages(name: str, champion: RegisteredVersion | None, why: str) -> None:
+    """The registered model's own page, and the moment at which its champion changed."""
+    since = datetime.now(UTC).isoformat(timespec="minutes")
+    version = None if champion is None else int(champion.version)
+    family = client().get_registered_model(name).tags["family"]
+    text = family_page(family, name, version, since, why)
+    client().update_registered_model(name, description=text)
+    client().set_registered_model_tag(name, "champion_since", since)
+    client().set_registered_model_tag(name, "champion_version", str(version or "none"))
+
+
+def _told(name: str) -> int | None:
+    """The version that the model's page calls champion: another home may have told a move."""
+    told = client().get_registered_model(name).tags.get("champion_version", "none")
+    return int(told) if told.isdecimal() else None  # what somebody wrote there says nothing
+
+
+def _announce(what: str, version: RegisteredVersion, payload: dict[str, Any]) -> None:
+    """Tell Prefect's server, where there is one."""
+    if not PREFECT_API_URL.value():
+        return
+    emit_event(
+        what,
+        resource={
+            "prefect.resource.id": f"atelier.model.{version.name}",
+            "prefect.resource.name": version.name,
+        },
+        payload={"version": int(version.version), **payload},
+    )

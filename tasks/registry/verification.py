@@ -1,0 +1,271 @@
+"""A version's files, fetched into a folder of our own and compared before anything reads them.
+
+Whoever can write to the artifact store, or to the registry's database, could otherwise run code
+wherever a version is loaded. The audit log, which lies in the home, says what the files were.
+Names and sizes are compared before anything is fetched, the bytes after, in the copy that is used.
+"""
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from prefect import task
+from prefect.events import emit_event
+from prefect.settings import PREFECT_API_URL
+
+from tasks.packaging.files import (
+    MLFLOWS_OWN_NOTE,
+    Files,
+    PackageChanged,
+    PackageUnknown,
+    brought,
+    check_descriptions,
+    content_of_files,
+    difference,
+    digest_of_brought,
+    digest_of_files,
+    files_of,
+)
+from tasks.registry import audit_anchor, audit_log
+from tasks.runtime.progress import log
+from tasks.runtime.retries import NETWORKED
+from tasks.store.files import BadInput, atomic_folder, check_space, home, scratch_folder
+from tasks.tracking.mlflow_client import client, outages_named, tracking_uri
+
+PACKAGE_TAG = "package_digest"
+UNVERIFIED = (PackageChanged, PackageUnknown, audit_log.LedgerDamaged)
+"""Why a version is not loaded."""
+
+_BYTES_TO_BE_FREE = 1 << 20
+_MOST_BYTES_OF_A_NOTE = 1000
+LARGEST_VERSION = 2**31 - 1
+"""The registry's database knows no larger number."""
+_MOST_FILES = 1000
+"""More than any package has: a listing that does not end is given up."""
+
+
+@contextmanager
+def verified_copy(name: str, alias_or_version: str) -> Iterator[tuple[Path, ModelVersion]]:
+    """A copy of a version's files that are those of the audit log, and MLflow's description.
+
+    The copy is gone after the block. Raises BadInput for a version that is not there,
+    PackageChanged, PackageUnknown, and LedgerDamaged.
+    """
+    with outages_named():
+        version = _version(name, alias_or_version)
+        entry = audit_anchor.registered_package(name, int(version.version))
+        _check_tags(version, entry)
+        with fetched(version, entry.files) as folder:
+            yield folder, version
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verified:
+    """A version whose files are those of the audit log."""
+
+    name: str
+    version: int
+    digest: str
+    """Of all its files."""
+    num_files: int
+    since: str
+    """When the log was told, UTC."""
+
+
+def verified(name: str, alias_or_version: str, copy_to: Path | None = None) -> Verified:
+    """Verify a version, as `verified_copy` does, and execute nothing of it.
+
+    copy_to: a folder that is not there yet, for a copy of the very files that were compared.
+    """
+    if copy_to is not None and copy_to.exists():
+        raise BadInput(f"{copy_to} is there already; wanted is a folder that is not")
+    with verified_copy(name, alias_or_version) as (folder, version):
+        if copy_to is not None:
+            with atomic_folder(copy_to) as temporary:
+                shutil.copytree(folder, temporary, dirs_exist_ok=True)
+    number = int(version.version)
+    entry = audit_anchor.registered_package(name, number)
+    return Verified(
+        name=name,
+        version=number,
+        digest=entry.digests["package"],
+        num_files=len(entry.files),
+        since=entry.at,
+    )
+
+
+@contextmanager
+def fetched(version: ModelVersion, files: Files) -> Iterator[Path]:
+    """A copy of a version's files, which are those of a listing; raises PackageChanged."""
+    with outages_named(), _named(version), _readable_scratch() as scratch:
+        folder = _fetched(version, scratch, files)
+        if told := difference(files_of(folder), files):
+            raise PackageChanged(told)
+        yield folder
+
+
+@contextmanager
+def _readable_scratch() -> Iterator[Path]:
+    """A scratch folder that MLflow can load from: it takes a "%20" in a path for a space."""
+    if unquote(str(home())) == str(home()):
+        with scratch_folder() as scratch:
+            yield scratch
+        return
+    plain = [each for each in (tempfile.gettempdir(), "/tmp", "/var/tmp") if unquote(each) == each]
+    with tempfile.TemporaryDirectory(prefix="atelier-", dir=next(iter(plain), None)) as folder:
+        yield Path(folder)
+
+
+def unlisted_files(version: ModelVersion, expected: dict[str, str] | None = None) -> Files:
+    """The listing of a version's files, none of which was kept; raises PackageChanged.
+
+    They are compared with expected (sha256 by path) or else with the package digest in the
+    version's tag, and with its content digest; of MLflow's own files nothing may say more than it
+    says of all of ours.
+    """
+    with outages_named(), _named(version), scratch_folder() as scratch:
+        folder = _fetched(version, scratch, None)
+        found = files_of(folder)
+        check_descriptions(folder)
+        if expected is not None:
+            now, wanted = brought(found), expected
+            other = [name for name in sorted({*now, *wanted}) if now.get(name) != wanted.get(name)]
+            if other:
+                raise PackageChanged(f"{', '.join(other[:3])}: not what was trained here")
+        elif version.tags.get(PACKAGE_TAG) not in (
+            digest_of_brought(found),
+            digest_of_files(found),
+        ):
+            raise PackageChanged(f"its files are not those of its tag {PACKAGE_TAG}")
+        if content_of_files(found) != version.tags.get("content_digest"):
+            raise PackageChanged("its trained files are not those of its content digest")
+        return found
+
+
+@task(name="verify-champion", task_run_name="verify {name}", **NETWORKED)
+def verify_champion(name: str) -> str:
+    """What is wrong with the champion's package, in a line, or nothing; nothing is executed."""
+    try:
+        with verified_copy(name, "champion"):
+            return ""
+    except UNVERIFIED as error:
+        report_unverified(name, str(error))
+        return str(error)
+
+
+def report_unverified(name: str, problem: str) -> None:
+    """Tell of a champion that was not loaded: in the log, and as the event that its name stands in.
+
+    Automations can wait for `atelier.model.unverified`.
+    """
+    log(f"WARNING: {problem}")
+    if PREFECT_API_URL.value():
+        emit_event(
+            "atelier.model.unverified",
+            resource={
+                "prefect.resource.id": f"atelier.model.{name}",
+                "prefect.resource.name": name,
+            },
+            payload={"problem": problem},
+        )
+
+
+def _version(name: str, which: str) -> ModelVersion:
+    try:
+        if which.isdecimal() and int(which) <= LARGEST_VERSION:
+            return client().get_model_version(name, which)
+        return client().get_model_version_by_alias(name, which)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        raise BadInput(f"{name} has no version {which!r}; see `atelier history`") from error
+
+
+def _check_tags(version: ModelVersion, entry: audit_log.Entry) -> None:
+    """The registry and the log must say the same of a package."""
+    registered = {"content_digest": entry.digests["content"], PACKAGE_TAG: entry.digests["package"]}
+    for tag, digest in registered.items():
+        if (got := version.tags.get(tag, "")) != digest:
+            with _named(version):
+                raise PackageChanged(
+                    f"its tag {tag} is {got[:12] or 'missing'}, and in the audit log {digest[:12]}"
+                )
+
+
+@contextmanager
+def _named(version: ModelVersion) -> Iterator[None]:
+    """Name the version in what is raised, and say what to do."""
+    try:
+        yield
+    except PackageChanged as error:
+        name, number = version.name, version.version
+        if str(error).startswith(f"{name} version "):
+            raise
+        raise PackageChanged(
+            f"{name} version {number} is not what was registered, and nothing of it is loaded:"
+            f" {error}; put its files back from a copy, go back with `atelier rollback {name}`, or"
+            f" `atelier doctor --repair {name}=discard` gives it up"
+        ) from error
+
+
+def _fetched(version: ModelVersion, scratch: Path, files: Files | None) -> Path:
+    """The files of a version below a folder; with a listing nothing else is fetched."""
+    if not re.fullmatch(r"models:/m-[0-9a-f]{32}", str(version.source)):
+        raise PackageChanged(f"its source in the registry is {str(version.source)[:100]!r}")
+    into = scratch / "package"
+    into.mkdir()
+    try:
+        store = get_artifact_repository(str(version.source), tracking_uri=tracking_uri())
+        store = getattr(store, "repo", store)  # without MLflow's note, which it writes beside them
+        stored = _listed(store, files)
+        if files is not None and (told := difference(stored, _known_sizes(stored, files))):
+            raise PackageChanged(told)
+        if not stored:
+            raise PackageChanged("it has no files")
+        store.download_artifacts("", str(into))
+    except (MlflowException, OSError) as error:
+        check_space(scratch, _BYTES_TO_BE_FREE)  # raises DiskFull: that is no change of a package
+        client().get_model_version(version.name, str(version.version))  # nor is an outage
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise PackageChanged(f"its files cannot be fetched: {reason}") from error
+    (into / MLFLOWS_OWN_NOTE).unlink(missing_ok=True)
+    return into
+
+
+def _listed(store: Any, files: Files | None) -> dict[str, tuple[Any, str]]:
+    """The size of every file of a store by its path; what the listing lacks ends the search."""
+    folders = None if files is None else {p for name in files for p in _parents(name)}
+    found: dict[str, tuple[Any, str]] = {}
+    waiting = [""]
+    while waiting:
+        for info in store.list_artifacts(waiting.pop() or None):
+            if info.path == MLFLOWS_OWN_NOTE and 0 < (info.file_size or 0) < _MOST_BYTES_OF_A_NOTE:
+                continue  # a pipe or a device that took its name has no size
+            if info.is_dir and (folders is None or info.path in folders):
+                waiting.append(info.path)
+            else:
+                found[info.path] = (info.file_size, "")
+            if len(found) + len(waiting) > _MOST_FILES:
+                raise PackageChanged(f"it has more than {_MOST_FILES} files, such as {info.path}")
+    return found
+
+
+def _parents(name: str) -> list[str]:
+    return [parent.as_posix() for parent in Path(name).parents]
+
+
+def _known_sizes(stored: Files, files: Files) -> dict[str, tuple[Any, str]]:
+    """A listing without digests, and without sizes where the store tells none."""
+    return {
+        name: (None if name in stored and stored[name][0] is None else size, "")
+        for name, (size, _) in files.items()
+    }

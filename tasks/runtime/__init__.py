@@ -1,0 +1,1 @@
+"""Processes, progress, retries, and messages for people."""

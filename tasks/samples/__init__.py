@@ -1,0 +1,1 @@
+"""What champions make: samples, galleries, comparisons, lineage."""

@@ -1,0 +1,184 @@
+"""The gallery on disk: one page of all champions, put together of what each made once.
+
+`gallery/index.html` is the page, `gallery/works.json` says what it shows and where its files lie:
+in a folder below, named by what the page shows. What a champion made for an earlier page is copied
+to the next one, so that only new champions draw; and where one cannot, its last works stay.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tasks.runtime.progress import log
+from tasks.samples.html_page import Work, page
+from tasks.store.files import (
+    check_digests,
+    digest_of,
+    exclusive,
+    folder_digests,
+    home,
+    is_whole,
+    read_json,
+    remove,
+    write_bytes,
+    write_json,
+    write_text,
+)
+from tasks.store.fingerprint import key_parts
+from tasks.store.steps import StepRecord, recorded
+
+_KEY_DIGITS = 16
+
+
+class GalleryIncomplete(RuntimeError):
+    """Some champions could not draw; the page is published, and the message names them."""
+
+    def __init__(self, message: str, page: str = "") -> None:
+        super().__init__(message)
+        self.page = page
+
+
+@contextmanager
+def one_gallery_at_a_time() -> Iterator[None]:
+    """Wait for other runs that make the page: each begins from what the one before it showed."""
+    waiting = partial(log, "gallery: another run is making it; waiting for its page")
+    with exclusive("gallery", waiting):
+        yield
+
+
+@contextmanager
+def gallery_work(shown: Iterable[Any], seed: int) -> Iterator[StepRecord]:
+    """Record that a page is made of some pieces (dataclasses, or names with a `seed` for all)."""
+    pieces = [each if isinstance(each, str) else asdict(each) for each in shown]
+    settings = {"seed": seed, "champions": pieces}
+    parts = key_parts(settings, [], ["tasks.samples.sampling"], "cpu")
+    with exclusive(f"gallery-{digest_of(parts)[:_KEY_DIGITS]}"), recorded("gallery", parts) as it:
+        yield it
+
+
+def stored_gallery(record: StepRecord) -> str | None:
+    """The page of this very gallery, made before and whole; it becomes the latest."""
+    for folder in _folders(record):
+        if (folder / "receipt.json").exists() and is_whole(folder, log):
+            record.state = "unchanged"
+            log("gallery: unchanged")
+            return _made_latest(folder)
+    return None
+
+
+def fresh_folder(record: StepRecord) -> str:
+    """An empty folder for a gallery; the one that the latest page shows stays as it is."""
+    latest = shown_folder()
+    for folder in _folders(record):
+        if folder != latest:
+            remove(folder)
+    folder, number = _folder(record), 1
+    while folder.exists():
+        number += 1
+        folder = folder.with_name(f"{record.key[:_KEY_DIGITS]}-{number}")
+    folder.mkdir(parents=True)
+    return str(folder)
+
+
+def keep_gallery(folder: str, *, is_complete: bool = True) -> str:
+    """Make a finished gallery the latest, and return the path of the latest page.
+
+    A complete one is sealed, and found again; of one that lacks a work the next run makes another.
+    """
+    if is_complete:
+        write_json(Path(folder) / "receipt.json", {"files": folder_digests(Path(folder))})
+    return _made_latest(Path(folder))
+
+
+def empty_gallery() -> str:
+    """What to show while nobody is champion: the last page, or else one that says so."""
+    latest = _root() / "index.html"
+    if latest.exists():
+        log("WARNING: no model has a champion; the gallery stays as it was drawn last")
+    else:
+        write_text(latest, page([]))
+        log("gallery: no model has a champion yet")
+    return str(latest)
+
+
+# What the latest page shows -------------------------------------------------------------------
+
+
+def works_record(works: Iterable[Work]) -> list[dict[str, Any]]:
+    """What `works.json` says of the works in a gallery's folder; their files get digests."""
+    return [
+        {
+            **asdict(work),
+            "folder": Path(work.folder).relative_to(Path(work.folder).parents[1]).as_posix(),
+            "files": folder_digests(Path(work.folder)) if Path(work.folder).is_dir() else {},
+        }
+        for work in works
+    ]
+
+
+def shown_works() -> dict[str, Work]:
+    """The works on the latest page, by model; those with damaged or lost files left out."""
+    found = {}
+    for record in _shown_records():
+        try:
+            fields: dict[str, Any] = dict(record)
+            folder = _root() / fields.pop("folder")
+            check_digests(folder, fields.pop("files"))
+            for name in ("pictures", "texts", "differences"):
+                fields[name] = tuple((str(file), str(caption)) for file, caption in fields[name])
+            found[str(record["name"])] = Work(folder=str(folder), **fields)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            log(f"gallery: a work of the last page cannot be shown again: {error}")
+    return found
+
+
+def shown_folder() -> Path | None:
+    """The folder whose files the latest page was made of."""
+    for record in _shown_records():
+        if isinstance(record, Mapping) and isinstance(record.get("folder"), str):
+            return _root() / Path(record["folder"]).parts[0]
+    return None
+
+
+def _shown_records() -> list[Any]:
+    path = _root() / "works.json"
+    try:
+        found = read_json(path)
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        log(f"gallery: {path} cannot be read, so everything is drawn anew: {error}")
+        return []
+    return found if isinstance(found, list) else []
+
+
+def taken_over(work: Work, folder: str, **changed: Any) -> Work:
+    """A work of an earlier page, copied into the folder of the next one; changed: fields of it."""
+    source, target = Path(work.folder), Path(folder) / work.name
+    for path in sorted(source.rglob("*")):
+        if path.is_file():
+            write_bytes(target / path.relative_to(source), path.read_bytes())
+    return replace(work, folder=str(target), **changed)
+
+
+def _root() -> Path:
+    return home() / "gallery"
+
+
+def _folder(record: StepRecord) -> Path:
+    return _root() / record.key[:_KEY_DIGITS]
+
+
+def _folders(record: StepRecord) -> list[Path]:
+    return sorted(_root().glob(f"{record.key[:_KEY_DIGITS]}*"))
+
+
+def _made_latest(folder: Path) -> str:
+    latest = _root() / "index.html"
+    listed = folder / "works.json"
+    write_bytes(_root() / "works.json", listed.read_bytes() if listed.exists() else b"[]\n")
+    write_bytes(latest, (folder / "index.html").read_bytes())
+    return str(latest)

@@ -1,0 +1,264 @@
+"""From registered champions to sample artifacts: pictures, texts, and one page that shows them.
+
+The same versions and the same seed give the same files. The page is self-contained: it needs no
+server and can be sent to a friend.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+
+from tasks import plots
+from tasks.evaluation.result import title
+from tasks.registry.loading import loaded
+from tasks.registry.model_card import FAMILIES
+from tasks.registry.version_tags import beside_tag, number_tag, text_tag
+from tasks.registry.versions import CHAMPION, champion_of, version_numbered
+from tasks.runtime.markup import fenced, markdown
+from tasks.runtime.progress import log, show
+from tasks.runtime.retries import NETWORKED
+from tasks.samples.cache import keep_gallery, works_record
+from tasks.samples.comparison import TextComparison, comparison_of
+from tasks.samples.html_page import CHOICES, Work, data_uri, page
+from tasks.samples.token_attribution import choices
+from tasks.store.files import inside, write_bytes, write_json, write_text
+from tasks.store.records import DamagedRecord, read_record
+from tasks.tracking.mlflow_client import (
+    artifact_url,
+    fetch_artifacts,
+    is_served,
+    log_file,
+    run_exists,
+    run_url,
+    version_url,
+)
+
+NUM_SAMPLES, COLUMNS = 60, 10
+TEMPERATURES = (0.5, 0.8, 1.0)
+TEXT_TOKENS = 400
+EXPLAINED_TEMPERATURE, EXPLAINED_TOKENS = 0.8, 240
+STRIP_GAP = 8  # pixels between two moments of training
+GROWTH = {
+    "vae": "held-out images, their reconstructions, and new images, as training went on",
+    "gan": "the same latent points as training went on, top to bottom",
+}
+
+
+@task(
+    name="draw-images",
+    task_run_name="draw {name}",
+    **NETWORKED,
+)
+def draw_images(name: str, folder: str, seed: int = 0, number: int | None = None) -> Work:
+    """Let the champion of an image model draw: samples, and what its family can show besides.
+
+    number: the version that is meant, where the champion may have changed since it was looked up.
+    """
+    into = inside(Path(folder), name)
+    captions: list[tuple[str, str]] = []
+
+    def keep(file_name: str, content: bytes, caption: str) -> None:
+        write_bytes(into / file_name, content)
+        captions.append((file_name, caption))
+
+    champion = _champion(name, number)
+    with loaded(name, str(champion.version)) as model:
+        drawn = model.draw_images(NUM_SAMPLES, seed)
+        keep("samples.png", plots.grid(drawn, COLUMNS), f"{NUM_SAMPLES} samples, seed {seed}")
+        if model.family == "vae":
+            real = model.examples.numpy()[:COLUMNS]
+            pairs = np.concatenate([real, model.reconstruct(real)])
+            keep("reconstructions.png", plots.grid(pairs, COLUMNS), "held-out, reconstructed")
+            ways = [model.interpolate(real[i], real[i + 1], COLUMNS) for i in range(0, 6, 2)]
+            keep(
+                "interpolation.png",
+                plots.grid(np.concatenate(ways), COLUMNS),
+                "from one held-out image to another, through the latent space",
+            )
+    if (growth := _growth(champion.run_id, into)) is not None:
+        keep("training.png", growth, GROWTH[model.family])
+    return _work(champion, into, seed, pictures=captions)
+
+
+@task(
+    name="write-text",
+    task_run_name="write {name}",
+    **NETWORKED,
+)
+def write_texts(name: str, folder: str, seed: int = 0, number: int | None = None) -> Work:
+    """Let the champion of a token model write, at several temperatures; number as above."""
+    into = inside(Path(folder), name)
+    captions = []
+    champion = _champion(name, number)
+    with loaded(name, str(champion.version)) as model:
+        for temperature in TEMPERATURES:
+            (text,) = model.write_texts(1, seed, temperature, num_tokens=TEXT_TOKENS)
+            file_name = f"temperature-{temperature}.txt"
+            write_text(into / file_name, model.prompt + text + "\n")
+            captions.append((file_name, f"temperature {temperature}"))
+        if model.family == "ngram":
+            explained = choices(
+                model,
+                model.prompt,
+                num_tokens=EXPLAINED_TOKENS,
+                temperature=EXPLAINED_TEMPERATURE,
+                seed=seed,
+            )
+            write_json(into / CHOICES, [asdict(choice) for choice in explained])
+    return _work(champion, into, seed, texts=captions)
+
+
+def _champion(name: str, number: int | None) -> Any:
+    champion = champion_of(name) if number is None else version_numbered(name, number)
+    if champion is None:
+        raise LookupError(f"{name} has no {CHAMPION}; train one with `atelier run` first")
+    return champion
+
+
+def _work(
+    champion: Any,
+    folder: Path,
+    seed: int,
+    *,
+    pictures: Sequence[tuple[str, str]] = (),
+    texts: Sequence[tuple[str, str]] = (),
+) -> Work:
+    return Work(
+        name=champion.name,
+        family=text_tag(champion, "family"),
+        version=int(champion.version),
+        run_id=champion.run_id,
+        scorecard_run_id=text_tag(champion, "scorecard_run_id"),
+        main_metric=text_tag(champion, "main_metric"),
+        main_value=number_tag(champion, "main_value"),
+        beside=beside_tag(champion),
+        folder=str(folder),
+        pictures=tuple(pictures),
+        texts=tuple(texts),
+        differences=_difference(champion, folder),
+        seed=seed,
+    )
+
+
+def _difference(champion: Any, into: Path) -> tuple[tuple[str, str], ...]:
+    """What was made side by side when this version was promoted; nothing for a first one."""
+    found = comparison_of(champion.tags)
+    if found is None or not run_exists(found[0]):
+        return ()
+    run_id, before = found
+    seeds = "from the same seed"
+    with tempfile.TemporaryDirectory(dir=into.parent) as scratch:
+        try:
+            stored = fetch_artifacts(run_id, "comparison", Path(scratch))
+        except FileNotFoundError:
+            return ()
+        if (picture := stored / "comparison.png").exists():
+            write_bytes(into / "comparison.png", picture.read_bytes())
+            return (
+                ("comparison.png", f"version {before}, and version {champion.version}: {seeds}"),
+            )
+        try:
+            record = read_record(stored / "comparison.json", TextComparison)
+        except (FileNotFoundError, DamagedRecord) as error:
+            log(f"{champion.name}: its comparison is left out: {error}")
+            return ()
+    captions = []
+    for made in record.texts:
+        file_name = f"comparison-{made.version}.txt"
+        write_text(into / file_name, record.prompt + made.text + "\n")
+        caption = f"version {made.version}, temperature {record.temperature}, {seeds}"
+        captions.append((file_name, caption))
+    return tuple(captions)
+
+
+def _growth(run_id: str, scratch_beside: Path) -> bytes | None:
+    """One strip per stored moment of training, or None where the run stored none, or is gone."""
+    if not run_id or not run_exists(run_id):
+        return None
+    with tempfile.TemporaryDirectory(dir=scratch_beside.parent) as scratch:
+        try:
+            stored = fetch_artifacts(run_id, "progress", Path(scratch))
+        except FileNotFoundError:
+            return None
+        strips = [strip for path in sorted(stored.glob("*.png")) if (strip := _strip(path))]
+        if not strips:
+            return None
+        width, height = strips[0].size
+        size = width, len(strips) * (height + STRIP_GAP) - STRIP_GAP
+        sheet = Image.new(strips[0].mode, size, "white")
+        for index, strip in enumerate(strips):
+            sheet.paste(strip, (0, index * (height + STRIP_GAP)))
+        channels = len(sheet.getbands())
+        return plots.png(np.asarray(sheet).reshape(sheet.height, sheet.width, channels))
+
+
+def _strip(path: Path) -> Image.Image | None:
+    """A picture of one moment, or None where it is damaged."""
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            return picture.copy()
+    except (OSError, SyntaxError, ValueError) as error:  # what PIL raises for damaged files
+        log(f"{path.name} is damaged and is left out: {error}")
+        return None
+
+
+@task(
+    name="publish-gallery",
+    task_run_name="publish gallery",
+    **NETWORKED,
+)
+def publish_gallery(works: list[Work], folder: str, run_id: str) -> str:
+    """Write the page, store all files with the run, show them in the Prefect UI.
+
+    Returns the path of the latest gallery's page.
+    """
+    into = Path(folder)
+    write_text(into / "index.html", page(works))
+    write_json(into / "works.json", works_record(works))
+    log_file(run_id, into, "gallery")
+    show(
+        "gallery",
+        lambda: create_markdown_artifact(
+            markdown=_markdown(works, run_id), key="gallery", description="Samples of the champions"
+        ),
+    )
+    log(f"gallery of {len(works)} champions written")
+    return keep_gallery(folder, is_complete=not any(work.remark for work in works))
+
+
+def _markdown(works: list[Work], run_id: str) -> str:
+    """The gallery for the Prefect UI; pictures come from MLflow, or travel inside the text."""
+    lines = []
+    for work in works:
+        heading = f"{markdown(work.name)} version {work.version}"
+        if is_served():
+            heading = f"[{heading}]({version_url(work.name, work.version)})"
+        metric = f"{markdown(title(work.main_metric))}: **{work.main_value:.4f}**"
+        metric += f" ({markdown(work.beside)})" if work.beside else ""
+        lines += [f"## {heading}", f"{FAMILIES.get(work.family, '')} {metric}"]
+        if work.remark:
+            lines.append(f"**Not of the present champion:** {markdown(work.remark)}")
+        for file_name, caption in (*work.pictures, *work.differences):
+            if not file_name.endswith(".png"):
+                continue
+            address = (
+                artifact_url(run_id, f"gallery/{work.name}/{file_name}")
+                if is_served()
+                else data_uri(Path(work.folder) / file_name)
+            )
+            shown = markdown(caption)
+            lines += [f"**{shown}**", f"![{shown}]({address})"]
+        for file_name, caption in work.texts:
+            text = (Path(work.folder) / file_name).read_text(encoding="utf-8")
+            lines += [f"**{markdown(caption)}**", fenced(text)]
+    if is_served():
+        lines.append(f"[All files of this gallery]({run_url(run_id)})")
+    return "\n\n".join(lines)

@@ -1,0 +1,1 @@
+"""Files, their digests, manifests, cache keys and the history of steps."""

@@ -1,0 +1,444 @@
+"""The one door to disk: the home folder, atomic writes, digests and manifests.
+
+Whatever a task leaves behind is either complete or absent: files are written under a temporary name
+in the same folder, flushed to the disk, and renamed.
+"""
+
+import errno
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field, is_dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from tasks.runtime.disk_space import cause_of, lack_of_room
+from tasks.runtime.processes import is_alive, this_process
+from tasks.store.records import Kind, read_record, shaped
+
+TEMPORARY_PREFIX = ".partial-"
+MOST_BYTES_OF_A_FULL_DISK = 1 << 14
+_CHUNK_BYTES = 1 << 20
+_logger = logging.getLogger(
+    "atelier"
+)  # `tasks.runtime.progress` imports Prefect, which needs seconds
+
+
+class BadInput(ValueError):
+    """What a person named or gave cannot be used; the message says what, got, wanted, what next."""
+
+
+class CannotWrite(OSError):
+    """Nothing can be written to a place; the message says why, and what to do."""
+
+
+class DiskFull(CannotWrite):
+    """No space is left where a result was to be written; what was there before is untouched."""
+
+
+class ChecksumMismatch(ValueError):
+    """A file is not the one that was expected: truncated, corrupt or replaced."""
+
+
+def home() -> Path:
+    """Where everything the program writes lies: $ATELIER_HOME, by default `.atelier` beside us."""
+    configured = os.environ.get("ATELIER_HOME")
+    return Path(configured).expanduser().resolve() if configured else project_root() / ".atelier"
+
+
+def project_root() -> Path:
+    """The folder that holds flows/, tasks/ and models/."""
+    return Path(__file__).resolve().parents[2]
+
+
+def data_root() -> Path | None:
+    """Where a person keeps data sets: $ATELIER_DATA, or None when it is not set."""
+    configured = os.environ.get("ATELIER_DATA")
+    return Path(configured).expanduser().resolve() if configured else None
+
+
+def sqlite_address(path: Path, driver: str = "sqlite") -> str:
+    """The address of a SQLite file for SQLAlchemy, which takes `%` and `?` for its own.
+
+    With what is escaped goes the driver's name: of an address that begins with `sqlite:///` MLflow
+    makes the folder as it is spelled, escapes and all.
+    """
+    escaped = quote(str(path))
+    named = "sqlite+pysqlite" if driver == "sqlite" and escaped != str(path) else driver
+    return f"{named}:///{escaped}"
+
+
+def check_space(folder: Path, wanted_bytes: int) -> None:
+    """Raise DiskFull unless so much space is free where a folder is, or will be."""
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    if free >= wanted_bytes and (lack := lack_of_room(folder)):  # there may be bytes, but no inodes
+        raise DiskFull(errno.ENOSPC, lack, str(folder))
+    if free < wanted_bytes:
+        raise DiskFull(
+            errno.ENOSPC,
+            f"{free / 1e6:.0f} MB are free, a run needs {wanted_bytes / 1e6:.0f} MB; free some"
+            " space, or set ATELIER_HOME to a folder on another disk",
+            str(folder),
+        )
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Give a temporary path to write to; when the block ends well, it becomes `path`.
+
+    Raises DiskFull when the disk is full; on any error the temporary file is removed and an older
+    `path` stays as it was.
+    """
+    with _disk_full_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=_prefix(), suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            _flush(temporary)
+            temporary.chmod(0o644)  # mkstemp makes files that only their owner may read
+            _make_way(path)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary folder to fill; when the block ends well, it becomes `path`.
+
+    If another process finished the same folder first, its result stays and ours is dropped: folders
+    are named by the digest of what they hold, so the two are the same.
+    """
+    with _disk_full_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=_prefix(), dir=path.parent))
+    try:
+        with _disk_full_named(path):
+            yield temporary
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    _flush(file)
+            temporary.chmod(0o755)
+            try:
+                temporary.rename(path)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder for the time of a block, in the home, that nobody else may enter."""
+    with _disk_full_named(home()):
+        home().mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=_prefix(), dir=home()))
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def set_aside(path: Path, why: str) -> Path:
+    """Give what cannot be used another name beside its own, and say so; returns where it lies."""
+    numbers = (f"{number:03d}" for number in range(1000))
+    names = (path.with_name(f"{path.name}.damaged-{number}") for number in numbers)
+    aside = next(name for name in names if not name.exists())
+    path.rename(aside)
+    _logger.warning("%s: %s; it is kept as %s", path, why.removeprefix(f"{path}: "), aside.name)
+    return aside
+
+
+def _make_way(path: Path) -> None:
+    """Set a folder aside that stands where a file belongs."""
+    if path.is_dir():
+        set_aside(path, "wanted a file, got a folder")
+
+
+def _prefix() -> str:
+    """Temporary names tell whose they are, so that a killed process's can be told and removed."""
+    return f"{TEMPORARY_PREFIX}{this_process()}-"
+
+
+def half_written(folder: Path) -> list[Path]:
+    """The temporary files and folders, at any depth, of processes that have died."""
+    found = []
+    for parent, folders, files in os.walk(folder):  # others may remove folders under our feet
+        names = [name for name in [*folders, *files] if name.startswith(TEMPORARY_PREFIX)]
+        found += [path for path in (Path(parent, name) for name in names) if _is_abandoned(path)]
+        folders[:] = [name for name in folders if not name.startswith(TEMPORARY_PREFIX)]
+    return found
+
+
+def remove_half_written(folder: Path) -> None:
+    """Remove what killed processes left half-written in a folder."""
+    for path in half_written(folder):
+        remove(path)
+
+
+def _is_abandoned(path: Path) -> bool:
+    owner = path.name.removeprefix(TEMPORARY_PREFIX).rpartition("-")[0]
+    try:
+        return not is_alive(owner)
+    except (ValueError, OverflowError):  # not a name that we give
+        return False
+
+
+@contextmanager
+def exclusive(
+    name: str,
+    waiting: Callable[[], None] = lambda: None,
+    meanwhile: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> Iterator[None]:
+    """Let only one process of this home at a time into the blocks of a name.
+
+    waiting: called once if another is in there; then its end is waited for, inside `meanwhile`.
+    """
+    path = inside(home() / "locks", f"{name}.lock")
+    with _disk_full_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_way(path)
+    while True:
+        with _disk_full_named(path):
+            file = path.open("w")
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waiting()
+                with meanwhile():
+                    fcntl.flock(file, fcntl.LOCK_EX)
+            if not _is_still(path, file.fileno()):  # it was removed while we waited
+                continue
+            os.utime(file.fileno())
+            yield
+            return
+
+
+def remove_unused_lock(path: Path) -> bool:
+    """Remove a lock's file if nobody holds it; returns whether it did."""
+    try:
+        with path.open("r") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_still(path, file.fileno()):
+                path.unlink()
+                return True
+    except OSError:  # held, or gone
+        return False
+    return False
+
+
+def _is_still(path: Path, handle: int) -> bool:
+    """Whether a path is still the file that was opened under it."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(handle))
+    except FileNotFoundError:
+        return False
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The path of a name directly in a folder; BadInput for one that would lead out of it."""
+    if name in ("", ".", "..") or Path(name).name != name or "\0" in name:
+        raise BadInput(
+            f"{name!a} cannot be the name of a file in {folder.name}/: wanted a name, not a path"
+        )
+    return folder / name
+
+
+@contextmanager
+def _disk_full_named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except CannotWrite:
+        raise
+    except OSError as error:
+        is_full = _tells_of_a_full_disk(error, path)
+        named = error if error.errno else OSError(errno.ENOSPC, "")
+        cause = cause_of(named, path.parent) if is_full or error.errno else ""
+        if not cause:
+            raise
+        raise (DiskFull if is_full else CannotWrite)(
+            named.errno,
+            f"cannot write {path.name}: {cause}, then run the same command again: finished steps"
+            " are kept",
+            str(path.parent),
+        ) from error
+
+
+def _tells_of_a_full_disk(error: OSError, path: Path) -> bool:
+    if error.errno is None:  # NumPy says how many bytes it could not write, and not why
+        existing = next(parent for parent in path.parents if parent.exists())
+        return shutil.disk_usage(existing).free < MOST_BYTES_OF_A_FULL_DISK
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file's content with UTF-8 text, atomically; newlines are written as they are."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="", errors="surrogatepass")
+
+
+def append_lines(path: Path, lines: Iterable[str]) -> None:
+    """Add lines to a file in one write, so that processes do not mix theirs, and flush them.
+
+    Raises DiskFull when the disk is full; then nothing is added.
+    """
+    with _disk_full_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_way(path)
+        with path.open("ab", buffering=0) as file:
+            content = "".join(f"{line}\n" for line in lines).encode()
+            written = file.write(content)
+            if written != len(content):  # take back the half: the next line needs a fresh start
+                file.truncate(file.tell() - written)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(file.fileno())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file's content, atomically."""
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON value or a receipt (a dataclass), atomically, for people and programs."""
+    plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+    write_text(path, json.dumps(plain, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file; raises what `read_record` does."""
+    return read_record(path, Any)
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def digest_of(value: Any) -> str:
+    """The sha256 of a JSON value or dataclass, independent of the order of keys."""
+    plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def folder_digests(folder: Path) -> dict[str, str]:
+    """The sha256 of every file below a folder, by its relative path."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
+
+
+def write_receipt(folder: Path, receipt: Any, files: dict[str, str]) -> None:
+    """Write `receipt.json`, the last file of a result: what it is, and the sha256 of its files.
+
+    receipt: a JSON value or dataclass; it is sealed by a digest of its own, so that a damaged one
+    is known. Raises DiskFull.
+    """
+    plain = asdict(receipt) if is_dataclass(receipt) and not isinstance(receipt, type) else receipt
+    sealed = {**files, "receipt.json": digest_of([plain, files])}
+    write_json(folder / "receipt.json", {"receipt": plain, "files": sealed})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _SealedReceipt:
+    files: dict[str, str] = field(default_factory=dict)
+    receipt: Any = None
+
+
+def _check_receipt(folder: Path) -> None:
+    """Raise ChecksumMismatch unless the receipt and all files are as `write_receipt` left them."""
+    kept = read_record(folder / "receipt.json", _SealedReceipt)
+    files = dict(kept.files)
+    if not files:
+        raise ChecksumMismatch(f"{folder / 'receipt.json'} names no file")
+    seal = files.pop("receipt.json", None)
+    if seal is not None and seal != digest_of([kept.receipt, files]):
+        raise ChecksumMismatch(f"{folder / 'receipt.json'} was changed")
+    check_digests(folder, files)
+
+
+def read_receipt(folder: Path, kind: type[Kind]) -> Kind:
+    """The receipt that `write_receipt` put into a folder; raises what `read_record` does."""
+    sealed = read_record(folder / "receipt.json", _SealedReceipt)
+    receipt: Kind = shaped(sealed.receipt, kind, str(folder / "receipt.json"))
+    return receipt
+
+
+def check_digests(folder: Path, expected: dict[str, str]) -> None:
+    """Raise ChecksumMismatch unless each named file is there with its sha256."""
+    for name, wanted in expected.items():
+        path = folder / name
+        got = sha256_of(path) if path.is_file() else "missing"
+        if got != wanted:
+            raise ChecksumMismatch(f"{path}: sha256 is {got[:12]}, expected {wanted[:12]}")
+
+
+def is_intact(folder: Path) -> bool:
+    """Whether a folder with a receipt is there and unchanged since; nothing is removed."""
+    try:
+        _check_receipt(folder)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+    return True
+
+
+def is_whole(folder: Path, say: Callable[[str], None], kind: Any = Any) -> bool:
+    """Whether a folder with a receipt was written to its end and is unchanged since.
+
+    kind: what its receipt must be (see `tasks.store.records`). A damaged one is removed, and `say`
+    hears why, so that the caller can write it again.
+    """
+    if not folder.exists():
+        return False
+    try:
+        _check_receipt(folder)
+        read_receipt(folder, kind)
+    except (OSError, ValueError) as error:
+        say(f"a stored result is damaged and will be made again: {error}")
+        remove(folder)
+        return False
+    return True
+
+
+def keep_aside(path: Path) -> Path:
+    """Give a file another name in the same folder, by the moment; returns where it is now."""
+    moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
+    aside = path.with_name(f"{path.name}.aside-{moment}")
+    path.rename(aside)
+    return aside
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there; another process may be doing the same."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, onerror=_unless_gone)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _unless_gone(_: Any, __: str, problem: Any) -> None:
+    if not isinstance(problem[1], FileNotFoundError):
+        raise problem[1]

@@ -1,0 +1,1 @@
+"""MLflow: runs, metrics, and what happens while it is unreachable."""

@@ -1,0 +1,106 @@
+"""The record of how a version was made: enough to make it again, and to say what changed since."""
+
+import platform
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from tasks.store.files import digest_of
+from tasks.store.fingerprint import LIBRARIES, module_digests
+
+if TYPE_CHECKING:  # a record is read without PyTorch
+    from tasks.data.ingestion import ImageSet
+    from tasks.data.tokenization import TokenSet
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """What a model was trained from, with what settings, by what code, where."""
+
+    family: str
+    source: str
+    """The data's source, as a person names it: `digits`, `file:PATH`, `poems=file:PATH`."""
+    image_size: int | None
+    """The side to which a person's own images were resized."""
+    scheme: str
+    """The tokenizer's; empty for images."""
+    vocabulary_size: int
+    preset: str
+    seed: int
+    settings: dict[str, dict[str, Any]]
+    """The configurations of model and training, by name, in full: presets may change."""
+    data_digest: str
+    data_size: str
+    """How much data, in words."""
+    code: dict[str, str]
+    """Digests of the modules that trained it, by dotted name."""
+    libraries: dict[str, str]
+    device: str
+    machine: str
+    glob: str | None = None
+    """The pattern that chose files of a person's folder of text."""
+
+    @property
+    def code_digest(self) -> str:
+        """One digest of all the code that trained it."""
+        return digest_of(self.code)
+
+    @property
+    def digest_but_for_the_seed(self) -> str:
+        """Equal for trainings that differ by their seed alone."""
+        seedless = {
+            name: {key: value for key, value in values.items() if key != "seed"}
+            for name, values in self.settings.items()
+        }
+        made_by = [self.code, self.libraries, self.device]
+        return digest_of([self.family, self.data_digest, seedless, made_by])
+
+
+def recipe_of(
+    family: str, data: "ImageSet | TokenSet", preset: str, seed: int, **settings: Any
+) -> Recipe:
+    """The record of a training that is about to be registered.
+
+    settings: configurations (dataclasses) by the name of the parameter that takes them.
+    """
+    from tasks.training.checkpointing import training_device
+
+    return Recipe(
+        family=family,
+        preset=preset,
+        seed=seed,
+        settings={name: asdict(value) if value else {} for name, value in settings.items()},
+        data_digest=data.digest,
+        code=module_digests([f"tasks.training.{family}"]),
+        libraries={name: version(name) for name in LIBRARIES},
+        device="cpu" if family == "ngram" else training_device().type,
+        machine=f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}",
+        **_of_data(data),
+    )
+
+
+def _of_data(data: "ImageSet | TokenSet") -> dict[str, Any]:
+    from tasks.data.tokenization import TokenSet
+
+    if isinstance(data, TokenSet):
+        corpus = data.corpus
+        size = (
+            f"{data.num_train:,} / {data.num_validation:,} / {data.num_test:,} tokens"
+            f" ({corpus.num_characters:,} characters)"
+        )
+        return {
+            "source": corpus.source,
+            "glob": corpus.glob,
+            "image_size": None,
+            "scheme": data.scheme,
+            "vocabulary_size": data.vocabulary_size,
+            "data_size": size,
+        }
+    return {
+        "source": data.source,
+        "image_size": data.image_size,
+        "scheme": "",
+        "vocabulary_size": 0,
+        "data_size": f"{data.num_train:,} / {data.num_validation:,} / {data.num_test:,} images of"
+        f" {data.width}x{data.height}x{data.channels}",
+    }

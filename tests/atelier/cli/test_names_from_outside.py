@@ -1,0 +1,144 @@
+"""A name given to the real command never becomes a path."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows.reproduce import reproduce
+from flows.sample_gallery import sample_gallery
+from tasks.evaluation.scorecard import Verdict
+from tasks.registry import promotion
+from tasks.registry.champion import evaluate_champion
+from tasks.registry.loading import loaded
+from tasks.registry.versions import Version, find_version, recorded, versions_of
+from tasks.samples.comparison import show_difference
+from tasks.samples.sampling import draw_images, write_texts
+from tasks.store.files import BadInput
+
+ROOT = Path(__file__).resolve().parents[2]
+CLIMBING = "../../../../x"
+
+
+def atelier(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    kept = ("ATELIER_", "PREFECT_", "MLFLOW_", "PYTHONWARNINGS")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(kept)}
+    return subprocess.run(
+        [sys.executable, "-m", "atelier", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env={**clean, "ATELIER_HOME": str(home)},
+    )
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("history", CLIMBING),
+        ("history", "/etc/hostname"),
+        ("rollback", CLIMBING),
+        ("promote", CLIMBING, "--to", "1", "--reason", "mine"),
+        ("reproduce", CLIMBING),
+        ("reproduce", f"digits-vae@{CLIMBING}"),
+        ("reproduce", f"digits-vae@{'9' * 5000}"),
+        ("sample", CLIMBING),
+        ("sample", "digits-vae", "a' or name like '%"),
+        ("explain", CLIMBING),
+        ("history", "a\x1b[31mb\u202e"),
+    ],
+    ids=lambda arguments: " ".join(arguments)[:40].encode("ascii", "replace").decode(),
+)
+def test_a_name_that_is_a_path_is_refused_and_nothing_is_touched(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    home = tmp_path / "a" / "b" / "c" / "home"
+    for step in (tmp_path, *home.parents[:4]):
+        step.mkdir(parents=True, exist_ok=True)
+        for name in ("x", "x.lock", "x.jsonl"):
+            (step / name).write_text("precious")
+    home.mkdir()
+    (home / "mlflow.db").touch()  # as if models were registered
+    before = contents(tmp_path)
+
+    done = atelier(home, *arguments)
+
+    assert done.returncode == 2, done.stderr
+    assert "cannot be the name of a" in done.stderr
+    assert "wanted lower-case letters and digits of any script" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "\x1b" not in done.stderr
+    assert "\u202e" not in done.stderr
+    assert contents(tmp_path) == before
+
+
+VERSION = Version(
+    name=CLIMBING,
+    version=1,
+    alias="",
+    run_id="",
+    digest="",
+    main_metric="",
+    main_value=0.0,
+    seconds=0.0,
+    is_new=True,
+)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: promotion.history(CLIMBING),
+        lambda: promotion.rollback(CLIMBING),
+        lambda: promotion.promote(CLIMBING, 1, "mine"),
+        lambda: promotion.withdrawn(CLIMBING, 1),
+        lambda: promotion.settle_alias.fn(VERSION, Verdict(accepted=True, reason="")),
+        lambda: find_version(CLIMBING, "0"),
+        lambda: find_version("a' or name != 'b", "0"),
+        lambda: versions_of(CLIMBING),
+        lambda: recorded(CLIMBING, "champion"),
+        lambda: recorded("digits-vae", CLIMBING),
+        lambda: evaluate_champion.fn(CLIMBING, None),
+        lambda: show_difference.fn(CLIMBING, 1, 2),
+        lambda: loaded(CLIMBING).__enter__(),
+        lambda: loaded("digits-vae", "1/../2").__enter__(),
+        lambda: draw_images.fn(CLIMBING, "works"),
+        lambda: write_texts.fn(CLIMBING, "works"),
+    ],
+)
+def test_the_functions_below_refuse_it_too(
+    tracking_database: str, tmp_path: Path, call: object
+) -> None:
+    before = contents(tmp_path)
+
+    with pytest.raises(BadInput):
+        call()
+
+    assert contents(tmp_path) == before
+
+
+def test_what_is_a_number_in_another_script_is_no_traceback(tracking_database: str) -> None:
+    for which in ("²", "٣", "1" * 180):
+        with pytest.raises(BadInput, match="has no version"):
+            recorded("digits-vae", which)
+
+
+@pytest.mark.parametrize(
+    ("flow", "parameters"),
+    [
+        (sample_gallery, {"names": ["digits-vae", CLIMBING]}),
+        (reproduce, {"name": CLIMBING}),
+        (reproduce, {"name": "digits-vae", "which": CLIMBING}),
+    ],
+)
+def test_forms_and_api_refuse_it_before_a_flow_begins(flow: object, parameters: object) -> None:
+    with pytest.raises(Exception, match="cannot be the name of a"):
+        flow.validate_parameters(parameters)

@@ -1,0 +1,70 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tasks.data.ingestion import Corpus, ingest_text, load_text
+from tasks.data.tokenization import Scheme, load_tokenizer, load_tokens, tokenize_corpus
+from tasks.store.files import BadInput, sha256_of
+
+
+@pytest.fixture
+def corpus(atelier_home: Path, text_file: Path) -> Corpus:
+    """The receipt of the small corpus."""
+    return ingest_text.fn(f"file:{text_file}")
+
+
+@pytest.mark.parametrize("scheme", ["characters", "bpe"])
+def test_every_split_decodes_to_its_text(corpus: Corpus, scheme: Scheme) -> None:
+    tokens = tokenize_corpus.fn(corpus, scheme, vocabulary_size=300)
+
+    tokenizer = load_tokenizer(tokens)
+    for split, number in (("train", tokens.num_train), ("test", tokens.num_test)):
+        ids = load_tokens(tokens, split)
+        assert isinstance(ids, np.memmap)
+        assert ids.dtype == np.uint16
+        assert len(ids) == number
+        assert tokenizer.decode(ids.tolist()) == load_text(corpus, split)
+    assert tokenizer.decode(tokenizer.encode("☃ never seen")) == "☃ never seen"
+
+
+def test_tokenizing_twice_writes_nothing_and_repairs_damage(corpus: Corpus) -> None:
+    first = tokenize_corpus.fn(corpus)
+    ids = Path(first.folder) / "test.npy"
+    good, written_at = sha256_of(ids), ids.stat().st_mtime_ns
+
+    assert tokenize_corpus.fn(corpus) == first
+    assert ids.stat().st_mtime_ns == written_at
+
+    ids.write_bytes(ids.read_bytes()[:-1])
+    assert tokenize_corpus.fn(corpus) == first
+    assert sha256_of(ids) == good
+
+
+@pytest.mark.parametrize(
+    "text", ["ab" * 12_000, "a" * 12_000, "\n" * 12_000, " " * 9000 + "x" * 3000]
+)
+def test_too_few_tokens_are_refused_with_advice(
+    atelier_home: Path, tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "ab.txt").write_text(text)
+    corpus = ingest_text.fn(f"file:{tmp_path / 'ab.txt'}")
+
+    with pytest.raises(
+        BadInput, match=r"ab.txt has \d+ / 4 / [45] tokens \(train / validation / te"
+    ):
+        tokenize_corpus.fn(corpus, "bpe")
+
+    assert list((atelier_home / "data" / "tokens").iterdir()) == []
+    assert tokenize_corpus.fn(corpus, "characters").num_train >= 9600
+
+
+def test_schemes_and_sizes_have_digests_of_their_own(corpus: Corpus) -> None:
+    made = [
+        tokenize_corpus.fn(corpus, "characters"),
+        tokenize_corpus.fn(corpus, "bpe", vocabulary_size=290),
+        tokenize_corpus.fn(corpus, "bpe", vocabulary_size=300),
+    ]
+
+    assert len({tokens.digest for tokens in made}) == 3
+    assert made[2].num_train < made[0].num_train

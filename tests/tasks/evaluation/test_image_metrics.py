@@ -1,0 +1,122 @@
+"""Whole evaluations of images: with labels and without, of models and of rubbish."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from models.metrics.baselines import rubbish
+from models.presets import classifier_recipe
+from models.vae.model import Vae, VaeConfig
+from tasks.data.ingestion import ImageSet, load_images
+from tasks.evaluation import image_metrics
+from tasks.evaluation.image_metrics import measure_images
+from tasks.evaluation.images import judge_of
+from tasks.evaluation.scorecard import beside_main
+from tasks.registry.model_card import _left_out
+from tasks.training.classifier import fit_classifier
+
+
+@pytest.fixture
+def unlabelled(images: ImageSet) -> ImageSet:
+    """The same pictures as if they had come without classes."""
+    np.save(Path(images.folder) / "labels.npy", np.full(120, -1))
+    return replace(images, class_names=(), digest=images.digest[::-1], name="flat")
+
+
+def drawing(monkeypatch: pytest.MonkeyPatch, pixels: np.ndarray) -> Any:
+    """A model, measured as a GAN, that draws given pictures."""
+    many = np.resize(pixels, (600, *pixels.shape[1:]))
+    monkeypatch.setattr(image_metrics, "drawn_by", lambda *_: (many, None))
+    config = {"channels": 1, "height": 8, "width": 8, "num_classes": 0}
+    return SimpleNamespace(family="gan", config=config, model=nn.Identity())
+
+
+def fresh(number: int) -> np.ndarray:
+    """New pictures of the folder's kind."""
+    random = np.random.default_rng(7)
+    pixels = random.integers(0, 60, (number, 1, 8, 8), dtype=np.uint8)
+    pixels[::2, :, :, :4] += 150
+    pixels[1::2, :, :, 4:] += 150
+    return pixels
+
+
+def test_images_without_labels_are_judged_by_what_needs_none(
+    unlabelled: ImageSet, run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = judge_of(fit_classifier.fn(unlabelled, *classifier_recipe(1, 8, 8, 0), run_id))
+
+    real = measure_images(drawing(monkeypatch, fresh(600)), unlabelled, judge)
+    noise = rubbish(load_images(unlabelled, "train")[0])["noise"]
+    worthless = measure_images(drawing(monkeypatch, noise), unlabelled, judge)
+
+    assert real.faults == []
+    assert {"test_frechet_distance", "floor_frechet_distance"} <= set(real.metrics)
+    for name in ("class_entropy_nats", "classes_drawn", "class_fidelity"):
+        assert f"test_{name}" not in real.metrics
+    assert "classifier_test_accuracy" not in real.metrics
+    assert any(fault.startswith("unlike real pictures: ") for fault in worthless.faults)
+    card: Any = SimpleNamespace(metrics=real.metrics)
+    fitted: Any = SimpleNamespace(family="gan")
+    assert "have no labels" in _left_out(fitted, card)[0]
+
+
+def test_few_pictures_over_and_over_are_a_collapse(
+    images: ImageSet, run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = judge_of(fit_classifier.fn(images, *classifier_recipe(1, 8, 8, 2), run_id))
+
+    measured = measure_images(drawing(monkeypatch, fresh(4)), images, judge)
+
+    assert any("different pictures" in fault for fault in measured.faults)
+
+
+def test_an_unfit_judge_lets_nothing_pass_and_says_why(
+    images: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Brightness(nn.Module):
+        config = classifier_recipe(1, 8, 8, 2)[0]
+
+        def features(self, seen: torch.Tensor) -> torch.Tensor:
+            return torch.stack([seen.mean((1, 2, 3)), seen.amax((1, 2, 3))], 1)
+
+        def forward(self, seen: torch.Tensor) -> torch.Tensor:
+            return self.features(seen)
+
+    judge: Any = Brightness()
+    measured = measure_images(drawing(monkeypatch, fresh(600)), images, judge)
+
+    assert any(fault.startswith("the judge is unfit: ") for fault in measured.faults)
+
+
+def test_colour_likelihoods_stand_in_bits_per_dimension_too() -> None:
+    metrics = {"test_nll_nats": 100.0, "test_bits_per_dimension": 4.5}
+    scored: Any = SimpleNamespace(main_metric="test_nll_nats", metrics=metrics)
+    distance: Any = SimpleNamespace(
+        main_metric="test_frechet_distance",
+        metrics={"test_frechet_distance": 0.5, "floor_frechet_distance": 0.17},
+    )
+
+    assert beside_main(scored) == ", 4.500 bits per dimension"
+    assert beside_main(distance) == ", real data: 0.1700"
+
+
+def test_bits_per_dimension_are_the_nats_of_a_pixels_colour(
+    images: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 3, 8, 8), dtype=np.uint8)
+    monkeypatch.setattr(image_metrics, "load_images", lambda *_: (pixels, np.zeros(20)))
+    torch.manual_seed(0)
+    model = Vae(
+        VaeConfig(channels=3, height=8, width=8, likelihood="logistic", latent_size=2, base_width=8)
+    ).eval()
+
+    metrics, nats, _ = image_metrics.likelihood_metrics(model, images)
+
+    expected = nats.mean() / (3 * 8 * 8) / np.log(2)
+    assert metrics["test_bits_per_dimension"] == pytest.approx(expected)

@@ -1,0 +1,352 @@
+"""What leaves MLflow and the home, what stays, and that a home of many nights is bounded."""
+
+import hashlib
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from mlflow.utils.file_utils import local_file_uri_to_path
+
+from tasks.evaluation.scorecard import Verdict
+from tasks.maintenance import disk_watch, garbage_collection, log_trimming, pruning
+from tasks.maintenance.garbage_collection import collect_garbage
+from tasks.maintenance.log_trimming import trim_home
+from tasks.maintenance.pruning import find_surplus, kept_contents, remove_surplus, throw_away
+from tasks.packaging.files import digest_of_files, files_of
+from tasks.registry import audit_log, promotion
+from tasks.registry.consistency import problems_of
+from tasks.registry.promotion import settle_alias
+from tasks.registry.verification import PACKAGE_TAG
+from tasks.registry.versions import Version, every_version, note_package
+from tasks.store.files import BadInput, digest_of, exclusive, remove_unused_lock
+from tasks.store.retention import days_to_keep, versions_to_keep
+from tasks.store.steps import forget_older, history, recorded
+from tasks.tracking.mlflow_client import client, log_metrics, tracking_experiment
+from tasks.tracking.runs import open_run
+
+NAME, DAY = "tale-ngram", 86_400.0
+TABLES = ("runs", "logged_models", "tags", "model_version_tags")
+
+
+@dataclass
+class Years:
+    """A home, its registry, and a clock that can be put forward."""
+
+    home: Path
+    database: Path
+    days: float = 0.0
+    number: int = 0
+    real_time: Callable[[], float] = field(default=time.time)
+
+    def now(self) -> float:
+        return self.real_time() + self.days * DAY
+
+    def package(self, run_id: str, content: bytes = b"weights" * 100) -> str:
+        """A logged model with a file, as a run makes it before it registers it."""
+        made = client().create_logged_model(tracking_experiment(), "model", source_run_id=run_id)
+        folder = self.folder_of(str(made.model_id))
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "weights").write_bytes(content)
+        return str(made.model_id)
+
+    def folder_of(self, model_id: str) -> Path:
+        return Path(local_file_uri_to_path(client().get_logged_model(model_id).artifact_location))
+
+    def version(self, *, accepted: bool = False, by_person: str = "") -> Version:
+        """One night: a run, a fit, a package, a version, and what the gate said."""
+        self.number += 1
+        digest = hashlib.sha256(b"%d" % self.number).hexdigest()
+        champion = audit_log.champion_by(audit_log.entries_of(NAME)) if self.number > 1 else None
+        parts = {"settings": {"night": self.number}, "inputs": ["text"]}
+        with open_run("night", key=digest) as run_id, recorded(NAME, parts):
+            log_metrics(run_id, {"loss": 1 / self.number})
+            folder = self.home / "runs" / NAME / digest_of(parts)[:16]
+            folder.mkdir(parents=True)
+            receipt = {"receipt": {"digest": digest, "run_id": run_id}, "files": {}}
+            (folder / "receipt.json").write_text(json.dumps(receipt))
+            evaluation = self.home / "evaluations" / NAME / digest[:16]
+            evaluation.mkdir(parents=True)
+            (evaluation / "receipt.json").write_text(json.dumps(receipt))
+            model_id = self.package(run_id)
+        if self.number == 1:
+            client().create_registered_model(NAME, tags={"family": "ngram"})
+        tags = {"content_digest": digest, "family": "ngram", "state": "complete"}
+        tags |= {"main_metric": "m", "main_value": "1", "main_low": "0", "main_high": "2"}
+        made = client().create_model_version(
+            NAME, f"models:/{model_id}", run_id, tags, model_id=model_id, await_creation_for=0
+        )
+        files = files_of(self.folder_of(model_id))
+        with exclusive(f"registry-{NAME}"):
+            note_package(made, files, "register", "")
+        client().set_model_version_tag(NAME, made.version, PACKAGE_TAG, digest_of_files(files))
+        version = Version(
+            name=NAME,
+            version=int(made.version),
+            alias="",
+            run_id=run_id,
+            digest=digest,
+            main_metric="m",
+            main_value=1.0,
+            seconds=0.0,
+            is_new=True,
+        )
+        verdict = Verdict(
+            accepted=accepted,
+            reason=f"night {self.number}",
+            by_person=by_person,
+            champion_version=champion,
+        )
+        settled = settle_alias.fn(version, verdict)
+        assert settled is not None
+        return settled
+
+    def numbers(self) -> set[int]:
+        return {int(version.version) for version in every_version()}
+
+    def clean(self) -> None:
+        remove_surplus.fn()
+        collect_garbage.fn()
+        trim_home.fn()
+
+    def age_files(self) -> None:
+        """Give what was written tonight the time of the clock."""
+        for path in self.home.rglob("*"):
+            if path.stat().st_mtime < self.real_time() + 3600:
+                os.utime(path, (self.now(), self.now()))
+
+    def count(self, table: str) -> int:
+        with sqlite3.connect(self.database) as connection:
+            return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+
+
+@pytest.fixture
+def years(migrated_database: Path, atelier_home: Path, monkeypatch: pytest.MonkeyPatch) -> Years:
+    """A home whose database is its own, as with the servers that `atelier` starts."""
+    atelier_home.mkdir()
+    database = atelier_home / "mlflow.db"
+    database.write_bytes(migrated_database.read_bytes())
+    monkeypatch.chdir(atelier_home)
+    made = Years(atelier_home, database)
+    monkeypatch.setattr(time, "time", made.now)
+    for module in (
+        garbage_collection,
+        pruning,
+        log_trimming,
+    ):  # they do not believe a clock that jumps
+        monkeypatch.setattr(module, "steady_now", made.now)
+    return made
+
+
+def test_of_versions_that_were_never_champion_the_latest_ten_stay(years: Years) -> None:
+    first = years.version(accepted=True)
+    for _ in range(3):
+        years.version()
+    second = years.version(accepted=True)
+    declined = years.version(by_person="the Prefect UI")
+    for _ in range(14):
+        years.version()
+    spare = years.version()
+    client().set_registered_model_alias(NAME, "mine", "3")
+    latest = [years.version() for _ in range(11)]  # the last is the challenger
+    assert find_surplus() == []  # they are too young
+    years.days = 2
+    log = audit_log.ledger_path(NAME).read_bytes()
+
+    assert throw_away(find_surplus()) == 2 * 17  # versions and their packages
+
+    kept = {first.version, second.version, declined.version, 3}
+    kept |= {each.version for each in latest}
+    assert years.numbers() == kept
+    assert audit_log.ledger_path(NAME).read_bytes().startswith(log)
+    told = audit_log.entries_of(NAME)[-1]
+    assert told.action == "prune"
+    assert len(told.evidence["gone"]) == 17
+    assert told not in audit_log.told(audit_log.entries_of(NAME))
+    assert not list(problems_of(NAME, with_packages=False))
+    assert kept_contents([]) >= {first.digest, second.digest, declined.digest}
+    assert spare.digest not in kept_contents([])
+
+
+def test_a_package_that_no_version_is_made_of_goes_after_a_day_with_its_files(
+    years: Years,
+) -> None:
+    """A crash between packaging and registering leaves one."""
+    kept = years.version(accepted=True)
+    with open_run("crashed") as run_id:
+        orphan = years.package(run_id)
+    folder = years.folder_of(orphan)
+    assert find_surplus() == []
+    years.days = 1.1
+
+    (found,) = find_surplus()
+    assert (found.kind, found.key) == ("package", orphan)
+    assert throw_away([found]) == 1
+
+    assert not (folder / "weights").exists()
+    assert years.count("logged_models") == 1
+    assert find_surplus() == []
+    assert years.numbers() == {kept.version}
+
+
+def test_runs_that_nothing_refers_to_go_after_a_month(
+    years: Years, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    years.version(accepted=True)
+    for _ in range(3):
+        with open_run("gallery") as gallery, open_run("unchanged night"):
+            pass
+    with open_run("at work") as at_work:
+        years.days = 31
+        gone = {each.key for each in find_surplus()}
+        names = sorted(client().get_run(key).data.tags["mlflow.runName"] for key in gone)
+        assert names == ["gallery", "gallery", *["unchanged night"] * 3]
+        assert gallery not in gone
+        assert at_work not in gone
+        monkeypatch.setenv("ATELIER_KEEP_DAYS", "32")
+        assert find_surplus() == []
+        monkeypatch.delenv("ATELIER_KEEP_DAYS")
+        assert throw_away(find_surplus()) == 5
+        assert years.count("runs") == 3
+        assert find_surplus() == []
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "x", "1.5", "99999999", "٣"])
+def test_a_setting_that_is_no_number_is_refused(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ATELIER_KEEP_DAYS", value)
+    monkeypatch.setenv("ATELIER_KEEP_VERSIONS", value)
+    for ask in (days_to_keep, versions_to_keep):
+        with pytest.raises(BadInput, match="wanted a whole number from 1"):
+            ask()
+
+
+def test_old_times_of_a_step_are_forgotten_but_for_the_latest_and_those_of_fits(
+    atelier_home: Path,
+) -> None:
+    keys = []
+    for number in range(8):
+        with recorded("tale-ngram", {"settings": number}) as record:
+            keys.append(record.key)
+
+    now = time.time()
+    assert forget_older("tale-ngram", now - 60, 2, set()) == 0
+    assert forget_older("tale-ngram", now + 60, 2, {keys[1][:16]}) == 5
+    assert [each.key for each in history("tale-ngram")] == [keys[1], keys[6], keys[7]]
+    assert {each.state for each in history("tale-ngram")} == {"made"}
+
+
+def test_a_lock_that_is_held_stays_and_one_that_is_not_goes(atelier_home: Path) -> None:
+    path = atelier_home / "locks" / "a.lock"
+    with exclusive("a"):
+        assert not remove_unused_lock(path)
+    assert remove_unused_lock(path)
+    assert not path.exists()
+    assert not remove_unused_lock(path)
+
+
+def test_who_waits_for_a_lock_whose_file_is_removed_still_works_alone(atelier_home: Path) -> None:
+    from threading import Event, Thread
+
+    path, waits, inside = atelier_home / "locks" / "a.lock", Event(), Event()
+
+    def wait() -> None:
+        with exclusive("a", waits.set):
+            inside.set()
+
+    with exclusive("a"):
+        waiter = Thread(target=wait)
+        waiter.start()
+        assert waits.wait(10)
+        path.unlink()  # as another process does that holds it for a moment
+        path.write_text("")
+        held = exclusive("a")
+        with held:
+            pass
+        assert not inside.is_set()
+    waiter.join(10)
+    assert inside.is_set()
+
+
+def test_refusals_in_a_row_are_told_once_in_so_many(
+    years: Years, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, int]] = []
+
+    def hear(what: str, version: object, payload: dict[str, object]) -> None:
+        told.append((what, int(str(payload.get("in_a_row", 0)))))
+
+    monkeypatch.setattr(promotion, "_announce", hear)
+    monkeypatch.setenv("ATELIER_TELL_AFTER_REFUSALS", "3")
+    years.version(accepted=True)
+    for _ in range(4):
+        years.version()
+    years.version(accepted=True)
+    for _ in range(3):
+        years.version()
+
+    assert [number for what, number in told if what == promotion.STALLED] == [3, 3]
+    assert [what for what, _ in told].count(promotion.PROMOTED) == 2
+    assert [number for what, number in told if what == promotion.REFUSED] == [1, 2, 3, 4, 1, 2, 3]
+
+
+def test_a_full_disk_is_told_once_a_day_until_it_has_space_again(
+    years: Years, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(disk_watch, "emit_event", lambda event, **_: told.append(event))
+    everything = 1 << 62
+
+    assert not disk_watch.watch_disk.fn(0)
+    assert disk_watch.watch_disk.fn(everything)
+    assert not disk_watch.watch_disk.fn(everything)
+    years.days = 1.1
+    assert disk_watch.watch_disk.fn(everything)
+    assert not disk_watch.watch_disk.fn(0)
+    assert disk_watch.watch_disk.fn(everything)
+    assert told == ["atelier.disk.low"] * 3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_a_home_that_trains_every_night_for_a_year_stays_bounded(years: Years) -> None:
+    """Each night one version that is refused, a gallery, an unchanged run; now and then a champion.
+
+    Housekeeping every week is enough: the bound below allows for what a week adds.
+    """
+    sizes: dict[int, dict[str, int]] = {}
+    for night in range(365):
+        years.days = float(night)
+        years.version(accepted=night % 100 == 0)
+        with open_run("unchanged night"), exclusive(f"task-{night}"):
+            pass
+        years.age_files()
+        if night % 7 == 6:
+            years.clean()
+        if night in (180, 364):
+            years.clean()
+            files = [path for path in years.home.rglob("*") if path.is_file()]
+            others = [path for path in files if "ledger" not in path.parts]
+            sizes[night] = {
+                "files": len(others),
+                "bytes": sum(path.stat().st_size for path in others),
+                "model_versions": len(years.numbers()),  # MLflow keeps an emptied row of each
+                **{
+                    t: years.count(t)
+                    for t in ("runs", "logged_models", "tags", "model_version_tags")
+                },
+            }
+
+    half, whole = sizes[180], sizes[364]
+    champions = 4
+    assert whole["model_versions"] <= champions + versions_to_keep() + 2
+    assert whole["logged_models"] == whole["model_versions"]
+    assert whole["runs"] <= 2 * (days_to_keep() + 7) + champions
+    for name, number in whole.items():
+        assert number <= 1.25 * half[name] + 5, (name, half, whole)
+    assert len(audit_log.moves(audit_log.entries_of(NAME))) == 365  # the log is whole

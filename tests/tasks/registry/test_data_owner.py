@@ -1,0 +1,206 @@
+"""A registered model belongs to one data set: looked at before training and when registering."""
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.ngram.backoff import NgramConfig
+from tasks.data.ingestion import Corpus, ImageSet, ingest_images, ingest_text
+from tasks.data.tokenization import tokenize_corpus
+from tasks.evaluation.text import evaluate_tokens
+from tasks.registry.champion import evaluate_champion
+from tasks.registry.data_owner import DATA_SET, OtherData, check_data, data_before
+from tasks.registry.promotion import settle_alias
+from tasks.registry.promotion_policy import gate
+from tasks.registry.versions import Version, register_version, versions_of
+from tasks.runtime.markup import registry_markdown
+from tasks.tracking.mlflow_client import client
+from tasks.tracking.runs import open_run
+from tasks.training.ngram import fit_ngram
+from tasks.training.provenance import recipe_of
+
+pytestmark = pytest.mark.usefixtures("tracking_database")
+
+Lines = Callable[[], list[str]]
+
+
+def book(path: Path, seed: int) -> str:
+    """Write a text of 35 kB; returns its source."""
+    random = np.random.default_rng(seed)
+    words = ["the", "cat", "dog", "sees", "hears", "a", "small", "bird", "and", "sleeps"]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(" ".join(random.choice(words, size=9)) + ".\n" for _ in range(800)))
+    return f"file:{path}"
+
+
+def registered(corpus: Corpus, order: int = 2, *, with_data: bool = True) -> Version:
+    """Train, judge and register an n-gram model, as flows/champion_challenger.py does."""
+    tokens = tokenize_corpus.fn(corpus)
+    with open_run(f"order {order}") as run_id:
+        config = NgramConfig(order=order)
+        fitted = fit_ngram.fn(tokens, config, None, 0, run_id)
+        scorecard = evaluate_tokens.fn(fitted, tokens, run_id)
+    recipe = recipe_of("ngram", tokens, "quick", 0, config=config)
+    incumbent = evaluate_champion.fn(fitted.name, tokens)
+    verdict = gate.fn(fitted, scorecard, incumbent)
+    data = tokens if with_data else None
+    version = register_version.fn(fitted, scorecard, verdict, recipe, incumbent, data)
+    settled = settle_alias.fn(version, verdict)
+    assert settled is not None
+    return settled
+
+
+def untagged(name: str) -> None:
+    """As a model was before there were these tags."""
+    client().delete_registered_model_tag(name, DATA_SET)
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture) -> Lines:
+    """What was said so far."""
+    caplog.set_level(logging.INFO, "atelier")
+    return lambda: [record.getMessage() for record in caplog.records]
+
+
+def test_another_book_of_the_same_name_is_refused_before_training_with_the_way_out(
+    tmp_path: Path,
+) -> None:
+    first, second = (book(tmp_path / place / "book.txt", i) for i, place in enumerate("ab"))
+    registered(ingest_text.fn(first))
+    other = ingest_text.fn(second)
+
+    with pytest.raises(OtherData) as refusal:
+        check_data.fn(other)
+
+    message = str(refusal.value)
+    assert message.startswith("book-ngram belongs to other data: it was trained on")
+    assert first in message
+    assert f"--text NAME={second} (in a form: NAME={second})" in message
+    check_data.fn(ingest_text.fn(f"greek={second}"))
+    check_data.fn(ingest_text.fn(first))
+
+
+def test_a_name_stands_for_one_data_set_in_all_families(tmp_path: Path) -> None:
+    registered(ingest_text.fn(book(tmp_path / "a" / "book.txt", 1)))
+    client().rename_registered_model("book-ngram", "book-gpt")
+
+    with pytest.raises(OtherData, match="book-gpt belongs to other data"):
+        check_data.fn(ingest_text.fn(book(tmp_path / "b" / "book.txt", 2)))
+
+
+def test_of_two_rivals_the_first_to_register_has_the_name(tmp_path: Path) -> None:
+    """Both looked before either was registered."""
+    first = ingest_text.fn(book(tmp_path / "a" / "book.txt", 1))
+    second = ingest_text.fn(book(tmp_path / "b" / "book.txt", 2))
+    check_data.fn(first)
+    check_data.fn(second)
+
+    registered(second)
+    with pytest.raises(OtherData):
+        registered(first)
+
+    assert len(versions_of("book-ngram")) == 1
+    kept = data_before("book-ngram")
+    assert kept is not None
+    assert kept.digest == second.digest
+
+
+def test_a_grown_text_is_taken_and_the_card_says_how_it_changed(
+    tmp_path: Path, lines: Lines
+) -> None:
+    source = book(tmp_path / "book.txt", 1)
+    registered(ingest_text.fn(source))
+    before = (tmp_path / "book.txt").read_text()
+    more = book(tmp_path / "more.txt", 2)
+    (tmp_path / "book.txt").write_text(before + Path(more.removeprefix("file:")).read_text())
+    grown = ingest_text.fn(source)
+
+    check_data.fn(grown)
+    registered(grown, order=3)
+    registered(grown, order=1)
+
+    told = f"since version 1: {grown.num_characters:,} characters, {len(before):,} before"
+    assert any(f"book-ngram: the data changed {told}" in line for line in lines())
+    first, second, third = versions_of("book-ngram")
+    shown = registry_markdown(told)
+    assert f"**The data changed** {shown}" in second.description
+    assert "The data changed" not in first.description + third.description
+    kept = data_before("book-ngram")
+    assert kept is not None
+    assert (kept.digest, kept.version) == (grown.digest, 2)
+
+
+def test_a_moved_folder_is_followed(tmp_path: Path) -> None:
+    source = book(tmp_path / "a" / "book.txt", 1)
+    registered(ingest_text.fn(source))
+    moved = tmp_path / "b" / "book.txt"
+    moved.parent.mkdir()
+    (tmp_path / "a" / "book.txt").replace(moved)
+
+    check_data.fn(ingest_text.fn(f"file:{moved}"))
+    registered(ingest_text.fn(f"file:{moved}"))
+    kept = data_before("book-ngram")
+
+    assert kept is not None
+    assert kept.place == f"file:{moved}"
+
+
+@pytest.mark.parametrize("is_kept_here", [True, False], ids=["data here", "data gone"])
+def test_a_model_from_before_these_tags_is_adopted_by_its_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: Lines, is_kept_here: bool
+) -> None:
+    source = book(tmp_path / "a" / "book.txt", 1)
+    registered(ingest_text.fn(source))
+    untagged("book-ngram")
+    if not is_kept_here:
+        monkeypatch.setenv("ATELIER_HOME", str(tmp_path / "another home"))
+    same = ingest_text.fn(source)
+
+    with pytest.raises(OtherData, match="book-ngram belongs to other data"):
+        check_data.fn(ingest_text.fn(book(tmp_path / "b" / "book.txt", 2)))
+    check_data.fn(same)
+
+    assert any("by its record it was trained on file:" in line for line in lines())
+    registered(same)
+    kept = data_before("book-ngram")
+    assert kept is not None
+    assert kept.version == 1
+    assert kept.contents != ""
+    assert DATA_SET in client().get_registered_model("book-ngram").tags
+
+
+def test_a_model_of_an_embedded_data_set_is_never_anothers(tmp_path: Path) -> None:
+    registered(ingest_text.fn(book(tmp_path / "book.txt", 1)))
+    client().rename_registered_model("book-ngram", "pydocs-ngram")
+
+    with pytest.raises(OtherData, match="rename the registered model"):
+        check_data.fn(ingest_text.fn("pydocs"))
+    # a file of that name is called otherwise
+    assert ingest_text.fn(book(tmp_path / "pydocs.txt", 2)).name == "own-pydocs"
+
+
+def test_a_champion_of_another_image_size_is_told_of_before_training(
+    images: ImageSet, image_folder: Path, lines: Lines
+) -> None:
+    registry = client()
+    registry.create_registered_model("pictures-vae", tags={"family": "vae"})
+    config = {"config": {"channels": 1, "height": 8, "width": 8}}
+    recipe = json.dumps({"family": "vae", "source": images.source, "settings": config})
+    tags = {"state": "complete", "recipe": recipe, "data_digest": images.digest}
+    registry.create_model_version(
+        "pictures-vae", source="file:///nowhere", tags=tags, await_creation_for=0
+    )
+    registry.set_registered_model_alias("pictures-vae", "champion", "1")
+
+    check_data.fn(images)
+    assert not any("WARNING" in line for line in lines())
+    check_data.fn(ingest_images.fn(f"folder:{image_folder}", 16))
+
+    (warning,) = [line for line in lines() if "WARNING" in line]
+    assert "makes images of 8x8x1, and these are 16x16x1" in warning
+    assert "`atelier promote pictures-vae --to N`" in warning
+    assert f"--images NAME=folder:{image_folder}" in warning

@@ -1,0 +1,180 @@
+"""The gate: what beats a champion, and what is luck."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from models.metrics.seed_variance import SeedSpread
+from tasks.evaluation.scorecard import Scorecard
+from tasks.registry.promotion_policy import (
+    FREEDOM_OF_A_GUESS,
+    KNOWN_SPREADS,
+    compared,
+    difference_interval,
+    known_spread,
+    noise_margin,
+)
+
+RANDOM = np.random.default_rng(3)
+ITEMS = RANDOM.normal(20.0, 3.0, 400)
+
+
+@pytest.fixture
+def scored(tmp_path: Path):
+    """Makes a scorecard whose evaluation holds some scores."""
+
+    def make(scores: np.ndarray, kind: str = "items", value: float | None = None) -> Scorecard:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folder.mkdir()
+        save_file({kind: scores.astype(np.float64)}, folder / "scores.safetensors")
+        return Scorecard(
+            name="digits-vae",
+            run_id="",
+            main_metric="test_nll_nats",
+            main_value=float(scores.mean()) if value is None else value,
+            metrics={},
+            faults=(),
+            data_digest="",
+            judge_digest="",
+            data_title="",
+            data_licence="",
+            example="",
+            folder=str(folder),
+        )
+
+    return make
+
+
+def test_better_on_most_items_and_by_more_than_a_seed_gives_is_better(scored):
+    candidate, champion = scored(ITEMS - 1.0), scored(ITEMS)
+
+    verdict = compared(candidate, champion, 4, SeedSpread(0.005, 10))
+
+    assert verdict.accepted
+    assert verdict.champion_version == 4
+    assert verdict.difference == pytest.approx(-1.0)
+    assert verdict.low == pytest.approx(-1.0)
+    assert verdict.high == pytest.approx(-1.0)
+    assert verdict.margin is not None
+    assert 0 < verdict.margin < 1.0
+    assert verdict.reason.startswith("better: ")
+
+
+def test_a_better_mean_that_the_items_cannot_tell_apart_is_refused(scored):
+    noise = RANDOM.normal(0.0, 3.0, len(ITEMS))
+    candidate = scored(ITEMS + noise - noise.mean() - 0.05)
+
+    verdict = compared(candidate, scored(ITEMS), 1, None)
+
+    assert verdict.difference == pytest.approx(-0.05)
+    assert not verdict.accepted
+    assert verdict.reason.startswith("not better: ")
+
+
+def test_a_sure_difference_that_another_seed_may_give_is_refused(scored):
+    candidate, champion = scored(ITEMS - 0.08), scored(ITEMS)
+
+    verdict = compared(candidate, champion, 1, SeedSpread(0.005, 10))
+
+    assert verdict.high is not None
+    assert verdict.high < 0
+    assert not verdict.accepted
+    assert "another seed" in verdict.reason
+    assert compared(candidate, champion, 1, None).accepted  # counting knows no seeds
+
+
+def test_a_worse_model_is_refused(scored):
+    assert not compared(scored(ITEMS + 1.0), scored(ITEMS), 1, None).accepted
+
+
+def test_a_champion_without_a_finite_result_is_beaten(scored):
+    champion = scored(np.full(len(ITEMS), math.nan))
+
+    assert compared(scored(ITEMS), champion, 1, SeedSpread(0.005, 4)).accepted
+
+
+def test_resamples_give_the_interval_of_a_distance_without_their_bias(scored):
+    """Resampled distances are too large; their paired differences scatter by the right amount."""
+    resampled = RANDOM.normal(0.5, 0.05, 400)
+    candidate = scored(resampled - 0.1 + RANDOM.normal(0, 0.01, 400), "resamples", value=0.2)
+    champion = scored(resampled, "resamples", value=0.3)
+
+    low, high = difference_interval(candidate, champion)
+
+    assert (low + high) / 2 == pytest.approx(-0.1)
+    assert high - low == pytest.approx(2 * 1.645 * 0.01, rel=0.15)
+
+
+def test_scores_of_different_items_do_not_pair(scored):
+    with pytest.raises(ValueError, match="do not pair"):
+        difference_interval(scored(ITEMS), scored(ITEMS[:-1]))
+
+
+def test_the_margin_is_exceeded_by_another_seed_once_in_four_times():
+    """Pairs of a known spread, which is known well."""
+    pairs = np.random.default_rng(0).normal(10.0, 0.2, (100_000, 2))
+    margin = noise_margin(10.0, SeedSpread(0.02, 100_000))
+
+    exceeded = (pairs[:, 0] - pairs[:, 1] < -margin).mean()
+
+    assert exceeded == pytest.approx(0.24, abs=0.005)
+    assert margin == pytest.approx(0.2, rel=0.01)  # one spread
+
+
+def test_a_higher_level_asks_for_more():
+    spread = SeedSpread(0.02, 19)
+
+    assert noise_margin(1.0, spread, 0.86) > 1.4 * noise_margin(1.0, spread)
+
+
+def test_a_spread_known_from_few_seeds_asks_for_more():
+    assert noise_margin(1.0, SeedSpread(0.02, 4)) > noise_margin(1.0, SeedSpread(0.02, 1000))
+
+
+def test_twenty_seeds_of_one_recipe_promote_one_after_the_first_at_most_on_the_average():
+    """A thousand times over, the margin as the only guard: the interval can only lower it."""
+    spread = known_spread("vae", "quick")
+    values = np.random.default_rng(1).normal(1.0, spread.relative, (1000, 20))
+    promotions = []
+    for history in values:
+        champion, count = history[0], 0
+        for value in history[1:]:
+            if value < champion - noise_margin(champion, spread):
+                champion, count = value, count + 1
+        promotions.append(count)
+
+    assert np.mean(promotions) < 1.0
+    assert np.mean(np.array(promotions) >= 3) < 0.05
+
+
+def test_an_improvement_of_two_spreads_and_a_fifth_is_promoted_four_times_in_five():
+    """The other side of the same margin; what the held-out items add is measured, not simulated."""
+    spread = known_spread("gpt", "quick")
+    pairs = np.random.default_rng(2).normal(1.0, spread.relative, (20_000, 2))
+    better = pairs[:, 0] - 2.2 * spread.relative
+
+    promoted = better - pairs[:, 1] < -noise_margin(1.0, spread)
+
+    assert promoted.mean() == pytest.approx(0.8, abs=0.015)
+
+
+def test_families_that_train_by_chance_have_a_known_spread_and_counting_has_none():
+    assert {family for family, _ in KNOWN_SPREADS} == {"vae", "gan", "gpt"}
+    assert known_spread("ngram", "quick") is None
+
+
+def test_a_preset_that_was_not_measured_is_believed_less():
+    measured, guessed = known_spread("gan", "quick"), known_spread("gan", "full")
+
+    assert guessed.relative == measured.relative
+    assert guessed.freedom == FREEDOM_OF_A_GUESS < measured.freedom
+
+
+def test_the_verdict_on_equal_scores_is_no(scored):
+    same = scored(ITEMS)
+
+    assert not compared(same, replace(same), 1, None).accepted

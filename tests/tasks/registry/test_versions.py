@@ -1,0 +1,512 @@
+"""From a fit to a version that loads anywhere: evaluation, gate, registry, samples, gallery."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from models.gan.networks import GanConfig
+from models.gpt.model import GptConfig
+from models.ngram.backoff import NgramConfig
+from models.presets import classifier_recipe
+from models.training.loops import FitConfig
+from models.vae.model import VaeConfig
+from tasks.data.ingestion import ImageSet, ingest_images, ingest_text
+from tasks.data.tokenization import TokenSet, tokenize_corpus
+from tasks.evaluation.cache import item_scores
+from tasks.evaluation.images import evaluate_images
+from tasks.evaluation.scorecard import Scorecard, Verdict
+from tasks.evaluation.text import evaluate_tokens
+from tasks.registry.champion import evaluate_champion
+from tasks.registry.loading import loaded
+from tasks.registry.promotion import settle_alias
+from tasks.registry.promotion_policy import gate
+from tasks.registry.versions import Version, champion_of, champions, register_version
+from tasks.samples.sampling import draw_images, publish_gallery, write_texts
+from tasks.store.files import home, read_json
+from tasks.tracking.mlflow_client import EXPERIMENT, client, tracking_experiment
+from tasks.tracking.runs import open_run
+from tasks.training.checkpointing import Fitted
+from tasks.training.classifier import fit_classifier
+from tasks.training.gan import fit_gan
+from tasks.training.gpt import fit_gpt
+from tasks.training.ngram import fit_ngram
+from tasks.training.provenance import Recipe, recipe_of
+from tasks.training.vae import fit_vae
+
+FIT = FitConfig(steps=150, batch_size=16, learning_rate=3e-3, warmup_steps=5)
+SHAPE = {"channels": 1, "height": 8, "width": 8}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trained and judged model."""
+
+    fitted: Fitted
+    scorecard: Scorecard
+    recipe: Recipe
+    data: ImageSet | TokenSet
+    judge: Fitted | None = None
+
+
+@pytest.fixture(scope="module")
+def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One home for this module: a fit that an earlier test made is found, not made again."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture
+def atelier_home(shared_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The shared home; each test still has a tracking database and a ledger of its own."""
+    monkeypatch.setenv("ATELIER_HOME", str(shared_home))
+    shutil.rmtree(shared_home / "ledger", ignore_errors=True)
+    return shared_home
+
+
+@pytest.fixture
+def ngram(tokens: TokenSet, run_id: str) -> Candidate:
+    """A judged n-gram model."""
+    return ngram_of(tokens, run_id, order=3)
+
+
+@pytest.fixture
+def vae(images: ImageSet, run_id: str) -> Candidate:
+    """A judged VAE."""
+    config = VaeConfig(**SHAPE, latent_size=2, base_width=8, hidden_size=32)
+    judge = fit_classifier.fn(images, *classifier_recipe(1, 8, 8, 2), run_id)
+    fitted = fit_vae.fn(images, config, FIT, run_id)
+    scorecard = evaluate_images.fn(fitted, images, judge, run_id)
+    recipe = recipe_of("vae", images, "quick", FIT.seed, config=config, fit=FIT)
+    return Candidate(fitted, scorecard, recipe, images, judge)
+
+
+def ngram_of(tokens: TokenSet, run_id: str, order: int, seed: int = 0) -> Candidate:
+    config = NgramConfig(order=order)
+    fitted = fit_ngram.fn(tokens, config, None, seed, run_id)
+    recipe = recipe_of("ngram", tokens, "quick", seed, config=config)
+    return Candidate(fitted, evaluate_tokens.fn(fitted, tokens, run_id), recipe, tokens)
+
+
+def judged(candidate: Candidate) -> Verdict:
+    """The gate's verdict; the champion is judged on the candidate's data."""
+    incumbent = evaluate_champion.fn(candidate.fitted.name, candidate.data, candidate.judge)
+    return gate.fn(candidate.fitted, candidate.scorecard, incumbent)
+
+
+def register(candidate: Candidate, verdict: Verdict | None = None) -> Version:
+    """The whole way to an alias; without a verdict the gate gives one."""
+    verdict = verdict or judged(candidate)
+    version = register_version.fn(candidate.fitted, candidate.scorecard, verdict, candidate.recipe)
+    settled = settle_alias.fn(version, verdict)
+    assert settled is not None
+    return settled
+
+
+def test_the_first_sound_version_becomes_champion_and_a_second_time_changes_nothing(
+    ngram: Candidate,
+) -> None:
+    assert register(ngram).is_new
+    assert not register(ngram).is_new
+
+    versions = MlflowClient().search_model_versions(f"name = '{ngram.fitted.name}'")
+    assert [version.version for version in versions] == [1]
+    champion = champion_of(ngram.fitted.name)
+    assert champion is not None
+    assert champion.tags["content_digest"] == ngram.fitted.digest
+    assert champion.run_id == ngram.fitted.run_id
+    assert "bits per byte" in champion.description
+
+
+def test_a_worse_model_is_registered_as_challenger_with_the_reason(
+    ngram: Candidate, tokens: TokenSet
+) -> None:
+    register(ngram)
+    with open_run("worse") as run_id:
+        worse = ngram_of(tokens, run_id, order=1)
+
+    version = register(worse)
+
+    assert version.alias == "challenger"
+    name = worse.fitted.name
+    challenger = MlflowClient().get_model_version_by_alias(name, "challenger")
+    assert challenger.tags["gate_reason"].startswith("not better")
+    champion = champion_of(name)
+    assert champion is not None
+    assert champion.version == 1
+
+
+def test_a_faulty_model_never_becomes_champion(ngram: Candidate) -> None:
+    faulty = replace(ngram.scorecard, faults=("collapsed: draws 1 of 10 classes",))
+
+    verdict = gate.fn(ngram.fitted, faulty, None)
+
+    assert verdict == Verdict(accepted=False, reason="collapsed: draws 1 of 10 classes")
+
+
+def test_a_refused_first_version_is_a_challenger_and_no_champion_to_show(
+    ngram: Candidate,
+) -> None:
+    refused = Verdict(accepted=False, reason="collapsed")
+
+    version = register(ngram, refused)
+
+    assert version.alias == "challenger"
+    assert champions() == []
+
+
+def test_other_peoples_models_are_not_ours_to_show(ngram: Candidate) -> None:
+    registry = MlflowClient()
+    registry.create_registered_model("foreign")
+    registry.create_model_version("foreign", source="file:///nowhere", await_creation_for=0)
+    registry.set_registered_model_alias("foreign", "champion", "1")
+
+    register(ngram)
+
+    assert champions() == [ngram.fitted.name]
+
+
+def test_a_champion_is_judged_anew_when_the_data_changed(
+    ngram: Candidate, tokens: TokenSet, text_file: Path
+) -> None:
+    """The newer model is not taken for being newer: both answer for the data of today."""
+    register(ngram)
+    text_file.write_text(text_file.read_text().replace("cat", "owl"))
+    changed = tokenize_corpus.fn(ingest_text.fn(f"file:{text_file}"))
+    with open_run("worse") as run_id:
+        worse = ngram_of(changed, run_id, order=1)
+
+    incumbent = evaluate_champion.fn(worse.fitted.name, changed)
+
+    assert incumbent is not None
+    assert incumbent.scorecard is not None
+    assert incumbent.scorecard.evaluation_digest == worse.scorecard.evaluation_digest
+    assert incumbent.scorecard.evaluation_digest != ngram.scorecard.evaluation_digest
+    assert not incumbent.scorecard.was_stored
+    verdict = gate.fn(worse.fitted, worse.scorecard, incumbent)
+    assert not verdict.accepted
+    assert verdict.champion_value == incumbent.scorecard.main_value
+    again = evaluate_champion.fn(worse.fitted.name, changed)
+    assert again is not None
+    assert again.scorecard is not None
+    assert again.scorecard.was_stored
+
+
+def test_a_champion_that_cannot_answer_for_the_data_is_not_replaced_by_itself(
+    vae: Candidate, image_folder: Path
+) -> None:
+    register(vae)
+    larger = ingest_images.fn(f"folder:{image_folder}", 16)
+    other = replace(vae.fitted, digest="0" * 64)
+
+    incumbent = evaluate_champion.fn(vae.fitted.name, larger, vae.judge)
+
+    assert incumbent is not None
+    assert incumbent.problem == "it makes images of shape (1, 8, 8), the data's have (1, 16, 16)"
+    verdict = gate.fn(other, vae.scorecard, incumbent)
+    assert not verdict.accepted
+    assert "`atelier promote pictures-vae`" in verdict.reason
+
+
+def test_an_evaluation_is_found_again_and_a_damaged_one_is_made_anew(
+    tokens: TokenSet, run_id: str
+) -> None:
+    first = ngram_of(tokens, run_id, order=2)
+
+    again = evaluate_tokens.fn(first.fitted, tokens, run_id)
+
+    assert again == replace(first.scorecard, was_stored=True)
+    path = Path(again.folder) / "scores.safetensors"
+    path.write_bytes(path.read_bytes()[:-8] + b"tampered")
+    assert evaluate_tokens.fn(first.fitted, tokens, run_id) == replace(again, was_stored=False)
+
+
+def test_the_scores_of_items_have_the_main_metric_as_their_mean(
+    vae: Candidate, ngram: Candidate
+) -> None:
+    for candidate, num_items in ((vae, 18), (ngram, 4)):
+        scores, are_resamples = item_scores(candidate.scorecard)
+
+        assert not are_resamples
+        assert len(scores) >= num_items
+        assert scores.mean() == pytest.approx(candidate.scorecard.main_value)
+        assert candidate.scorecard.low < candidate.scorecard.main_value < candidate.scorecard.high
+
+
+def test_the_card_tells_a_person_what_the_version_is(vae: Candidate, ngram: Candidate) -> None:
+    for candidate in (vae, ngram):
+        register(candidate)
+        champion = champion_of(candidate.fitted.name)
+        assert champion is not None
+        card = champion.description
+        for part in (
+            "95 % interval",
+            "**Trained on** ",
+            f"digest `{candidate.scorecard.data_digest[:12]}`",
+            "licence: ",
+            "**Limits.** ",
+            f'mlflow.pyfunc.load_model("models:/{candidate.fitted.name}@champion")',
+            f"/runs/{candidate.fitted.run_id}?",
+        ):
+            assert part in card
+        recipe = json.loads(champion.tags["recipe"])
+        assert recipe["settings"]["config"]
+    assert "real held-out data" in vae_card(vae)
+
+
+def vae_card(vae: Candidate) -> str:
+    found = champion_of(vae.fitted.name)
+    assert found is not None
+    return str(found.description)
+
+
+def test_the_scorecard_holds_what_the_design_promises(vae: Candidate, ngram: Candidate) -> None:
+    measured = vae.scorecard.metrics
+    assert measured["test_nll_nats"] <= measured["test_negative_elbo_nats"] + 0.5
+    assert measured["test_negative_elbo_nats"] == pytest.approx(
+        measured["test_reconstruction_nats"] + measured["test_kl_nats"]
+    )
+    for name in ("frechet_distance", "kernel_distance", "precision", "recall", "coverage"):
+        assert {f"test_{name}", f"floor_{name}"} <= set(measured)
+    assert measured["classifier_test_accuracy"] == 1.0  # the two classes are easily told apart
+    assert 0 < ngram.scorecard.main_value < 3
+    assert ngram.scorecard.main_value == pytest.approx(
+        ngram.scorecard.metrics["test_nats_per_token"] / np.log(2)  # one byte per character here
+    )
+
+
+def test_numbers_reach_the_run_with_the_digest_of_the_data(vae: Candidate) -> None:
+    run = MlflowClient().get_run(vae.scorecard.run_id)
+
+    assert run.data.metrics["test_nll_nats"] == vae.scorecard.metrics["test_nll_nats"]
+    digests = {each.dataset.digest for each in run.inputs.dataset_inputs}
+    assert digests == {vae.fitted.data_digest[:12]}
+    assert len(run.data.tags["classifier_digest"]) == 64
+
+
+def test_a_version_is_code_safetensors_and_json_without_a_pickle(
+    vae: Candidate,
+    tmp_path: Path,
+    shared_home: Path,
+    scan_for_pickles: Callable[[Path], tuple[int, list[Path]]],
+) -> None:
+    register(vae)
+
+    champion = champion_of(vae.fitted.name)
+    assert champion is not None
+    into = tmp_path / "downloaded"
+    folder = Path(mlflow.artifacts.download_artifacts(champion.source, dst_path=str(into)))
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} <= {
+        *{".py", ".safetensors", ".json", ".yaml", ".txt", ""}
+    }
+    assert (folder / "MLmodel") in files
+    for place, least in ((folder, 20), (shared_home, 20)):  # the version; data, fits, evaluations
+        number, pickles = scan_for_pickles(place)
+        assert pickles == []
+        assert number >= least
+
+
+def test_a_version_loads_in_a_clean_process_outside_the_project(
+    ngram: Candidate, tracking_database: str, tmp_path: Path
+) -> None:
+    register(ngram)
+    with loaded(ngram.fitted.name) as model:
+        (expected,) = model.write_texts(1, seed=3, num_tokens=50)
+
+    program = (
+        "import mlflow\n"
+        f"mlflow.set_tracking_uri({tracking_database!r})\n"
+        f"model = mlflow.pyfunc.load_model('models:/{ngram.fitted.name}@champion')\n"
+        "rows = model.predict([{}], params={'seed': 3, 'num_tokens': 50})\n"
+        "print(rows.iloc[0]['text'], end='')\n"
+    )
+    # -I: neither the working directory nor the environment's paths are searched for modules.
+    result = subprocess.run(
+        [sys.executable, "-I", "-W", "ignore", "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == expected
+
+
+def test_image_requests_are_answered_and_bad_ones_refused(vae: Candidate) -> None:
+    register(vae)
+    model = mlflow.pyfunc.load_model(f"models:/{vae.fitted.name}@champion")
+
+    rows = model.predict([{}], params={"num_samples": 3, "seed": 5})
+    again = model.predict([{}], params={"num_samples": 3, "seed": 5})
+    other = model.predict([{}], params={"num_samples": 3, "seed": 6})
+
+    assert list(rows.columns) == ["request", "png_base64"]
+    assert rows.equals(again)
+    assert not rows.equals(other)
+    assert len(set(rows["png_base64"])) == 3
+    for wrong in ({"num_samples": -1}, {"num_samples": 10_000_000}, {"temperature": 0.0}):
+        with pytest.raises(MlflowException, match="must lie between"):
+            model.predict([{}], params=wrong)
+    with pytest.raises(MlflowException):
+        model.predict([{}], params={"temperature": "hot"})
+
+
+@pytest.mark.parametrize("one_choice", [{"top_k": 1}, {"top_p": 0.01}, {"min_p": 1.0}])
+def test_a_text_request_may_narrow_the_choice_of_tokens(
+    ngram: Candidate, one_choice: dict[str, float]
+) -> None:
+    register(ngram)
+    model = mlflow.pyfunc.load_model(f"models:/{ngram.fitted.name}@champion")
+
+    texts = [
+        model.predict([{}], params={"seed": seed, **asked})["text"][0]
+        for asked in ({}, one_choice)
+        for seed in (1, 2)
+    ]
+
+    assert texts[0] != texts[1]
+    assert texts[2] == texts[3]
+    with pytest.raises(MlflowException, match="top_p must lie between"):
+        model.predict([{}], params={"top_p": 0.0})
+
+
+def test_loading_leaves_the_projects_own_modules_in_place(ngram: Candidate) -> None:
+    register(ngram)
+    before, path = sys.modules["models.ngram.model"], list(sys.path)
+
+    with loaded(ngram.fitted.name) as model:
+        assert type(model.model).__module__ == "models.ngram.model"
+        assert sys.modules["models.ngram.model"] is not before
+
+    assert sys.modules["models.ngram.model"] is before
+    assert sys.path == path
+
+
+def test_the_gallery_is_one_self_contained_page(
+    vae: Candidate, ngram: Candidate, images: ImageSet
+) -> None:
+    shape = GanConfig(**SHAPE, num_classes=2, latent_size=4, base_width=8, dense_width=16)
+    with open_run("gan") as gan_run:
+        game = fit_gan.fn(images, shape, replace(FIT, steps=20), gan_run)
+        judge = fit_classifier.fn(images, *classifier_recipe(1, 8, 8, 2), gan_run)
+        scorecard = evaluate_images.fn(game, images, judge, gan_run)
+        recipe = recipe_of("gan", images, "quick", FIT.seed, config=shape, fit=FIT)
+        gan = Candidate(game, scorecard, recipe, images, judge)
+    for candidate in (vae, ngram):
+        register(candidate)
+    register(gan, Verdict(accepted=True, reason="for the test"))
+    with open_run("gallery") as gallery_run:
+        folder = str(home() / "gallery" / "one")
+        works = [
+            draw_images.fn(vae.fitted.name, folder),
+            draw_images.fn(gan.fitted.name, folder),
+            write_texts.fn(ngram.fitted.name, folder),
+        ]
+
+        page = Path(publish_gallery.fn(works, folder, gallery_run))
+
+    assert page == home() / "gallery" / "index.html"
+    text = page.read_text()
+    shown = {work.family: {file_name for file_name, _ in work.pictures} for work in works}
+    # Moments of training are those of the run that trained, for the VAE perhaps another test's.
+    assert shown["vae"] >= {"samples.png", "reconstructions.png", "interpolation.png"}
+    assert shown["gan"] == {"samples.png", "training.png"}
+    assert text.count("data:image/png;base64,") == sum(map(len, shown.values()))
+    assert "http://" not in text
+    assert "{{" not in text
+    chosen = read_json(Path(works[2].folder) / "choices.json")
+    written = (Path(works[2].folder) / "temperature-0.8.txt").read_text()
+    assert "".join(choice["text"] for choice in chosen) in written
+    assert len(chosen) > 100
+    assert text.count("<span style=") > len(chosen)  # all tokens, and the scale
+    for candidate in (vae, gan, ngram):
+        assert candidate.fitted.name in text
+    stored = MlflowClient().list_artifacts(gallery_run, "gallery")
+    assert "gallery/index.html" in {file.path for file in stored}
+    again = draw_images.fn(vae.fitted.name, str(home() / "gallery" / "again"))
+    first_picture = Path(works[0].folder) / "samples.png"
+    assert (Path(again.folder) / "samples.png").read_bytes() == first_picture.read_bytes()
+
+
+def test_a_gpt_is_judged_on_the_same_yardstick(tokens: TokenSet, run_id: str) -> None:
+    shape = {"context_length": 16, "num_layers": 1, "num_heads": 2, "width": 16}
+    config = GptConfig(vocabulary_size=tokens.vocabulary_size, **shape)
+    fitted = fit_gpt.fn(tokens, config, FIT, run_id)
+
+    scorecard = evaluate_tokens.fn(fitted, tokens, run_id)
+
+    assert scorecard.main_metric == "test_bits_per_byte"
+    assert 0 < scorecard.main_value < 5
+    assert scorecard.data_digest == tokens.corpus.digest
+
+
+def test_versions_and_their_files_go_to_our_experiment_whatever_is_ambient(
+    ngram: Candidate, tracking_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client().delete_experiment("0")  # as in the UI
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "0")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "somebody else's")
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", f"sqlite:///{tmp_path / 'foreign.db'}")
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    monkeypatch.setenv("MLFLOW_ACTIVE_MODEL_ID", "m-0")
+    monkeypatch.setenv("MLFLOW_RUN_CONTEXT", '{"mlflow.user": "somebody"}')
+
+    version = register(ngram)
+
+    found = client().search_logged_models(experiment_ids=[tracking_experiment()])
+    assert [model.source_run_id for model in found] == [ngram.fitted.run_id]
+    assert [model.status for model in found] == ["READY"]
+    assert client().search_experiments(filter_string="name = 'atelier'")
+    assert [e.name for e in client().search_experiments()] == ["atelier"]
+    assert not (tmp_path / "foreign.db").exists()
+    assert version.alias == "champion"
+    with loaded(ngram.fitted.name) as subject:
+        assert subject.family == "ngram"
+    assert not (tmp_path / "foreign.db").exists()
+
+
+def test_a_deleted_experiment_is_restored_with_its_runs_and_that_is_said(
+    ngram: Candidate, caplog: pytest.LogCaptureFixture
+) -> None:
+    register(ngram)
+    number = tracking_experiment()
+    client().delete_experiment(number)
+    found = client().get_experiment_by_name(EXPERIMENT)
+    assert found is not None
+    assert found.lifecycle_stage == "deleted"
+
+    with caplog.at_level("INFO", logger="atelier"), open_run("again") as run_id:
+        assert client().get_run(run_id).info.experiment_id == number
+
+    assert "had been deleted, and is restored" in caplog.text
+    assert client().get_run(ngram.fitted.run_id).info.lifecycle_stage == "active"
+    assert not register(ngram).is_new
+
+
+def test_after_the_experiment_was_deleted_for_good_runs_go_on_in_another(
+    tracking_database: str,
+) -> None:
+    """MLflow's garbage collection takes the runs, and their files, away."""
+    with open_run("before", key="the same") as before:
+        pass
+    client().delete_experiment(tracking_experiment())
+    script = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", tracking_database]
+    subprocess.run(script, check=True, capture_output=True)
+    assert client().get_experiment_by_name(EXPERIMENT) is None
+
+    with open_run("again", key="the same") as again:
+        found = client().get_experiment_by_name(EXPERIMENT)
+
+    assert again != before
+    assert found is not None
+    assert found.lifecycle_stage == "active"

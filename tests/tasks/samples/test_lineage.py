@@ -1,0 +1,59 @@
+"""Where models come from, told as a graph and as a table."""
+
+from pathlib import Path
+
+from tasks.data.ingestion import ImageSet
+from tasks.data.tokenization import TokenSet
+from tasks.registry.versions import Version
+from tasks.samples.lineage import Node, mermaid, publish_lineage, table
+from tasks.tracking.mlflow_client import fetch_artifacts
+
+
+def version(name: str, alias: str) -> Version:
+    return Version(
+        name=name,
+        version=3,
+        alias=alias,
+        run_id="0" * 32,
+        digest="d" * 64,
+        main_metric="test_bits_per_byte",
+        main_value=1.25,
+        seconds=1.0,
+        is_new=True,
+    )
+
+
+def test_each_model_is_led_back_to_its_own_data_and_only_champions_to_the_gallery(
+    images: ImageSet, tokens: TokenSet, run_id: str, tmp_path: Path
+) -> None:
+    drawing = version(f"{images.name}-vae", "champion")
+    writing = version(f"{tokens.name}-ngram", "challenger")
+
+    page = publish_lineage.fn(images, tokens, [drawing, writing], "page.html", run_id)
+
+    edges = [line.strip() for line in page.splitlines() if "-->" in line]
+    # 0 images, 1 text, 2 tokenizer, 3 VAE, 4 n-gram, 5 gallery
+    assert edges == ["n1 --> n2", "n0 --> n3", "n2 --> n4", "n3 --> n5"]
+    assert "bits per byte 1.2500" in page
+    assert images.digest[:12] in page
+    assert tokens.digest[:12] in page
+    stored = fetch_artifacts(run_id, "", tmp_path) / "lineage.md"
+    assert stored.read_text() == page
+
+
+def test_a_run_without_text_has_no_text_in_its_lineage(images: ImageSet, run_id: str) -> None:
+    drawing = version(f"{images.name}-gan", "champion")
+
+    page = publish_lineage.fn(images, None, [drawing], "page.html", run_id)
+
+    assert "tokenizer" not in page
+    assert page.count("-->") == 2
+
+
+def test_names_that_mean_something_to_mermaid_or_markdown_are_made_harmless() -> None:
+    odd = Node(kind="images", name='my "best" <b> | pictures', facts=(), link="http://x/1")
+
+    drawn = mermaid([odd])
+    assert 'n0["my #34;best#34; #60;b#62; #124; pictures"]' in drawn
+    assert 'click n0 href "http://x/1" _blank' in drawn
+    assert table([odd]).splitlines()[-1].replace("\\|", "").count("|") == 6

@@ -1,0 +1,157 @@
+"""The life of MLflow runs, with real processes that die."""
+
+import subprocess
+import sys
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+
+from tasks.runtime.processes import is_alive, this_process
+from tasks.tracking.mlflow_client import (
+    client,
+    log_metrics,
+    run_metrics,
+    set_tags,
+    tracking_experiment,
+)
+from tasks.tracking.runs import OWNER, close_dead_runs, open_run, task_run
+
+
+def run(run_id: str) -> Any:
+    return client().get_run(run_id)
+
+
+def dead_process() -> str:
+    """The name of a process that has ended."""
+    code = "from tasks.runtime.processes import this_process; print(this_process())"
+    return subprocess.check_output([sys.executable, "-c", code], text=True, cwd=".").strip()
+
+
+@pytest.fixture
+def dead(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(request.config.rootpath)
+    return dead_process()
+
+
+def left_open(key: str, owner: str) -> str:
+    """A run as a killed process leaves it: RUNNING, in the name of that process."""
+    with open_run("left", key=key) as run_id:
+        pass
+    set_tags(run_id, {OWNER: owner})
+    client().update_run(run_id, status="RUNNING")
+    return run_id
+
+
+def test_a_process_is_alive_until_it_ends(dead: str) -> None:
+    assert is_alive(this_process())
+    assert not is_alive(dead)
+    assert is_alive("another-machine:1:0")
+
+
+def test_a_run_ends_as_finished_failed_or_killed(tracking_database: str) -> None:
+    with open_run("well") as well:
+        assert run(well).info.status == "RUNNING"
+    with pytest.raises(ValueError, match="no"), open_run("badly") as badly:
+        raise ValueError("no")
+    with pytest.raises(KeyboardInterrupt), open_run("stopped") as stopped:
+        raise KeyboardInterrupt
+
+    ends = [run(run_id).info.status for run_id in (well, badly, stopped)]
+    assert ends == ["FINISHED", "FAILED", "KILLED"]
+
+
+def test_a_failed_task_goes_on_in_its_run(tracking_database: str) -> None:
+    with (
+        pytest.raises(ValueError, match="once"),
+        task_run("vae", "key", meanwhile=nullcontext) as first,
+    ):
+        raise ValueError("once")
+    with task_run("vae", "key", meanwhile=nullcontext) as second:
+        pass
+    with task_run("vae", "another key", meanwhile=nullcontext) as third:
+        pass
+
+    assert second == first != third
+    assert run(first).info.status == "FINISHED"
+    assert run(first).data.tags["atelier.attempts"] == "2"
+
+
+def test_a_run_of_a_dead_process_is_gone_on_with_and_one_of_a_living_is_not(
+    tracking_database: str, dead: str
+) -> None:
+    left = left_open("key", dead)
+    with open_run("again", key="key") as again:
+        assert run(again).data.tags[OWNER] == this_process()
+        with open_run("at the same time", key="key") as beside:
+            pass
+
+    assert again == left
+    assert beside != left
+
+
+def test_a_finished_task_is_used_again_and_its_parent_tells(tracking_database: str) -> None:
+    with task_run("vae", "key", meanwhile=nullcontext) as first:
+        pass
+    ended_at = run(first).info.end_time
+    with (
+        open_run("tonight") as parent,
+        task_run("vae", "key", parent, meanwhile=nullcontext) as second,
+    ):
+        pass
+
+    assert second == first
+    assert run(first).info.end_time == ended_at
+    assert run(parent).data.tags["atelier.unchanged.vae"] == first
+
+
+def test_the_same_data_under_two_names_have_a_run_each(tracking_database: str) -> None:
+    with task_run("book-ngram", "key", meanwhile=nullcontext) as first:
+        pass
+    with task_run("poems-ngram", "key", meanwhile=nullcontext) as second:
+        pass
+    with task_run("book-ngram", "key", meanwhile=nullcontext) as again:
+        pass
+
+    assert again == first != second
+    assert run(second).info.run_name == "poems-ngram"
+
+
+def test_a_finished_flow_is_not_gone_on_with(tracking_database: str) -> None:
+    with open_run("night", key="same settings") as first:
+        pass
+    with open_run("night", key="same settings") as second:
+        pass
+
+    assert first != second
+
+
+def test_a_child_moves_to_the_parent_that_finishes_it(tracking_database: str) -> None:
+    with open_run("first night") as first_parent:
+        with (
+            pytest.raises(ValueError, match="no"),
+            task_run("vae", "key", first_parent, meanwhile=nullcontext) as child,
+        ):
+            raise ValueError("no")
+        with (
+            open_run("second night") as second_parent,
+            task_run("vae", "key", second_parent, meanwhile=nullcontext),
+        ):
+            pass
+
+    assert run(child).data.tags["mlflow.parentRunId"] == second_parent
+
+
+def test_runs_of_dead_processes_are_closed_and_others_left_alone(
+    tracking_database: str, dead: str
+) -> None:
+    left = left_open("left", dead)
+    foreign = client().create_run(tracking_experiment()).info.run_id
+    with open_run("mine") as mine:
+        assert close_dead_runs() == ["left"]
+        assert run(mine).info.status == "RUNNING"
+
+    assert run(left).info.status == "KILLED"
+    assert run(foreign).info.status == "RUNNING"
+    log_metrics(left, {"loss": 1.0})
+    assert run_metrics(left) == {"loss": 1.0}
