@@ -1,6 +1,8 @@
 # Every command below does its own set-up; `make` alone lists them.
 PYTHON ?= python3
 VENV := .venv
+TEST_PROCESSES ?= 3  # most of a slow test is waiting for a server
+
 BIN := $(VENV)/bin
 SETUP := $(VENV)/.setup-done
 
@@ -31,10 +33,10 @@ down: setup ## stop what `make up` started
 	@$(BIN)/atelier down
 
 test: setup ## all tests, the slow ones too
-	@$(BIN)/python -m pytest -q
+	@OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile
 
 test-fast: setup ## the tests of a few seconds each
-	@$(BIN)/python -m pytest -q -m "not slow"
+	@OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile -m "not slow"
 
 faults: setup ## kill, damage, fill disks, stop servers: all must be survived (20 minutes)
 	@$(BIN)/python -m faults
@@ -46,6 +48,7 @@ lint: setup ## style, types, import rules
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
 
 format: setup ## put the code into its style
 	@$(BIN)/ruff check --fix .

@@ -86,6 +86,7 @@ def trained(tree: Path, home: Path, options: argparse.Namespace) -> dict[str, st
 
 def registered(home: Path) -> dict[str, str]:
     """Of every version: its trained files, its metrics, and what its tags say of both."""
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     from mlflow import MlflowClient
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 

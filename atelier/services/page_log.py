@@ -25,7 +25,22 @@ class PlainErrors(logging.Filter):
         if isinstance(error, FOR_PEOPLE):
             record.msg, record.args = one_line(error), ()
             record.exc_info = record.exc_text = None
-        elif stopped_by() and str(record.msg).startswith("Crash detected!"):
+        elif _calls_a_stop_a_crash(record):
             record.msg, record.args = f"stopped by {stopped_by()}", ()
             record.levelno, record.levelname = logging.WARNING, "WARNING"
         return True
+
+
+class NoStops(logging.Filter):
+    """Keep from the terminal that the engine calls a stop a crash: the command tells of it itself.
+
+    Mostly the engine says so to a run's own logger, but to its own while the run is being opened.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Drop that one line."""
+        return not _calls_a_stop_a_crash(record)
+
+
+def _calls_a_stop_a_crash(record: logging.LogRecord) -> bool:
+    return bool(stopped_by()) and str(record.msg).startswith("Crash detected!")

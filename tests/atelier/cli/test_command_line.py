@@ -20,7 +20,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 ADDRESS = re.compile(r"^(gallery|Prefect UI|MLflow UI) +(\S+)$", re.MULTILINE)
 Ask = Callable[..., Any]
 NOISE = ("Traceback", "Warning", "warning", "Deprecat", "ERROR", "INFO ", " | ")
@@ -58,7 +58,8 @@ class Studio:
     @property
     def registry(self) -> MlflowClient:
         """The MLflow server's registry."""
-        return MlflowClient(self.addresses["MLflow UI"].partition("/#")[0])
+        address = self.addresses["MLflow UI"].partition("/#")[0]
+        return MlflowClient(address, registry_uri=address)
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from tasks.runtime.processes import name_of, this_process
 from tasks.tracking.mlflow_client import client, set_tags, tracking_experiment
 from tasks.tracking.runs import OWNER, close_dead_runs, open_run
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -18,7 +18,7 @@ from tasks.samples.comparison import show_difference
 from tasks.samples.sampling import draw_images, write_texts
 from tasks.store.files import BadInput
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 CLIMBING = "../../../../x"
 
 

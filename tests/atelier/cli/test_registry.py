@@ -16,7 +16,7 @@ import pytest
 
 from tasks.registry.audit_log import append
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 NAME = "tale-ngram"
 Ask = Callable[..., Any]
 

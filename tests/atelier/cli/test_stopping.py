@@ -22,14 +22,14 @@ from atelier.services.page_log import PlainErrors
 from tasks.runtime.stopping import HOW_TO_GO_ON
 from tasks.store.files import BadInput
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 LINE = f"atelier: {HOW_TO_GO_ON}\n"
 Ask = Callable[..., Any]
 
 
 def script(body: str) -> "subprocess.CompletedProcess[str]":
     """Run some lines after `stopping` listens, in a process of their own."""
-    head = "import os, signal, time\nfrom flows import stopping\nstopping.listen()\n"
+    head = "import os, signal, time\nfrom tasks.runtime import stopping\nstopping.listen()\n"
     head += "def send(number=signal.SIGINT): os.kill(os.getpid(), number)\n"
     return subprocess.run(
         [sys.executable, "-c", head + textwrap.dedent(body)],
@@ -104,7 +104,8 @@ def test_a_signal_that_a_shell_ignores_stays_ignored() -> None:
             sys.executable,
             "-c",
             "import os, signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
-            "from flows import stopping; stopping.listen(); os.kill(os.getpid(), signal.SIGINT)\n"
+            "from tasks.runtime import stopping; stopping.listen()\n"
+            "os.kill(os.getpid(), signal.SIGINT)\n"
             "print('went on')",
         ],
         capture_output=True,
@@ -139,6 +140,23 @@ def test_a_page_tells_of_bad_input_without_a_traceback() -> None:
     assert plain.getMessage() == "too short: give a longer text"
     assert plain.exc_info is None
     assert told(RuntimeError("a bug")).exc_info is not None
+
+
+def test_the_terminal_hears_of_a_stop_once_and_of_a_crash_always() -> None:
+    done = script("""
+        import logging
+        from atelier.services.page_log import NoStops
+        def passes(text):
+            made = logging.LogRecord("prefect.engine", logging.ERROR, "", 1, text, (), None)
+            return NoStops().filter(made)
+        print(passes("Crash detected! Execution was aborted by an interrupt signal."))
+        try:
+            send()
+        except KeyboardInterrupt:
+            print(passes("Crash detected! Execution was aborted by an interrupt signal."))
+            print(passes("the disk is on fire"))
+    """)
+    assert done.stdout == "True\nFalse\nTrue\n", done.stderr
 
 
 @dataclass(frozen=True)
@@ -230,7 +248,7 @@ def test_a_stopped_training_is_cancelled_on_every_page(
     tasks = workshop.states("task_runs", **chosen)
     assert set(tasks.values()) == {"Completed", "Cancelled"}
     assert tasks["fit tale-gpt"] == "Cancelled"
-    registry = MlflowClient(workshop.mlflow)
+    registry = MlflowClient(workshop.mlflow, registry_uri=workshop.mlflow)
     (experiment,) = registry.search_experiments(filter_string="name = 'atelier'")
     latest = registry.search_runs([experiment.experiment_id], max_results=2)
     assert {run.info.status for run in latest} == {"KILLED"}
@@ -242,10 +260,11 @@ def test_a_stop_that_prefect_swallows_is_raised_again(workshop: Workshop, tmp_pa
     (tmp_path / "swallowing.py").write_text(
         textwrap.dedent("""
             import os, signal, sys
-            from flows import local_stack, stopping
+            from atelier.services import local_servers
+            from tasks.runtime import stopping
             stopping.listen()
-            local_stack.apply_settings()
-            local_stack.ensure_servers()
+            local_servers.apply_settings()
+            local_servers.ensure_servers()
             from prefect import flow
             from atelier.cli.options import flow_result
             from tasks.maintenance.crash_recovery import sign

@@ -27,7 +27,7 @@ from atelier.deployment.automations import NAMES, apply_automations
 from tasks.maintenance.crash_recovery import MOST_RETRIES, retry_crashed_runs
 from tasks.store.files import BadInput
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 Ask = Callable[..., Any]
 SECONDS_TO_WAIT = 240  # for any one thing, on a machine that is busy with others
 

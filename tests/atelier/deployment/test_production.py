@@ -11,7 +11,7 @@ import pytest
 from jsonschema import Draft7Validator
 from prefect.server.schemas.actions import WorkPoolCreate
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 DEPLOY = ROOT / "deploy"
 TYPES = "server/api/collections_data/views/aggregate-worker-metadata.json"
 VARIABLE = re.compile(r"\{\{ (\w+) \}\}")

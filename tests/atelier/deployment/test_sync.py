@@ -14,7 +14,7 @@ from atelier.deployment.schema import DeploymentEntry, read_deployments
 from atelier.services.local_worker import WORK_POOL
 from tasks.store.files import BadInput
 
-PREFECT_YAML = Path(__file__).resolve().parent.parent / "prefect.yaml"
+PREFECT_YAML = Path(__file__).resolve().parents[3] / "prefect.yaml"
 ENTRIES = {entry.name: entry for entry in read_deployments(PREFECT_YAML)}
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from atelier.services import ambient_settings, local_servers
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 STRAYS = {
     "MLFLOW_EXPERIMENT_ID": "0",
@@ -166,7 +166,7 @@ def test_what_the_libraries_read_is_what_was_set(tmp_path: Path) -> None:
     (tmp_path / "prefect.toml").write_text("[tasks]\ndefault_retries = 3\n")
     (tmp_path / ".env").write_text("PREFECT_FLOWS_DEFAULT_RETRIES=4\n")
     script = (
-        "from flows import local_stack; local_stack.apply_settings()\n"
+        "from atelier.services import local_servers; local_servers.apply_settings()\n"
         "from prefect.settings import get_current_settings\n"
         "s = get_current_settings()\n"
         "print(s.tasks.default_retries, s.flows.default_retries, s.results.persist_by_default)\n"

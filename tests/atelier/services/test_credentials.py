@@ -25,7 +25,7 @@ from atelier.services.local_servers import GUARD, Server
 from atelier.services.private_home import make_private, open_to_others
 from tasks.store.files import BadInput
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 OURS = "http://127.0.0.1:4200"
 CREDENTIALS = (
     *("PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING"),
@@ -296,8 +296,8 @@ def test_what_is_started_makes_files_for_its_owner_only(atelier_home: Path) -> N
     made = atelier_home / "made"
     code = f"open({str(made)!r}, 'w').close()"
     script = (
-        "import os; from flows import local_stack\n"
-        f"os.waitpid(local_stack.start('mlflow', ['-c', {code!r}], '', 0, None).pid, 0)"
+        "import os; from atelier.services import local_servers\n"
+        f"os.waitpid(local_servers.start('mlflow', ['-c', {code!r}], '', 0, None).pid, 0)"
     )
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
 

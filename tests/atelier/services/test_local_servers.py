@@ -187,8 +187,8 @@ def test_a_started_process_can_be_interrupted_although_its_starter_ignores_that(
     asks = "import signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
     script = (
         "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
-        "from flows import local_stack\n"
-        f"print(local_stack.start('worker', ['-c', {asks!r}], '', 0, None).pid)"
+        "from atelier.services import local_servers\n"
+        f"print(local_servers.start('worker', ['-c', {asks!r}], '', 0, None).pid)"
     )
 
     subprocess.run(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from models.text.tokenizer import BpeTokenizer, CharacterTokenizer, _pieces, tokenizer_from_dict
 
 CORPUS = "the cat sat on the mat; the café's cat sat.\n\nWhat a cat!\n  indented\n" * 20
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TOKENIZERS = [
     CharacterTokenizer.fit(CORPUS),
     CharacterTokenizer.fit(""),

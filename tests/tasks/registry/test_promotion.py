@@ -41,7 +41,7 @@ from tasks.training.ngram import fit_ngram
 from tasks.training.provenance import Recipe, recipe_of
 
 NAME = "corpus-ngram"
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @dataclass(frozen=True)
@@ -444,7 +444,7 @@ def test_a_version_that_no_longer_loads_cannot_be_made_champion(
 
 KILLED = """
 import json, os, signal, sys
-from tasks import registration, promotion
+from tasks.registry import promotion, versions as registration
 from tasks.training.provenance import Recipe
 from tasks.evaluation.scorecard import Scorecard, Verdict
 from tasks.training.checkpointing import Fitted
@@ -459,9 +459,9 @@ fitted, scorecard, verdict, recipe = (
 if where == "before the check":
     registration.check_loads = die
 version = registration.register_version.fn(fitted, scorecard, verdict, recipe)
-real = promotion.ledger.append
+real = promotion.audit_log.append
 if where == "before the alias":
-    promotion.ledger.append = lambda *a, **k: (real(*a, **k), die())
+    promotion.audit_log.append = lambda *a, **k: (real(*a, **k), die())
 if where == "after the alias":
     promotion._tell = die
 promotion.settle_alias.fn(version, verdict)

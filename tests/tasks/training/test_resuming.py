@@ -24,7 +24,7 @@ from models.vae.model import VaeConfig
 from tasks.data.ingestion import ingest_images, ingest_text
 from tasks.data.tokenization import tokenize_corpus
 from tasks.tracking.runs import open_run
-from tasks.training import loop
+from tasks.training import checkpointing as loop
 from tasks.training.gan import fit_gan
 from tasks.training.gpt import fit_gpt
 from tasks.training.vae import fit_vae
@@ -55,7 +55,7 @@ def start(family: str, images: ImageSet, tokens: TokenSet) -> "subprocess.Popen[
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])},
     )
 
 
