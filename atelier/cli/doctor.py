@@ -16,7 +16,7 @@ from atelier.services.finding import Finding
 from atelier.services.server_requests import ask_mlflow, ask_prefect
 from tasks.runtime.markup import plain
 from tasks.runtime.messages import one_line
-from tasks.store.files import BadInput, home, project_root
+from tasks.store.files import BadInput, home, project_file
 
 MARKS = {"ok": "ok       ", "attention": "attention", "failed": "FAILED   "}
 
@@ -86,8 +86,8 @@ def _checks(environment: dict[str, str]) -> list[Check]:
     checks: list[Check] = [
         ("values", _settings()),
         ("python", installation.python_version),
-        ("versions", lambda: installation.version_bounds(project_root() / "pyproject.toml")),
-        ("lock file", lambda: installation.lock_drift(project_root() / "requirements.lock")),
+        ("versions", lambda: installation.version_bounds(project_file("pyproject.toml"))),
+        ("lock file", lambda: installation.lock_drift(project_file("requirements.lock"))),
         ("threads", lambda: installation.threads(environment, installation.usable_cores())),
         ("settings", lambda: ambient_settings.settings(environment, Path.cwd())),
         ("proxies", lambda: machine.proxies(environment)),

@@ -12,7 +12,7 @@ from atelier.cli.run import print_addresses, print_table
 from atelier.services import local_servers, local_worker
 from atelier.services.server_requests import check_access
 from tasks.runtime.markup import plain
-from tasks.store.files import exclusive, home, project_root
+from tasks.store.files import exclusive, home, project_file
 
 if TYPE_CHECKING:
     from atelier.deployment.schema import DeploymentEntry
@@ -48,7 +48,7 @@ def _up(options: argparse.Namespace) -> int:
     def read_meanwhile() -> None:
         from atelier.deployment.schema import read_deployments
 
-        entries.extend(read_deployments(project_root() / "prefect.yaml"))
+        entries.extend(read_deployments(project_file("prefect.yaml")))
 
     with _alone():
         urls = local_servers.ensure_servers(

@@ -49,14 +49,30 @@ class ChecksumMismatch(ValueError):
 
 
 def home() -> Path:
-    """Where everything the program writes lies: $ATELIER_HOME, by default `.atelier` beside us."""
+    """Where everything the program writes lies: $ATELIER_HOME, or a folder `.atelier`.
+
+    That folder lies in the clone, or, where Atelier was installed from a wheel, in the working
+    directory.
+    """
     configured = os.environ.get("ATELIER_HOME")
-    return Path(configured).expanduser().resolve() if configured else project_root() / ".atelier"
+    if configured:
+        return Path(configured).expanduser().resolve()
+    return (project_root() if is_a_clone() else Path.cwd()) / ".atelier"
 
 
 def project_root() -> Path:
-    """The folder that holds flows/, tasks/ and models/."""
+    """The folder that holds atelier/, flows/, tasks/ and models/."""
     return Path(__file__).resolve().parents[2]
+
+
+def is_a_clone() -> bool:
+    """Whether this runs from a clone of the repository, not from an installed wheel."""
+    return (project_root() / "pyproject.toml").exists()
+
+
+def project_file(name: str) -> Path:
+    """A file of the repository's top folder that a wheel brings, too: `setup.py` lists them."""
+    return project_root() / name if is_a_clone() else project_root() / "atelier" / "project" / name
 
 
 def data_root() -> Path | None:
