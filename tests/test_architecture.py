@@ -5,10 +5,14 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = ("atelier", "flows", "tasks", "models")
@@ -30,7 +34,7 @@ MLFLOW_DOORS = {
         "tasks/registry/audit_anchor.py",
         "tasks/registry/verification.py",
     },  # the log's anchors; files before they are loaded
-    "tasks/tracking/deletion.py",
+    *{"tasks/tracking/deletion.py", "tasks/registry/loading.py"},
 }
 NETWORK_DOORS = {
     *{"tasks/data/sources.py", "atelier/services/server_requests.py"},
@@ -125,3 +129,24 @@ def test_floors_rooms_and_families_import_only_what_lies_below() -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"Contracts: [5-9] kept, 0 broken", done.stdout)
+
+
+@pytest.mark.parametrize("folder", [*FLOORS, "tests", "benchmarks", "faults"])
+def test_what_is_imported_is_declared(folder: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    declared = project["project"]["dependencies"]
+    if folder not in FLOORS:
+        declared = declared + project["dependency-groups"]["dev"]
+    known = {canonicalize_name(Requirement(each).name) for each in declared}
+    found: dict[str, str] = {}
+    for path in (ROOT / folder).rglob("*.py"):
+        found |= {name: name_of(path) for name in top_level(path)}
+    ours = {*FLOORS, "benchmarks", "faults", "tests"}
+    foreign = {n: f for n, f in found.items() if n not in sys.stdlib_module_names | ours}
+    sold_as = packages_distributions()
+    undeclared = {
+        name: file
+        for name, file in foreign.items()
+        if not known & {canonicalize_name(each) for each in sold_as.get(name, [name])}
+    }
+    assert not undeclared
