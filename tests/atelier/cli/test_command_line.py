@@ -20,6 +20,8 @@ import pytest
 from mlflow.tracking import MlflowClient
 from PIL import Image
 
+from atelier.__main__ import main
+
 ROOT = Path(__file__).resolve().parents[3]
 ADDRESS = re.compile(r"^(gallery|Prefect UI|MLflow UI) +(\S+)$", re.MULTILINE)
 Ask = Callable[..., Any]
@@ -181,7 +183,7 @@ def test_the_same_run_again_trains_and_registers_nothing(studio: Studio) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["shapes-vae", "shapes-gan", "tale-ngram"])
+@pytest.mark.parametrize("name", ["shapes-vae", "shapes-gan", "tale-ngram", "tale-gpt"])
 def test_a_champion_is_made_again_from_its_record(studio: Studio, name: str) -> None:
     again = atelier(studio.home, "reproduce", f"{name}@champion")
 
@@ -297,14 +299,34 @@ BAD = [
 
 @pytest.mark.parametrize(("arguments", "message"), BAD, ids=lambda value: str(value)[:40])
 def test_a_wrong_argument_is_named_before_anything_starts(
-    tmp_path: Path, arguments: tuple[str, ...], message: str
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    done = atelier(tmp_path / "home", "run", *arguments)
+    monkeypatch.setenv("ATELIER_HOME", str(tmp_path / "home"))
+    umask = os.umask(0o077)
+    try:
+        code = main(["run", *arguments])
+    except SystemExit as left:  # argparse ends the program itself
+        code = left.code
+    finally:
+        os.umask(umask)
+
+    assert code == 2
+    complaint = capsys.readouterr().err
+    assert message in complaint
+    assert "Traceback" not in complaint
+    assert not (tmp_path / "home" / "servers.json").exists()
+
+
+def test_a_wrong_argument_ends_the_program_with_exit_code_2(tmp_path: Path) -> None:
+    done = atelier(tmp_path / "home", "run", "--images", "digit")
 
     assert done.returncode == 2
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
-    assert not (tmp_path / "home" / "servers.json").exists()
+    assert done.stderr.startswith("atelier: 'digit' is not a known source of images")
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
