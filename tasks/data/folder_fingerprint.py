@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.data.own_files import OwnFile, listed
-from tasks.store.files import digest_of, home, project_root, read_json, sha256_of, write_json
+from tasks.store.files import digest_of, home, read_json, sha256_of, write_json
 
 SECONDS_TO_SETTLE = 10.0
 """How old a file's times must be to vouch for its content: clocks are coarse, and differ a bit."""
@@ -22,7 +22,7 @@ _READERS = (
     *("own_files", "image_folder", "image_layout", "image_pixels", "text_files"),
     *("sources", "ingestion", "image_splits", "manifests"),
 )
-"""The modules that decide what is read from a file."""
+"""The modules beside this one that decide what is read from a file."""
 
 
 class Fingerprint:
@@ -98,6 +98,6 @@ def _content(path: Path) -> str:
 
 def _readers() -> str:
     """Changes when files might be read in another way."""
-    folder = project_root() / "tasks"
+    folder = Path(__file__).parent
     code = [sha256_of(folder / f"{name}.py") for name in _READERS]
     return digest_of([*code, version("pillow"), version("numpy")])
