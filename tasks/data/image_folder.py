@@ -117,7 +117,10 @@ def _raw(
 
 
 def _no_images(folder: Path, set_aside: list[SetAside]) -> str:
-    found = f" (found: {counted(set_aside)})" if set_aside else ""
+    found = ""
+    if set_aside:
+        first = next((each for each in set_aside if ": " in each.reason), set_aside[0])
+        found = f" (found: {counted(set_aside)}; {first.id}: {first.reason})"
     return (
         f"{readable(folder)} holds no images{found}; wanted PNG, JPEG or similar files, in one"
         " sub-folder per class or all in one folder"

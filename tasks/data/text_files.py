@@ -13,6 +13,7 @@ from tasks.data.own_files import (
     counted,
     listed,
     once,
+    opened,
     readable,
 )
 from tasks.store.files import BadInput
@@ -137,7 +138,7 @@ def read_text_file(path: Path) -> str:
 
 def _text_of(path: Path) -> str:
     """Raises NotText, and for a file of more than MOST_BYTES BadInput, from its beginning alone."""
-    with path.open("rb") as file:
+    with opened(path) as file:
         beginning = file.read(_BEGINNING)
         encoding = "utf-16" if beginning[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
         if b"\0" in beginning and encoding != "utf-16":

@@ -56,6 +56,8 @@ def test_a_picture_is_known_by_its_content(tmp_path: Path, name: str) -> None:
         ("a.nef", b"II*\0", "a camera's raw file; convert it"),
         ("a.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n", "no known format"),
         ("a.csv", b"P5,1,2\n", "no known format"),
+        ("a.zip", b"PK\x03\x04\x14\0", "an archive; unpack it"),
+        ("a.tar.gz", b"\x1f\x8b\x08\0", "an archive; unpack it"),
         ("a.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "no known format"),
     ],
 )
