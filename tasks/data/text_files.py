@@ -1,10 +1,13 @@
 """A person's own text: one file, or all files of a folder that hold text."""
 
-from collections.abc import Iterator
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from tasks.data.image_layout import Part, part_named
 from tasks.data.own_files import (
     CANNOT_OPEN,
     Listing,
@@ -36,6 +39,10 @@ class RawText:
     files: list[tuple[str, int]] = field(default_factory=list)
     """The id of each file that is part of it, in order, with its number of characters."""
     set_aside: list[SetAside] = field(default_factory=list)
+    parts: dict[Part, str] | None = None
+    """The author's split, a training part and a held-out one at least, or None."""
+    note: str = ""
+    """What was decided of it, in a sentence."""
 
 
 class NotText(ValueError):
@@ -46,18 +53,59 @@ def read_text_folder(folder: Path, pattern: str | None = None) -> RawText:
     """All text below a folder, in the order of names, whatever the files are called.
 
     pattern: takes only files whose path or name fits, as a shell would: `*.py`, `src/**/*.md`.
-    What is no UTF-8 text is set aside. Raises BadInput for none at all, and for too much.
+    What is no UTF-8 text is set aside. An author's split is kept, see `split_by_names`. Raises
+    BadInput for none at all, and for too much.
     """
     listing = once(_chosen(listed(folder), pattern))
     set_aside = list(listing.set_aside)
-    files, texts = [], []
+    files, texts, names = [], [], []
     for file, text in _texts(folder, listing.files, set_aside):
         files.append((file.id, len(text)))
         texts.append(text)
+        names.append(file.parts)
     if not files:
         raise BadInput(_no_text(folder, pattern, set_aside))
     set_aside.sort(key=lambda each: each.id)
-    return RawText(text="\n".join(texts), files=files, set_aside=set_aside)
+    raw = RawText(text="\n".join(texts), files=files, set_aside=set_aside)
+    if (split := split_by_names(names)) is not None:
+        found = {part: [texts[i] for i, each in enumerate(split) if each == part] for part in split}
+        raw.parts = {part: "\n".join(inside) for part, inside in found.items()}
+        raw.note = f"the author's split is used: {_shown_split(files, split)}"
+    return raw
+
+
+def split_by_names(files: Sequence[tuple[str, ...]]) -> list[Part] | None:
+    """The part of the data that each file is, by its own name or that of its outermost folder.
+
+    files: the names on each path. None unless every file is of a part, as in train/ beside test/,
+    or wiki.train.tokens beside wiki.valid.tokens, and one is for training and one held out.
+    """
+    start = _shared([each[:-1] for each in files])
+    parts = []
+    for each in files:
+        is_within = len(each) > start + 1
+        words = [each[start]] if is_within else re.split(r"[\W_]+", each[-1])
+        parts += [{part for word in words if (part := part_named(word)) is not None}]
+    if any(len(each) != 1 for each in parts):
+        return None
+    split = [each.pop() for each in parts]
+    return split if {"train"} < set(split) else None
+
+
+def _shared(folders: Sequence[tuple[str, ...]]) -> int:
+    """How many folders all files lie in."""
+    first, last = min(folders), max(folders)
+    alike = (one == other for one, other in zip(first, last, strict=False))
+    return next((i for i, same in enumerate(alike) if not same), min(len(first), len(last)))
+
+
+def _shown_split(files: Sequence[tuple[str, int]], split: Sequence[Part]) -> str:
+    first = {part: name for (name, _), part in reversed(list(zip(files, split, strict=True)))}
+    number = Counter(split)
+    return ", ".join(
+        first[part] if number[part] == 1 else f"{number[part]} files like {first[part]}"
+        for part in sorted(first)
+    )
 
 
 def _chosen(listing: Listing, pattern: str | None) -> Listing:
