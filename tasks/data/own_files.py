@@ -17,8 +17,8 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from tasks.store.files import BadInput
 
@@ -179,7 +179,7 @@ def _listed(path: Path) -> Listing:
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[BinaryIO]:
+def opened(path: Path) -> Iterator[BufferedReader]:
     """Open a file to be read; OSError where a pipe or a device has taken its place meanwhile.
 
     Opening one of those could take for ever, and so could reading it.

@@ -1,13 +1,12 @@
 """A person's own text: one file, or all files of a folder that hold text."""
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from tasks.data.image_layout import Part, part_named
+from tasks.data.image_layout import NO_PART, Part, part_named
 from tasks.data.own_files import (
     CANNOT_OPEN,
     Listing,
@@ -29,6 +28,7 @@ NOT_CHOSEN = "not named by the pattern"
 NOT_UTF8 = "not UTF-8 text"
 BINARY = "a binary file"
 EMPTY = "an empty file"
+_ABOUT_DATA = re.compile(r"(?i)(readme|licen[cs]e|copying|citation|notice|authors|changelog)\b")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -66,30 +66,60 @@ def read_text_folder(folder: Path, pattern: str | None = None) -> RawText:
     if not files:
         raise BadInput(_no_text(folder, pattern, set_aside))
     set_aside.sort(key=lambda each: each.id)
-    raw = RawText(text="\n".join(texts), files=files, set_aside=set_aside)
-    if (split := split_by_names(names)) is not None:
-        found = {part: [texts[i] for i, each in enumerate(split) if each == part] for part in split}
-        raw.parts = {part: "\n".join(inside) for part, inside in found.items()}
-        raw.note = f"the author's split is used: {_shown_split(files, split)}"
-    return raw
+    split = split_by_names(names)
+    if split is None:
+        return RawText(text="\n".join(texts), files=files, set_aside=set_aside)
+    return _split_text(files, texts, split, set_aside)
 
 
-def split_by_names(files: Sequence[tuple[str, ...]]) -> list[Part] | None:
+def _split_text(
+    files: Sequence[tuple[str, int]],
+    texts: Sequence[str],
+    split: Sequence[Part | None],
+    set_aside: Sequence[SetAside],
+) -> RawText:
+    """The text of an author's split."""
+    parts: dict[Part, list[int]] = {}
+    for index, part in enumerate(split):
+        if part is not None:
+            parts.setdefault(part, []).append(index)
+    shown = ", ".join(
+        files[inside[0]][0]
+        if len(inside) == 1
+        else f"{len(inside)} files like {files[inside[0]][0]}"
+        for _, inside in sorted(parts.items())
+    )
+    beside = [i for i, part in enumerate(split) if part is None]
+    left_out = [SetAside(id=files[i][0], reason=NO_PART) for i in beside]
+    return RawText(
+        text="\n".join(text for i, text in enumerate(texts) if i not in beside),
+        files=[file for i, file in enumerate(files) if i not in beside],
+        set_aside=sorted([*set_aside, *left_out], key=lambda each: each.id),
+        parts={part: "\n".join(texts[i] for i in inside) for part, inside in parts.items()},
+        note=f"the author's split is used: {shown}",
+    )
+
+
+def split_by_names(files: Sequence[tuple[str, ...]]) -> list[Part | None] | None:
     """The part of the data that each file is, by its own name or that of its outermost folder.
 
     files: the names on each path. None unless every file is of a part, as in train/ beside test/,
-    or wiki.train.tokens beside wiki.valid.tokens, and one is for training and one held out.
+    or wiki.train.tokens beside wiki.valid.tokens, and one is for training and one held out. A
+    README and the like, which tell of the data, are of no part.
     """
     start = _shared([each[:-1] for each in files])
-    parts = []
+    split: list[Part | None] = []
     for each in files:
+        if _ABOUT_DATA.match(each[-1]):
+            split.append(None)
+            continue
         is_within = len(each) > start + 1
         words = [each[start]] if is_within else re.split(r"[\W_]+", each[-1])
-        parts += [{part for word in words if (part := part_named(word)) is not None}]
-    if any(len(each) != 1 for each in parts):
-        return None
-    split = [each.pop() for each in parts]
-    return split if {"train"} < set(split) else None
+        named = {part for word in words if (part := part_named(word)) is not None}
+        if len(named) != 1:
+            return None
+        split.append(named.pop())
+    return split if {"train"} < set(split) - {None} else None
 
 
 def _shared(folders: Sequence[tuple[str, ...]]) -> int:
@@ -97,15 +127,6 @@ def _shared(folders: Sequence[tuple[str, ...]]) -> int:
     first, last = min(folders), max(folders)
     alike = (one == other for one, other in zip(first, last, strict=False))
     return next((i for i, same in enumerate(alike) if not same), min(len(first), len(last)))
-
-
-def _shown_split(files: Sequence[tuple[str, int]], split: Sequence[Part]) -> str:
-    first = {part: name for (name, _), part in reversed(list(zip(files, split, strict=True)))}
-    number = Counter(split)
-    return ", ".join(
-        first[part] if number[part] == 1 else f"{number[part]} files like {first[part]}"
-        for part in sorted(first)
-    )
 
 
 def _chosen(listing: Listing, pattern: str | None) -> Listing:

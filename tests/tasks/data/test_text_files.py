@@ -202,3 +202,16 @@ def test_names_of_other_things_are_no_split() -> None:
     assert split_by_names([("train_test_split.md",), ("test.md",)]) is None
     assert split_by_names([("val.txt",), ("test.txt",)]) is None
     assert split_by_names([("src", "a.py"), ("tests", "test_a.py")]) is None
+
+
+def test_what_tells_of_a_split_text_is_no_part_of_it(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text("0123456789" * 1000)
+    (tmp_path / "test.txt").write_text("abcdefghij" * 1000)
+    (tmp_path / "README.md").write_text("what this is")
+
+    corpus = ingest_text.fn(f"folder:{tmp_path}")
+
+    assert corpus.note == "the author's split is used: test.txt, train.txt"
+    assert corpus.set_aside == "1 beside the author's split"
+    assert corpus.num_files == 2
+    assert load_text(corpus, "test") == "abcdefghij" * 1000 + "\n"
