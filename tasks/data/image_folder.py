@@ -119,7 +119,7 @@ def _raw(
 def _no_images(folder: Path, set_aside: list[SetAside]) -> str:
     found = ""
     if set_aside:
-        first = next((each for each in set_aside if ": " in each.reason), set_aside[0])
+        first = min(set_aside, key=lambda each: each.kind not in (NOT_A_PICTURE, CANNOT_DECODE))
         found = f" (found: {counted(set_aside)}; {first.id}: {first.reason})"
     return (
         f"{readable(folder)} holds no images{found}; wanted PNG, JPEG or similar files, in one"
