@@ -5,6 +5,7 @@ data set is always that of its content. A file that was written a moment before 
 written again without a change of its times, so the content of such files is compared besides.
 """
 
+import hashlib
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -12,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tasks.data.own_files import OwnFile, listed
+from tasks.data.own_files import OwnFile, listed, opened
 from tasks.store.files import digest_of, home, read_json, sha256_of, write_json
 
 SECONDS_TO_SETTLE = 10.0
@@ -22,7 +23,7 @@ _READERS = (
     *("own_files", "image_folder", "image_layout", "image_pixels", "text_files"),
     *("sources", "ingestion", "image_splits", "manifests"),
 )
-"""The modules that decide what is read from a file."""
+"""The modules beside this one that decide what is read from a file."""
 
 
 class Fingerprint:
@@ -91,7 +92,8 @@ def _is_fresh(file: OwnFile) -> bool:
 
 def _content(path: Path) -> str:
     try:
-        return sha256_of(path)
+        with opened(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         return f"unreadable: {error.errno}"
 

@@ -117,7 +117,10 @@ def _raw(
 
 
 def _no_images(folder: Path, set_aside: list[SetAside]) -> str:
-    found = f" (found: {counted(set_aside)})" if set_aside else ""
+    found = ""
+    if set_aside:
+        first = min(set_aside, key=lambda each: each.kind not in (NOT_A_PICTURE, CANNOT_DECODE))
+        found = f" (found: {counted(set_aside)}; {first.id}: {first.reason})"
     return (
         f"{readable(folder)} holds no images{found}; wanted PNG, JPEG or similar files, in one"
         " sub-folder per class or all in one folder"

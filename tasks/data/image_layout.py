@@ -7,7 +7,7 @@ no classes, and models of it are trained without labels.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 from unicodedata import normalize
 
@@ -22,6 +22,7 @@ _PARTS: dict[str, Part] = {
     **dict.fromkeys(("train", "training", "trn"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev", "development"), "validation"),
     **dict.fromkeys(("test", "testing", "tst", "eval", "evaluation"), "test"),
+    **dict.fromkeys(("holdout", "heldout"), "test"),
 }
 _WORDS_BESIDE = {"set", "data", "dataset", "split", "part", "images", "image", "imgs", "img"}
 _WORDS_BESIDE |= {"pictures", "photos", "seg"}
@@ -47,12 +48,13 @@ class Layout:
 
 
 def part_named(name: str) -> Part | None:
-    """The part of the data that a folder's name stands for: "Train", "val_images", "test-set"."""
-    words = [word for word in re.split(r"[\W_]+", name.lower()) if word]
+    """The part of the data that a folder's name stands for: "Train", "02_test-set", "val2017"."""
+    words = [word for word in re.split(r"[\W_]+", name.lower()) if not word.isdecimal() and word]
     if len(words) == 1:
-        words = [re.sub(r"(set|data|images|imgs)$", "", words[0]) or words[0]]
+        word = words[0].strip("0123456789")
+        words = [re.sub(r"(set|data|images|imgs)$", "", word) or word]
     kept = [word for word in words if word not in _WORDS_BESIDE]
-    return _PARTS.get(kept[0]) if len(kept) == 1 else None
+    return _PARTS.get("".join(kept))  # "hold-out" is one word, too
 
 
 def layout_of(folder: str, pictures: Sequence[Folders]) -> Layout:
@@ -63,8 +65,12 @@ def layout_of(folder: str, pictures: Sequence[Folders]) -> Layout:
     # Some systems write an accent as a letter of its own: to people such names are equal.
     pictures = [tuple(normalize("NFC", name) for name in each) for each in pictures]
     level = _level_of_split(pictures)
+    if level is None and (apart := _parts_apart(pictures)) is not None:
+        layout = _with_split(folder, apart, len(_shared(pictures)))
+        return replace(layout, notes=(*layout.notes, _told_apart(pictures, apart)))
     if level is None:
         _check_there_is_training(folder, pictures)
+        _check_parts_are_known(folder, pictures)
         return _without_split(pictures)
     return _with_split(folder, pictures, level)
 
@@ -78,6 +84,72 @@ def _check_there_is_training(folder: str, pictures: Sequence[Folders]) -> None:
             f"{folder} holds {shown}, and no train/; give the folder that holds the training part"
             " too, or move all pictures into one folder for each class"
         )
+
+
+def _check_parts_are_known(folder: str, pictures: Sequence[Folders]) -> None:
+    """Folders with the same classes in each are parts of the data if one is named like one."""
+    start = len(_shared(pictures))
+    inner: dict[str, set[Folders]] = {}
+    for each in pictures:
+        if len(each) > start:
+            inner.setdefault(each[start], set()).add(each[start + 1 :])
+    tops = sorted(inner)
+    unknown = [top for top in tops if not part_named(top)]
+    alike = len({frozenset(classes) for classes in inner.values()}) == 1
+    # Of many, one is a "train" among vehicles.
+    if not alike or not 0 < len(unknown) <= len(tops) / 2 or len(inner[tops[0]]) < 2:
+        return
+    shown = " and ".join(f"{readable(top)}/" for top in tops)
+    others = " and ".join(f"{readable(top)}/" for top in unknown)
+    raise BadInput(
+        f"{folder} holds {shown} with the same folders in each, like parts of the data, and no part"
+        f" is known by the name {others}; wanted train/ beside test/ or val/: rename it, or move"
+        " all pictures into one folder for each class"
+    )
+
+
+_PART_AT_AN_END = (
+    re.compile(r"(?P<part>[A-Za-z]+)[\W_]+(?P<rest>.+)"),
+    re.compile(r"(?P<part>[A-Za-z]?[a-z]+)(?P<rest>[A-Z].*)"),
+    re.compile(r"(?P<rest>.+)[\W_]+(?P<part>[A-Za-z]+)"),
+)
+
+
+def _parts_apart(pictures: Sequence[Folders]) -> list[Folders] | None:
+    """Folders like trainA/ and testA/, or cats_train/ and cats_test/, as train/A/ and test/A/.
+
+    None unless all folders side by side are called so, and every part has the same rest of names:
+    a train_station/ beside a test_tube/ are classes.
+    """
+    start = len(_shared(pictures))
+    split = {each[start]: _taken_apart(each[start]) for each in pictures if len(each) > start}
+    rests: dict[Part, set[str]] = {}
+    for part, rest in (found for found in split.values() if found is not None):
+        rests.setdefault(part, set()).add(rest)
+    is_split = "train" in rests and len(rests) > 1 and None not in split.values()
+    if not is_split or any(rest != rests["train"] for rest in rests.values()):
+        return None
+    apart = []
+    for each in pictures:
+        found = split[each[start]] if len(each) > start else None
+        apart.append(each if found is None else (*each[:start], *found, *each[start + 1 :]))
+    return apart
+
+
+def _told_apart(pictures: Sequence[Folders], apart: Sequence[Folders]) -> str:
+    start = len(_shared(pictures))
+    before, after = next((b, a) for b, a in zip(pictures, apart, strict=True) if len(b) > start)
+    part, rest = (readable(name) for name in after[start : start + 2])
+    return f"names like {readable(before[start])}/ are read as {part}/{rest}/"
+
+
+def _taken_apart(name: str) -> tuple[Part, str] | None:
+    """A folder's name as a part of the data and the rest."""
+    for pattern in _PART_AT_AN_END:
+        matched = pattern.fullmatch(name)
+        if matched and (part := _PARTS.get(matched["part"].lower())) is not None:
+            return part, matched["rest"]
+    return None
 
 
 def _without_split(pictures: Sequence[Folders]) -> Layout:
@@ -103,6 +175,7 @@ def _without_split(pictures: Sequence[Folders]) -> Layout:
         notes.append(
             f"{len(loose)} pictures lie beside the {len(classes)} class folders and are left out"
         )
+    notes += _differ_in_case(classes)
     return Layout(
         class_names=tuple(map(readable, classes)),
         labels=[classes.index(place) if place else -1 for place in places],
@@ -110,6 +183,18 @@ def _without_split(pictures: Sequence[Folders]) -> Layout:
         left_out=dict.fromkeys(loose, NO_CLASS),
         notes=tuple(notes),
     )
+
+
+def _differ_in_case(classes: Sequence[str]) -> list[str]:
+    """Notes on classes that some systems, and most people, hold for one."""
+    spellings: dict[str, list[str]] = {}
+    for name in classes:
+        spellings.setdefault(name.casefold(), []).append(readable(name))
+    return [
+        f"{' and '.join(names)} are classes of their own, though only case tells them apart"
+        for names in spellings.values()
+        if len(names) > 1
+    ]
 
 
 def _shared(pictures: Sequence[Folders]) -> Folders:
@@ -189,6 +274,7 @@ def _with_split(folder: str, pictures: Sequence[Folders], level: int) -> Layout:
         _check_classes(folder, classes, trained)
         notes += _missing(classes, trained)
     ordered = sorted(trained)
+    notes += _differ_in_case(ordered)
     index_of = {name: index for index, name in enumerate(ordered)}
     return Layout(
         class_names=tuple(map(readable, ordered)),

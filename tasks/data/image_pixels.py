@@ -17,6 +17,8 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
+from tasks.data.own_files import opened as open_file
+
 logging.getLogger("PIL").setLevel(logging.CRITICAL)  # what is wrong with a file is in its reason
 
 NOT_A_PICTURE = "no picture of a known format"
@@ -31,6 +33,15 @@ _KNOWN_BY_SUFFIX = {"TGA": {".tga", ".icb", ".vda", ".vst"}, "IM": {".im"}, "PCD
 """Formats that begin with no mark of their own: almost any file could be one."""
 _CAMERA_SUFFIXES = frozenset(
     {".arw", ".cr2", ".cr3", ".dng", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".srw"}
+)
+_ARCHIVES = (
+    b"PK\x03\x04",
+    b"\x1f\x8b",
+    b"Rar!",
+    b"7z\xbc\xaf",
+    b"BZh",
+    b"\xfd7zXZ",
+    b"\x28\xb5\x2f\xfd",
 )
 _BRANDS_OF_HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
@@ -142,7 +153,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     if suffix in _CAMERA_SUFFIXES:
         raise NotAPicture("a camera's raw file; convert it to JPEG or PNG")
     # Pillow is given the open file: by its name it would map TIFF files, and turn those wrongly.
-    with path.open("rb") as file, warnings.catch_warnings():
+    with open_file(path) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a photograph with odd metadata is still a photograph
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
@@ -162,12 +173,14 @@ def _formats(suffix: str) -> tuple[str, ...]:
 
 
 def _what_it_is(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_file(path) as file:
         head = file.read(16)
     if not head:
         return "an empty file"
     if head[4:8] == b"ftyp" and head[8:12] in _BRANDS_OF_HEIF:
         return "HEIC; convert it to JPEG or PNG"
+    if head.startswith(_ARCHIVES):
+        return "an archive; unpack it"
     if path.suffix.lower() in Image.registered_extensions():
         return f"its content is of no known format, whatever {path.suffix} says"
     return "its content is of no known format"

@@ -16,6 +16,7 @@ import pandas as pd
 from prefect import task
 
 from tasks.data.image_folder import RawImages
+from tasks.data.image_layout import Part
 from tasks.data.image_splits import check_images, split_images
 from tasks.data.manifests import image_manifest, text_manifest
 from tasks.data.own_files import counted, one_line
@@ -104,6 +105,8 @@ class Corpus:
     """How many files and folders were set aside, by kind, in words."""
     manifest: str = ""
     """sha256 of the manifest's rows; empty where one file, or none, was read."""
+    note: str = ""
+    """What was decided of an author's split, in a sentence."""
 
 
 @task(
@@ -244,7 +247,7 @@ def ingest_text(source: str, glob: str | None = None, rehash: bool = False) -> C
     raw = found.read_text()
     text = normalised(raw.text)
     _check_text(source, text)
-    parts = split_text(text)
+    parts = split_text(text) if raw.parts is None else _official_parts(raw.parts)
     manifest = text_manifest(raw, source) if raw.files else None
     corpus = _corpus(source, found, raw, parts, manifest, glob)
     record = made_once(
@@ -286,6 +289,7 @@ def _corpus(
         num_files=max(1, len(raw.files)),
         set_aside=counted(raw.set_aside),
         manifest=digest_of_rows(manifest) if manifest is not None else "",
+        note=raw.note,
     )
 
 
@@ -298,6 +302,8 @@ def _log_text(corpus: Corpus, record: StepRecord) -> None:
         f" {corpus.leaked_lines_fraction:.1%} of the test's long lines also stand in the training"
         f" text{aside}{record.remark}"
     )
+    if corpus.note:
+        log(f"{corpus.name}: {corpus.note}")
 
 
 def _write_text(
@@ -333,6 +339,19 @@ def split_text(text: str) -> dict[str, str]:
     """
     first, second = int(0.1 * len(text)), int(0.9 * len(text))
     return {"train": text[first:second], "validation": text[:first], "test": text[second:]}
+
+
+def _official_parts(given: Mapping[Part, str]) -> dict[str, str]:
+    """An author's split as three parts: of one held-out part, whatever its name, the test is made.
+
+    Where there is no validation part besides, the first 10 % of the training text are that.
+    """
+    parts = {name: normalised(text) for name, text in given.items()}
+    train, test = parts["train"], parts.get("test") or parts["validation"]
+    if len(parts) == 3:
+        return {"train": train, "validation": parts["validation"], "test": test}
+    cut = int(0.1 * len(train))
+    return {"train": train[cut:], "validation": train[:cut], "test": test}
 
 
 def _leaked_lines(train: str, test: str) -> float:

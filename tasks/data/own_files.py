@@ -5,6 +5,9 @@ opened here, so that a pipe or a device cannot hold anybody up. Symbolic links a
 folder is entered twice, nor one that holds the folder itself.
 """
 
+import contextlib
+import errno
+import functools
 import hashlib
 import heapq
 import os
@@ -12,8 +15,9 @@ import re
 import stat
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 
 from tasks.store.files import BadInput
@@ -24,13 +28,16 @@ NOT_DATA = frozenset(
         *{"$recycle.bin", "recycler", "recycled", "#recycle", "@recycle", "lost.dir"},
         *{"system volume information", "lost+found", "network trash folder", "temporary items"},
         *{"__macosx", "@eadir", "@tmp", "#snapshot", "~snapshot", "@recently-snapshot"},
-        *{"__pycache__", "zbthumbnail.info"},
+        *{"__pycache__", "node_modules", "zbthumbnail.info", "thumbs.db:encryptable"},
+        *{"$winreagent", "$av_asw", "$sysreset", "desktop db", "desktop df", "_gsdata_"},
+        *{"aquota.user", "aquota.group"},
     }
 )
 """What systems, editors and storage devices leave in folders; compared without regard to case.
 
 Names that begin with a dot are left out besides. "trash" is not among them: it is a class.
 """
+_OF_THE_SYSTEM = re.compile(r"(?i)^found\.\d{3}$|^@(eadir|syno)|\.lrdata$")
 _LEFTOVER = re.compile(r"(?i)^~\$|^#.+#$|~$|\.(bak|orig|swp|tmp|part|partial|crdownload)$")
 _UNREADABLE_MARKS = "\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -44,6 +51,7 @@ HOLDS_THIS_ONE = "a link to a folder that holds this one"
 BROKEN_LINK = "a link that leads nowhere"
 SAME_FILE = "another name of a file"
 NO_FILE = "neither a file nor a folder"
+EMPTY_FOLDER = "an empty folder"
 CANNOT_OPEN = "cannot be opened"
 
 
@@ -170,6 +178,22 @@ def _listed(path: Path) -> Listing:
     return Listing(files=walk.files, set_aside=walk.set_aside)
 
 
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[BufferedReader]:
+    """Open a file to be read; OSError where a pipe or a device has taken its place meanwhile.
+
+    Opening one of those could take for ever, and so could reading it.
+    """
+    with open(path, "rb", opener=_without_waiting) as file:
+        if special := _special(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.ENXIO, f"it has become {special}", str(path))
+        yield file
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def once(listing: Listing) -> Listing:
     """A listing in which no file stands twice: a second name of one, link or not, is set aside."""
     first: dict[tuple[int, int], OwnFile] = {}
@@ -233,6 +257,8 @@ class _Walk:
                 self._leave(parts, READ_ALREADY)
                 continue
             self._entered.add(identity)
+            if parts and not found:
+                self._leave(parts, EMPTY_FOLDER)
             for entry in found:
                 names = (*parts, entry.name)
                 if self._take(entry, names):
@@ -249,7 +275,9 @@ class _Walk:
             kind = BROKEN_LINK if entry.is_symlink() else CANNOT_OPEN
             self._leave(parts, f"{kind}: {error.strerror}")
             return False
-        if stat.S_ISDIR(found.st_mode):
+        if found.st_dev in _windows_on_the_system():
+            self._leave(parts, f"{NO_FILE}: a view of the running system")
+        elif stat.S_ISDIR(found.st_mode):
             if not entry.is_symlink():
                 return True
             heapq.heappush(self._links, (parts, Path(entry.path)))
@@ -286,7 +314,7 @@ def _no_data(name: str) -> str | None:
     """Why a name alone tells that this is no data; None where it does not."""
     if name.startswith("."):
         return HIDDEN
-    if name.lower() in NOT_DATA or re.fullmatch(r"(?i)found\.\d{3}", name):
+    if name.lower() in NOT_DATA or _OF_THE_SYSTEM.search(name):
         return f"{OF_THE_SYSTEM}: {readable(name)}"
     return LEFTOVER if _LEFTOVER.search(name) else None
 
@@ -297,6 +325,16 @@ def _special(mode: int) -> str | None:
         return None
     kinds = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
     return kinds.get(stat.S_IFMT(mode), "a device")
+
+
+@functools.cache
+def _windows_on_the_system() -> frozenset[int]:
+    """Devices whose files are made up while they are read, some of them without an end."""
+    found = set()
+    for path in ("/proc", "/sys"):
+        with contextlib.suppress(OSError):
+            found.add(Path(path).stat().st_dev)
+    return frozenset(found - {Path("/").stat().st_dev})
 
 
 def _identity(path: Path) -> tuple[int, int | str]:

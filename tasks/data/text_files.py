@@ -1,10 +1,12 @@
 """A person's own text: one file, or all files of a folder that hold text."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from tasks.data.image_layout import NO_PART, Part, part_named
 from tasks.data.own_files import (
     CANNOT_OPEN,
     Listing,
@@ -13,6 +15,7 @@ from tasks.data.own_files import (
     counted,
     listed,
     once,
+    opened,
     readable,
 )
 from tasks.store.files import BadInput
@@ -25,6 +28,7 @@ NOT_CHOSEN = "not named by the pattern"
 NOT_UTF8 = "not UTF-8 text"
 BINARY = "a binary file"
 EMPTY = "an empty file"
+_ABOUT_DATA = re.compile(r"(?i)(readme|licen[cs]e|copying|citation|notice|authors|changelog)\b")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -35,6 +39,10 @@ class RawText:
     files: list[tuple[str, int]] = field(default_factory=list)
     """The id of each file that is part of it, in order, with its number of characters."""
     set_aside: list[SetAside] = field(default_factory=list)
+    parts: dict[Part, str] | None = None
+    """The author's split, a training part and a held-out one at least, or None."""
+    note: str = ""
+    """What was decided of it, in a sentence."""
 
 
 class NotText(ValueError):
@@ -45,18 +53,80 @@ def read_text_folder(folder: Path, pattern: str | None = None) -> RawText:
     """All text below a folder, in the order of names, whatever the files are called.
 
     pattern: takes only files whose path or name fits, as a shell would: `*.py`, `src/**/*.md`.
-    What is no UTF-8 text is set aside. Raises BadInput for none at all, and for too much.
+    What is no UTF-8 text is set aside. An author's split is kept, see `split_by_names`. Raises
+    BadInput for none at all, and for too much.
     """
     listing = once(_chosen(listed(folder), pattern))
     set_aside = list(listing.set_aside)
-    files, texts = [], []
+    files, texts, names = [], [], []
     for file, text in _texts(folder, listing.files, set_aside):
         files.append((file.id, len(text)))
         texts.append(text)
+        names.append(file.parts)
     if not files:
         raise BadInput(_no_text(folder, pattern, set_aside))
     set_aside.sort(key=lambda each: each.id)
-    return RawText(text="\n".join(texts), files=files, set_aside=set_aside)
+    split = split_by_names(names)
+    if split is None:
+        return RawText(text="\n".join(texts), files=files, set_aside=set_aside)
+    return _split_text(files, texts, split, set_aside)
+
+
+def _split_text(
+    files: Sequence[tuple[str, int]],
+    texts: Sequence[str],
+    split: Sequence[Part | None],
+    set_aside: Sequence[SetAside],
+) -> RawText:
+    """The text of an author's split."""
+    parts: dict[Part, list[int]] = {}
+    for index, part in enumerate(split):
+        if part is not None:
+            parts.setdefault(part, []).append(index)
+    shown = ", ".join(
+        files[inside[0]][0]
+        if len(inside) == 1
+        else f"{len(inside)} files like {files[inside[0]][0]}"
+        for _, inside in sorted(parts.items())
+    )
+    beside = [i for i, part in enumerate(split) if part is None]
+    left_out = [SetAside(id=files[i][0], reason=NO_PART) for i in beside]
+    return RawText(
+        text="\n".join(text for i, text in enumerate(texts) if i not in beside),
+        files=[file for i, file in enumerate(files) if i not in beside],
+        set_aside=sorted([*set_aside, *left_out], key=lambda each: each.id),
+        parts={part: "\n".join(texts[i] for i in inside) for part, inside in parts.items()},
+        note=f"the author's split is used: {shown}",
+    )
+
+
+def split_by_names(files: Sequence[tuple[str, ...]]) -> list[Part | None] | None:
+    """The part of the data that each file is, by its own name or that of its outermost folder.
+
+    files: the names on each path. None unless every file is of a part, as in train/ beside test/,
+    or wiki.train.tokens beside wiki.valid.tokens, and one is for training and one held out. A
+    README and the like, which tell of the data, are of no part.
+    """
+    start = _shared([each[:-1] for each in files])
+    split: list[Part | None] = []
+    for each in files:
+        if _ABOUT_DATA.match(each[-1]):
+            split.append(None)
+            continue
+        is_within = len(each) > start + 1
+        words = [each[start]] if is_within else re.split(r"[\W_]+", each[-1])
+        named = {part for word in words if (part := part_named(word)) is not None}
+        if len(named) != 1:
+            return None
+        split.append(named.pop())
+    return split if {"train"} < set(split) - {None} else None
+
+
+def _shared(folders: Sequence[tuple[str, ...]]) -> int:
+    """How many folders all files lie in."""
+    first, last = min(folders), max(folders)
+    alike = (one == other for one, other in zip(first, last, strict=False))
+    return next((i for i, same in enumerate(alike) if not same), min(len(first), len(last)))
 
 
 def _chosen(listing: Listing, pattern: str | None) -> Listing:
@@ -137,7 +207,7 @@ def read_text_file(path: Path) -> str:
 
 def _text_of(path: Path) -> str:
     """Raises NotText, and for a file of more than MOST_BYTES BadInput, from its beginning alone."""
-    with path.open("rb") as file:
+    with opened(path) as file:
         beginning = file.read(_BEGINNING)
         encoding = "utf-16" if beginning[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
         if b"\0" in beginning and encoding != "utf-16":

@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.text.tokenizer import BpeTokenizer, CharacterTokenizer, _pieces, tokenizer_from_dict
+from models.text.tokenizer import (
+    BpeTokenizer,
+    CharacterTokenizer,
+    _pieces,
+    _without_long_words,
+    tokenizer_from_dict,
+)
 
 CORPUS = "the cat sat on the mat; the café's cat sat.\n\nWhat a cat!\n  indented\n" * 20
 ROOT = Path(__file__).parents[3]
@@ -149,3 +155,24 @@ def test_ids_outside_the_vocabulary_are_refused(ids):
 def test_an_unknown_kind_of_tokenizer_is_refused():
     with pytest.raises(ValueError, match="got 'words'"):
         tokenizer_from_dict({"kind": "words"})
+
+
+@pytest.mark.parametrize("alphabet", ["ACGT", "0123456789", "a", "\n", " "])
+def test_vocabularies_of_long_texts_without_words_are_learned_from_short_parts(alphabet):
+    """As a whole, a line of this length takes the library minutes."""
+    letters = np.random.default_rng(0).choice(list(alphabet), 300_000)
+    text = "A genome, or a number: " + "".join(letters) + "\nand what follows it\n"
+
+    parts = list(_without_long_words(text))
+    tokenizer = BpeTokenizer.fit(text, 300)
+
+    assert "".join(parts) == text
+    assert all(len(word) <= 4096 for part in parts for word in part.split())
+    assert tokenizer.vocabulary_size > 256 + len(alphabet)
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_texts_with_words_are_learned_from_as_they_are():
+    text = f"{CORPUS * 100}{'=' * 4095} {' ' * 4000}\n{'x' * 4000}\n{CORPUS * 2000}"
+
+    assert list(_without_long_words(text)) == list(_pieces(text))

@@ -283,3 +283,78 @@ def test_folders_within_a_class_are_classes_of_their_own() -> None:
 
     assert layout.class_names == ("cat/old", "cat/young", "dog")
     assert layout.labels == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        *[("01_train", "02_test"), ("train1", "test1"), ("train2017", "val2017")],
+        *[("Train 2", "TEST 2"), ("train", "hold-out"), ("1.training", "2.held_out")],
+        *[("mnist_train", "mnist_test"), ("train-of-zoo", "test-of-zoo")],
+    ],
+)
+def test_numbers_and_shared_words_beside_a_parts_name_change_nothing(train: str, test: str) -> None:
+    pictures = [(part, name) for part in (train, test) for name in ("cat", "dog")]
+
+    layout = layout_of("r", pictures)
+
+    assert layout.class_names == ("cat", "dog")
+    assert layout.parts == ["train", "train", "test", "test"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("trainA", "trainB", "testA", "testB"),
+        ("train_A", "train_B", "test_A", "test_B"),
+        ("A_train", "B_train", "A_test", "B_test"),
+        ("A-TRAIN", "B-TRAIN", "A-Val", "B-Val"),
+    ],
+)
+def test_a_folder_may_name_part_and_class_in_one(names: tuple[str, ...]) -> None:
+    layout = layout_of("r", [("data", name) for name in names])
+
+    assert layout.class_names == ("A", "B")
+    assert layout.labels == [0, 1, 0, 1]
+    assert layout.parts == ["train", "train", "test", "test"]
+    assert f"names like {names[0]}/ are read as train/A/" in layout.notes
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train_station", "test_tube"),
+        ("trainA", "trainB", "testA"),
+        ("trainA", "trainB", "testA", "testB", "extra"),
+        ("trainer", "tester"),
+        ("trains", "tests"),
+    ],
+)
+def test_names_that_only_begin_like_parts_are_classes(names: tuple[str, ...]) -> None:
+    layout = layout_of("r", [(name,) for name in names])
+
+    assert layout.class_names == tuple(sorted(names))
+    assert layout.parts is None
+
+
+def test_a_part_by_an_unknown_name_is_refused_with_advice() -> None:
+    """A split that was not recognised would make classes of training and test pictures."""
+    pictures = [(part, name) for part in ("entrenamiento", "test") for name in ("cat", "dog")]
+
+    with pytest.raises(BadInput, match=r"by the name entrenamiento/; wanted train/ beside test/"):
+        layout_of("r", pictures)
+
+
+def test_a_vehicle_called_train_is_a_class_among_vehicles_by_colour() -> None:
+    pictures = [(name, colour) for name in ("bus", "car", "train") for colour in ("blue", "red")]
+
+    assert len(layout_of("r", pictures).class_names) == 6
+
+
+def test_classes_that_differ_in_case_only_are_told() -> None:
+    layout = layout_of("r", [("Cat",), ("cat",), ("dog",)])
+
+    assert layout.class_names == ("Cat", "cat", "dog")
+    assert layout.notes == (
+        "Cat and cat are classes of their own, though only case tells them apart",
+    )

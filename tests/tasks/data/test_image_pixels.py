@@ -56,6 +56,8 @@ def test_a_picture_is_known_by_its_content(tmp_path: Path, name: str) -> None:
         ("a.nef", b"II*\0", "a camera's raw file; convert it"),
         ("a.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n", "no known format"),
         ("a.csv", b"P5,1,2\n", "no known format"),
+        ("a.zip", b"PK\x03\x04\x14\0", "an archive; unpack it"),
+        ("a.tar.gz", b"\x1f\x8b\x08\0", "an archive; unpack it"),
         ("a.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "no known format"),
     ],
 )
@@ -283,3 +285,13 @@ def test_orientation_is_applied_and_counts_for_sizes(tmp_path: Path, suffix: str
     assert picture.pixels[2, 4, 0] > 200
     assert picture.pixels[13, 4, 0] < 50
     assert picture.remarks == ("turned as its EXIF orientation says",)
+
+
+@pytest.mark.usefixtures("atelier_home")
+def test_a_folder_without_any_picture_says_what_one_of_its_files_is(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / ".hidden").write_text("x")
+    (tmp_path / "own" / "all.zip").write_bytes(b"PK\x03\x04" + bytes(30))
+
+    with pytest.raises(BadInput, match=r"all.zip: no picture of a known format: an archive; unpa"):
+        ingest_images.fn(f"folder:{tmp_path / 'own'}")

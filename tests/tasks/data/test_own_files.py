@@ -14,8 +14,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tasks.data import image_folder as image_folder_reader
 from tasks.data.ingestion import ingest_images, ingest_text
 from tasks.data.own_files import SetAside, counted, listed, once, path_of, readable, writable
+from tasks.data.text_files import read_text_file
 from tasks.store.files import BadInput
 
 pytestmark = pytest.mark.usefixtures("atelier_home")
@@ -34,6 +36,11 @@ def reasons(folder: Path) -> dict[str, str]:
 
 def manifest_of(folder: str) -> pd.DataFrame:
     return pd.read_parquet(Path(folder) / "manifest.parquet").set_index("id")
+
+
+def told(folder: str) -> dict[str, str]:
+    """The reason of each thing that was set aside, by the manifest."""
+    return dict(manifest_of(folder)["quarantine_reason"].dropna())
 
 
 @pytest.mark.parametrize("name", NOT_DATA)
@@ -320,3 +327,71 @@ def test_pictures_are_pictures_in_folders_with_the_suffix_of_one(image_folder: P
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(image_folder / "right" / "z.png")
 
     assert ingest_images.fn(f"folder:{image_folder}").class_names == ("left.png", "right")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *["node_modules", "Desktop DB", "$WinREAgent", "@SynoResource", "@eaDir@SynoEAStream"],
+        *["Catalog Previews.lrdata", "_gsdata_"],
+    ],
+)
+def test_more_of_what_systems_leave_is_no_class(image_folder: Path, name: str) -> None:
+    (image_folder / name).mkdir()
+    (image_folder / "left" / "00.png").rename(image_folder / name / "00.png")
+
+    images = ingest_images.fn(f"folder:{image_folder}")
+
+    assert images.class_names == ("left", "right")
+    assert images.set_aside == "1 left by a system or a program"
+
+
+def test_an_empty_folder_is_told(image_folder: Path) -> None:
+    (image_folder / "middle" / "of").mkdir(parents=True)
+
+    images = ingest_images.fn(f"folder:{image_folder}")
+
+    assert images.class_names == ("left", "right")
+    assert images.set_aside == "1 an empty folder"
+    assert told(images.folder) == {"middle/of": "an empty folder"}
+
+
+def test_a_pipe_that_takes_a_files_place_while_a_folder_is_read_is_not_opened(
+    image_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = image_folder_reader.decoded
+    waiting = [image_folder / "right" / "59.png"]
+
+    def replaced(path: Path, size: int | None) -> object:
+        if waiting:
+            pipe = waiting.pop()
+            pipe.unlink()
+            os.mkfifo(pipe)
+        return original(path, size)
+
+    monkeypatch.setattr(image_folder_reader, "decoded", replaced)
+
+    images = ingest_images.fn(f"folder:{image_folder}")
+
+    assert told(images.folder) == {"right/59.png": "cannot be opened: it has become a named pipe"}
+
+
+def test_a_text_that_has_become_a_pipe_or_a_device_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.txt")
+
+    for path in (tmp_path / "pipe.txt", Path("/dev/zero")):
+        with pytest.raises(BadInput, match="cannot be read: it has become a"):
+            read_text_file(path)
+
+
+@pytest.mark.skipif(not Path("/proc/self/pagemap").exists(), reason="needs Linux's /proc")
+def test_a_link_to_the_running_system_is_not_followed(image_folder: Path) -> None:
+    (image_folder / "process").symlink_to("/proc/self")
+    (image_folder / "left" / "memory.png").symlink_to("/proc/self/pagemap")
+
+    images = ingest_images.fn(f"folder:{image_folder}")
+
+    assert set(told(images.folder).values()) == {
+        "neither a file nor a folder: a view of the running system"
+    }
+    assert images.num_quarantined == 2

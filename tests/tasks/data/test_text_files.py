@@ -7,7 +7,7 @@ import pytest
 
 from tasks.data.ingestion import ingest_text, load_text
 from tasks.data.sources import find_source
-from tasks.data.text_files import read_text_file, read_text_folder
+from tasks.data.text_files import read_text_file, read_text_folder, split_by_names
 from tasks.store.files import BadInput
 
 pytestmark = pytest.mark.usefixtures("atelier_home")
@@ -156,3 +156,62 @@ def test_what_is_set_aside_is_no_part_of_the_digest(mixed: Path) -> None:
     assert (after.digest, after.folder) == (before.digest, before.folder)
     manifest = pd.read_parquet(Path(after.folder) / "manifest.parquet").set_index("id")
     assert "more.bin" in manifest.index
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "test"),
+    [
+        ("train.txt", "valid.txt", "test.txt"),
+        ("wiki.train.tokens", "wiki.valid.tokens", "wiki.test.tokens"),
+        ("data/train/a.txt", "data/val/a.txt", "data/test/a.txt"),
+        ("Training Set/x/a.md", "dev/b.md", "TEST/c.md"),
+    ],
+)
+def test_the_authors_split_of_a_text_is_used(
+    tmp_path: Path, train: str, validation: str, test: str
+) -> None:
+    texts = {train: "to learn ", validation: "to choose ", test: "to judge "}
+    for name, words in texts.items():
+        (tmp_path / "book" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "book" / name).write_text(words * 600)
+
+    corpus = ingest_text.fn(f"folder:{tmp_path / 'book'}")
+
+    assert load_text(corpus, "train") == "to learn " * 600 + "\n"
+    assert load_text(corpus, "validation") == "to choose " * 600 + "\n"
+    assert load_text(corpus, "test") == "to judge " * 600 + "\n"
+    assert corpus.note == f"the author's split is used: {test}, {train}, {validation}"
+    assert ingest_text.fn(f"folder:{tmp_path / 'book'}") == corpus
+
+
+@pytest.mark.parametrize("held_out", ["val.txt", "test.txt"])
+def test_one_held_out_part_of_a_text_is_the_test(tmp_path: Path, held_out: str) -> None:
+    (tmp_path / held_out).write_text("held out ")
+    (tmp_path / "train.txt").write_text("0123456789" * 1000 + "\n")
+
+    corpus = ingest_text.fn(f"folder:{tmp_path}")
+
+    assert load_text(corpus, "test") == "held out \n"
+    assert load_text(corpus, "validation") == "0123456789" * 100
+    assert load_text(corpus, "train") == "0123456789" * 900 + "\n"
+
+
+def test_names_of_other_things_are_no_split() -> None:
+    assert split_by_names([("train.py",), ("test.py",), ("model.py",)]) is None
+    assert split_by_names([("train.txt",)]) is None
+    assert split_by_names([("train_test_split.md",), ("test.md",)]) is None
+    assert split_by_names([("val.txt",), ("test.txt",)]) is None
+    assert split_by_names([("src", "a.py"), ("tests", "test_a.py")]) is None
+
+
+def test_what_tells_of_a_split_text_is_no_part_of_it(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text("0123456789" * 1000)
+    (tmp_path / "test.txt").write_text("abcdefghij" * 1000)
+    (tmp_path / "README.md").write_text("what this is")
+
+    corpus = ingest_text.fn(f"folder:{tmp_path}")
+
+    assert corpus.note == "the author's split is used: test.txt, train.txt"
+    assert corpus.set_aside == "1 beside the author's split"
+    assert corpus.num_files == 2
+    assert load_text(corpus, "test") == "abcdefghij" * 1000 + "\n"

@@ -1,11 +1,13 @@
 """The page itself: grouped by data set, marked where it must be, and nobody's text is markup."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 
+from tasks.samples import html_page
 from tasks.samples.html_page import Work, page
 
 pytestmark = pytest.mark.usefixtures("atelier_home")
@@ -68,3 +70,17 @@ def test_what_a_model_wrote_is_no_place_of_the_template_and_no_markup(tmp_path: 
     assert "{{sections}} {{contents}} {{x}} &lt;script&gt;1&lt;/script&gt;" in shown
     assert "<script" not in shown
     assert shown.count("<section id=") == 1
+
+
+@pytest.mark.parametrize(("metric", "is_told"), [("classifier_test_accuracy", False), ("x", True)])
+def test_what_is_not_measured_of_images_without_labels_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metric: str, is_told: bool
+) -> None:
+    monkeypatch.setattr(html_page, "_is_there", bool)
+    monkeypatch.setattr(html_page, "run_metrics", lambda run: {metric: 0.9, "test_recall": 0.5})
+    monkeypatch.setattr(html_page, "metric_history", lambda run, name: [])
+    pictures = replace(work(tmp_path, "pets-gan"), scorecard_run_id="some-run")
+    tokens = replace(work(tmp_path, "book-gpt"), scorecard_run_id="some-run")
+
+    assert ("have no labels" in page([pictures])) == is_told
+    assert "have no labels" not in page([tokens])
