@@ -134,7 +134,7 @@ TAMPERINGS: list[tuple[Callable[[Path], None], str]] = [
     (add("code/json.py"), "code/json.py was added"),
     (add("code/evil/__init__.py"), "code/evil was added"),
     (add("code/models/evil.pth"), "code/models/evil.pth was added"),
-    (compiled, "code/models/__pycache__ was added"),
+    (compiled, "code/models/ngram/__pycache__ was added"),
     (describe(loader_module="evil"), "MLmodel was changed"),
     (describe(model_code_path="code/evil.py"), "MLmodel was changed"),
     (describe(config={"x": 1}), "MLmodel was changed"),
@@ -355,7 +355,7 @@ def test_a_registration_whose_files_change_on_the_way_is_undone(studio: Any) -> 
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(versions, "fetched", changed_before)
-        with pytest.raises(PackageChanged, match=r"code/models/vae\.py was changed"):
+        with pytest.raises(PackageChanged, match=r"code/models/vae/model\.py was changed"):
             studio.admitted(2)
 
     assert [v.version for v in versions.versions_of(studio.name)] == [1, 2]
@@ -403,7 +403,7 @@ def test_a_version_left_pending_counts_only_if_its_files_are_of_this_fit(studio:
         (add("MLmodel", "- 1"), "MLmodel is no table of names and values"),
         (add("MLmodel", "a: ["), "MLmodel is no YAML"),
         (add("sitecustomize.py"), "sitecustomize.py is no part of a package"),
-        (compiled, "ngram.cpython-311.pyc is no source code"),
+        (compiled, "model.cpython-311.pyc is no source code"),
         (add("code/models/fast.so"), "code/models/fast.so is no source code"),
         (add("input_example.json"), "input_example.json is no part of a package"),
     ],

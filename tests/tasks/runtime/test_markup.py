@@ -170,7 +170,7 @@ def hostile_scorecard(text: str) -> Scorecard:
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     """Addresses of pages without a server."""
-    for module in ("model_card", "sampling", "scorecard"):
+    for module in ("registry.model_card", "samples.sampling", "evaluation.scorecard"):
         name = f"tasks.{module}."
         for function in ("run_page", "run_url", "artifact_url"):
             monkeypatch.setattr(name + function, lambda *_: "/ours", raising=False)

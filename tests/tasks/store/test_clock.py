@@ -22,7 +22,7 @@ class Clocks:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.told, self.up = 1_800_000_000.0, 1000.0
         monkeypatch.setattr("time.time", lambda: self.told)
-        for module in ("clock", "step_records"):
+        for module in ("store.clock", "store.steps"):
             monkeypatch.setattr(f"tasks.{module}.seconds_up", lambda: self.up)
 
     def passes(self, seconds: float) -> None:
