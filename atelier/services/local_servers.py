@@ -34,7 +34,7 @@ from tasks.store.records import DamagedRecord, read_record
 from tasks.store.retention import days_to_keep
 
 SECONDS_TO_BECOME_HEALTHY = 180.0
-GUARD = "1"
+GUARD = "2"
 """Raised when the guard changes, so that servers that run behind an older one are replaced."""
 
 
