@@ -190,9 +190,8 @@ class OriginGuard:
         sites = headers.get("sec-fetch-site", [])
         if not is_between_ours and not set(sites) <= {"same-origin", "none"}:
             return 403, "a page of another site may not ask or change anything"
-        if is_safe or scope["type"] != "http":
-            return None
-        if self._wants_json and not _is_json_or_empty(headers):
+        takes_a_body = scope["type"] == "http" and not is_safe
+        if takes_a_body and self._wants_json and not _is_json_or_empty(headers):
             return 415, "the body must be application/json"
         return None
 
