@@ -91,7 +91,6 @@ def _checks(environment: dict[str, str]) -> list[Check]:
         ("threads", lambda: installation.threads(environment, installation.usable_cores())),
         ("settings", lambda: ambient_settings.settings(environment, Path.cwd())),
         ("proxies", lambda: machine.proxies(environment)),
-        ("downloads", lambda: access_checks.proxies(environment)),
         ("open files", machine.open_files),
         ("home", lambda: machine.is_writable(place)),
         ("device", _device),
@@ -129,6 +128,8 @@ def _settings() -> Callable[[], Found]:
         finding = Finding(
             name="values", state="failed", what=str(error), to_do="correct it, or unset it"
         )
+        for name in ambient_settings.unusable_files(os.environ):  # other checks go on without
+            del os.environ[name]
     except OSError:  # other checks name it
         pass
     return lambda: finding
