@@ -6,13 +6,14 @@ person's to set, and stays. Which of them were found is what `atelier doctor` te
 """
 
 import re
+import ssl
 import tempfile
 import tomllib
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
 from atelier.services.finding import Finding
-from tasks.store.files import home, sqlite_address
+from tasks.store.files import BadInput, home, sqlite_address
 
 SET = {
     # What is unchanged is known by `tasks.store.fingerprint`; a policy of `tasks.runtime.retries`
@@ -79,6 +80,8 @@ _SERVICE = re.compile("PREFECT_(SERVER|API)_SERVICES_.*_ENABLED")
 _PLAIN_TEMPORARY = "/tmp"
 _DATABASE_PARTS = ("CONNECTION_URL", "DRIVER", "HOST", "NAME")
 _FILES = (".env", "prefect.toml", "pyproject.toml")
+_CERTIFICATES = ("SSL_CERT_FILE", "PREFECT_API_SSL_CERT_FILE")
+_KEY_LOG = "SSLKEYLOGFILE"
 
 
 def settle(environment: MutableMapping[str, str]) -> None:
@@ -89,6 +92,31 @@ def settle(environment: MutableMapping[str, str]) -> None:
     if _is_misread(environment):
         environment["TMPDIR"] = _PLAIN_TEMPORARY
         tempfile.tempdir = None  # it may have been looked up already
+
+
+def check_files(environment: Mapping[str, str]) -> None:
+    """Raise BadInput for a file that Prefect's client reads at its start, and cannot.
+
+    Whom a person trusts is not ours to decide, so such a setting is not dropped.
+    """
+    for name, why in unusable_files(environment).items():
+        raise BadInput(f"{name} is {environment[name]!r}: {why}; correct it, or unset it")
+
+
+def unusable_files(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables with whose files Prefect's client would not start, each with the reason.
+
+    It reads them whatever it asks, a server on loopback too.
+    """
+    found = {}
+    for name in filter(environment.get, _CERTIFICATES):
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(environment[name])
+        except OSError as error:
+            found[name] = f"no file of certificates ({error.strerror or error})"
+    if environment.get(_KEY_LOG) and not Path(environment[_KEY_LOG]).parent.is_dir():
+        found[_KEY_LOG] = "its folder is not there"
+    return found
 
 
 def settings(environment: Mapping[str, str], folder: Path) -> Finding:

@@ -129,6 +129,7 @@ def apply_settings(*, makes_files: bool = True) -> None:
     bypass_proxies()
     own_urls = [server.url for server in recorded().values()]
     credentials.apply_credentials(own_urls, creates=makes_files)
+    ambient_settings.check_files(os.environ)
 
 
 def ensure_servers(
