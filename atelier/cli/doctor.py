@@ -13,6 +13,7 @@ from atelier.cli.options import Commands
 from atelier.diagnostics import access_checks, installation, machine, server_checks
 from atelier.services import ambient_settings, local_servers
 from atelier.services.finding import Finding
+from atelier.services.private_home import check_place
 from atelier.services.server_requests import ask_mlflow, ask_prefect
 from tasks.runtime.markup import plain
 from tasks.runtime.messages import one_line
@@ -40,6 +41,7 @@ def add(commands: Commands) -> None:
 
 
 def _doctor(options: argparse.Namespace) -> int:
+    check_place()  # without one no check can be made
     if options.repair is not None:
         local_servers.apply_settings()
         return repair.repair(options.repair)

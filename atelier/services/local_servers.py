@@ -23,7 +23,7 @@ import psutil
 
 from atelier.services import ambient_settings, credentials, own_processes
 from atelier.services.origin_guard import HOSTS_VARIABLE, allowed
-from atelier.services.private_home import OWNER_ONLY, make_private
+from atelier.services.private_home import OWNER_ONLY, check_place, make_private
 from atelier.services.proxies import bypass_proxies
 from atelier.services.server_requests import check_access, is_healthy
 from tasks.runtime.disk_space import lack_of_room
@@ -86,6 +86,7 @@ def apply_settings(*, makes_files: bool = True) -> None:
     makes_files: make the home, and a secret where one is asked for.
     Raises BadInput for a setting of a person's that cannot be.
     """
+    check_place()
     ambient_settings.settle(os.environ)
     prefect_home = home() / "prefect"
     if makes_files:
