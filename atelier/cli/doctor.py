@@ -15,6 +15,7 @@ from atelier.services import ambient_settings, local_servers
 from atelier.services.finding import Finding
 from atelier.services.private_home import check_place
 from atelier.services.server_requests import ask_mlflow, ask_prefect
+from tasks.runtime import stopping
 from tasks.runtime.markup import plain
 from tasks.runtime.messages import one_line
 from tasks.store.files import BadInput, home, project_root
@@ -45,14 +46,18 @@ def _doctor(options: argparse.Namespace) -> int:
     if options.repair is not None:
         local_servers.apply_settings()
         return repair.repair(options.repair)
-    findings, left_out = [], []
-    for name, found in _made(_checks(dict(os.environ))):
-        if found is None:
-            left_out.append(name)
-            continue
-        findings += found
-        for finding in found:
-            _tell(finding, options.verbose)
+    findings: list[Finding] = []
+    left_out = []
+    try:
+        for name, found in _made(_checks(dict(os.environ))):
+            if found is None:
+                left_out.append(name)
+                continue
+            findings += found
+            for finding in found:
+                _tell(finding, options.verbose)
+    except KeyboardInterrupt:
+        stopping.end_at_once()  # a check that waits for a server need not be waited for
     wrong = sum(finding.state != "ok" for finding in findings)
     print(_last_line(len(findings), wrong, left_out))
     return 1 if wrong else 0
@@ -77,9 +82,10 @@ def _last_line(number: int, wrong: int, left_out: list[str]) -> str:
 
 def _made(checks: list[Check]) -> Iterator[tuple[str, list[Finding] | None]]:
     """What the checks find, in their order; they are made side by side, for most of them wait."""
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        names = [name for name, _ in checks]
-        yield from zip(names, pool.map(lambda each: _survived(*each), checks), strict=True)
+    pool = ThreadPoolExecutor(max_workers=8)
+    names = [name for name, _ in checks]
+    yield from zip(names, pool.map(lambda each: _survived(*each), checks), strict=True)
+    pool.shutdown()
 
 
 def _checks(environment: dict[str, str]) -> list[Check]:
