@@ -86,8 +86,9 @@ _KEY_LOG = "SSLKEYLOGFILE"
 
 def settle(environment: MutableMapping[str, str]) -> None:
     """Set what must be set in an environment, and drop what must not count."""
-    for name in (*DROPPED, *_ALIASES, *_stray_workspaces(environment)):
-        environment.pop(name, None)
+    unwanted = {*DROPPED, *_ALIASES, *SET, *_stray_workspaces(environment)}
+    for name in [each for each in environment if _read_as(each) in unwanted]:
+        del environment[name]
     environment.update(SET)
     if _is_misread(environment):
         environment["TMPDIR"] = _PLAIN_TEMPORARY
@@ -124,9 +125,11 @@ def settings(environment: Mapping[str, str], folder: Path) -> Finding:
 
     environment: as it was found; folder: the working directory, whose files Prefect reads.
     """
-    overruled = [f"{name} ({DROPPED[name]})" for name in sorted(environment) if name in DROPPED]
+    overruled = [
+        f"{name} ({why})" for name in sorted(environment) if (why := DROPPED.get(_read_as(name)))
+    ]
     for name, value in sorted(environment.items()):
-        wanted = SET.get(_ALIASES.get(name, name))
+        wanted = SET.get(_ALIASES.get(_read_as(name), _read_as(name)))
         if wanted is not None and value.strip().lower() not in (wanted, _as_digit(wanted)):
             overruled.append(f"{name}={value} (it is always {wanted} here)")
     if _is_misread(environment):
@@ -164,6 +167,11 @@ def prefect_database(environment: Mapping[str, str]) -> dict[str, str]:
     return {"PREFECT_SERVER_DATABASE_CONNECTION_URL": address}
 
 
+def _read_as(name: str) -> str:
+    """The name by which a library knows a variable: Prefect reads them in any case."""
+    return name.upper() if name.upper().startswith("PREFECT_") else name
+
+
 def _stray_workspaces(environment: Mapping[str, str]) -> list[str]:
     """The settings of workspaces, where no server of a person's own is named."""
     names = () if environment.get("MLFLOW_TRACKING_URI") else _WORKSPACES
@@ -175,7 +183,8 @@ def _services_off(environment: Mapping[str, str]) -> list[str]:
     return [
         name
         for name, value in sorted(environment.items())
-        if _SERVICE.fullmatch(name) and value.strip().lower() in ("false", "0", "no", "off", "f")
+        if _SERVICE.fullmatch(_read_as(name))
+        and value.strip().lower() in ("false", "0", "no", "off", "f")
     ]
 
 

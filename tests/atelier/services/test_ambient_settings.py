@@ -29,6 +29,9 @@ STRAYS = {
     "PREFECT_SERVER_API_BASE_PATH": "/somewhere",
     "PREFECT_PROFILE": "work",
     "TMPDIR": "/var/tmp/%41b",
+    "prefect_test_mode": "true",  # Prefect reads names in any case
+    "Prefect_Results_Default_Storage_Block": "local-file-system/x",
+    "prefect_flow_default_retries": "3",
 }
 
 
