@@ -63,9 +63,27 @@ def _run(arguments: "Sequence[str] | None") -> int:
     except KeyboardInterrupt:
         return complain(stopping.HOW_TO_GO_ON, stopping.EXIT_CODE)
     except Exception as error:
-        if not (reason := _of_a_server(error)):
+        setting = _of_a_setting(error)
+        if not (reason := setting or _of_a_server(error)):
             raise
-        return complain(reason, 1)
+        return complain(reason, 2 if setting else 1)
+
+
+def _of_a_setting(error: Exception) -> str:
+    """What keeps Prefect or MLflow from reading a setting, without its value; else nothing."""
+    import re
+
+    to_do = "correct it, or unset it: `atelier doctor` names the files that are read, too"
+    if type(error).__module__.startswith("pydantic") and getattr(error, "title", "").endswith(
+        "Settings"
+    ):
+        first = error.errors()[0]  # type: ignore[attr-defined]
+        name = " ".join(map(str, first["loc"]))
+        return f"Prefect's setting {name} ({error.title}) cannot be: {first['msg']}; {to_do}"  # type: ignore[attr-defined]
+    found = re.search(r" for (MLFLOW_\w+)(: .*)?$", str(error))
+    if isinstance(error, ValueError) and found:
+        return f"{found[1]} has a value that MLflow cannot read; {to_do}"
+    return ""
 
 
 def _of_a_server(error: Exception) -> str:

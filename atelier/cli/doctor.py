@@ -13,7 +13,9 @@ from atelier.cli.options import Commands
 from atelier.diagnostics import access_checks, installation, machine, server_checks
 from atelier.services import ambient_settings, local_servers
 from atelier.services.finding import Finding
+from atelier.services.private_home import check_place
 from atelier.services.server_requests import ask_mlflow, ask_prefect
+from tasks.runtime import stopping
 from tasks.runtime.markup import plain
 from tasks.runtime.messages import one_line
 from tasks.store.files import BadInput, home, project_file
@@ -40,17 +42,22 @@ def add(commands: Commands) -> None:
 
 
 def _doctor(options: argparse.Namespace) -> int:
+    check_place()  # without one no check can be made
     if options.repair is not None:
         local_servers.apply_settings()
         return repair.repair(options.repair)
-    findings, left_out = [], []
-    for name, found in _made(_checks(dict(os.environ))):
-        if found is None:
-            left_out.append(name)
-            continue
-        findings += found
-        for finding in found:
-            _tell(finding, options.verbose)
+    findings: list[Finding] = []
+    left_out = []
+    try:
+        for name, found in _made(_checks(dict(os.environ))):
+            if found is None:
+                left_out.append(name)
+                continue
+            findings += found
+            for finding in found:
+                _tell(finding, options.verbose)
+    except KeyboardInterrupt:
+        stopping.end_at_once()  # a check that waits for a server need not be waited for
     wrong = sum(finding.state != "ok" for finding in findings)
     print(_last_line(len(findings), wrong, left_out))
     return 1 if wrong else 0
@@ -75,9 +82,10 @@ def _last_line(number: int, wrong: int, left_out: list[str]) -> str:
 
 def _made(checks: list[Check]) -> Iterator[tuple[str, list[Finding] | None]]:
     """What the checks find, in their order; they are made side by side, for most of them wait."""
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        names = [name for name, _ in checks]
-        yield from zip(names, pool.map(lambda each: _survived(*each), checks), strict=True)
+    pool = ThreadPoolExecutor(max_workers=8)
+    names = [name for name, _ in checks]
+    yield from zip(names, pool.map(lambda each: _survived(*each), checks), strict=True)
+    pool.shutdown()
 
 
 def _checks(environment: dict[str, str]) -> list[Check]:
@@ -91,7 +99,6 @@ def _checks(environment: dict[str, str]) -> list[Check]:
         ("threads", lambda: installation.threads(environment, installation.usable_cores())),
         ("settings", lambda: ambient_settings.settings(environment, Path.cwd())),
         ("proxies", lambda: machine.proxies(environment)),
-        ("downloads", lambda: access_checks.proxies(environment)),
         ("open files", machine.open_files),
         ("home", lambda: machine.is_writable(place)),
         ("device", _device),
@@ -129,6 +136,8 @@ def _settings() -> Callable[[], Found]:
         finding = Finding(
             name="values", state="failed", what=str(error), to_do="correct it, or unset it"
         )
+        for name in ambient_settings.unusable_files(os.environ):  # other checks go on without
+            del os.environ[name]
     except OSError:  # other checks name it
         pass
     return lambda: finding

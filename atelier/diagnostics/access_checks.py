@@ -1,13 +1,12 @@
 """What can be wrong with who may reach the home and its servers, one check each."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from atelier.services.credentials import access_digest, secret, secret_path
 from atelier.services.finding import Finding
 from atelier.services.local_servers import GUARD, Server
 from atelier.services.private_home import is_shared_place, not_ours, open_to_others
-from atelier.services.proxies import unusable_proxies
 
 
 def private_home(home: Path) -> Finding:
@@ -41,20 +40,6 @@ def secret_file() -> Finding:
         what = "none: every account of this machine may ask the servers; ATELIER_AUTH=1 makes one"
         return Finding(name=name, state="ok", what=what)
     return Finding(name=name, state="ok", what=f"{secret_path()}, which its owner alone may read")
-
-
-def proxies(environment: Mapping[str, str]) -> Finding:
-    """Downloads can use the proxies of the environment; our own traffic uses none."""
-    unusable = unusable_proxies(environment)
-    if unusable:
-        return Finding(
-            name="downloads",
-            state="attention",
-            what=f"{', '.join(unusable)} names a proxy that no client here can use: nothing is"
-            " downloaded past it",
-            to_do="set a http:// or https:// proxy, or ATELIER_DATA to a folder with the data",
-        )
-    return Finding(name="downloads", state="ok", what="no proxy stands in their way")
 
 
 def guarded_servers(running: Iterable[Server]) -> Finding:

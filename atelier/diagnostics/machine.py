@@ -5,12 +5,14 @@ A check looks and never mends, and makes nothing: no folder, no server, no file 
 
 import os
 import resource
+import shlex
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote, unquote
 
 from atelier.services.finding import Finding
+from atelier.services.proxies import unusable_proxies
 from tasks.runtime.disk_space import lack_of_room
 from tasks.runtime.processes import this_start
 from tasks.store.clock import SECONDS_OF_DRIFT, jump_ahead
@@ -24,23 +26,33 @@ _PROXIES = ("http_proxy", "all_proxy", "ws_proxy")
 
 
 def proxies(environment: Mapping[str, str]) -> Finding:
-    """No proxy would be asked for the servers of this machine.
+    """No proxy would be asked for the servers of this machine, and downloads can use each.
 
     Addresses of proxies are not told: they may hold a password.
     """
     named = sorted(n for n, value in environment.items() if n.lower() in _PROXIES and value)
     spared = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
-    caught = [host for host in LOOPBACK if not _is_spared(host, spared)]
-    if not named or not caught:
-        what = f"{', '.join(named)} spares this machine" if named else "none is named"
+    caught = [host for host in LOOPBACK if not _is_spared(host, spared)] if named else []
+    unusable = unusable_proxies(environment)
+    if not caught and not unusable:
+        what = f"{', '.join(named)} spares this machine" if named else "none is in the way"
         return Finding(name="proxies", state="ok", what=what)
-    return Finding(
-        name="proxies",
-        state="attention",
-        what=f"{', '.join(named)} would be asked for the servers at {' and '.join(caught)}",
-        to_do=f"export NO_PROXY={','.join([*filter(None, [spared]), *caught])}"
-        " no_proxy=$NO_PROXY, for programs that do not go around it by themselves",
-    )
+    found, steps = [], []
+    if caught:
+        found.append(f"{', '.join(named)} would be asked for the servers at {' and '.join(caught)}")
+        hosts = shlex.quote(",".join([*filter(None, [spared]), *caught]))
+        steps.append(
+            f"export NO_PROXY={hosts} no_proxy={hosts}, for programs that do not go around it by"
+            " themselves"
+        )
+    if unusable:
+        found.append(
+            f"no client here can use the proxy of {', '.join(unusable)}: nothing is downloaded past"
+            " it"
+        )
+        steps.append("set a http:// or https:// proxy, or ATELIER_DATA to a folder with the data")
+    what, to_do = "; ".join(found), "; ".join(steps)
+    return Finding(name="proxies", state="attention", what=what, to_do=to_do)
 
 
 def _is_spared(host: str, spared: str) -> bool:

@@ -6,13 +6,14 @@ person's to set, and stays. Which of them were found is what `atelier doctor` te
 """
 
 import re
+import ssl
 import tempfile
 import tomllib
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
 from atelier.services.finding import Finding
-from tasks.store.files import home, sqlite_address
+from tasks.store.files import BadInput, home, sqlite_address
 
 SET = {
     # What is unchanged is known by `tasks.store.fingerprint`; a policy of `tasks.runtime.retries`
@@ -79,16 +80,44 @@ _SERVICE = re.compile("PREFECT_(SERVER|API)_SERVICES_.*_ENABLED")
 _PLAIN_TEMPORARY = "/tmp"
 _DATABASE_PARTS = ("CONNECTION_URL", "DRIVER", "HOST", "NAME")
 _FILES = (".env", "prefect.toml", "pyproject.toml")
+_CERTIFICATES = ("SSL_CERT_FILE", "PREFECT_API_SSL_CERT_FILE")
+_KEY_LOG = "SSLKEYLOGFILE"
 
 
 def settle(environment: MutableMapping[str, str]) -> None:
     """Set what must be set in an environment, and drop what must not count."""
-    for name in (*DROPPED, *_ALIASES, *_stray_workspaces(environment)):
-        environment.pop(name, None)
+    unwanted = {*DROPPED, *_ALIASES, *SET, *_stray_workspaces(environment)}
+    for name in [each for each in environment if _read_as(each) in unwanted]:
+        del environment[name]
     environment.update(SET)
     if _is_misread(environment):
         environment["TMPDIR"] = _PLAIN_TEMPORARY
         tempfile.tempdir = None  # it may have been looked up already
+
+
+def check_files(environment: Mapping[str, str]) -> None:
+    """Raise BadInput for a file that Prefect's client reads at its start, and cannot.
+
+    Whom a person trusts is not ours to decide, so such a setting is not dropped.
+    """
+    for name, why in unusable_files(environment).items():
+        raise BadInput(f"{name} is {environment[name]!r}: {why}; correct it, or unset it")
+
+
+def unusable_files(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables with whose files Prefect's client would not start, each with the reason.
+
+    It reads them whatever it asks, a server on loopback too.
+    """
+    found = {}
+    for name in filter(environment.get, _CERTIFICATES):
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(environment[name])
+        except OSError as error:
+            found[name] = f"no file of certificates ({error.strerror or error})"
+    if environment.get(_KEY_LOG) and not Path(environment[_KEY_LOG]).parent.is_dir():
+        found[_KEY_LOG] = "its folder is not there"
+    return found
 
 
 def settings(environment: Mapping[str, str], folder: Path) -> Finding:
@@ -96,9 +125,11 @@ def settings(environment: Mapping[str, str], folder: Path) -> Finding:
 
     environment: as it was found; folder: the working directory, whose files Prefect reads.
     """
-    overruled = [f"{name} ({DROPPED[name]})" for name in sorted(environment) if name in DROPPED]
+    overruled = [
+        f"{name} ({why})" for name in sorted(environment) if (why := DROPPED.get(_read_as(name)))
+    ]
     for name, value in sorted(environment.items()):
-        wanted = SET.get(_ALIASES.get(name, name))
+        wanted = SET.get(_ALIASES.get(_read_as(name), _read_as(name)))
         if wanted is not None and value.strip().lower() not in (wanted, _as_digit(wanted)):
             overruled.append(f"{name}={value} (it is always {wanted} here)")
     if _is_misread(environment):
@@ -136,6 +167,11 @@ def prefect_database(environment: Mapping[str, str]) -> dict[str, str]:
     return {"PREFECT_SERVER_DATABASE_CONNECTION_URL": address}
 
 
+def _read_as(name: str) -> str:
+    """The name by which a library knows a variable: Prefect reads them in any case."""
+    return name.upper() if name.upper().startswith("PREFECT_") else name
+
+
 def _stray_workspaces(environment: Mapping[str, str]) -> list[str]:
     """The settings of workspaces, where no server of a person's own is named."""
     names = () if environment.get("MLFLOW_TRACKING_URI") else _WORKSPACES
@@ -147,7 +183,8 @@ def _services_off(environment: Mapping[str, str]) -> list[str]:
     return [
         name
         for name, value in sorted(environment.items())
-        if _SERVICE.fullmatch(name) and value.strip().lower() in ("false", "0", "no", "off", "f")
+        if _SERVICE.fullmatch(_read_as(name))
+        and value.strip().lower() in ("false", "0", "no", "off", "f")
     ]
 
 

@@ -23,7 +23,7 @@ import psutil
 
 from atelier.services import ambient_settings, credentials, own_processes
 from atelier.services.origin_guard import HOSTS_VARIABLE, allowed
-from atelier.services.private_home import OWNER_ONLY, make_private
+from atelier.services.private_home import OWNER_ONLY, check_place, make_private
 from atelier.services.proxies import bypass_proxies
 from atelier.services.server_requests import check_access, is_healthy
 from tasks.runtime.disk_space import lack_of_room
@@ -34,7 +34,7 @@ from tasks.store.records import DamagedRecord, read_record
 from tasks.store.retention import days_to_keep
 
 SECONDS_TO_BECOME_HEALTHY = 180.0
-GUARD = "1"
+GUARD = "2"
 """Raised when the guard changes, so that servers that run behind an older one are replaced."""
 
 
@@ -86,6 +86,7 @@ def apply_settings(*, makes_files: bool = True) -> None:
     makes_files: make the home, and a secret where one is asked for.
     Raises BadInput for a setting of a person's that cannot be.
     """
+    check_place()
     ambient_settings.settle(os.environ)
     prefect_home = home() / "prefect"
     if makes_files:
@@ -129,6 +130,7 @@ def apply_settings(*, makes_files: bool = True) -> None:
     bypass_proxies()
     own_urls = [server.url for server in recorded().values()]
     credentials.apply_credentials(own_urls, creates=makes_files)
+    ambient_settings.check_files(os.environ)
 
 
 def ensure_servers(

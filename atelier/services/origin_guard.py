@@ -21,6 +21,9 @@ LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 
 _AUTHORITY = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9_][a-z0-9_.-]*)(?::(?P<port>\d{1,5}))?")
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+_QUESTIONS = ("api", "ajax-api", "gateway", "graphql")
+"""Below which paths programs ask. A GET may do something there: MLflow's server calls an address
+that the request names, or starts the command line of an assistant."""
 _NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 
@@ -180,13 +183,15 @@ class OriginGuard:
         origins = headers.get("origin", [])
         if not all(origin.lower() in self._allowed.origins for origin in origins):
             return 403, f"a page of another origin may not ask; {HOSTS_VARIABLE} can add its host"
-        if scope["type"] == "http" and scope["method"] in _SAFE_METHODS:
+        is_safe = scope["type"] == "http" and scope["method"] in _SAFE_METHODS
+        if is_safe and not _is_question(scope["path"]):  # a link, or a picture
             return None
         is_between_ours = bool(origins) and urlsplit(origins[0]).netloc != hosts[0]
         sites = headers.get("sec-fetch-site", [])
         if not is_between_ours and not set(sites) <= {"same-origin", "none"}:
-            return 403, "a page of another site may not change anything"
-        if self._wants_json and scope["type"] == "http" and not _is_json_or_empty(headers):
+            return 403, "a page of another site may not ask or change anything"
+        takes_a_body = scope["type"] == "http" and not is_safe
+        if takes_a_body and self._wants_json and not _is_json_or_empty(headers):
             return 415, "the body must be application/json"
         return None
 
@@ -206,6 +211,11 @@ def _headers(scope: Message) -> Mapping[str, list[str]]:
     for name, value in scope["headers"]:
         found.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1").strip())
     return found
+
+
+def _is_question(path: str) -> bool:
+    """Whether a path is one of the API's, and not of a page or a picture."""
+    return path.lstrip("/").partition("/")[0] in _QUESTIONS
 
 
 def _is_json_or_empty(headers: Mapping[str, list[str]]) -> bool:

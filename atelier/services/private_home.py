@@ -3,6 +3,7 @@
 Its databases hold everything that was ever trained, the secret of both servers among them.
 """
 
+import errno
 import os
 import stat
 import tempfile
@@ -10,9 +11,37 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from tasks.store.files import BadInput
+from tasks.store.files import home as chosen_home
+
 OWNER_ONLY = 0o077
 """The umask of everything that we start: what it makes, its owner alone may read."""
 _FOLDERS = ("prefect", "logs", "mlartifacts")
+
+
+def check_place() -> None:
+    """Raise BadInput where ATELIER_HOME names what no folder can ever be, whoever made it."""
+    told = os.environ.get("ATELIER_HOME", "")
+    to_do = "set ATELIER_HOME to a folder that you may write to"
+    try:
+        place = str(chosen_home())
+        place.encode()
+        os.lstat(place)
+    except UnicodeEncodeError:
+        why = "its name is not UTF-8, in which the addresses of databases are written"
+    except RuntimeError as error:  # links in a circle, a person of an unknown name
+        why = str(error).rstrip(".")
+    except OSError as error:
+        if error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
+            return  # not made yet, or not ours to enter: whoever makes it says so
+        why = error.strerror or str(error)
+    else:
+        return
+    raise BadInput(f"ATELIER_HOME is {_cut(told)!r}, and cannot be: {why}; {to_do}")
+
+
+def _cut(text: str, most: int = 100) -> str:
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def make_private(home: Path) -> None:

@@ -5,8 +5,10 @@ start: the environment is put right once, before they are imported.
 """
 
 import os
+import re
 from collections.abc import Mapping, MutableMapping
 from importlib.util import find_spec
+from ipaddress import IPv6Address
 from urllib.parse import urlsplit
 
 from atelier.services.origin_guard import is_loopback
@@ -27,6 +29,9 @@ def bypass_proxies(environment: MutableMapping[str, str] = os.environ) -> None:
     away the name of its variable is kept, so that a download says why it does not begin: to go
     past a proxy in silence is not what its owner wants.
     """
+    for name, value in list(environment.items()):
+        if name.lower() in _KINDS:  # a blank or a line's end, from a file that was read in
+            environment[name] = value.strip()
     _extend_exceptions(environment)
     unusable = unusable_proxies(environment)
     for name in unusable:
@@ -43,7 +48,7 @@ def unusable_proxies(environment: Mapping[str, str]) -> list[str]:
     return sorted(
         name
         for name, value in environment.items()
-        if name.lower() in _KINDS and value and not _is_usable(value)
+        if name.lower() in _KINDS and value.strip() and not _is_usable(value.strip())
     )
 
 
@@ -57,13 +62,39 @@ def _extend_exceptions(environment: MutableMapping[str, str]) -> None:
         if kept.strip() == "*":
             environment[name] = "*"  # all hosts already, and only if it stands alone
             continue
-        entries = [entry.strip() for entry in kept.split(",") if entry.strip()]
+        entries = list(filter(None, map(_exception, re.split(r"[,\s]+", kept))))
         entries += [host for host in wanted if host not in entries]
         environment[name] = ",".join(entries)
 
 
+def _exception(entry: str) -> str:
+    """A host that needs no proxy as all clients take it; empty for what none of them understands.
+
+    Prefect's does not even start with an IPv6 address in brackets, with a range of such addresses,
+    or with letters beyond ASCII.
+    """
+    bare = re.sub(r"^\[([^\]]*)\](:\d*)?$", r"\1", entry)
+    try:
+        IPv6Address(bare.partition("/")[0])
+    except ValueError:
+        pass
+    else:
+        return "" if "/" in bare else bare
+    if "://" in entry:
+        return entry if entry.isascii() and "[" not in entry else ""
+    name, colon, port = entry.partition(":")
+    try:
+        name = name.encode("idna").decode() if not name.isascii() else name
+    except UnicodeError:
+        return ""
+    is_well = name.isprintable() and (not colon or port.isdecimal()) and not set(name) & set("[]")
+    return f"{name}{colon}{port}" if is_well else ""
+
+
 def _is_usable(address: str) -> bool:
     """Whether httpx, Prefect's client, starts with this proxy in the environment."""
+    if not address.isprintable():
+        return False
     try:
         parts = urlsplit(address if "://" in address else f"http://{address}")
         has_place = bool(parts.hostname) and (parts.port is None or parts.port > 0)

@@ -204,15 +204,15 @@ def _log_images(images: ImageSet, record: StepRecord) -> None:
     log(
         f"{images.name}: {sizes} images (train / validation / test),"
         f" {images.width}x{images.height}x{images.channels}, {classes};"
-        f" {images.num_duplicates} exact duplicates, {images.num_leaked} of them across splits;"
-        f" {_left_out(images)}{record.remark}"
+        f" {images.num_duplicates} exact duplicates, {images.num_leaked} of them across splits"
+        f"{_left_out(images)}{record.remark}"
     )
     for note in images.notes:
         log(f"{images.name}: {note}")
 
 
 def _left_out(receipt: ImageSet | Corpus) -> str:
-    return f"set aside: {receipt.set_aside or 'nothing'}"
+    return f"; set aside: {receipt.set_aside}" if receipt.set_aside else ""
 
 
 def load_images(images: ImageSet, split: Split) -> tuple[np.ndarray, np.ndarray]:
@@ -295,12 +295,11 @@ def _corpus(
 
 def _log_text(corpus: Corpus, record: StepRecord) -> None:
     files = f" in {corpus.num_files} files" if corpus.num_files > 1 else ""
-    aside = f"; {_left_out(corpus)}" if corpus.source.startswith("folder:") else ""
     log(
         f"{corpus.name}: {corpus.num_characters} characters{files}; held out:"
         f" {corpus.bytes_validation} bytes for validation, {corpus.bytes_test} for the test;"
         f" {corpus.leaked_lines_fraction:.1%} of the test's long lines also stand in the training"
-        f" text{aside}{record.remark}"
+        f" text{_left_out(corpus)}{record.remark}"
     )
     if corpus.note:
         log(f"{corpus.name}: {corpus.note}")

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 EXIT_CODE = 130
@@ -49,6 +49,12 @@ def leave(code: int) -> None:
     for number in SIGNALS:
         if signal.getsignal(number) == _stop:
             signal.signal(number, lambda *_: os._exit(code))
+
+
+def end_at_once() -> NoReturn:
+    """End a stopped command that has nothing to close, whatever its threads still wait for."""
+    say(HOW_TO_GO_ON)
+    os._exit(EXIT_CODE)
 
 
 def stopped_by() -> str:
@@ -91,8 +97,7 @@ def _stop(number: int, _: FrameType | None) -> None:
     if len(_stops.came) == 2:
         say(_STILL_CLOSING)
     else:
-        say(HOW_TO_GO_ON)
-        os._exit(EXIT_CODE)
+        end_at_once()
 
 
 def say(message: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, text
 
+from atelier.__main__ import main
 from atelier.diagnostics import installation
 from atelier.services import local_servers
 from atelier.services.local_servers import Server
@@ -83,6 +84,38 @@ def test_the_servers_are_given_addresses_inside_the_home(
         assert prefect.database == str(tmp_path / name / "prefect" / "prefect.db")
         files = LocalArtifactRepository(environment["MLFLOW_ARTIFACTS_DESTINATION"])
         assert files.artifact_dir == str(tmp_path / name / "mlartifacts")
+
+
+IMPOSSIBLE = {
+    "{tmp}/loop/x": "Symlink loop",
+    "~nobody-of-this-name/x": "home directory",
+    "{tmp}/" + 300 * "a": "File name too long",
+    "{tmp}/" + 600 * "abcdefgh/": "File name too long",
+    "{tmp}/\udcff": "not UTF-8",
+}
+
+
+@pytest.mark.parametrize("command", ["status", "up", "doctor"])
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_a_home_that_cannot_be_is_told_in_one_line(
+    name: str,
+    command: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    monkeypatch.setenv("ATELIER_HOME", name.format(tmp=tmp_path))
+
+    assert main([command]) == 2
+
+    said = capsys.readouterr().err
+    assert said.startswith("atelier: ATELIER_HOME is '")
+    assert IMPOSSIBLE[name] in said
+    assert "set ATELIER_HOME to a folder that you may write to" in said
+    assert len(said.splitlines()) == 1
+    assert len(said) < 400
+    assert [each.name for each in tmp_path.iterdir()] == ["loop"]
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,27 @@ def test_a_stop_while_python_ends_is_silent() -> None:
     assert (done.stderr, done.returncode) == ("", 130)
 
 
+@pytest.mark.parametrize("is_told_first", [True, False])
+def test_a_stopped_doctor_waits_for_no_check(is_told_first: bool, tmp_path: Path) -> None:
+    """One that asks a server which does not answer, or imports a library, takes its time."""
+    done = script(f"""
+        import threading
+        from atelier.__main__ import main
+        from atelier.cli import doctor
+        from atelier.services.finding import Finding
+        os.environ["ATELIER_HOME"] = {str(tmp_path)!r}
+        def waits():
+            threading.Timer(0.3, send).start()
+            time.sleep(60)
+        first = Finding(name="first", state="failed", what="told", to_do="")
+        doctor._checks = lambda _: [("first", lambda: first)] * {int(is_told_first)} + [
+            ("waits", waits)] * 20
+        main(["doctor"])
+    """)
+    assert (done.stderr, done.returncode) == (LINE, 130)
+    assert ("first: told" in done.stdout) is is_told_first
+
+
 def test_a_page_tells_of_bad_input_without_a_traceback() -> None:
     def told(error: Exception) -> logging.LogRecord:
         try:

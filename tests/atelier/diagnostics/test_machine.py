@@ -43,6 +43,30 @@ def test_a_proxy_that_would_be_asked_for_our_servers_is_named(
 
 
 @pytest.mark.parametrize(
+    ("environment", "found"),
+    [
+        ({"HTTPS_PROXY": "http://proxy.example.org:3128"}, ""),
+        ({"HTTPS_PROXY": "socks5://u:secret@proxy.example.org"}, "the proxy of HTTPS_PROXY: "),
+        ({"http_proxy": "ftp://proxy", "no_proxy": "*"}, "the proxy of http_proxy: "),
+        (
+            {"HTTP_PROXY": "proxy:x", "ALL_PROXY": "http://proxy", "NO_PROXY": "a b;`id`"},
+            "ALL_PROXY, HTTP_PROXY would be asked for the servers at 127.0.0.1 and localhost; no"
+            " client here can use the proxy of HTTP_PROXY: nothing is downloaded past it",
+        ),
+    ],
+)
+def test_one_check_tells_of_all_proxies(environment: dict[str, str], found: str) -> None:
+    finding = machine.proxies(environment)
+
+    assert finding.state == ("attention" if found else "ok")
+    assert found in finding.what
+    assert ("set a http:// or https:// proxy" in finding.to_do) is bool(found)
+    assert "secret" not in finding.what + finding.to_do
+    if "NO_PROXY" in environment:  # a line that can be pasted into a shell
+        assert "export NO_PROXY='a b;`id`,127.0.0.1,localhost' no_proxy='a b;" in finding.to_do
+
+
+@pytest.mark.parametrize(
     ("step", "said"),
     [(0.0, ""), (5.0, "5 s ahead"), (18_000.0, "18000 s ahead"), (-18_000.0, "set back")],
 )

@@ -5,8 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import certifi
 import pytest
 
+from atelier.__main__ import main
 from atelier.services import ambient_settings, local_servers
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -27,6 +29,9 @@ STRAYS = {
     "PREFECT_SERVER_API_BASE_PATH": "/somewhere",
     "PREFECT_PROFILE": "work",
     "TMPDIR": "/var/tmp/%41b",
+    "prefect_test_mode": "true",  # Prefect reads names in any case
+    "Prefect_Results_Default_Storage_Block": "local-file-system/x",
+    "prefect_flow_default_retries": "3",
 }
 
 
@@ -158,6 +163,81 @@ def test_addresses_may_end_in_slashes_or_blanks(
     assert set(asked) == set(urls.items())
     assert os.environ["PREFECT_API_URL"] == "http://127.0.0.1:1/api"
     assert os.environ["MLFLOW_TRACKING_URI"] == "http://127.0.0.1:2"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("SSL_CERT_FILE", "/not/there", "No such file"),
+        ("SSL_CERT_FILE", "/etc/hostname", "no certificate"),
+        ("PREFECT_API_SSL_CERT_FILE", "/", "Is a directory"),
+        ("SSLKEYLOGFILE", "/not/there/keys", "its folder is not there"),
+    ],
+)
+def test_a_file_without_which_no_client_starts_is_named_and_the_doctor_goes_on(
+    name: str,
+    value: str,
+    why: str,
+    atelier_home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Prefect's client reads it whatever it asks; what came of it blamed the home."""
+    monkeypatch.setenv(name, value)
+
+    assert main(["status"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"atelier: {name} is '{value}': ")
+    assert why in said
+    assert len(said.splitlines()) == 1
+
+    assert main(["doctor"]) == 1
+    told = capsys.readouterr()
+    assert f"FAILED     values: {name} is '{value}'" in told.out
+    assert "Traceback" not in told.err
+
+
+def test_certificates_that_can_be_read_are_no_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = {"SSL_CERT_FILE": certifi.where(), "SSLKEYLOGFILE": "keys"}
+
+    assert ambient_settings.unusable_files(environment) == {}
+    assert ambient_settings.unusable_files({"SSL_CERT_FILE": ""}) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("PREFECT_LOGGING_LEVEL", "LOUD", "Prefect's setting level (LoggingSettings) cannot be: "),
+        ("MLFLOW_HTTP_REQUEST_TIMEOUT", "soon", "MLFLOW_HTTP_REQUEST_TIMEOUT has a value that "),
+    ],
+)
+def test_a_setting_that_a_library_cannot_read_is_told_without_a_traceback(
+    name: str, value: str, said: str, tmp_path: Path
+) -> None:
+    script = (
+        "import sys\nfrom atelier import __main__ as m\n"
+        "def look():\n"
+        "    import flows.full_run\n    from mlflow import MlflowClient\n"
+        "    MlflowClient('http://127.0.0.1:9').search_experiments()\n"
+        "import atelier.cli.services as s\n"
+        "s._status = lambda _: look()\n"
+        "sys.exit(m.main(['status']))\n"
+    )
+    environment = {**os.environ, name: value, "ATELIER_HOME": str(tmp_path / "home")}
+
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**environment, "PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.splitlines()[-1].startswith(f"atelier: {said}")
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.slow

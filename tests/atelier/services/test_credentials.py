@@ -314,10 +314,6 @@ def test_each_of_doctors_checks_can_fail() -> None:
     old = access_checks.guarded_servers([server("prefect", guard=GUARD), server("mlflow")])
     assert (old.state, old.what.split(":")[0]) == ("failed", "mlflow")
 
-    assert access_checks.proxies({"HTTPS_PROXY": "http://proxy.example.org:3128"}).state == "ok"
-    found = access_checks.proxies({"HTTPS_PROXY": "socks5://proxy.example.org"})
-    assert (found.state, found.what.split()[0]) == ("attention", "HTTPS_PROXY")
-
     assert access_checks.secret_file().state == "ok"
     put("ann:correct-horse-battery", 0o644)
     with pytest.raises(BadInput):

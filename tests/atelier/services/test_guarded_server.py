@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from atelier.services.local_servers import GUARD
+
 Ask = Callable[..., Any]
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 NOWHERE = {
@@ -324,8 +326,8 @@ def test_json_is_what_the_home_knows_of_its_servers(stack: Stack) -> None:
     records = json.loads((stack.home / "servers.json").read_text())
 
     assert {name: record["guard"] for name, record in records.items()} == {
-        "prefect": "1",
-        "mlflow": "1",
+        "prefect": GUARD,
+        "mlflow": GUARD,
     }
     assert (stack.home / "servers.json").parent.stat().st_mode & 0o077 == 0
     databases = [*stack.home.glob("*.db*"), *(stack.home / "prefect").glob("*.db*")]

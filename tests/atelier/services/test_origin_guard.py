@@ -66,10 +66,12 @@ class Server:
         self.server.should_exit = True
         self.thread.join()
 
-    def status(self, method: str, *headers: Header, body: bytes = b"", host: str = "") -> int:
+    def status(
+        self, method: str, *headers: Header, body: bytes = b"", host: str = "", path: str = "/"
+    ) -> int:
         """The status of the answer to a raw request; its Host is ours unless another is given."""
         host = host or f"127.0.0.1:{self.port}"
-        lines = [f"{method} / HTTP/1.1", f"Host: {host}"]
+        lines = [f"{method} {path} HTTP/1.1", f"Host: {host}"]
         lines += [f"{name}: {value.format(port=self.port)}" for name, value in headers]
         if body:
             lines.append(f"Content-Length: {len(body)}")
@@ -165,6 +167,30 @@ def test_a_page_of_another_site_changes_nothing(server: Server, method: str, sit
     assert server.status(method, JSON, ("Sec-Fetch-Site", site)) == 403
     assert server.status(method, JSON, ("Sec-Fetch-Site", site), own) == 403
     assert server.status("GET", ("Sec-Fetch-Site", site)) == 200  # a link, or a picture
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site", "elsewhere"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_page_of_another_site_asks_the_api_nothing(
+    server: Server, method: str, site: str
+) -> None:
+    """As a picture or a link it would: MLflow's server calls the address that such a GET names."""
+    asks = (
+        "/ajax-api/3.0/mlflow/assistant/providers/ollama/models?base_url=http://127.0.0.1:9",
+        "//ajax-api/2.0/mlflow/gateway-proxy",
+        "/%61jax-api/3.0/mlflow/assistant/providers/claude_code/health",
+        *("/api/collections/views/demo-flows", "/gateway/mlflow/v1/models", "/graphql"),
+    )
+    of_a_page, own = ("Sec-Fetch-Site", site), ("Origin", "http://localhost:{port}")
+    for path in asks:
+        assert server.status(method, of_a_page, path=path) == 403
+        assert server.status(method, of_a_page, ("Sec-Fetch-Dest", "image"), path=path) == 403
+        assert server.status(method, path=path) == 200  # a program
+        for ours in ("same-origin", "none"):
+            assert server.status(method, ("Sec-Fetch-Site", ours), path=path) == 200
+        assert server.status(method, of_a_page, own, path=path) == 200
+    for path in ("/", "/get-artifact?path=x&run_uuid=y", "/runs", "/apis"):
+        assert server.status(method, of_a_page, path=path) == 200
 
 
 def test_our_own_pages_may_change_things(server: Server) -> None:

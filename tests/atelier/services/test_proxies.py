@@ -21,6 +21,10 @@ from tasks.store.files import BadInput
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nothing answers there
 SOCKS = "socks5://127.0.0.1:9"
 VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "ws_proxy", "socks_proxy")
+ODD_EXCEPTIONS = [  # with most of them Prefect's client does not start
+    *("[::1]", "[::1]:4200,::1", "::1/128,fd00::/8", "[fd00::]/8", "é.example", "é..b", "a:b:c"),
+    *("http://[bad", "http://é", "[abc]", "a b\tc\nd", "fe80::1%eth0", "10.0.0.0/99", ":", "]"),
+]
 PROXIES = [
     {"HTTP_PROXY": NOWHERE},
     {"http_proxy": NOWHERE, "https_proxy": NOWHERE},
@@ -34,6 +38,8 @@ PROXIES = [
     {"HTTP_PROXY": NOWHERE, "no_proxy": "example.org, .example.net"},
     {"HTTP_PROXY": NOWHERE, "NO_PROXY": "example.org", "no_proxy": "example.net"},
     {"HTTP_PROXY": NOWHERE, "NO_PROXY": "", "no_proxy": ""},
+    *({"HTTP_PROXY": NOWHERE, "NO_PROXY": spared} for spared in ODD_EXCEPTIONS),
+    *({"HTTP_PROXY": address} for address in (f"{NOWHERE}\n", f"\t{NOWHERE} ", " ", "http://a\tb")),
 ]
 
 
@@ -96,6 +102,25 @@ def test_what_a_person_has_set_for_other_hosts_stays(monkeypatch: pytest.MonkeyP
     proxies = requests.utils.get_environ_proxies("https://huggingface.invalid/x")
     assert proxies["https"] == "http://proxy.example.org:3128"
     assert UNUSABLE_PROXIES_VARIABLE not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("[::1]:4200,[fd00::7]", "::1,fd00::7,127.0.0.1,localhost"),
+        ("fd00::/8,10.0.0.0/8", "10.0.0.0/8,127.0.0.1,localhost,::1"),
+        ("a.example  .b.example:80", "a.example,.b.example:80,127.0.0.1,localhost,::1"),
+        ("bücher.example", "xn--bcher-kva.example,127.0.0.1,localhost,::1"),
+    ],
+)
+def test_exceptions_are_spelled_as_all_clients_take_them(
+    given: str, kept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", given)
+
+    bypass_proxies()
+
+    assert os.environ["NO_PROXY"] == os.environ["no_proxy"] == kept
 
 
 def test_a_server_at_another_address_of_loopback_is_reached_too(

@@ -97,6 +97,17 @@ def test_the_summary_counts_by_reason(image_folder: Path, caplog: pytest.LogCapt
     assert f"set aside: {told}" in caplog.text
 
 
+def test_where_nothing_was_set_aside_the_summary_is_silent_about_it(
+    image_folder: Path, text_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert not ingest_images.fn(f"folder:{image_folder}").set_aside
+    assert not ingest_text.fn(f"file:{text_file}").set_aside
+
+    assert "exact duplicates" in caplog.text
+    assert "long lines" in caplog.text
+    assert "set aside" not in caplog.text
+
+
 def test_what_is_set_aside_changes_the_manifest_and_not_the_data(image_folder: Path) -> None:
     before = ingest_images.fn(f"folder:{image_folder}")
     (image_folder / "left" / ".DS_Store").write_bytes(b"x")
