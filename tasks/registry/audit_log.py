@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from getpass import getuser
@@ -22,7 +23,8 @@ from typing import Any, Literal
 
 from tasks.runtime.progress import log
 from tasks.store.files import BadInput, home, inside, keep_aside
-from tasks.store.records import parsed, shaped
+from tasks.store.names import is_name
+from tasks.store.records import DamagedRecord, parsed, shaped
 from tasks.store.records import told as told_by
 
 Kind = Literal["intent", "done", "void", "refused", "outside", "registered", "repair"]
@@ -71,8 +73,9 @@ def ledger_path(model: str) -> Path:
 
 
 def known_models() -> list[str]:
-    """The models that have a ledger."""
-    return sorted(path.stem for path in (home() / "ledger").glob("*.jsonl"))
+    """The models that have a ledger; a file that no model can be named after is a person's copy."""
+    names = (path.stem for path in (home() / "ledger").glob("*.jsonl"))
+    return sorted(name for name in names if is_name(name))
 
 
 def lasting_contents() -> set[str]:
@@ -81,7 +84,8 @@ def lasting_contents() -> set[str]:
     for model in known_models():
         entries = entries_of(model)
         lasting = lasting_versions(entries)
-        found |= {e.digests["content"] for e in entries if e.to_version in lasting and e.digests}
+        told = [entry for entry in entries if entry.to_version in lasting]
+        found |= {e.digests["content"] for e in told if e.digests.get("content")}
     return found
 
 
@@ -126,7 +130,7 @@ def read(model: str) -> Log:
     for number, line in enumerate(content[len(known) :].split(b"\n")[:-1], len(entries) + 1):
         try:
             facts = parsed(line, dict[str, Any], "")
-            entry = shaped(facts, Entry, "")
+            entry = _entry(facts)
             Entry(**facts)  # no key more: a line is as it was written, or it was altered
         except (ValueError, TypeError) as error:
             raise damaged(model, f"line {number} cannot be read") from error
@@ -134,7 +138,8 @@ def read(model: str) -> Log:
             what = f"line {max(1, number - 1)} or the one after it was altered"
             raise damaged(model, what)
         if entry.model != model:
-            raise damaged(model, f"it is the log of {entry.model!r}")
+            what = f"it is the log of {entry.model!r}; a copy of that one belongs elsewhere"
+            raise damaged(model, what)
         entries.append(entry)
         heads.append(hashlib.sha256(line).hexdigest())
         num_anchored += "files" in facts
@@ -142,6 +147,19 @@ def read(model: str) -> Log:
     _known[path] = (content, found)
     return found
 
+
+def _entry(facts: dict[str, Any]) -> Entry:
+    """A line as what it tells; raises DamagedRecord where it is, or holds, something else."""
+    entry: Entry = shaped(facts, Entry, "")
+    if entry.evidence.keys() & _NOTES.keys():
+        for name, kind in _NOTES.items():
+            if name in entry.evidence:
+                shaped(entry.evidence[name], kind, name)
+    return entry
+
+
+_NOTES: dict[str, Any] = {"gone": list[int], "anchors": list[str], "withdrawn": dict[str, str]}
+"""What this project itself reads of an entry's evidence."""
 
 _known: dict[Path, tuple[bytes, Log]] = {}
 """What this process has read and checked of each file: only what was added is read again."""
@@ -323,13 +341,14 @@ def withdrawn_contents(entries: list[Entry]) -> dict[str, str]:
 
 def readable_entries(model: str) -> list[Entry]:
     """Whatever can be read of a damaged log; nothing of it is proven."""
-    path = ledger_path(model)
+    try:
+        content = ledger_path(model).read_bytes()
+    except OSError:  # none, a folder, or a bad disk
+        return []
     entries = []
-    for line in path.read_bytes().split(b"\n") if path.exists() else []:
-        try:
-            entries.append(Entry(**json.loads(line)))
-        except (ValueError, TypeError):
-            continue
+    for line in content.split(b"\n"):
+        with suppress(DamagedRecord):
+            entries.append(_entry(parsed(line, dict[str, Any], "")))
     return entries
 
 

@@ -9,6 +9,7 @@ from tasks.registry.consistency import WAYS, all_models
 from tasks.registry.model_card import FAMILIES
 from tasks.registry.promotion import move_back, reconcile
 from tasks.registry.verification import PACKAGE_TAG, unlisted_files
+from tasks.registry.version_tags import whole
 from tasks.registry.versions import (
     RegisteredVersion,
     champion_of,
@@ -24,7 +25,7 @@ from tasks.tracking.mlflow_client import client, outages_named
 def repair(name: str, way: str) -> str:
     """Go one of WAYS for a model; returns what was done, in a line. Raises BadInput."""
     what, _, text = way.partition(":")
-    number = int(text) if text.isdigit() else None
+    number = whole(text)
     if what not in WAYS or (text and (number is None or what not in ("adopt", "discard"))):
         raise BadInput(
             f"no way is called {way!r}; there are: {', '.join(WAYS)}, adopt:N, discard:N"
