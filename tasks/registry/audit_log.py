@@ -22,7 +22,7 @@ from platform import node
 from typing import Any, Literal
 
 from tasks.runtime.progress import log
-from tasks.store.files import BadInput, home, inside, keep_aside
+from tasks.store.files import BadInput, home, inside, keep_aside, write_bytes
 from tasks.store.names import is_name
 from tasks.store.records import DamagedRecord, parsed, shaped
 from tasks.store.records import told as told_by
@@ -186,21 +186,39 @@ def append(model: str, kind: Kind, **facts: Any) -> Entry:
     entries = entries_of(model)
     path = ledger_path(model)
     path.parent.mkdir(parents=True, exist_ok=True)
-    entry = Entry(
-        number=len(entries) + 1,
-        kind=kind,
-        at=datetime.now(UTC).isoformat(timespec="seconds"),
-        model=model,
-        previous=_last_digest(path),
-        **{"who": f"{getuser()}@{node()}", **facts},
-    )
+    entry = _new_entry(model, kind, len(entries) + 1, _last_digest(path), facts)
     _cut_off_torn_line(path)
     with path.open("ab") as file:
-        file.write(json.dumps(asdict(entry), sort_keys=True).encode() + b"\n")
+        file.write(_line(entry))
         file.flush()
         os.fsync(file.fileno())
     _flush_folder(path.parent)
     return entry
+
+
+def begin_anew(model: str, kind: Kind, **facts: Any) -> Entry:
+    """Let a log begin with an entry, in the place of one that was kept aside before, at one stroke.
+
+    A kill leaves the one before or the new one, which tells what is to go on.
+    """
+    entry = _new_entry(model, kind, 1, _BEGINNING, facts)
+    write_bytes(ledger_path(model), _line(entry))
+    return entry
+
+
+def _new_entry(model: str, kind: Kind, number: int, previous: str, facts: dict[str, Any]) -> Entry:
+    return Entry(
+        number=number,
+        kind=kind,
+        at=datetime.now(UTC).isoformat(timespec="seconds"),
+        model=model,
+        previous=previous,
+        **{"who": f"{getuser()}@{node()}", **facts},
+    )
+
+
+def _line(entry: Entry) -> bytes:
+    return json.dumps(asdict(entry), sort_keys=True).encode() + b"\n"
 
 
 def _last_digest(path: Path) -> str:
@@ -355,7 +373,9 @@ def readable_entries(model: str) -> list[Entry]:
 def answered(entries: list[Entry]) -> list[Entry]:
     """The entries up to the last decision of this program or of a person."""
     for index in range(len(entries), 0, -1):
-        if entries[index - 1].kind == "done" or entries[index - 1].action in ("accept", "begin"):
+        last = entries[index - 1]
+        gave_up = last.kind == "outside" and last.action == "discard"  # the champion
+        if last.kind == "done" or last.action in ("accept", "begin") or gave_up:
             return entries[:index]
     return []
 
@@ -374,6 +394,18 @@ def registration_of(entries: Sequence[Entry], number: int) -> Entry | None:
 
 
 def set_aside(model: str) -> Path | None:
-    """Keep a log that cannot be relied on under another name; None where there is none."""
+    """Keep a copy of a log that cannot be relied on; None where there is none.
+
+    The log itself stays until `begin_anew` takes its place; what cannot be read gives way now.
+    """
     path = ledger_path(model)
-    return keep_aside(path) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        content = path.read_bytes()
+    except OSError:  # such as a folder
+        return keep_aside(path)
+    moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
+    aside = path.with_name(f"{path.name}.aside-{moment}")
+    write_bytes(aside, content)
+    return aside

@@ -48,7 +48,7 @@ def _begin(name: str) -> str:
     aside = audit_log.set_aside(name)
     tags = audit_anchor.model_tags(name) or {}
     kept = f"the one before is kept as {aside.name}" if aside else "the one before is not here"
-    audit_log.append(
+    audit_log.begin_anew(
         name,
         "repair",
         action="begin",
@@ -147,8 +147,9 @@ def _discard(name: str, number: int | None) -> str:
     if target is None:
         raise BadInput(f"{name} has no such version to discard")
     is_champion = champion is not None and champion.version == target.version
-    client().delete_model_version(name, str(target.version))
+    # The log first: a champion that vanished without a word would count as left by a person.
     _note_discarded(name, target, is_champion)
+    client().delete_model_version(name, str(target.version))
     return f"{name}: version {target.version} is out of the registry; its files stay in the store"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.tracking import MlflowClient
 
 from tasks.packaging.files import digest_of_brought, files_of
 from tasks.registry import audit_anchor, audit_log, promotion
@@ -567,3 +568,66 @@ def test_a_page_that_tells_no_version_is_written_again(studio: Any, told: str) -
     promotion.history(studio.name)
 
     assert client().get_registered_model(studio.name).tags["champion_version"] == "1"
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def killed_at(number: int, patch: pytest.MonkeyPatch) -> None:
+    """End the process before its write of a number: a line, a tag, a deletion, a file."""
+    writes = iter(range(1, 100))
+
+    def counted(owner: Any, name: str) -> None:
+        real = getattr(owner, name)
+
+        def write(*arguments: Any, **named: Any) -> Any:
+            if next(writes) == number:
+                raise Killed
+            return real(*arguments, **named)
+
+        patch.setattr(owner, name, write)
+
+    for name in ("append", "write_bytes"):
+        counted(audit_log, name)
+    for name in ("delete_model_version", "set_registered_model_tag"):
+        counted(MlflowClient, name)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_what_was_discarded_comes_back_by_itself_whenever_a_kill_came(
+    studio: Any, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = contents_of(studio.name)[2]
+    with monkeypatch.context() as patch:
+        killed_at(number, patch)
+        with pytest.raises(Killed):
+            repair(studio.name, "discard")
+
+    promotion.history(studio.name)
+    if champion(studio) is not None:
+        repair(studio.name, "discard")
+
+    assert champion(studio) is None
+    assert promotion.withdrawn(studio.name, content) == ""
+    assert problems_of(studio.name) == []
+    assert studio.admitted(3).alias == "champion"
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_a_new_log_that_a_kill_cut_off_still_knows_what_was_withdrawn(
+    studio: Any, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = contents_of(studio.name)[2]
+    client().set_registered_model_alias(studio.name, "champion", "1")
+    promotion.history(studio.name)  # a person left version 2
+    alter_middle_line(studio)
+    with monkeypatch.context() as patch:
+        killed_at(number, patch)
+        with pytest.raises(Killed):
+            repair(studio.name, "begin")
+
+    if ("begin",) in [problem.ways for problem in problems_of(studio.name)]:
+        repair(studio.name, "begin")
+
+    assert promotion.withdrawn(studio.name, content) == "the alias was moved without this program"
