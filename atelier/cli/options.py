@@ -13,7 +13,7 @@ from tasks.runtime.disk_space import lack_of_room
 from tasks.runtime.markup import plain_lines
 from tasks.runtime.messages import one_line
 from tasks.store.files import BadInput, CannotWrite, ChecksumMismatch, home
-from tasks.store.names import What, checked_name
+from tasks.store.names import What, checked_name, is_name
 from tasks.store.records import DamagedRecord
 
 Commands = Any
@@ -113,7 +113,8 @@ def find_registry() -> bool:
 
 def logged_models() -> list[str]:
     """The models that have an audit log; asking that module would import Prefect first."""
-    return sorted(path.stem for path in (home() / "ledger").glob("*.jsonl"))
+    names = (path.stem for path in (home() / "ledger").glob("*.jsonl"))
+    return sorted(name for name in names if is_name(name))
 
 
 def nothing_there() -> str:

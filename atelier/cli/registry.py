@@ -64,8 +64,11 @@ def _history(options: argparse.Namespace) -> int:
     if not find_registry():
         return _history_without_registry(options.model, audit_log)
     names = [options.model] if options.model else consistency.all_models()
-    if not names:
+    strange = [] if options.model else consistency.misnamed_models()
+    if not names and not strange:
         raise BadInput(NOTHING_YET)
+    for problem in strange:
+        print(f"! {problem.what}\n  -> {problem.to_do()}")
     damaged = False
     for name in names:
         problems = consistency.problems_of(name, with_packages=False)

@@ -25,10 +25,10 @@ def disagreements() -> Iterator[Finding]:
             return
         yield Finding(name="audit logs", state="ok", what="nothing is registered yet")
         return
-    from tasks.registry.consistency import all_models, problems_of
+    from tasks.registry.consistency import all_models, misnamed_models, problems_of
 
     names = all_models()
-    problems = [problem for name in names for problem in problems_of(name)]
+    problems = [*misnamed_models(), *(each for name in names for each in problems_of(name))]
     for problem in problems:
         yield Finding(name="audit logs", state="failed", what=problem.what, to_do=problem.to_do())
     if not problems:
@@ -43,7 +43,7 @@ def repair(named: Sequence[str]) -> int:
             f"there is no registry to repair: {home() / 'mlflow.db'} is not there; put a backup in"
             " its place, or train again with `atelier run`"
         )
-    from tasks.registry.consistency import WAYS, all_models, problems_of
+    from tasks.registry.consistency import WAYS, all_models, misnamed_models, problems_of
     from tasks.registry.repair import repair as go
 
     for text in named:
@@ -53,12 +53,15 @@ def repair(named: Sequence[str]) -> int:
         print(go(model, way))
     if named:
         return 0
-    problems = [problem for name in all_models() for problem in problems_of(name)]
+    problems = [*misnamed_models(), *(each for name in all_models() for each in problems_of(name))]
     if not problems:
         print("nothing to repair: audit logs, registry and champions agree")
         return 0
     for problem in problems:
         print(problem.what)
+        if not problem.ways:
+            print(f"  {problem.to_do()}")
+            continue
         for way in problem.ways:
             what, _, number = way.partition(":")
             of = f" (version {number})" if number else ""

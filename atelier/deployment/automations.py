@@ -15,6 +15,7 @@ from prefect.exceptions import ObjectNotFound
 
 from tasks.maintenance.disk_watch import DISK_LOW
 from tasks.registry.promotion import PROMOTED, STALLED
+from tasks.runtime.markup import WORD_JOINER
 from tasks.store.files import BadInput
 
 NOTIFY_BLOCK_VARIABLE = "ATELIER_NOTIFY_BLOCK"
@@ -27,16 +28,30 @@ TELL_OF_REFUSALS = "atelier: tell of refusals in a row"
 TELL_OF_DISKS = "atelier: tell of a disk that fills"
 NAMES = (TELL_OF_FAILURES, TELL_OF_PROMOTIONS, TELL_OF_REFUSALS, TELL_OF_DISKS)
 
-_FAILURE = """{{ flow_run.name }}: {{ flow_run.state.message or "no message" }}
-{{ flow_run|ui_url }}"""
-_PROMOTION = "version {{ event.payload.version }}: {{ event.payload.reason }}"
+_DISARMED = (("<", "\u2039"), (">", "\u203a"), ("@", f"@{WORD_JOINER}"), ("](", f"]{WORD_JOINER}("))
+
+
+def _shown(expression: str) -> str:
+    """A place in a message for text from people, data and errors, which stays text.
+
+    In whatever chat it ends, it calls nobody (`<!channel>`, `@everyone`) and hides no address
+    (`<http://...|x>`, `[x](http://...)`). Escapes would not do: the library that sends to Slack
+    turns `&lt;!channel&gt;` back. So the marks become others that look like them.
+    """
+    filters = "".join(f"|replace({ours!r}, '{theirs}')" for ours, theirs in _DISARMED)
+    return f"{{{{ ({expression})|string{filters} }}}}"
+
+
+_MESSAGE = _shown("flow_run.state.message or 'no message'")
+_FAILURE = f"{_shown('flow_run.name')}: {_MESSAGE}\n{{{{ flow_run|ui_url }}}}"
+_PROMOTION = f"version {_shown('event.payload.version')}: {_shown('event.payload.reason')}"
 _REFUSALS = (
-    "{{ event.payload.in_a_row }} versions in a row were refused, the last for:"
-    " {{ event.payload.reason }}"
+    f"{_shown('event.payload.in_a_row')} versions in a row were refused, the last for:"
+    f" {_shown('event.payload.reason')}"
 )
 _DISK = (
-    "{{ event.payload.free_megabytes }} MB are free in {{ event.payload.folder }}; free some, or"
-    " set ATELIER_HOME to a folder on another disk"
+    f"{_shown('event.payload.free_megabytes')} MB are free in {_shown('event.payload.folder')};"
+    " free some, or set ATELIER_HOME to a folder on another disk"
 )
 
 
@@ -85,7 +100,7 @@ def _wanted(
         ),
         threshold=1,
     )
-    subject = "Atelier: {{ deployment.name }} {{ flow_run.state.name }}"
+    subject = f"Atelier: {_shown('deployment.name')} {_shown('flow_run.state.name')}"
     yield _telling(TELL_OF_FAILURES, block, document.id, failures, subject, _FAILURE)
     for name, event, resource, what, body in (
         (TELL_OF_PROMOTIONS, PROMOTED, "atelier.model.*", "has a new champion", _PROMOTION),
@@ -97,7 +112,7 @@ def _wanted(
             match=ResourceSpecification({"prefect.resource.id": resource}),
             threshold=1,
         )
-        subject = f"Atelier: {{{{ event.resource.name }}}} {what}"
+        subject = f"Atelier: {_shown('event.resource.name')} {what}"
         yield _telling(name, block, document.id, trigger, subject, body)
 
 

@@ -117,7 +117,7 @@ def threads(environment: Mapping[str, str], cores: float) -> Finding:
         to_do.append("unset OMP_WAIT_POLICY")
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         number = environment.get(name, "")
-        if number.isdigit() and int(number) > cores:
+        if number.isdecimal() and len(number) < 10 and int(number) > cores:
             wrong.append(f"{name} is {number}, and there are {cores:g} cores")
             to_do.append(f"unset {name}")
     affine = getattr(os, "sched_getaffinity", None)

@@ -120,7 +120,8 @@ def _is_signed_by_the_living(run: dict[str, Any]) -> bool:
 
 def _some_heartbeats() -> timedelta:
     told = os.environ.get("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "")
-    return timedelta(seconds=HEARTBEATS_UNTIL_STUCK * (int(told) if told.isdigit() else 180))
+    is_number = told.isdecimal() and len(told) < 8
+    return timedelta(seconds=HEARTBEATS_UNTIL_STUCK * (int(told) if is_number else 180))
 
 
 def _flow_runs(prefect: Ask, states: Sequence[str]) -> list[Any]:

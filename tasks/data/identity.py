@@ -23,7 +23,8 @@ import pandas as pd
 from tasks.data.ingestion import SPLITS, Corpus, ImageSet
 from tasks.data.source_address import source_address
 from tasks.runtime.progress import log
-from tasks.store.files import digest_of, home, read_json
+from tasks.store.files import BadInput, digest_of, home, read_json
+from tasks.store.records import DamagedRecord, parsed
 
 LEAST_KEPT, LEAST_KEPT_ELSEWHERE = 0.25, 0.5
 SKETCH_SIZE, NAME_SKETCH_SIZE = 128, 64
@@ -60,9 +61,13 @@ class DataIdentity:
 
     @staticmethod
     def from_json(text: str) -> "DataIdentity":
-        """What `to_json` wrote; ValueError, TypeError or KeyError for anything else."""
-        record = json.loads(text)
-        return DataIdentity(**{**record, "shape": tuple(record["shape"])})
+        """What `to_json` wrote; raises DamagedRecord for anything else."""
+        found: DataIdentity = parsed(text, DataIdentity, "the identity of a data set")
+        if len(found.shape) not in (0, 3) or not _is_place(found.place):
+            raise DamagedRecord(f"no data set lies at {found.place!r:.60}, of shape {found.shape}")
+        for sketch in (found.contents, found.file_names):
+            _unpacked(sketch)
+        return found
 
 
 def identity_of(data: Data, version: int = 0) -> DataIdentity:
@@ -104,7 +109,8 @@ def identity_by_digest(kind: str, place: str, digest: str, version: int) -> Data
             fields = {**receipt, "folder": str(folder), "source": place}
             data = Corpus(**fields) if kind == "text" else ImageSet(**fields)
             return identity_of(data, version)
-        except (OSError, ValueError, KeyError, TypeError) as error:  # damaged, or of other code
+        except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+            # damaged, of other code, or of a place that is none here
             log(f"{folder} cannot be compared with: {type(error).__name__}: {error}")
     return DataIdentity(place=place, digest=digest, size=0, shape=(), version=version)
 
@@ -175,6 +181,14 @@ def _stored(kind: str, digest: str) -> Path | None:
     return next((folder for folder in found if (folder / "receipt.json").exists()), None)
 
 
+def _is_place(place: str) -> bool:
+    """Whether it has the form of a place: `digits`, `folder:/path`, `file:/path`."""
+    try:
+        return bool(source_address(place).location)
+    except BadInput:
+        return False
+
+
 def _is_known(place: str) -> bool:
     """Whether it is a data set that the program knows."""
     return not source_address(place).scheme
@@ -229,7 +243,10 @@ def _sketch(found: Iterator[np.ndarray], size: int) -> str:
 
 
 def _unpacked(sketch: str) -> np.ndarray:
-    plain = np.frombuffer(b64decode(sketch), dtype=np.uint8).reshape(-1, _MARK_BYTES)
+    try:
+        plain = np.frombuffer(b64decode(sketch, validate=True), np.uint8).reshape(-1, _MARK_BYTES)
+    except ValueError as error:
+        raise DamagedRecord(f"no sketch of contents: {error}") from error
     padded = np.zeros((len(plain), 8), dtype=np.uint8)
     padded[:, 8 - _MARK_BYTES :] = plain
     return padded.view(">u8").ravel().astype(np.uint64)

@@ -1,10 +1,10 @@
 """What MLflow holds that nobody will ask for: versions, packages and runs that may go.
 
 Kept are, of each model: versions that have an alias, that were ever champion, or that a person
-named; and the latest of the others. Of packages (MLflow's logged models): those of kept versions,
-and those so young that a run may be about to register them. Of runs: those that kept versions,
-stored fits or the latest gallery refer to, those these are filed under, and young ones. The log of
-who was champion is never shortened.
+named; those that another home registered; and the latest of the others. Of packages (MLflow's
+logged models): those of kept versions, and those so young that a run may be about to register them.
+Of runs: those that kept versions, stored fits or the latest gallery refer to, those these are filed
+under, and young ones. The log of who was champion is never shortened.
 """
 
 from collections.abc import Iterable, Iterator
@@ -114,10 +114,15 @@ def _named(name: str) -> set[int]:
 
 
 def _spare(versions: list[Any], name: str, now: float) -> Iterator[Any]:
-    """The versions of a model that may go; one that is being registered may not."""
+    """The versions of a model that may go; one that is being registered may not.
+
+    Nor one of which the log here does not tell: another home registered it, and may name it.
+    """
     named = _named(name)
+    told = audit_log.contents_by_number(audit_log.entries_of(name))
+    ours = [v for v in versions if told.get(int(v.version)) == v.tags.get("content_digest", "")]
     others = sorted(
-        (each for each in versions if int(each.version) not in named),
+        (each for each in ours if int(each.version) not in named),
         key=lambda each: int(each.version),
     )
     for each in others[: -versions_to_keep()]:

@@ -15,6 +15,7 @@ from mlflow.exceptions import MlflowException
 
 from tasks.packaging.files import PackageUnknown
 from tasks.registry import audit_log
+from tasks.registry.version_tags import whole
 from tasks.tracking.mlflow_client import client
 
 ANCHOR_TAG = "audit_log."
@@ -70,8 +71,7 @@ def anchors(tags: Mapping[str, str]) -> dict[str, Anchor]:
     for name, value in tags.items():
         if name.startswith(ANCHOR_TAG):
             length, _, head = value.partition(" ")
-            number = int(length) if length.isdigit() else 0
-            found[name.removeprefix(ANCHOR_TAG)] = Anchor(length=number, head=head)
+            found[name.removeprefix(ANCHOR_TAG)] = Anchor(length=whole(length) or 0, head=head)
     return found
 
 

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from getpass import getuser
@@ -21,8 +22,9 @@ from platform import node
 from typing import Any, Literal
 
 from tasks.runtime.progress import log
-from tasks.store.files import BadInput, home, inside, keep_aside
-from tasks.store.records import parsed, shaped
+from tasks.store.files import BadInput, home, inside, keep_aside, write_bytes
+from tasks.store.names import is_name
+from tasks.store.records import DamagedRecord, parsed, shaped
 from tasks.store.records import told as told_by
 
 Kind = Literal["intent", "done", "void", "refused", "outside", "registered", "repair"]
@@ -71,8 +73,9 @@ def ledger_path(model: str) -> Path:
 
 
 def known_models() -> list[str]:
-    """The models that have a ledger."""
-    return sorted(path.stem for path in (home() / "ledger").glob("*.jsonl"))
+    """The models that have a ledger; a file that no model can be named after is a person's copy."""
+    names = (path.stem for path in (home() / "ledger").glob("*.jsonl"))
+    return sorted(name for name in names if is_name(name))
 
 
 def lasting_contents() -> set[str]:
@@ -81,7 +84,8 @@ def lasting_contents() -> set[str]:
     for model in known_models():
         entries = entries_of(model)
         lasting = lasting_versions(entries)
-        found |= {e.digests["content"] for e in entries if e.to_version in lasting and e.digests}
+        told = [entry for entry in entries if entry.to_version in lasting]
+        found |= {e.digests["content"] for e in told if e.digests.get("content")}
     return found
 
 
@@ -126,7 +130,7 @@ def read(model: str) -> Log:
     for number, line in enumerate(content[len(known) :].split(b"\n")[:-1], len(entries) + 1):
         try:
             facts = parsed(line, dict[str, Any], "")
-            entry = shaped(facts, Entry, "")
+            entry = _entry(facts)
             Entry(**facts)  # no key more: a line is as it was written, or it was altered
         except (ValueError, TypeError) as error:
             raise damaged(model, f"line {number} cannot be read") from error
@@ -134,7 +138,8 @@ def read(model: str) -> Log:
             what = f"line {max(1, number - 1)} or the one after it was altered"
             raise damaged(model, what)
         if entry.model != model:
-            raise damaged(model, f"it is the log of {entry.model!r}")
+            what = f"it is the log of {entry.model!r}; a copy of that one belongs elsewhere"
+            raise damaged(model, what)
         entries.append(entry)
         heads.append(hashlib.sha256(line).hexdigest())
         num_anchored += "files" in facts
@@ -142,6 +147,19 @@ def read(model: str) -> Log:
     _known[path] = (content, found)
     return found
 
+
+def _entry(facts: dict[str, Any]) -> Entry:
+    """A line as what it tells; raises DamagedRecord where it is, or holds, something else."""
+    entry: Entry = shaped(facts, Entry, "")
+    if entry.evidence.keys() & _NOTES.keys():
+        for name, kind in _NOTES.items():
+            if name in entry.evidence:
+                shaped(entry.evidence[name], kind, name)
+    return entry
+
+
+_NOTES: dict[str, Any] = {"gone": list[int], "anchors": list[str], "withdrawn": dict[str, str]}
+"""What this project itself reads of an entry's evidence."""
 
 _known: dict[Path, tuple[bytes, Log]] = {}
 """What this process has read and checked of each file: only what was added is read again."""
@@ -168,21 +186,39 @@ def append(model: str, kind: Kind, **facts: Any) -> Entry:
     entries = entries_of(model)
     path = ledger_path(model)
     path.parent.mkdir(parents=True, exist_ok=True)
-    entry = Entry(
-        number=len(entries) + 1,
-        kind=kind,
-        at=datetime.now(UTC).isoformat(timespec="seconds"),
-        model=model,
-        previous=_last_digest(path),
-        **{"who": f"{getuser()}@{node()}", **facts},
-    )
+    entry = _new_entry(model, kind, len(entries) + 1, _last_digest(path), facts)
     _cut_off_torn_line(path)
     with path.open("ab") as file:
-        file.write(json.dumps(asdict(entry), sort_keys=True).encode() + b"\n")
+        file.write(_line(entry))
         file.flush()
         os.fsync(file.fileno())
     _flush_folder(path.parent)
     return entry
+
+
+def begin_anew(model: str, kind: Kind, **facts: Any) -> Entry:
+    """Let a log begin with an entry, in the place of one that was kept aside before, at one stroke.
+
+    A kill leaves the one before or the new one, which tells what is to go on.
+    """
+    entry = _new_entry(model, kind, 1, _BEGINNING, facts)
+    write_bytes(ledger_path(model), _line(entry))
+    return entry
+
+
+def _new_entry(model: str, kind: Kind, number: int, previous: str, facts: dict[str, Any]) -> Entry:
+    return Entry(
+        number=number,
+        kind=kind,
+        at=datetime.now(UTC).isoformat(timespec="seconds"),
+        model=model,
+        previous=previous,
+        **{"who": f"{getuser()}@{node()}", **facts},
+    )
+
+
+def _line(entry: Entry) -> bytes:
+    return json.dumps(asdict(entry), sort_keys=True).encode() + b"\n"
 
 
 def _last_digest(path: Path) -> str:
@@ -323,20 +359,23 @@ def withdrawn_contents(entries: list[Entry]) -> dict[str, str]:
 
 def readable_entries(model: str) -> list[Entry]:
     """Whatever can be read of a damaged log; nothing of it is proven."""
-    path = ledger_path(model)
+    try:
+        content = ledger_path(model).read_bytes()
+    except OSError:  # none, a folder, or a bad disk
+        return []
     entries = []
-    for line in path.read_bytes().split(b"\n") if path.exists() else []:
-        try:
-            entries.append(Entry(**json.loads(line)))
-        except (ValueError, TypeError):
-            continue
+    for line in content.split(b"\n"):
+        with suppress(DamagedRecord):
+            entries.append(_entry(parsed(line, dict[str, Any], "")))
     return entries
 
 
 def answered(entries: list[Entry]) -> list[Entry]:
     """The entries up to the last decision of this program or of a person."""
     for index in range(len(entries), 0, -1):
-        if entries[index - 1].kind == "done" or entries[index - 1].action in ("accept", "begin"):
+        last = entries[index - 1]
+        gave_up = last.kind == "outside" and last.action == "discard"  # the champion
+        if last.kind == "done" or last.action in ("accept", "begin") or gave_up:
             return entries[:index]
     return []
 
@@ -355,6 +394,18 @@ def registration_of(entries: Sequence[Entry], number: int) -> Entry | None:
 
 
 def set_aside(model: str) -> Path | None:
-    """Keep a log that cannot be relied on under another name; None where there is none."""
+    """Keep a copy of a log that cannot be relied on; None where there is none.
+
+    The log itself stays until `begin_anew` takes its place; what cannot be read gives way now.
+    """
     path = ledger_path(model)
-    return keep_aside(path) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        content = path.read_bytes()
+    except OSError:  # such as a folder
+        return keep_aside(path)
+    moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
+    aside = path.with_name(f"{path.name}.aside-{moment}")
+    write_bytes(aside, content)
+    return aside

@@ -9,8 +9,14 @@ from dataclasses import dataclass
 from tasks.registry import audit_anchor, audit_log
 from tasks.registry.model_card import FAMILIES
 from tasks.registry.promotion import moved_outside
-from tasks.registry.verification import UNVERIFIED, verified_copy
-from tasks.registry.versions import RegisteredVersion, all_versions, champion_of, models_of_ours
+from tasks.registry.verification import UNVERIFIED, check_stored, verified_copy
+from tasks.registry.versions import (
+    RegisteredVersion,
+    all_versions,
+    champion_of,
+    misnamed,
+    models_of_ours,
+)
 from tasks.tracking.mlflow_client import outages_named
 
 WAYS = {
@@ -34,7 +40,9 @@ class Problem:
     ways: tuple[str, ...]
 
     def to_do(self) -> str:
-        """The commands that go the ways."""
+        """The commands that go the ways; without any, what a person does in MLflow."""
+        if not self.ways:
+            return "rename or delete it in MLflow"
         named = " or ".join(f"--repair {self.model}={way}" for way in self.ways)
         return f"`atelier doctor {named}`; the ways: `atelier doctor --repair`"
 
@@ -44,8 +52,20 @@ def all_models() -> list[str]:
     return sorted({*models_of_ours(), *audit_log.known_models()})
 
 
+def misnamed_models() -> list[Problem]:
+    """Models that bear a family of ours and a name that none of ours can have."""
+    what = (
+        "bears a family of ours and a name that no model of ours can have (lower-case letters and"
+        " digits, - and _): it was renamed in MLflow, or is another program's; it is passed over"
+    )
+    return [Problem(model=name, what=f"{name!r} {what}", ways=()) for name in misnamed()]
+
+
 def problems_of(name: str, *, with_packages: bool = True) -> list[Problem]:
-    """All disagreements about a model; with_packages: the champion's files are fetched, too."""
+    """All disagreements about a model.
+
+    with_packages: the champion's files are fetched and compared; else they are only looked for.
+    """
     with outages_named():
         return list(_problems(name, with_packages))
 
@@ -63,7 +83,7 @@ def _problems(name: str, with_packages: bool) -> Iterator[Problem]:
     champion = champion_of(name)
     if lost:
         yield Problem(model=name, what=f"{name}: {lost}", ways=("accept",))
-    elif moved := moved_outside(entries, champion) if entries else "":
+    elif moved := _moved(entries, champion):
         now = "none" if champion is None else f"version {champion.version}"
         known = audit_log.champion_by(entries)
         what = f"{name}: {moved}: the champion is {now}, and by the log version {known or 'none'}"
@@ -85,15 +105,31 @@ def _problems(name: str, with_packages: bool) -> Iterator[Problem]:
     if not lost:
         yield from _gone(name, entries, versions)
     yield from _unknown(name, entries, versions)
-    if with_packages and champion is not None:
-        number = int(champion.version)
-        if audit_log.registration_of(entries, number) is None:
-            return  # told already
-        try:
-            with verified_copy(name, str(number)):
+    # One whose package the log does not tell was told of already.
+    if champion and audit_log.registration_of(entries, int(champion.version)) is not None:
+        yield from _champions_files(champion, with_packages)
+
+
+def _champions_files(champion: RegisteredVersion, are_compared: bool) -> Iterator[Problem]:
+    try:
+        if are_compared:
+            with verified_copy(champion.name, str(champion.version)):
                 pass
-        except UNVERIFIED as error:
-            yield Problem(model=name, what=str(error), ways=("discard",))
+        else:
+            check_stored(champion)
+    except UNVERIFIED as error:
+        yield Problem(model=champion.name, what=str(error), ways=("discard",))
+
+
+def _moved(entries: list[audit_log.Entry], champion: RegisteredVersion | None) -> str:
+    """What happened to the alias without this program, in words, or nothing.
+
+    Where this program moved it and was killed then, the next reader settles that.
+    """
+    intent = audit_log.unsettled(entries)
+    if intent and champion and int(champion.version) == intent.to_version:
+        return ""
+    return moved_outside(entries, champion) if entries else ""
 
 
 def _strangers(name: str, found: audit_log.Log, tags: dict[str, str]) -> Iterator[Problem]:

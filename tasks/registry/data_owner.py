@@ -4,8 +4,8 @@ The registered model bears a tag with the identity of the data that it was train
 was registered before there were such tags is taken for what its latest version says of its data.
 """
 
-import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from prefect import task
@@ -22,9 +22,11 @@ from tasks.data.identity import (
 )
 from tasks.data.ingestion import Corpus, ImageSet
 from tasks.data.source_address import source_address
+from tasks.registry.version_tags import record_tag
 from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED
 from tasks.store.files import BadInput
+from tasks.store.records import DamagedRecord
 from tasks.tracking.mlflow_client import client, outages_named
 
 DATA_SET = "data_set"
@@ -99,22 +101,24 @@ def _registered(name: str) -> Any:
 
 
 def _kept(tags: Mapping[str, str]) -> DataIdentity | None:
+    if not (kept := tags.get(DATA_SET)):
+        return None
     try:
-        return DataIdentity.from_json(tags[DATA_SET])
-    except (ValueError, TypeError, KeyError):  # none, or one that somebody changed
+        return DataIdentity.from_json(kept)
+    except DamagedRecord:  # somebody changed it
         return None
 
 
 def _adopted(name: str) -> DataIdentity | None:
     """What a model from before these tags was trained on, by the record of its latest version."""
     versions = client().search_model_versions(f"name = '{name}'")
-    recorded = [v for v in versions if "recipe" in v.tags and v.tags.get("state") == "complete"]
+    complete = [v for v in versions if "recipe" in v.tags and v.tags.get("state") == "complete"]
+    recorded = [(v, recipe) for v in complete if (recipe := _recipe(v)) is not None]
     if not recorded:
         return None
-    latest = max(recorded, key=lambda version: int(version.version))
-    recipe = json.loads(latest.tags["recipe"])
-    kind = "images" if recipe["family"] in _FAMILIES[ImageSet] else "text"
-    place, digest = _place(recipe["source"]), latest.tags.get("data_digest", "")
+    latest, recipe = max(recorded, key=lambda pair: int(pair[0].version))
+    kind = "images" if recipe.family in _FAMILIES[ImageSet] else "text"
+    place, digest = _place(recipe.source), latest.tags.get("data_digest", "")
     identity = identity_by_digest(kind, place, digest, int(latest.version))
     log(
         f"{name}: version {latest.version} is older than the tag that binds a model to its data;"
@@ -123,10 +127,28 @@ def _adopted(name: str) -> DataIdentity | None:
     return identity
 
 
+@dataclass(frozen=True, slots=True)
+class _Recipe:
+    """What is asked here of the record of how a version was made, by whatever program."""
+
+    family: str
+    source: str
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def _recipe(version: Any) -> _Recipe | None:
+    """How a version was made; None, and the reason in the log, where its tag is damaged."""
+    try:
+        return record_tag(version, "recipe", _Recipe)
+    except DamagedRecord as error:
+        log(str(error))
+        return None
+
+
 def _place(source: str) -> str:
     try:
         return source_address(source).place
-    except (OSError, RuntimeError):  # the home of a user who is not known here
+    except (OSError, RuntimeError, BadInput):  # such as the home of a user not known here
         return source
 
 
@@ -136,11 +158,13 @@ def _warn_of_another_shape(name: str, images: ImageSet) -> None:
     number = None if model is None else model.aliases.get("champion")
     if number is None:
         return
-    tags = client().get_model_version(name, str(number)).tags
-    config = json.loads(tags.get("recipe", "{}")).get("settings", {}).get("config", {})
-    shape = tuple(config.get(each) for each in ("channels", "height", "width"))
+    recipe = _recipe(client().get_model_version(name, str(number)))
+    config = {} if recipe is None else recipe.settings.get("config")
+    known = config if isinstance(config, Mapping) else {}
+    sides = [known.get(each) for each in ("channels", "height", "width")]
+    shape = tuple(side for side in sides if isinstance(side, int))
     now = (images.channels, images.height, images.width)
-    if None not in shape and shape != now:
+    if len(shape) == len(now) and shape != now:
         log(
             f"WARNING: {name}: the champion, version {number}, makes images of"
             f" {size_of(shape)}, and these are {size_of(now)}. The two cannot be compared, so it"

@@ -18,7 +18,7 @@ from tasks.packaging.load_check import LoadCheckFailed, SamplesDiffer, check_loa
 from tasks.registry import audit_anchor, audit_log
 from tasks.registry.model_card import FAMILIES, family_page
 from tasks.registry.verification import verified_copy
-from tasks.registry.version_tags import number_tag, text_tag
+from tasks.registry.version_tags import number_tag, text_tag, whole
 from tasks.registry.versions import (
     CHALLENGER,
     CHAMPION,
@@ -366,7 +366,7 @@ def _tell_pages(name: str, champion: RegisteredVersion | None, why: str) -> None
 def _told(name: str) -> int | None:
     """The version that the model's page calls champion: another home may have told a move."""
     told = client().get_registered_model(name).tags.get("champion_version", "none")
-    return int(told) if told.isdecimal() else None  # what somebody wrote there says nothing
+    return whole(told)  # what somebody else wrote there says nothing
 
 
 def _announce(what: str, version: RegisteredVersion, payload: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from tasks.registry.consistency import WAYS, all_models
 from tasks.registry.model_card import FAMILIES
 from tasks.registry.promotion import move_back, reconcile
 from tasks.registry.verification import PACKAGE_TAG, unlisted_files
+from tasks.registry.version_tags import whole
 from tasks.registry.versions import (
     RegisteredVersion,
     champion_of,
@@ -24,7 +25,7 @@ from tasks.tracking.mlflow_client import client, outages_named
 def repair(name: str, way: str) -> str:
     """Go one of WAYS for a model; returns what was done, in a line. Raises BadInput."""
     what, _, text = way.partition(":")
-    number = int(text) if text.isdigit() else None
+    number = whole(text)
     if what not in WAYS or (text and (number is None or what not in ("adopt", "discard"))):
         raise BadInput(
             f"no way is called {way!r}; there are: {', '.join(WAYS)}, adopt:N, discard:N"
@@ -47,7 +48,7 @@ def _begin(name: str) -> str:
     aside = audit_log.set_aside(name)
     tags = audit_anchor.model_tags(name) or {}
     kept = f"the one before is kept as {aside.name}" if aside else "the one before is not here"
-    audit_log.append(
+    audit_log.begin_anew(
         name,
         "repair",
         action="begin",
@@ -146,8 +147,9 @@ def _discard(name: str, number: int | None) -> str:
     if target is None:
         raise BadInput(f"{name} has no such version to discard")
     is_champion = champion is not None and champion.version == target.version
-    client().delete_model_version(name, str(target.version))
+    # The log first: a champion that vanished without a word would count as left by a person.
     _note_discarded(name, target, is_champion)
+    client().delete_model_version(name, str(target.version))
     return f"{name}: version {target.version} is out of the registry; its files stay in the store"
 
 

@@ -36,6 +36,7 @@ from tasks.packaging.files import (
     files_of,
 )
 from tasks.registry import audit_anchor, audit_log
+from tasks.runtime.messages import one_line
 from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED
 from tasks.store.files import BadInput, atomic_folder, check_space, home, scratch_folder
@@ -111,6 +112,17 @@ def fetched(version: ModelVersion, files: Files) -> Iterator[Path]:
         if told := difference(files_of(folder), files):
             raise PackageChanged(told)
         yield folder
+
+
+def check_stored(version: ModelVersion) -> None:
+    """Raise PackageChanged where the store has nothing of a version; its files are not compared."""
+    with outages_named(), _named(version):
+        _check_source(version)
+        try:
+            if not _store(version).list_artifacts():
+                raise PackageChanged("it has no files")
+        except (MlflowException, OSError) as error:
+            raise _unfetched(version, error) from error
 
 
 @contextmanager
@@ -219,13 +231,11 @@ def _named(version: ModelVersion) -> Iterator[None]:
 
 def _fetched(version: ModelVersion, scratch: Path, files: Files | None) -> Path:
     """The files of a version below a folder; with a listing nothing else is fetched."""
-    if not re.fullmatch(r"models:/m-[0-9a-f]{32}", str(version.source)):
-        raise PackageChanged(f"its source in the registry is {str(version.source)[:100]!r}")
+    _check_source(version)
     into = scratch / "package"
     into.mkdir()
     try:
-        store = get_artifact_repository(str(version.source), tracking_uri=tracking_uri())
-        store = getattr(store, "repo", store)  # without MLflow's note, which it writes beside them
+        store = _store(version)
         stored = _listed(store, files)
         if files is not None and (told := difference(stored, _known_sizes(stored, files))):
             raise PackageChanged(told)
@@ -234,11 +244,31 @@ def _fetched(version: ModelVersion, scratch: Path, files: Files | None) -> Path:
         store.download_artifacts("", str(into))
     except (MlflowException, OSError) as error:
         check_space(scratch, _BYTES_TO_BE_FREE)  # raises DiskFull: that is no change of a package
-        client().get_model_version(version.name, str(version.version))  # nor is an outage
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise PackageChanged(f"its files cannot be fetched: {reason}") from error
+        raise _unfetched(version, error) from error
     (into / MLFLOWS_OWN_NOTE).unlink(missing_ok=True)
     return into
+
+
+def _check_source(version: ModelVersion) -> None:
+    if not re.fullmatch(r"models:/m-[0-9a-f]{32}", str(version.source)):
+        raise PackageChanged(f"its source in the registry is {str(version.source)[:100]!r}")
+
+
+def _store(version: ModelVersion) -> Any:
+    """Where a version's files lie, without MLflow's note, which it writes beside them."""
+    store = get_artifact_repository(str(version.source), tracking_uri=tracking_uri())
+    return getattr(store, "repo", store)
+
+
+def _unfetched(version: ModelVersion, error: Exception) -> PackageChanged:
+    """Why files cannot be had, unless that is an outage, which is raised."""
+    client().get_model_version(version.name, str(version.version))
+    if isinstance(error, MlflowException) and error.error_code == "RESOURCE_DOES_NOT_EXIST":
+        return PackageChanged(
+            "it has no files any more: MLflow deleted its package, as `mlflow gc` does after the"
+            " experiment was deleted"
+        )
+    return PackageChanged(f"its files cannot be fetched: {one_line(error)}")
 
 
 def _listed(store: Any, files: Files | None) -> dict[str, tuple[Any, str]]:

@@ -1,6 +1,7 @@
 """The tags of a registered version, read with care: a person or another program may change them."""
 
 import math
+import re
 from typing import Any, TypeVar
 
 from tasks.evaluation.result import beside
@@ -16,6 +17,15 @@ def text_tag(version: Any, name: str) -> str:
     if not value:
         raise DamagedRecord(f"{_of(version)}: its tag {name} is missing")
     return str(value)
+
+
+def whole(text: str) -> int | None:
+    """A whole number from 0 on that a tag or a command names; None for anything else.
+
+    Of ASCII's digits, nine at most: Python takes some others for digits, and refuses a text of
+    thousands.
+    """
+    return int(text) if re.fullmatch("[0-9]{1,9}", text) else None
 
 
 def number_tag(version: Any, name: str) -> float:

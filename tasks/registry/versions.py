@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from mlflow.entities.model_registry import ModelVersion
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 from prefect import task
 
@@ -28,7 +28,7 @@ from tasks.registry.version_tags import beside_tag, number_tag, record_tag, text
 from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED
 from tasks.store.files import BadInput, exclusive
-from tasks.store.names import checked_name
+from tasks.store.names import checked_name, is_name
 from tasks.tracking.mlflow_client import client, outages_named, version_url
 from tasks.training.provenance import Recipe
 
@@ -253,11 +253,7 @@ def champions() -> list[str]:
         registry, names, token = client(), [], None
         while True:
             page = registry.search_registered_models(page_token=token)
-            names += [
-                model.name
-                for model in page
-                if CHAMPION in model.aliases and model.tags.get("family") in FAMILIES
-            ]
+            names += [each.name for each in page if CHAMPION in each.aliases and _is_ours(each)]
             token = page.token
             if not token:
                 return sorted(names)
@@ -412,10 +408,26 @@ def _found(name: str, which: str) -> RegisteredVersion | None:
 
 
 def models_of_ours() -> list[str]:
-    """The names of all registered models that this project made."""
+    """The names of all registered models that this project made.
+
+    One that somebody gave a name that none of ours can have is left out: see `misnamed`.
+    """
+    return sorted(model.name for model in _registered_models() if _is_ours(model))
+
+
+def misnamed() -> list[str]:
+    """The registered models of our families whose names none of ours can have."""
+    found = [each for each in _registered_models() if each.tags.get("family") in FAMILIES]
+    return sorted(each.name for each in found if not is_name(each.name))
+
+
+def _is_ours(model: RegisteredModel) -> bool:
+    return model.tags.get("family") in FAMILIES and is_name(model.name)
+
+
+def _registered_models() -> list[RegisteredModel]:
     with outages_named():
-        found = client().search_registered_models(max_results=1000)
-    return sorted(model.name for model in found if model.tags.get("family") in FAMILIES)
+        return list(client().search_registered_models(max_results=1000))
 
 
 def page_of(version: Version) -> str:

@@ -8,7 +8,7 @@ from prefect import task
 
 from tasks import plots
 from tasks.registry.loading import loaded
-from tasks.registry.version_tags import text_tag
+from tasks.registry.version_tags import text_tag, whole
 from tasks.registry.versions import version_numbered
 from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED
@@ -78,4 +78,5 @@ def _made(model: Any, prompt: str) -> np.ndarray | str:
 def comparison_of(tags: dict[str, str]) -> tuple[str, int] | None:
     """The run that keeps a version's comparison, and the version that it is compared with."""
     run_id, _, before = tags.get("comparison", "").partition(" ")
-    return (run_id, int(before)) if run_id and before.isdecimal() else None
+    number = whole(before)
+    return (run_id, number) if run_id and number is not None else None

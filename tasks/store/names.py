@@ -51,6 +51,11 @@ def checked_name(what: What, name: object) -> str:
     return name
 
 
+def is_name(name: str) -> bool:
+    """Whether `checked_name` lets a name pass."""
+    return _fault(name) is None
+
+
 def _fault(name: str) -> str | None:
     """What is wrong with a name, or None."""
     size = len(name.encode("utf-8", "surrogatepass"))

@@ -164,7 +164,8 @@ def _found_or_created(
         else:
             run_id = str(found.info.run_id)
             attempts = found.data.tags.get(ATTEMPTS, "1")
-            tags[ATTEMPTS] = str((int(attempts) if attempts.isdecimal() else 1) + 1)
+            is_number = attempts.isdecimal() and len(attempts) < 10
+            tags[ATTEMPTS] = str((int(attempts) if is_number else 1) + 1)
             for tag, value in tags.items():
                 runs.set_tag(run_id, tag, value)
             runs.update_run(run_id, status="RUNNING")

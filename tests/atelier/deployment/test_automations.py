@@ -1,13 +1,20 @@
 """Who is told of what: the automations' definitions, without a server."""
 
+import json
+import re
 import uuid
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from apprise.plugins.slack import NotifySlack
 from prefect.events import AutomationCore
 from prefect.exceptions import ObjectNotFound
+from prefect.server.utilities.user_templates import (
+    render_user_template_sync,
+    validate_user_template,
+)
 
 from atelier.deployment.automations import (
     NAMES,
@@ -116,3 +123,57 @@ def test_failures_and_crashes_of_our_deployments_are_told(server: Server) -> Non
 
     assert trigger.expect == {"prefect.flow-run.Failed", "prefect.flow-run.Crashed"}
     assert trigger.match_related.root["prefect.resource.name"] == ["nightly", "samples"]
+
+
+HOSTILE = [
+    "<!channel> look",
+    "&lt;!channel&gt;",
+    "!channel>",
+    "<@U0123|boss>",
+    "<http://evil.example|our server>",
+    "[our server](http://evil.example)",
+    "@everyone @channel @here",
+    "{{ event.id }} {% raw %}",
+]
+
+
+def rendered(template: str, **context: Any) -> str:
+    validate_user_template(template)
+    return render_user_template_sync(template, context)
+
+
+def sent_to_slack(body: str, as_markdown: bool) -> str:
+    """What Slack is given: the library that sends escapes a body, and takes some of it back."""
+    sent: list[str] = []
+    token = {"token_a": "T1JJ3T3L2", "token_b": "A1BRTD4JD", "token_c": "TIiajkdnlazkcOXrIdevi7FQ"}
+    slack = NotifySlack(**token)
+    slack._send = lambda url, payload, **_: sent.append(json.dumps(payload)) or {"ok": True}
+    told = "markdown" if as_markdown else "text"
+    slack.send(body=body, title="a title", body_format=told, body_passthrough=as_markdown)
+    (payload,) = sent
+    return payload
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("name", NAMES)
+def test_what_people_and_data_say_calls_nobody_and_hides_no_address(
+    server: Server, name: str, text: str
+) -> None:
+    apply(server)
+    (action,) = server.named(name).actions
+    payload = {
+        **dict.fromkeys(("reason", "folder"), text),
+        **dict.fromkeys(("version", "in_a_row", "free_megabytes"), 3),
+    }
+    event = SimpleNamespace(payload=payload, resource=SimpleNamespace(name=text))
+    state = SimpleNamespace(message=text, name="Failed")
+    flow_run = SimpleNamespace(name=text, state=state)
+    context = {"event": event, "flow_run": flow_run, "deployment": SimpleNamespace(name=text)}
+    body = action.body.replace("{{ flow_run|ui_url }}", "http://127.0.0.1:4200/runs/1")
+
+    for said in (rendered(action.subject, **context), rendered(body, **context)):
+        assert "channel" not in text or "channel" in said
+        for as_markdown in (True, False):
+            assert not re.search(r"<[!@#h]", sent_to_slack(said, as_markdown))
+        assert "](" not in said
+        assert not re.search("@(everyone|channel|here)", said)

@@ -10,6 +10,7 @@ from PIL import Image
 from tasks.data import identity as data_identity
 from tasks.data.identity import DataIdentity, change, difference, identity_by_digest, identity_of
 from tasks.data.ingestion import Corpus, ImageSet, ingest_images, ingest_text
+from tasks.store.records import DamagedRecord
 
 pytestmark = pytest.mark.usefixtures("atelier_home")
 
@@ -179,9 +180,32 @@ def test_an_identity_survives_its_tag(tmp_path: Path) -> None:
         assert DataIdentity.from_json(identity.to_json()) == identity
         assert len(identity.to_json()) < 5000  # what MLflow's older databases keep of a tag
         assert json.loads(identity.to_json())["version"] == 7
-    for broken in ("", "{}", "[]", '{"shape": 3}'):
-        with pytest.raises((ValueError, TypeError, KeyError)):
+    for broken in ("", "{}", "[]", '{"shape": 3}', "[" * 9000):
+        with pytest.raises(DamagedRecord):
             DataIdentity.from_json(broken)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"size": value} for value in ("x", None, True, 1.5)),
+        *({"shape": value} for value in ([1, "a", {}], [1, 2], "abc")),
+        *(
+            {"contents": value}
+            for value in (5, "!!!", "YWJj", "\N{LATIN SMALL LETTER E WITH ACUTE}")
+        ),
+        *({"place": value} for value in (5, "", "a\0b", "B b=file:/x")),
+        *({"digest": None}, {"version": "x"}, {"is_dense": 7}, {"file_names": []}),
+    ],
+    ids=str,
+)
+def test_an_identity_of_another_shape_is_none(tmp_path: Path, change: dict[str, object]) -> None:
+    record = json.loads(identity_of(text_at(tmp_path / "book.txt", prose(1))).to_json())
+
+    with pytest.raises(DamagedRecord):
+        DataIdentity.from_json(json.dumps({**record, **change}))
+
+    assert DataIdentity.from_json(json.dumps({**record, "of a later program": 1}))
 
 
 def test_data_of_an_older_record_are_known_while_this_home_keeps_them(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from tasks.maintenance.garbage_collection import collect_garbage
 from tasks.maintenance.log_trimming import trim_home
 from tasks.maintenance.pruning import find_surplus, kept_contents, remove_surplus, throw_away
 from tasks.packaging.files import digest_of_files, files_of
-from tasks.registry import audit_log, promotion
+from tasks.registry import audit_anchor, audit_log, promotion
 from tasks.registry.consistency import problems_of
 from tasks.registry.promotion import settle_alias
 from tasks.registry.verification import PACKAGE_TAG
@@ -350,3 +350,32 @@ def test_a_home_that_trains_every_night_for_a_year_stays_bounded(years: Years) -
     for name, number in whole.items():
         assert number <= 1.25 * half[name] + 5, (name, half, whole)
     assert len(audit_log.moves(audit_log.entries_of(NAME))) == 365  # the log is whole
+
+
+def test_versions_of_another_home_stay(
+    years: Years, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two homes on one registry: the other one's log alone tells who was champion there."""
+    for night in range(14):
+        years.version(accepted=night < 2)
+    before = years.numbers()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{years.database}")
+    monkeypatch.setenv("ATELIER_HOME", str(tmp_path / "another"))
+    years.days = 2
+
+    assert [each for each in find_surplus() if each.kind == "version"] == []
+
+    monkeypatch.setenv("ATELIER_HOME", str(years.home))
+    assert throw_away(each for each in find_surplus() if each.kind == "version") == 1
+    assert before - years.numbers() == {3}
+
+
+def test_versions_whose_end_was_written_before_a_kill_go_the_next_time(years: Years) -> None:
+    for night in range(13):
+        years.version(accepted=night == 0)
+    years.days = 2
+    (spare,) = [each for each in find_surplus() if each.kind == "version"]
+    with exclusive(f"registry-{NAME}"):
+        audit_anchor.note_gone(NAME, [int(spare.key)], "never champion", "prune")
+
+    assert [each.key for each in find_surplus() if each.kind == "version"] == [spare.key]

@@ -124,3 +124,29 @@ def test_a_database_that_is_gone_is_told_and_none_is_made(
     assert main(["verify", studio.name]) == 2
     assert not (studio.home / "mlflow.db").exists()
     assert audit_log.known_models() == [studio.name]
+
+
+def test_copies_of_logs_and_strange_models_stop_no_command(studio: Any, capsys: Any) -> None:
+    for copy in ("tale-ngram (copy).jsonl", "tale-ngram.bak.jsonl"):
+        shutil.copy(studio.log, studio.log.with_name(copy))
+    client().create_registered_model("Tale of another", tags={"family": "vae"})
+
+    assert main(["history"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("! 'Tale of another' bears a family of ours and a name that no model")
+    assert "\ntale-ngram\n" in printed
+    assert main(["gc"]) == 0
+    ((state, what),) = findings()
+    assert (state, "'Tale of another'" in what) == ("failed", True)
+    assert main(["doctor", "--repair"]) == 1
+    assert "rename or delete it in MLflow" in capsys.readouterr().out
+
+
+def test_a_champion_without_files_is_told_by_every_command(studio: Any, capsys: Any) -> None:
+    studio.sql("DELETE FROM logged_models WHERE model_id LIKE 'm-%'")
+
+    for command in (["history"], ["verify", studio.name], ["doctor", "--repair"]):
+        main(command)
+        said = capsys.readouterr()
+        assert "version 2" in said.out + said.err
+        assert "it has no files any more: MLflow deleted its package" in said.out + said.err

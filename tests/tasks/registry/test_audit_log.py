@@ -154,3 +154,27 @@ def test_entries_are_on_the_disk_before_append_returns(
     audit_log.append("m", "intent", to_version=1)
 
     assert len(synced) == 2  # the file, and the folder that names it
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [{"gone": 5}, {"gone": [[1]]}, {"gone": ["x"]}, {"anchors": 5}, {"withdrawn": {"a": 5}}],
+)
+def test_notes_of_another_shape_are_told_with_their_line(
+    atelier_home: Path, evidence: dict[str, object]
+) -> None:
+    move("m", None, 1)
+    audit_log.append("m", "repair", action="accept", evidence=evidence)
+
+    with pytest.raises(audit_log.LedgerDamaged, match="line 3 cannot be read"):
+        audit_log.entries_of("m")
+
+
+def test_copies_beside_a_log_are_no_logs(atelier_home: Path) -> None:
+    move("m", None, 1)
+    path = audit_log.ledger_path("m")
+    for name in ("m (copy).jsonl", "m.bak.jsonl", "Copy of m.jsonl", "m.jsonl~"):
+        path.with_name(name).write_bytes(path.read_bytes())
+
+    assert audit_log.known_models() == ["m"]
+    assert audit_log.lasting_contents() == {"content 1"}

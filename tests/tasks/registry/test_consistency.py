@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.tracking import MlflowClient
 
 from tasks.packaging.files import digest_of_brought, files_of
 from tasks.registry import audit_anchor, audit_log, promotion
-from tasks.registry.consistency import Problem, all_models, problems_of
+from tasks.registry.consistency import Problem, all_models, misnamed_models, problems_of
 from tasks.registry.loading import loaded
 from tasks.registry.repair import repair
 from tasks.registry.verification import verify_champion
-from tasks.registry.versions import champion_of, contents_of
+from tasks.registry.versions import champion_of, champions, contents_of
+from tasks.samples.plan import plan_gallery
 from tasks.store.files import BadInput
 from tasks.tracking.mlflow_client import client
 
@@ -375,7 +377,14 @@ def test_an_anchor_of_another_home_is_told_until_it_is_accepted(studio: Any) -> 
     assert problems_of(studio.name) == []
 
 
-@pytest.mark.parametrize("value", ["", "x", "7", f"-1 {'0' * 64}", f"6 {'0' * 64}", f"9999 {'0'}"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("", "x", "7", f"-1 {'0' * 64}", f"6 {'0' * 64}", f"9999 {'0'}"),
+        *(f"\N{SUPERSCRIPT TWO} {'0' * 64}", f"{'9' * 4800} x"),  # digits, and no numbers
+    ],
+    ids=lambda value: value[:9],
+)
 def test_an_altered_anchor_is_told(studio: Any, value: str) -> None:
     name, _ = audit_anchor.anchor_tag(audit_log.read(studio.name))
     studio.sql("UPDATE registered_model_tags SET value = ? WHERE key = ?", value, name)
@@ -448,10 +457,177 @@ def test_nothing_happens_unless_it_is_named(studio: Any) -> None:
     before = studio.log.read_bytes(), champion(studio), sorted(contents_of(studio.name))
 
     problems_of(studio.name)
-    for way in ("", "begin:1", "beginning", "adopt:x", "accept:2"):
+    odd = (f"adopt:{'9' * 5000}", "discard:\N{SUPERSCRIPT TWO}")
+    for way in ("", "begin:1", "beginning", "adopt:x", "accept:2", *odd):
         with pytest.raises(BadInput, match="no way is called"):
             repair(studio.name, way)
     with pytest.raises(BadInput, match="no model is named 'other'"):
         repair("other", "begin")
 
     assert (studio.log.read_bytes(), champion(studio), sorted(contents_of(studio.name))) == before
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"number": "x", "digests": null, "evidence": []}',
+        '{"number": 7, "kind": "registered", "at": "", "model": "m", "digests": [1]}',
+        '{"number": 7, "kind": "repair", "at": "", "model": "m", "evidence": {"withdrawn": 5}}',
+        "[" * 20_000,
+    ],
+)
+def test_a_new_log_begins_whatever_stands_in_the_old_one(studio: Any, line: str) -> None:
+    content = contents_of(studio.name)[2]
+    client().set_registered_model_alias(studio.name, "champion", "1")
+    promotion.history(studio.name)  # a person left version 2
+    with studio.log.open("a") as file:
+        file.write(f"{line}\n")
+    assert problem_of(studio).ways == ("begin",)
+
+    repair(studio.name, "begin")
+
+    assert champion(studio) == 1
+    assert promotion.withdrawn(studio.name, content) == "the alias was moved without this program"
+
+
+def test_a_folder_in_the_place_of_a_log_is_kept_aside_too(studio: Any) -> None:
+    studio.log.unlink()
+    studio.log.mkdir()
+    assert "it cannot be read (Is a directory)" in problem_of(studio).what
+
+    assert "kept as tale-ngram.jsonl.aside-" in repair(studio.name, "begin")
+    repair(studio.name, "adopt")
+
+    assert champion(studio) == 2
+    assert verify_champion.fn(studio.name) == ""
+
+
+@pytest.mark.parametrize("name", ["Tale N-gram's", "tale ngram (new)", "x" * 200, "a\nb"])
+def test_a_renamed_model_stops_no_other(studio: Any, name: str, capsys: Any) -> None:
+    client().create_registered_model("other-ngram", tags={"family": "ngram"})
+    client().create_registered_model(name, tags={"family": "vae"})
+    client().create_model_version(name, "file:///nowhere", await_creation_for=0)
+    client().set_registered_model_alias(name, "champion", "1")
+
+    assert all_models() == ["other-ngram", studio.name]
+    assert champions() == [studio.name]
+    assert [piece.name for piece in plan_gallery.fn(None, 0)] == [studio.name]
+    (problem,) = misnamed_models()
+    assert problem.what.startswith(f"{name!r} bears a family of ours and a name")
+    assert "MLflow" in problem.to_do()
+
+
+def test_a_champion_whose_files_mlflow_deleted_is_told_without_a_look_into_them(
+    studio: Any,
+) -> None:
+    assert problems_of(studio.name, with_packages=False) == []
+    studio.sql("DELETE FROM logged_models WHERE model_id LIKE 'm-%'")
+
+    for with_packages in (False, True):
+        (problem,) = problems_of(studio.name, with_packages=with_packages)
+        assert "version 2" in problem.what
+        assert "it has no files any more: MLflow deleted its package" in problem.what
+        assert problem.ways == ("discard",)
+
+    repair(studio.name, "discard")
+    assert studio.admitted(3).alias == "champion"
+    assert problems_of(studio.name) == []
+
+
+def test_a_champion_whose_folder_is_gone_is_told_without_a_look_into_it(studio: Any) -> None:
+    shutil.rmtree(studio.package(2))
+
+    (problem,) = problems_of(studio.name, with_packages=False)
+
+    assert "it has no files" in problem.what
+
+
+def test_a_move_that_a_kill_cut_off_is_not_taken_for_anothers(
+    studio: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(promotion, "check_loads", lambda *_, **__: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(promotion, "_tell", killed)
+        with pytest.raises(KeyboardInterrupt):
+            promotion.promote(studio.name, 1, "for a test")
+    assert champion(studio) == 1
+
+    assert problems_of(studio.name) == []
+    assert promotion.history(studio.name)[-1].why == "for a test"
+    assert problems_of(studio.name) == []
+
+
+@pytest.mark.parametrize("told", ["\N{SUPERSCRIPT TWO}", "9" * 4900])
+def test_a_page_that_tells_no_version_is_written_again(studio: Any, told: str) -> None:
+    client().set_registered_model_tag(studio.name, "champion_version", told)
+    client().set_registered_model_alias(studio.name, "champion", "1")
+
+    promotion.history(studio.name)
+
+    assert client().get_registered_model(studio.name).tags["champion_version"] == "1"
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def killed_at(number: int, patch: pytest.MonkeyPatch) -> None:
+    """End the process before its write of a number: a line, a tag, a deletion, a file."""
+    writes = iter(range(1, 100))
+
+    def counted(owner: Any, name: str) -> None:
+        real = getattr(owner, name)
+
+        def write(*arguments: Any, **named: Any) -> Any:
+            if next(writes) == number:
+                raise Killed
+            return real(*arguments, **named)
+
+        patch.setattr(owner, name, write)
+
+    for name in ("append", "write_bytes"):
+        counted(audit_log, name)
+    for name in ("delete_model_version", "set_registered_model_tag"):
+        counted(MlflowClient, name)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_what_was_discarded_comes_back_by_itself_whenever_a_kill_came(
+    studio: Any, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = contents_of(studio.name)[2]
+    with monkeypatch.context() as patch:
+        killed_at(number, patch)
+        with pytest.raises(Killed):
+            repair(studio.name, "discard")
+
+    promotion.history(studio.name)
+    if champion(studio) is not None:
+        repair(studio.name, "discard")
+
+    assert champion(studio) is None
+    assert promotion.withdrawn(studio.name, content) == ""
+    assert problems_of(studio.name) == []
+    assert studio.admitted(3).alias == "champion"
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_a_new_log_that_a_kill_cut_off_still_knows_what_was_withdrawn(
+    studio: Any, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = contents_of(studio.name)[2]
+    client().set_registered_model_alias(studio.name, "champion", "1")
+    promotion.history(studio.name)  # a person left version 2
+    alter_middle_line(studio)
+    with monkeypatch.context() as patch:
+        killed_at(number, patch)
+        with pytest.raises(Killed):
+            repair(studio.name, "begin")
+
+    if ("begin",) in [problem.ways for problem in problems_of(studio.name)]:
+        repair(studio.name, "begin")
+
+    assert promotion.withdrawn(studio.name, content) == "the alias was moved without this program"

@@ -204,3 +204,37 @@ def test_a_champion_of_another_image_size_is_told_of_before_training(
     assert "makes images of 8x8x1, and these are 16x16x1" in warning
     assert "`atelier promote pictures-vae --to N`" in warning
     assert f"--images NAME=folder:{image_folder}" in warning
+
+
+BROKEN = ["x", "[]", "{}", '{"family": 5}', '{"family": "ngram", "source": 5}', "[" * 4000]
+
+
+@pytest.mark.parametrize("recipe", BROKEN, ids=lambda recipe: recipe[:20])
+def test_a_record_of_another_shape_tells_nothing_of_the_data(tmp_path: Path, recipe: str) -> None:
+    corpus = ingest_text.fn(book(tmp_path / "book.txt", 1))
+    registered(corpus)
+    untagged("book-ngram")
+    client().set_model_version_tag("book-ngram", "1", "recipe", recipe)
+
+    check_data.fn(corpus)
+
+    assert data_before("book-ngram") is None
+
+
+def test_a_place_that_is_none_here_is_no_traceback(tmp_path: Path) -> None:
+    corpus = ingest_text.fn(book(tmp_path / "book.txt", 1))
+    registered(corpus)
+    untagged("book-ngram")
+    recipe = json.dumps({"family": "ngram", "source": "file:~nobody99/x"})
+    client().set_model_version_tag("book-ngram", "1", "recipe", recipe)
+
+    assert data_before("book-ngram") is not None
+
+
+@pytest.mark.parametrize("tag", ["x", '{"place": 5}', "[]"])
+def test_a_tag_that_somebody_changed_gives_way_to_the_record(tmp_path: Path, tag: str) -> None:
+    registered(ingest_text.fn(book(tmp_path / "a" / "book.txt", 1)))
+    client().set_registered_model_tag("book-ngram", DATA_SET, tag)
+
+    with pytest.raises(OtherData, match="book-ngram belongs to other data"):
+        check_data.fn(ingest_text.fn(book(tmp_path / "b" / "book.txt", 2)))
