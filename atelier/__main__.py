@@ -36,7 +36,7 @@ def _run(arguments: "Sequence[str] | None") -> int:
     import os
     import warnings
 
-    from atelier.cli.options import complain
+    from atelier.cli.options import print_error
     from atelier.services import local_servers
     from atelier.services.private_home import OWNER_ONLY
     from tasks.runtime import stopping
@@ -55,18 +55,18 @@ def _run(arguments: "Sequence[str] | None") -> int:
             local_servers.apply_settings()
         return int(options.command(options))
     except (BadInput, ChecksumMismatch, DamagedRecord, local_servers.StackError) as error:
-        return complain(str(error), 2)
+        return print_error(str(error), 2)
     except ConnectionError as error:
-        return complain(str(error), 1)
+        return print_error(str(error), 1)
     except OSError as error:
-        return complain(_about_files(error), 2)
+        return print_error(_about_files(error), 2)
     except KeyboardInterrupt:
-        return complain(stopping.HOW_TO_GO_ON, stopping.EXIT_CODE)
+        return print_error(stopping.HOW_TO_GO_ON, stopping.EXIT_CODE)
     except Exception as error:
         setting = _of_a_setting(error)
         if not (reason := setting or _of_a_server(error)):
             raise
-        return complain(reason, 2 if setting else 1)
+        return print_error(reason, 2 if setting else 1)
 
 
 def _of_a_setting(error: Exception) -> str:

@@ -1,7 +1,7 @@
 """Does torch.compile pay? Seconds that it takes, and what a step costs with and without it.
 
 The recipes of the benchmarks for the VAE (MNIST's shape) and the GPT (tiny Shakespeare's), on
-random data: only time is measured. Of the VAE `training_terms` is compiled as a whole, of the GPT
+random data: only time is measured. Of the VAE `losses` is compiled as a whole, of the GPT
 every block (a compiled graph refuses the sparse gradients of its n-gram embedding), the backward
 pass with them; both ways take turns of a few steps, and medians are compared. Recorded are the
 time of a compiled step and what compiling costs, in plain steps, beside the steps of the recipe.
@@ -50,7 +50,7 @@ def _measure_models() -> None:
         optimizer = vae.make_optimizer(model, fit)
         batches = ImageBatches(pixels, fit.batch_size, fit.seed)
         if is_compiled:
-            model.training_terms = torch.compile(model.training_terms)  # type: ignore[method-assign]
+            model.losses = torch.compile(model.losses)  # type: ignore[method-assign]
         return _turns(model, optimizer, batches.at, fit)
 
     def gpt_steps(*, is_compiled: bool) -> Callable[[int], float]:

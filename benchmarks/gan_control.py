@@ -35,7 +35,7 @@ from tasks.evaluation.result import EVALUATION_SEED
 SABOTAGED_FROM, FACTOR = 0.6, 50.0
 """Fraction of the steps after which the learning rate is multiplied, and by how much."""
 NUM_SAMPLES = 1000
-LEAST_FIDELITY, LEAST_VARIANCE = 0.9, 0.7
+MIN_FIDELITY, MIN_VARIANCE = 0.9, 0.7
 """Of a saved run, as shares of what the same seed reaches without sabotage."""
 UNHARMED, ALONE, CONTROLLED = "as it should be", "sabotaged alone", "sabotaged under control"
 Case = tuple[GanLoss, int]
@@ -117,8 +117,8 @@ def is_saved(run: dict[str, Any], unharmed: dict[str, Any]) -> bool:
     """Whether a sabotaged run ended with samples that are worth something."""
     return (
         run["ended"]
-        and run["fidelity"] >= LEAST_FIDELITY * unharmed["fidelity"]
-        and run["variance"] >= LEAST_VARIANCE * unharmed["variance"]
+        and run["fidelity"] >= MIN_FIDELITY * unharmed["fidelity"]
+        and run["variance"] >= MIN_VARIANCE * unharmed["variance"]
     )
 
 

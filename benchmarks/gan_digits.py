@@ -44,7 +44,7 @@ from tasks.evaluation.result import EVALUATION_SEED
 Part = tuple[Pixels, Labels]
 NUM_SAMPLES = 1000
 NUM_DRAWS, NUM_REAL_DRAWS = 50, 1000
-LEAST_COVERAGE = 0.95
+MIN_COVERAGE = 0.95
 PUBLISHED = "pocket-wgan, published (same data, its own classifier, one seed)"
 
 
@@ -146,7 +146,7 @@ def passes(found: dict[str, float], coverage_of: str = "mean_coverage") -> bool:
     return (
         found["test_class_fidelity"] >= 0.985
         and 0.95 <= found["test_within_class_variance_ratio"] <= 1.05
-        and found[coverage_of] >= LEAST_COVERAGE
+        and found[coverage_of] >= MIN_COVERAGE
         and found["test_exact_copy_rate"] == 0
         and found["seconds"] <= 90
     )
@@ -186,10 +186,10 @@ def main() -> None:
     num_passed = sum(passes(found) for found in results)
     print(f"{num_passed} of {len(results)} seeds pass on the {split} part")
     real = coverages_of_training_images(split)
-    below = [float(value < LEAST_COVERAGE) for value in real]
+    below = [float(value < MIN_COVERAGE) for value in real]
     print(
         f"coverage of as many training images: {np.mean(real):.4f}, {np.std(real):.3f} from draw to"
-        f" draw; {np.mean(below):.1%} of {NUM_REAL_DRAWS} draws below {LEAST_COVERAGE}"
+        f" draw; {np.mean(below):.1%} of {NUM_REAL_DRAWS} draws below {MIN_COVERAGE}"
     )
     if options.validation:
         return

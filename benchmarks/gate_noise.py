@@ -79,17 +79,17 @@ class Trained:
 def _settled(family: str, seed: int, trained: Trained) -> tuple[int, str]:
     """The way from a judged model to its alias; the version's number and the alias."""
     from tasks.registry.champion import evaluate_champion
-    from tasks.registry.promotion import settle_alias
+    from tasks.registry.promotion import apply_decision
     from tasks.registry.promotion_policy import gate
     from tasks.registry.versions import register_version
-    from tasks.training.provenance import recipe_of
+    from tasks.training.provenance import provenance_of
 
     fitted, scorecard = trained.fitted, trained.scorecard
     incumbent = evaluate_champion.fn(fitted.name, trained.data, trained.judge)
     verdict = gate.fn(fitted, scorecard, incumbent, "quick")
-    recipe = recipe_of(family, trained.data, "quick", seed, **trained.settings)
+    recipe = provenance_of(family, trained.data, "quick", seed, **trained.settings)
     registered = register_version.fn(fitted, scorecard, verdict, recipe, incumbent)
-    version = settle_alias.fn(registered, verdict)
+    version = apply_decision.fn(registered, verdict)
     assert version is not None, "nobody else moves the champion here"
     print(f"{family} seed {seed}: {version.alias}: {verdict.reason}", flush=True)
     return version.version, version.alias

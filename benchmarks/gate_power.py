@@ -38,7 +38,7 @@ WORDS = {
 }
 STEPS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5)
 """Improvements that are tried, in goals."""
-MOST_PAIRS, NUM_ORDERS, NUM_TEXTS = 150, 2000, 400
+MAX_PAIRS, NUM_ORDERS, NUM_TEXTS = 150, 2000, 400
 WANTED = 0.8
 
 
@@ -86,7 +86,7 @@ def _measure(family: str, seeds: tuple[int, ...]) -> None:
     known = known_spread(family, "quick")
     beats = _rule(family, known)
     pairs = [(i, j) for i in range(len(seeds)) for j in range(len(seeds)) if i != j]
-    chosen = np.random.default_rng(0).permutation(len(pairs))[:MOST_PAIRS]
+    chosen = np.random.default_rng(0).permutation(len(pairs))[:MAX_PAIRS]
     curve = {
         step: np.mean(
             [

@@ -16,7 +16,7 @@ from zipfile import ZipFile
 
 from benchmarks.measured import record
 from benchmarks.ngram_work import corpus, kenlm
-from benchmarks.ngram_work.process import Measured, measured
+from benchmarks.ngram_work.process import EvaluationResult, measured
 
 ORDER = 7
 CAP_MB = 256
@@ -25,7 +25,7 @@ MEGABYTES = (10, 30, 100, 300)
 
 def main() -> None:
     """Measure and record all rows."""
-    runs: dict[int, dict[str, Measured]] = {}
+    runs: dict[int, dict[str, EvaluationResult]] = {}
     for megabytes in MEGABYTES:
         with tempfile.TemporaryDirectory() as folder:
             runs[megabytes] = _counted(megabytes, Path(folder))
@@ -43,7 +43,7 @@ def main() -> None:
         _record(f"{name}_capped_peak_rss_mb", found, "capped", "peak_mb", "MB")
 
 
-def _counted(megabytes: int, folder: Path) -> dict[str, Measured]:
+def _counted(megabytes: int, folder: Path) -> dict[str, EvaluationResult]:
     """Each way on one text, and whether both of ours came to the same."""
     text, spaced = folder / "text", folder / "spaced"
     digest = corpus.write_sources(text, megabytes * 10**6)
@@ -70,7 +70,7 @@ def _counted(megabytes: int, folder: Path) -> dict[str, Measured]:
     return runs
 
 
-def _record(name: str, runs: dict[str, Measured], how: str, what: str, unit: str) -> None:
+def _record(name: str, runs: dict[str, EvaluationResult], how: str, what: str, unit: str) -> None:
     """A row beside what lmplz took, where it ran."""
     theirs = getattr(runs["lmplz"], what) if "lmplz" in runs else None
     reference = f"lmplz -S {CAP_MB} MB, same run" if "lmplz" in runs else "lmplz was not run"

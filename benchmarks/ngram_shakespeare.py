@@ -20,7 +20,7 @@ import torch
 
 from benchmarks.measured import record
 from benchmarks.ngram_work import kenlm
-from benchmarks.ngram_work.process import Measured, measured
+from benchmarks.ngram_work.process import EvaluationResult, measured
 from models.ngram.backoff import NgramConfig
 from models.ngram.model import NgramModel
 from models.ngram.tuning import TuningConfig, tune
@@ -97,7 +97,7 @@ def _train_time(train: str, folder: Path) -> None:
         path = folder / "train.txt"
         for memory in (None, "1G", kenlm.FASTEST_MEMORY, "50M"):
             commands[f"lmplz -S {memory or '80%'}"] = kenlm.lmplz(binaries, path, ORDER, memory)
-    runs: dict[str, list[Measured]] = {name: [] for name in commands}
+    runs: dict[str, list[EvaluationResult]] = {name: [] for name in commands}
     for _ in range(ROUNDS):
         for name, each in commands.items():
             runs[name].append(measured(each))

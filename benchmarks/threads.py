@@ -20,7 +20,7 @@ import time
 from atelier.services.local_servers import apply_settings
 
 SETTINGS = ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
-NUM_TURNS, STEPS, MOST_SECONDS = 3, 12, 20.0
+NUM_TURNS, STEPS, MAX_SECONDS = 3, 12, 20.0
 
 
 def main() -> None:
@@ -103,7 +103,7 @@ def _seconds_per_step() -> float:
     steps = likelihood_steps(model, make_optimizer(model, fit), batches.at, fit)
     next(steps)
     times: list[float] = []
-    while len(times) < STEPS and (len(times) < 2 or sum(times) < MOST_SECONDS):
+    while len(times) < STEPS and (len(times) < 2 or sum(times) < MAX_SECONDS):
         started_at = time.monotonic()
         next(steps)
         times.append(time.monotonic() - started_at)

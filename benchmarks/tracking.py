@@ -22,7 +22,7 @@ import psutil
 from atelier.services import local_servers
 from benchmarks.measured import record
 
-LARGEST_SHARE = 0.02
+MAX_SHARE = 0.02
 STEPS, STEPS_OF_A_TURN = 1500, 750
 SECONDS_BETWEEN_LOOKS = 0.002
 
@@ -58,7 +58,7 @@ def _measure(trainings: int) -> None:
             own.append(journal.seconds / seconds)
             servers.append(server_seconds / seconds)
             _check_arrival(run_id)
-    limit: dict[str, Any] = {"reference": "at most", "reference_value": LARGEST_SHARE}
+    limit: dict[str, Any] = {"reference": "at most", "reference_value": MAX_SHARE}
     record("metric_logging_share", statistics.median(shares), "of wall time", **limit)
     record("metric_logging_processor_share", statistics.fmean(own), "of wall time", **limit)
     record("metric_logging_server_share", servers, "of one core")
@@ -114,9 +114,9 @@ class _Nothing:
 
 
 def _timed_journal(run_id: str) -> Any:
-    from tasks.tracking.metric_queue import Journal, _sent_bytes
+    from tasks.tracking.metric_queue import MetricQueue, _sent_bytes
 
-    class Timed(Journal):
+    class Timed(MetricQueue):
         seconds = 0.0
 
         def add(self, step: int, numbers: Mapping[str, float]) -> None:
@@ -156,7 +156,7 @@ def _training(images: Any, journal: Any) -> Iterator[Iterator[Any]]:
     from models.training.loops import likelihood_steps
     from models.vae.model import Vae, make_optimizer
     from tasks.data.ingestion import load_images
-    from tasks.training.checkpointing import Workplace, watched
+    from tasks.training.checkpointing import FitContext, checkpointed_steps
 
     shape = (images.channels, images.height, images.width)
     config, fit = vae_recipe("standard", *shape, 0)
@@ -167,13 +167,13 @@ def _training(images: Any, journal: Any) -> Iterator[Iterator[Any]]:
     batches = ImageBatches(pixels, fit.batch_size, 0)
     state = TrainingState({"model": model}, {"all": optimizer})
     with tempfile.TemporaryDirectory() as folder:
-        place = Workplace(
+        place = FitContext(
             **{"family": "vae", "name": "digits-vae", "run_id": "", "seed": 0, "data_digest": ""},
             folder=Path(folder),
             journal=journal,
             record=None,  # type: ignore[arg-type]
         )
-        yield watched(
+        yield checkpointed_steps(
             lambda start: likelihood_steps(model, optimizer, batches.at, fit, start),
             state,
             place,

@@ -99,7 +99,7 @@ class AsLikelihoodModel(nn.Module):
         super().__init__()
         self.model = model
 
-    def training_terms(self, images: Tensor, step: int) -> dict[str, Tensor]:
+    def losses(self, images: Tensor, step: int) -> dict[str, Tensor]:
         """The loss of pythae's own forward pass."""
         return {"loss": self.model({"data": images}).loss}
 
@@ -134,7 +134,7 @@ def floor_seconds() -> float:
     config, fit = vae_recipe("standard", 1, 28, 28, seed=0)
     model, images = Vae(config), torch.rand(fit.batch_size, 1, 28, 28)
     with FlopCounterMode(display=False) as counter:
-        model.training_terms(images, step=0)["loss"].backward()  # type: ignore[no-untyped-call]
+        model.losses(images, step=0)["loss"].backward()  # type: ignore[no-untyped-call]
     a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
     times = []
     for _ in range(20):

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from atelier.services import local_servers
 
 FOLDER = Path(__file__).resolve().parent
-MOST_BYTES = 250_000
+MAX_BYTES = 250_000
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 MILLISECONDS = 60_000
 
@@ -42,8 +42,8 @@ def save(page: Page, name: str) -> None:
     image.quantize(256).save(path, "PNG", optimize=True)
     size = path.stat().st_size
     print(f"{path.name}: {size / 1e3:.0f} kB")  # noqa: T201
-    if size > MOST_BYTES:
-        raise SystemExit(f"{path} is larger than {MOST_BYTES} bytes")
+    if size > MAX_BYTES:
+        raise SystemExit(f"{path} is larger than {MAX_BYTES} bytes")
 
 
 def latest(prefect: str, kind: str, chosen: dict[str, Any]) -> Any:

@@ -140,16 +140,16 @@ def _fit(family: str, variant: int) -> Outcome:
     from models.vae.model import VaeConfig
     from tasks.data.ingestion import ingest_images, ingest_text
     from tasks.data.tokenization import tokenize_corpus
-    from tasks.tracking.runs import clear_up_after_crashes, task_run
+    from tasks.tracking.runs import recover_from_crashes, task_run
     from tasks.training import checkpointing
-    from tasks.training.checkpointing import fit_key
+    from tasks.training.checkpointing import fit_cache_key
     from tasks.training.gan import fit_gan
     from tasks.training.gpt import fit_gpt
     from tasks.training.ngram import fit_ngram
     from tasks.training.vae import fit_vae
 
     checkpointing.SECONDS_BETWEEN_CHECKPOINTS = 0.1
-    clear_up_after_crashes()
+    recover_from_crashes()
     shape: dict[str, Any] = {"channels": 1, "height": 8, "width": 8}
     steps = STEPS.get(family, 1)
     fit = FitConfig(steps=steps, batch_size=16, learning_rate=1e-3, warmup_steps=10, seed=variant)
@@ -174,7 +174,7 @@ def _fit(family: str, variant: int) -> Outcome:
         settings = {"ngram": counts, "tuning": tuning}
         task, arguments, named = fit_ngram.fn, (data, counts, tuning, variant), settings
     with task_run(
-        f"{data.name}-{family}", fit_key(family, data, named), meanwhile=nullcontext
+        f"{data.name}-{family}", fit_cache_key(family, data, named), meanwhile=nullcontext
     ) as run_id:
         made = task(*arguments, run_id)
     return Outcome(digest=made.digest, was_stored=made.was_stored)

@@ -91,9 +91,9 @@ def open_runs() -> int:
 
 def undelivered_journals() -> int:
     """How many runs have numbers that the tracking server lacks."""
-    from tasks.tracking.metric_queue import undelivered
+    from tasks.tracking.metric_queue import pending_runs
 
-    return len(undelivered())
+    return len(pending_runs())
 
 
 def count_leftovers(home: Path, tally: Tally) -> None:

@@ -60,7 +60,7 @@ def _admitted(order: int) -> Any:
     from tasks.store.files import home
     from tasks.tracking.runs import open_run
     from tasks.training.ngram import fit_ngram
-    from tasks.training.provenance import recipe_of
+    from tasks.training.provenance import provenance_of
 
     versions.check_loads = lambda *_, **__: None  # its process would outlive this one
     try:
@@ -71,10 +71,10 @@ def _admitted(order: int) -> Any:
             scorecard = evaluate_tokens.fn(fitted, tokens, run_id)
         incumbent = evaluate_champion.fn(fitted.name, tokens)
         verdict = gate.fn(fitted, scorecard, incumbent)
-        recipe = recipe_of("ngram", tokens, "quick", 0, config=config)
+        recipe = provenance_of("ngram", tokens, "quick", 0, config=config)
         register = versions.register_version.fn
         version = register(fitted, scorecard, verdict, recipe, incumbent)
-        settled = promotion.settle_alias.fn(version, verdict)
+        settled = promotion.apply_decision.fn(version, verdict)
         return settled.version, settled.alias
     except Exception as error:
         return f"{type(error).__name__}: {error}"

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ROW = re.compile(r"^([a-z]+-(?:vae|gan|ngram|gpt)) +(\d+) +(champion|challenger)", re.MULTILINE)
 PROGRESS = re.compile(r"training digits-vae: (\d+)/(\d+)")
 TRAINED = r"training digits-vae: (\d+)/\1 "
-MOST_SLOWDOWN = 1.5
+MAX_SLOWDOWN = 1.5
 
 
 class Studio:
@@ -205,7 +205,7 @@ def stop_servers_in_between(studio: Studio, seconds_away: float, tally: Tally) -
             tally.note(f"{name} was away: {output_of(run)[-700:]}")
         elif steps != sorted({*range(every, total + 1, every), total}):
             tally.note(f"{name} was away: {len(steps)} numbers arrived, not as told: {steps}")
-        elif slowdown > MOST_SLOWDOWN:
+        elif slowdown > MAX_SLOWDOWN:
             tally.note(f"{name} was away: training took {slowdown:.2f} times as long for a step")
         else:
             tally.outages_survived += 1

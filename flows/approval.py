@@ -12,8 +12,8 @@ from prefect.input import RunInput
 from prefect.states import Running
 from pydantic import Field
 
-from flows.device_slot import others_turn
-from tasks.evaluation.scorecard import Verdict
+from flows.device_slot import released_slot
+from tasks.evaluation.scorecard import PromotionDecision
 from tasks.registry.versions import Version, page_of
 from tasks.runtime.markup import markdown
 from tasks.runtime.progress import log
@@ -31,7 +31,9 @@ class Decision(RunInput):
 
 
 @flow(name="ask-a-person", flow_run_name="{version.name} version {version.version}: approve?")
-def ask_a_person(version: Version, verdict: Verdict, timeout_seconds: int) -> Verdict:
+def request_approval(
+    version: Version, verdict: PromotionDecision, timeout_seconds: int
+) -> PromotionDecision:
     """Pause until somebody accepts or refuses a version that the gate accepted.
 
     In the Prefect UI the paused run has a Resume button with the form. When nobody answers in
@@ -47,17 +49,17 @@ def ask_a_person(version: Version, verdict: Verdict, timeout_seconds: int) -> Ve
         f"({page_of(version)}), may become champion. The gate: {markdown(verdict.reason)}."
     )
     log(f"{version.name}: version {version.version} waits for a person, in the Prefect UI")
-    with others_turn():
+    with released_slot():
         answer = _answered(form, timeout_seconds)
     if answer is None:
-        return Verdict(
+        return PromotionDecision(
             accepted=False,
             reason=f"nobody approved it within {timeout_seconds} s; the champion stays",
         )
     said = {"accept": "accepted", "refuse": "refused"}[answer.decision] + " by a person"
     said += f": {answer.reason}" if answer.reason else ""
     if answer.decision == "refuse":
-        return Verdict(accepted=False, reason=said, by_person="the Prefect UI")
+        return PromotionDecision(accepted=False, reason=said, by_person="the Prefect UI")
     return replace(verdict, reason=f"{verdict.reason}; {said}")
 
 

@@ -2,31 +2,31 @@
 
 from dataclasses import replace
 
-from flows.approval import ask_a_person
+from flows.approval import request_approval
 from tasks.data.ingestion import ImageSet
 from tasks.data.tokenization import TokenSet
 from tasks.evaluation.scorecard import Scorecard
 from tasks.registry.champion import evaluate_champion
-from tasks.registry.promotion import settle_alias
+from tasks.registry.promotion import apply_decision
 from tasks.registry.promotion_policy import gate
 from tasks.registry.versions import Version, register_version
 from tasks.runtime.stopping import unless_stopped
 from tasks.samples.comparison import show_difference
-from tasks.training.checkpointing import Fitted
-from tasks.training.provenance import Recipe
+from tasks.training.checkpointing import TrainedModel
+from tasks.training.provenance import TrainingProvenance
 
-MOST_JUDGEMENTS = 5
+MAX_JUDGEMENTS = 5
 """How often a candidate is judged when others keep moving the champion."""
 APPROVAL_SECONDS = 3600
 """How long `--approve` waits for a person; then the present champion stays."""
 
 
-def admit(
-    fitted: Fitted,
+def evaluate_and_promote(
+    fitted: TrainedModel,
     scorecard: Scorecard,
-    recipe: Recipe,
+    recipe: TrainingProvenance,
     data: ImageSet | TokenSet,
-    judge: Fitted | None = None,
+    judge: TrainedModel | None = None,
     approve_within: int | None = None,
 ) -> Version:
     """Judge the champion anew, compare, register, check, ask a person if wished, move the alias.
@@ -35,7 +35,7 @@ def admit(
     Where another run or a person moves the champion meanwhile, all of it is done again.
     """
     is_new = False
-    for _ in range(MOST_JUDGEMENTS):
+    for _ in range(MAX_JUDGEMENTS):
         incumbent = evaluate_champion(fitted.name, data, judge)
         verdict = gate(fitted, scorecard, incumbent, recipe.preset)
         version = register_version(fitted, scorecard, verdict, recipe, incumbent, data)
@@ -46,11 +46,11 @@ def admit(
         if is_promotion and incumbent is not None and not incumbent.problem:
             show_difference(fitted.name, incumbent.version, version.version)
         if is_promotion and approve_within is not None:
-            verdict = unless_stopped(ask_a_person(version, verdict, approve_within))
-        settled = settle_alias(version, verdict)
+            verdict = unless_stopped(request_approval(version, verdict, approve_within))
+        settled = apply_decision(version, verdict)
         if settled is not None:
             return replace(settled, is_new=is_new)
     raise RuntimeError(
-        f"{fitted.name}: the champion moved {MOST_JUDGEMENTS} times while version"
+        f"{fitted.name}: the champion moved {MAX_JUDGEMENTS} times while version"
         f" {version.version} was judged; run the same command again"
     )

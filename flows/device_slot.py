@@ -33,7 +33,7 @@ _held: ContextVar[ExitStack | None] = ContextVar("held", default=None)
 
 
 @contextmanager
-def its_turn() -> Iterator[None]:
+def training_slot() -> Iterator[None]:
     """Wait until the current flow run may train; the slot is given back at the end.
 
     Runs that a deployment started take a slot always. One from a terminal takes it where there is
@@ -71,7 +71,7 @@ def device_slot() -> Iterator[None]:
 
 
 @contextmanager
-def others_turn() -> Iterator[None]:
+def released_slot() -> Iterator[None]:
     """Let others work while a flow run waits for a person or for another run: without its slot.
 
     It may hold locks while it waits for the slot again. So nobody may wait for a lock of such a
@@ -126,7 +126,7 @@ def _top_level_run() -> FlowRun | None:
     return flow_run if flow_run and not flow_run.parent_task_run_id else None
 
 
-def outcome(result: T, versions: Iterable[Version]) -> T:
+def final_state(result: T, versions: Iterable[Version]) -> T:
     """What a training flow returns: its result, in a state called Unchanged if nothing was new."""
     known = list(versions)
     if not known or any(version.is_new for version in known):

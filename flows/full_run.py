@@ -6,7 +6,7 @@ from typing import Literal
 from prefect import flow
 
 from flows.champion_challenger import APPROVAL_SECONDS
-from flows.device_slot import its_turn, outcome
+from flows.device_slot import final_state, training_slot
 from flows.image_models import train_gan, train_vae
 from flows.parameters import (
     ApprovalSeconds,
@@ -24,13 +24,13 @@ from models.gan.networks import GanLoss
 from models.presets import Preset
 from tasks.data.tokenization import Scheme
 from tasks.evaluation.result import title
-from tasks.maintenance.crash_recovery import sign
+from tasks.maintenance.crash_recovery import label_with_process
 from tasks.registry.versions import Version
 from tasks.runtime.progress import log_on_page
 from tasks.runtime.stopping import unless_stopped
 from tasks.samples.lineage import publish_lineage
 from tasks.store.files import digest_of
-from tasks.tracking.runs import clear_up_after_crashes, open_run
+from tasks.tracking.runs import open_run, recover_from_crashes
 
 Family = Literal["vae", "gan", "ngram", "gpt"]
 FAMILIES: tuple[Family, ...] = ("vae", "gan", "ngram", "gpt")
@@ -47,7 +47,7 @@ class RunSummary:
 @flow(
     name="full-run",
     flow_run_name=run_name("{images} and {text}, {preset}, seed {seed}"),
-    on_running=[sign],
+    on_running=[label_with_process],
 )
 def full_run(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
     *,
@@ -90,9 +90,9 @@ def full_run(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
         **{"image_size": image_size, "tokenizer": tokenizer, "gan_loss": gan_loss},
         **({"glob": glob} if glob is not None else {}),
     }
-    clear_up_after_crashes()
+    recover_from_crashes()
     title, key = f"{images} and {text}", digest_of(settings)
-    with its_turn(), open_run(title, key=key, parameters=settings) as run_id:
+    with training_slot(), open_run(title, key=key, parameters=settings) as run_id:
         # All data first: bad input must stop the run before anything is trained or registered.
         image_set, token_set = None, None
         if wants_images:
@@ -109,7 +109,7 @@ def full_run(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
             versions.append(_told(train_gpt(token_set, preset, seed, run_id, within)))
         gallery = unless_stopped(whole_gallery(run_id))
         publish_lineage(image_set, token_set, versions, gallery, run_id)
-    return outcome(RunSummary(versions=tuple(versions), gallery=gallery), versions)
+    return final_state(RunSummary(versions=tuple(versions), gallery=gallery), versions)
 
 
 def _told(version: Version) -> Version:

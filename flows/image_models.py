@@ -2,18 +2,18 @@
 
 from prefect import flow
 
-from flows.champion_challenger import admit
-from flows.device_slot import others_turn
+from flows.champion_challenger import evaluate_and_promote
+from flows.device_slot import released_slot
 from models.gan.networks import GanLoss
 from models.presets import Preset, classifier_recipe, gan_recipe, vae_recipe
 from tasks.data.ingestion import ImageSet
 from tasks.evaluation.images import evaluate_images
 from tasks.registry.versions import Version
 from tasks.tracking.runs import task_run
-from tasks.training.checkpointing import fit_key
+from tasks.training.checkpointing import fit_cache_key
 from tasks.training.classifier import fit_classifier
 from tasks.training.gan import fit_gan
-from tasks.training.provenance import recipe_of
+from tasks.training.provenance import provenance_of
 from tasks.training.vae import fit_vae
 
 
@@ -36,13 +36,13 @@ def train_vae(
     """
     shape, num_classes = (images.channels, images.height, images.width), len(images.class_names)
     config, fit = vae_recipe(preset, *shape, seed)
-    key = fit_key("vae", images, {"vae": config, "fit": fit})
-    with task_run(f"{images.name}-vae", key, parent_run_id, meanwhile=others_turn) as run_id:
+    key = fit_cache_key("vae", images, {"vae": config, "fit": fit})
+    with task_run(f"{images.name}-vae", key, parent_run_id, meanwhile=released_slot) as run_id:
         judge = fit_classifier(images, *classifier_recipe(*shape, num_classes), run_id)
         fitted = fit_vae(images, config, fit, run_id)
         scorecard = evaluate_images(fitted, images, judge, run_id)
-        recipe = recipe_of("vae", images, preset, seed, config=config, fit=fit)
-        return admit(fitted, scorecard, recipe, images, judge, approve_within)
+        recipe = provenance_of("vae", images, preset, seed, config=config, fit=fit)
+        return evaluate_and_promote(fitted, scorecard, recipe, images, judge, approve_within)
 
 
 @flow(name="train-gan", flow_run_name="{images.name}-gan, {preset}, seed {seed}")
@@ -66,10 +66,10 @@ def train_gan(
     """
     shape, num_classes = (images.channels, images.height, images.width), len(images.class_names)
     config, fit = gan_recipe(preset, shape, num_classes, seed, gan_loss)
-    key = fit_key("gan", images, {"gan": config, "fit": fit})
-    with task_run(f"{images.name}-gan", key, parent_run_id, meanwhile=others_turn) as run_id:
+    key = fit_cache_key("gan", images, {"gan": config, "fit": fit})
+    with task_run(f"{images.name}-gan", key, parent_run_id, meanwhile=released_slot) as run_id:
         judge = fit_classifier(images, *classifier_recipe(*shape, num_classes), run_id)
         fitted = fit_gan(images, config, fit, run_id)
         scorecard = evaluate_images(fitted, images, judge, run_id)
-        recipe = recipe_of("gan", images, preset, seed, config=config, fit=fit)
-        return admit(fitted, scorecard, recipe, images, judge, approve_within)
+        recipe = provenance_of("gan", images, preset, seed, config=config, fit=fit)
+        return evaluate_and_promote(fitted, scorecard, recipe, images, judge, approve_within)

@@ -5,7 +5,11 @@ from dataclasses import dataclass
 from prefect import flow
 from prefect.runtime import deployment
 
-from tasks.maintenance.crash_recovery import close_dead_flow_runs, retry_crashed_runs, sign
+from tasks.maintenance.crash_recovery import (
+    close_dead_flow_runs,
+    label_with_process,
+    retry_crashed_runs,
+)
 from tasks.maintenance.disk_watch import watch_disk
 from tasks.maintenance.garbage_collection import collect_garbage
 from tasks.maintenance.log_trimming import trim_home
@@ -14,7 +18,7 @@ from tasks.registry.verification import verify_champion
 from tasks.registry.versions import champions
 from tasks.runtime.progress import log
 from tasks.store.files import ChecksumMismatch
-from tasks.tracking.runs import clear_up_after_crashes
+from tasks.tracking.runs import recover_from_crashes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +34,7 @@ class Housekeeping:
     freed_bytes: int
 
 
-@flow(name="housekeeping", flow_run_name="housekeeping", on_running=[sign])
+@flow(name="housekeeping", flow_run_name="housekeeping", on_running=[label_with_process])
 def housekeeping(*, frees_space: bool = True) -> Housekeeping:
     """Close runs whose process died, start crashed ones again, free what nobody refers to.
 
@@ -42,7 +46,7 @@ def housekeeping(*, frees_space: bool = True) -> Housekeeping:
     """
     closed = close_dead_flow_runs()
     retried = retry_crashed_runs(besides=deployment.id)
-    clear_up_after_crashes()
+    recover_from_crashes()
     removed = remove_surplus() if frees_space else 0
     freed = collect_garbage() if frees_space else 0
     trim_home()

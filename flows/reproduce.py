@@ -18,24 +18,24 @@ from tasks.data.tokenization import Scheme, TokenSet
 from tasks.evaluation.images import evaluate_images
 from tasks.evaluation.scorecard import Scorecard
 from tasks.evaluation.text import evaluate_tokens
-from tasks.maintenance.crash_recovery import sign
+from tasks.maintenance.crash_recovery import label_with_process
 from tasks.registry.reproduction import Reproduction, compare_with_record, read_record, scratch_home
 from tasks.runtime.messages import one_line
 from tasks.runtime.stopping import unless_stopped
 from tasks.store.records import DamagedRecord
 from tasks.tracking.runs import open_run
-from tasks.training.checkpointing import Fitted
+from tasks.training.checkpointing import TrainedModel
 from tasks.training.classifier import fit_classifier
 from tasks.training.gan import fit_gan
 from tasks.training.gpt import fit_gpt
 from tasks.training.ngram import fit_ngram
-from tasks.training.provenance import Recipe
+from tasks.training.provenance import TrainingProvenance
 from tasks.training.vae import fit_vae
 
 Config = TypeVar("Config")
 
 
-@flow(name="reproduce", flow_run_name="{name}@{which}, again", on_running=[sign])
+@flow(name="reproduce", flow_run_name="{name}@{which}, again", on_running=[label_with_process])
 def reproduce(name: ModelName, which: Alias = "champion") -> Reproduction:
     """Train a version again with what its record says, and compare weights and metrics.
 
@@ -65,7 +65,7 @@ def reproduce(name: ModelName, which: Alias = "champion") -> Reproduction:
         return compare_with_record(version, recipe, fitted, scorecard, tokens)
 
 
-def _settings(kind: type[Config], recipe: Recipe, name: str) -> Config:
+def _settings(kind: type[Config], recipe: TrainingProvenance, name: str) -> Config:
     """A configuration as the record has it; raises DamagedRecord for what is none."""
     try:
         return kind(**recipe.settings[name])
@@ -76,7 +76,9 @@ def _settings(kind: type[Config], recipe: Recipe, name: str) -> Config:
         ) from error
 
 
-def _images_again(recipe: Recipe, images: ImageSet, run_id: str) -> tuple[Fitted, Scorecard]:
+def _images_again(
+    recipe: TrainingProvenance, images: ImageSet, run_id: str
+) -> tuple[TrainedModel, Scorecard]:
     shape, num_classes = (images.channels, images.height, images.width), len(images.class_names)
     judge = fit_classifier(images, *classifier_recipe(*shape, num_classes), run_id)
     fit = _settings(FitConfig, recipe, "fit")
@@ -88,7 +90,9 @@ def _images_again(recipe: Recipe, images: ImageSet, run_id: str) -> tuple[Fitted
         return fitted, evaluate_images(fitted, images, judge, run_id)
 
 
-def _tokens_again(recipe: Recipe, tokens: TokenSet, run_id: str) -> tuple[Fitted, Scorecard]:
+def _tokens_again(
+    recipe: TrainingProvenance, tokens: TokenSet, run_id: str
+) -> tuple[TrainedModel, Scorecard]:
     with scratch_home():
         if recipe.family == "ngram":
             is_tuned = bool(recipe.settings.get("tuning"))

@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from flows.device_slot import its_turn, outcome
+from flows.device_slot import final_state, training_slot
 from flows.image_models import train_gan, train_vae
 from flows.parameters import Glob, ImageSide, ImageSource, Seed, TextSource, run_name
 from flows.prepare_data import prepare_corpus, prepare_images
@@ -10,14 +10,14 @@ from flows.token_models import train_gpt, train_ngram
 from models.gan.networks import GanLoss
 from models.presets import Preset
 from tasks.data.tokenization import Scheme
-from tasks.maintenance.crash_recovery import sign
+from tasks.maintenance.crash_recovery import label_with_process
 from tasks.registry.versions import Version
 
 
 @flow(
     name="retrain-vae",
     flow_run_name=run_name("{images}-vae, {preset}, seed {seed}"),
-    on_running=[sign],
+    on_running=[label_with_process],
 )
 def retrain_vae(
     *,
@@ -37,15 +37,15 @@ def retrain_vae(
         image_size: side in pixels, 8 to 64, to which your own images are cropped and resized.
         rehash: read your own files again even if their names, sizes and times are unchanged.
     """
-    with its_turn():
+    with training_slot():
         version = train_vae(prepare_images(images, image_size, rehash), preset, seed)
-    return outcome(version, [version])
+    return final_state(version, [version])
 
 
 @flow(
     name="retrain-gan",
     flow_run_name=run_name("{images}-gan, {preset}, seed {seed}"),
-    on_running=[sign],
+    on_running=[label_with_process],
 )
 def retrain_gan(
     *,
@@ -67,14 +67,18 @@ def retrain_gan(
         gan_loss: relativistic with R1 and R2, hinge with spectral norm, or wasserstein (WGAN-GP).
         rehash: read your own files again even if their names, sizes and times are unchanged.
     """
-    with its_turn():
+    with training_slot():
         version = train_gan(
             prepare_images(images, image_size, rehash), preset, seed, None, gan_loss
         )
-    return outcome(version, [version])
+    return final_state(version, [version])
 
 
-@flow(name="retrain-ngram", flow_run_name=run_name("{text}-ngram, {preset}"), on_running=[sign])
+@flow(
+    name="retrain-ngram",
+    flow_run_name=run_name("{text}-ngram, {preset}"),
+    on_running=[label_with_process],
+)
 def retrain_ngram(
     *,
     text: TextSource = "pydocs",
@@ -95,16 +99,16 @@ def retrain_ngram(
         glob: which files of your own folder of text are read, such as *.py; none: all text.
         rehash: read your own files again even if their names, sizes and times are unchanged.
     """
-    with its_turn():
+    with training_slot():
         tokens = prepare_corpus(text, tokenizer, glob=glob, rehash=rehash)
         version = train_ngram(tokens, preset, seed)
-    return outcome(version, [version])
+    return final_state(version, [version])
 
 
 @flow(
     name="retrain-gpt",
     flow_run_name=run_name("{text}-gpt, {preset}, seed {seed}"),
-    on_running=[sign],
+    on_running=[label_with_process],
 )
 def retrain_gpt(
     *,
@@ -126,7 +130,7 @@ def retrain_gpt(
         glob: which files of your own folder of text are read, such as *.py; none: all text.
         rehash: read your own files again even if their names, sizes and times are unchanged.
     """
-    with its_turn():
+    with training_slot():
         tokens = prepare_corpus(text, tokenizer, glob=glob, rehash=rehash)
         version = train_gpt(tokens, preset, seed)
-    return outcome(version, [version])
+    return final_state(version, [version])

@@ -3,7 +3,7 @@
 from prefect import flow
 
 from flows.parameters import ModelName, Seed
-from tasks.maintenance.crash_recovery import sign
+from tasks.maintenance.crash_recovery import label_with_process
 from tasks.registry.verification import UNVERIFIED, report_unverified
 from tasks.runtime.progress import log_on_page
 from tasks.samples.cache import (
@@ -14,14 +14,14 @@ from tasks.samples.cache import (
     one_gallery_at_a_time,
     stored_gallery,
 )
-from tasks.samples.html_page import Work
+from tasks.samples.html_page import ChampionSamples
 from tasks.samples.plan import Piece, drawn_from, kept_work, last_work, plan_gallery
 from tasks.samples.sampling import draw_images, publish_gallery, write_texts
 from tasks.store.files import CannotWrite
 from tasks.tracking.runs import open_run
 
 
-@flow(name="sample-gallery", flow_run_name="gallery, seed {seed}", on_running=[sign])
+@flow(name="sample-gallery", flow_run_name="gallery, seed {seed}", on_running=[label_with_process])
 def sample_gallery(
     names: list[ModelName] | None = None, seed: Seed = 0, parent_run_id: str | None = None
 ) -> str:
@@ -64,7 +64,7 @@ def whole_gallery(parent_run_id: str) -> str:
         return problem.page
 
 
-def _work(piece: Piece, folder: str, problems: list[str]) -> Work:
+def _work(piece: Piece, folder: str, problems: list[str]) -> ChampionSamples:
     """What a model made before, what it makes now, or, where it cannot, what it made last."""
     if (work := kept_work(piece, folder)) is not None:
         return work

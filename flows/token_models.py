@@ -2,17 +2,17 @@
 
 from prefect import flow
 
-from flows.champion_challenger import admit
-from flows.device_slot import others_turn
+from flows.champion_challenger import evaluate_and_promote
+from flows.device_slot import released_slot
 from models.presets import Preset, gpt_recipe, ngram_recipe
 from tasks.data.tokenization import TokenSet
 from tasks.evaluation.text import evaluate_tokens
 from tasks.registry.versions import Version
 from tasks.tracking.runs import task_run
-from tasks.training.checkpointing import fit_key
+from tasks.training.checkpointing import fit_cache_key
 from tasks.training.gpt import fit_gpt
 from tasks.training.ngram import fit_ngram
-from tasks.training.provenance import recipe_of
+from tasks.training.provenance import provenance_of
 
 
 @flow(name="train-ngram", flow_run_name="{tokens.name}-ngram, {preset}")
@@ -33,12 +33,14 @@ def train_ngram(
         approve_within: seconds to wait for a person's consent to a promotion; none: do not ask.
     """
     config, tuning = ngram_recipe(preset, tokens.scheme)
-    key = fit_key("ngram", tokens, {"ngram": config, "tuning": tuning})
-    with task_run(f"{tokens.name}-ngram", key, parent_run_id, meanwhile=others_turn) as run_id:
+    key = fit_cache_key("ngram", tokens, {"ngram": config, "tuning": tuning})
+    with task_run(f"{tokens.name}-ngram", key, parent_run_id, meanwhile=released_slot) as run_id:
         fitted = fit_ngram(tokens, config, tuning, seed, run_id)
         scorecard = evaluate_tokens(fitted, tokens, run_id)
-        recipe = recipe_of("ngram", tokens, preset, seed, config=config, tuning=tuning)
-        return admit(fitted, scorecard, recipe, tokens, approve_within=approve_within)
+        recipe = provenance_of("ngram", tokens, preset, seed, config=config, tuning=tuning)
+        return evaluate_and_promote(
+            fitted, scorecard, recipe, tokens, approve_within=approve_within
+        )
 
 
 @flow(name="train-gpt", flow_run_name="{tokens.name}-gpt, {preset}, seed {seed}")
@@ -59,9 +61,11 @@ def train_gpt(
         approve_within: seconds to wait for a person's consent to a promotion; none: do not ask.
     """
     config, fit = gpt_recipe(preset, tokens.vocabulary_size, tokens.num_train, seed)
-    key = fit_key("gpt", tokens, {"gpt": config, "fit": fit})
-    with task_run(f"{tokens.name}-gpt", key, parent_run_id, meanwhile=others_turn) as run_id:
+    key = fit_cache_key("gpt", tokens, {"gpt": config, "fit": fit})
+    with task_run(f"{tokens.name}-gpt", key, parent_run_id, meanwhile=released_slot) as run_id:
         fitted = fit_gpt(tokens, config, fit, run_id)
         scorecard = evaluate_tokens(fitted, tokens, run_id)
-        recipe = recipe_of("gpt", tokens, preset, seed, config=config, fit=fit)
-        return admit(fitted, scorecard, recipe, tokens, approve_within=approve_within)
+        recipe = provenance_of("gpt", tokens, preset, seed, config=config, fit=fit)
+        return evaluate_and_promote(
+            fitted, scorecard, recipe, tokens, approve_within=approve_within
+        )

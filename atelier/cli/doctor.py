@@ -84,7 +84,7 @@ def _made(checks: list[Check]) -> Iterator[tuple[str, list[Finding] | None]]:
     """What the checks find, in their order; they are made side by side, for most of them wait."""
     pool = ThreadPoolExecutor(max_workers=8)
     names = [name for name, _ in checks]
-    yield from zip(names, pool.map(lambda each: _survived(*each), checks), strict=True)
+    yield from zip(names, pool.map(lambda each: _run_check(*each), checks), strict=True)
     pool.shutdown()
 
 
@@ -113,7 +113,7 @@ def _checks(environment: dict[str, str]) -> list[Check]:
         ("room", lambda: machine.room(place, Path(tempfile.gettempdir()))),
         ("clock", lambda: machine.clock(place)),
         ("strays", lambda: machine.strays(place)),
-        ("half-written files", lambda: installation.half_written(place)),
+        ("half-written files", lambda: installation.orphaned_temp_files(place)),
         *_database_checks(place),
         ("servers", lambda: server_checks.servers(local_servers.servers(), str(place))),
         ("guard", _guard),
@@ -181,7 +181,7 @@ def _of_prefect(check: Callable[[server_checks.Ask], Finding]) -> Finding | None
     return check(partial(ask_prefect, address)) if address else None
 
 
-def _survived(name: str, check: Callable[[], Found]) -> list[Finding] | None:
+def _run_check(name: str, check: Callable[[], Found]) -> list[Finding] | None:
     """A check's findings; that it cannot be made is a finding too."""
     try:
         found = check()

@@ -102,7 +102,7 @@ def _ago(seconds: float) -> str:
 
 
 def _gc(options: argparse.Namespace) -> int:
-    from tasks.maintenance.garbage_collection import find_garbage, throw_away
+    from tasks.maintenance.garbage_collection import delete, find_garbage
     from tasks.registry.audit_log import lasting_contents
     from tasks.store.steps import steps
 
@@ -127,8 +127,8 @@ def _gc(options: argparse.Namespace) -> int:
         if surplus:
             from tasks.maintenance import pruning as mlflow_side
 
-            mlflow_side.throw_away(surplus)
-        print(f"freed {_size(throw_away(found))}{of_mlflow}")
+            mlflow_side.delete(surplus)
+        print(f"freed {_size(delete(found))}{of_mlflow}")
     else:
         total = _size(sum(each.num_bytes for each in found))
         print(f"{total} in all{of_mlflow}; `atelier gc --yes` frees them")

@@ -19,13 +19,13 @@ from tasks.store.records import DamagedRecord
 Commands = Any
 """argparse's collection of sub-commands, whose class has no public name."""
 
-LARGEST_SEED = 2**31 - 1
+MAX_SEED = 2**31 - 1
 NOTHING_YET = "no model is registered yet: train some with `atelier run`"
 
 
 def seed(text: str) -> int:
     """A seed for argparse."""
-    return whole_number("a seed", text, 0, LARGEST_SEED)
+    return whole_number("a seed", text, 0, MAX_SEED)
 
 
 def port(text: str) -> int:
@@ -80,7 +80,7 @@ def add_ports(parser: argparse.ArgumentParser) -> None:
         )
 
 
-def servers(options: argparse.Namespace, module: str = "flows.full_run") -> dict[str, str]:
+def start_servers(options: argparse.Namespace, module: str = "flows.full_run") -> dict[str, str]:
     """The addresses of both servers, which are started if need be.
 
     module: what the command works with; its imports, which take seconds, go on meanwhile.
@@ -137,7 +137,7 @@ def _cancel(signal: str) -> None:
     cancel_stopped_runs(begun(), f"stopped by {signal}")
 
 
-def complain(message: str, code: int) -> int:
+def print_error(message: str, code: int) -> int:
     """Say what is wrong, and return the exit code."""
     with suppress(OSError):  # the terminal may be gone
         print(f"atelier: {plain_lines(message)}", file=sys.stderr, flush=True)
@@ -157,9 +157,9 @@ def flow_result(flow: Any, **parameters: Any) -> Any:
             raise
         if lack := lack_of_room(home(), try_it=True):  # whatever a server made of it
             again = "then run the same command again: finished steps are kept"
-            complain(f"{lack}, {again}\nwhat it led to: {type(error).__name__}", 2)
+            print_error(f"{lack}, {again}\nwhat it led to: {type(error).__name__}", 2)
             return None
         reason = one_line(error)
         where = os.environ["PREFECT_API_URL"].removesuffix("/api")
-        complain(f"{type(error).__name__}: {reason}\nthe whole story: {where}/runs", 1)
+        print_error(f"{type(error).__name__}: {reason}\nthe whole story: {where}/runs", 1)
         return None

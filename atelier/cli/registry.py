@@ -8,13 +8,13 @@ from atelier.cli.options import (
     NOTHING_YET,
     Commands,
     add_ports,
-    complain,
     find_registry,
     flow_result,
     model,
     model_and_version,
     nothing_there,
-    servers,
+    print_error,
+    start_servers,
     whole_number,
 )
 from atelier.cli.run import print_table
@@ -94,7 +94,7 @@ def _history_without_registry(model: str | None, audit_log: Any) -> int:
             [_line(entry) for entry in audit_log.told(audit_log.entries_of(name))]
             or [("  no moves yet",)]
         )
-    return complain(nothing_there(), 1)
+    return print_error(nothing_there(), 1)
 
 
 def _line(entry: Any) -> tuple[str, ...]:
@@ -131,7 +131,7 @@ def _moved(options: argparse.Namespace, versions: tuple[int | None, int]) -> int
 def _reproduce(options: argparse.Namespace) -> int:
     name, which = options.model
     _check_registry()
-    servers(options)
+    start_servers(options)
     from flows.reproduce import reproduce
     from tasks.registry import promotion
 
@@ -157,7 +157,7 @@ def _get_ready(options: argparse.Namespace) -> None:
     from tasks.packaging import load_check
 
     load_check.get_ready()
-    servers(options, "tasks.registry.promotion")
+    start_servers(options, "tasks.registry.promotion")
 
 
 def _check_registry() -> None:

@@ -12,7 +12,7 @@ from atelier.cli.options import (
     model,
     nothing_there,
     seed,
-    servers,
+    start_servers,
     whole_number,
 )
 from atelier.services import local_servers
@@ -123,7 +123,7 @@ def _run(options: argparse.Namespace) -> int:
     if wants_text:
         find_source(text, "text", glob=options.glob)
     check_space(home(), SPACE_FOR_A_RUN_BYTES)
-    urls = servers(options)
+    urls = start_servers(options)
     from flows.full_run import full_run
 
     summary = flow_result(
@@ -149,16 +149,16 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _sample(options: argparse.Namespace) -> int:
-    urls = servers(options)
+    urls = start_servers(options)
     from flows.sample_gallery import sample_gallery
-    from tasks.registry.versions import champions, models_of_ours
+    from tasks.registry.versions import champions, project_models
     from tasks.samples.cache import shown_works
     from tasks.samples.plan import check_names
 
     known = champions()
     check_names(options.names, known)
     if not known and not shown_works():
-        if not models_of_ours():
+        if not project_models():
             raise BadInput(nothing_there())
         raise BadInput("no model has a champion yet: train some with `atelier run`")
     gallery = flow_result(sample_gallery, names=options.names or None, seed=options.seed)

@@ -12,7 +12,7 @@ from atelier.cli.run import print_addresses, print_table
 from atelier.services import local_servers, local_worker
 from atelier.services.server_requests import check_access
 from tasks.runtime.markup import plain
-from tasks.store.files import exclusive, home, project_file
+from tasks.store.files import file_lock, home, project_file
 
 if TYPE_CHECKING:
     from atelier.deployment.schema import DeploymentEntry
@@ -67,7 +67,7 @@ def _up(options: argparse.Namespace) -> int:
 
 def _alone() -> AbstractContextManager[None]:
     """Only one command of a home at a time starts or stops what is up; the others wait."""
-    return exclusive(
+    return file_lock(
         "up",
         lambda: print("another `atelier up` or `atelier down` is at work; waiting ...", flush=True),
     )

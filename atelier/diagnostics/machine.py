@@ -19,7 +19,7 @@ from tasks.store.clock import SECONDS_OF_DRIFT, jump_ahead
 
 LOOPBACK = ("127.0.0.1", "localhost")
 EARLIEST_YEAR = 2025
-FEWEST_OPEN_FILES = 256
+MIN_OPEN_FILES = 256
 SECONDS_FROM_NOW = 120.0
 """How much younger than now a file may seem before the clock was surely set back."""
 _PROXIES = ("http_proxy", "all_proxy", "ws_proxy")
@@ -135,9 +135,9 @@ def room(home: Path, temporary: Path) -> Finding:
 def open_files(limit: int | None = None) -> Finding:
     """A process may open as many files as a server needs. limit: by default this process's."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0] if limit is None else limit
-    if 0 <= limit < FEWEST_OPEN_FILES:
+    if 0 <= limit < MIN_OPEN_FILES:
         to_do = "`ulimit -n 4096`, and start again"
-        what = f"a process may open {limit} of them; the servers need {FEWEST_OPEN_FILES}"
+        what = f"a process may open {limit} of them; the servers need {MIN_OPEN_FILES}"
         return Finding(name="open files", state="attention", what=what, to_do=to_do)
     return Finding(name="open files", state="ok", what=f"up to {limit}" if limit >= 0 else "any")
 

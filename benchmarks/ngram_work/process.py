@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Measured:
+class EvaluationResult:
     """What a command took, from its start to its end."""
 
     seconds: float
@@ -21,7 +21,7 @@ class Measured:
     """Peak resident memory in units of 10^6 bytes; pages of mapped files count when touched."""
 
 
-def measured(command: list[str]) -> Measured:
+def measured(command: list[str]) -> EvaluationResult:
     """Run a command. Raises RuntimeError with the end of what it said when it fails."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.ngram_work.process", *command],
@@ -31,7 +31,7 @@ def measured(command: list[str]) -> Measured:
     )
     if done.returncode:
         raise RuntimeError(f"{command[0]} failed: {done.stderr[-2000:]}")
-    return Measured(**json.loads(done.stdout.splitlines()[-1]))
+    return EvaluationResult(**json.loads(done.stdout.splitlines()[-1]))
 
 
 def _main(command: list[str]) -> int:

@@ -13,11 +13,11 @@ from zipfile import ZipFile
 import numpy as np
 
 from models.ngram.backoff import NgramConfig
-from models.ngram.external_sort import SpillConfig
+from models.ngram.external_sort import ExternalSortConfig
 from models.ngram.model import NgramModel
 
 
-def _main(text: str, path: str, order: int, spill: SpillConfig | None) -> None:
+def _main(text: str, path: str, order: int, spill: ExternalSortConfig | None) -> None:
     config = NgramConfig(order=order)
     model = NgramModel.fit(np.memmap(text, np.uint8, "r"), 256, config, spill)
     if spill is None:
@@ -37,5 +37,9 @@ def _main(text: str, path: str, order: int, spill: SpillConfig | None) -> None:
 
 
 if __name__ == "__main__":
-    place = SpillConfig(folder=sys.argv[4], memory_bytes=int(sys.argv[5])) if sys.argv[4:] else None
+    place = (
+        ExternalSortConfig(folder=sys.argv[4], memory_bytes=int(sys.argv[5]))
+        if sys.argv[4:]
+        else None
+    )
     _main(sys.argv[1], sys.argv[2], int(sys.argv[3]), place)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
-SMALLEST_GRID = 7  # grids are halved while their shorter side is larger than this
+MIN_GRID = 7  # grids are halved while their shorter side is larger than this
 SLOPE = 0.2  # of the leaky ReLU
 GAIN = math.sqrt(2 / (1 + SLOPE**2))  # keeps the variance through a leaky ReLU
 Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
@@ -68,7 +68,7 @@ class GanConfig:
     Without it only generated images tell it what a wrong class looks like."""
     num_packed: int = 1
     """Images that the discriminator judges together; more fights collapse."""
-    channel_towers: bool = False
+    per_channel_branches: bool = False
     """Every channel passes convolutions and dense layers of its own, with the same weights for
     each; `dense_blocks` more join the channels. For images whose channels show things of one kind,
     as in Stacked MNIST: what one channel teaches serves all."""
@@ -113,13 +113,13 @@ class GanConfig:
     @property
     def num_towers(self) -> int:
         """Parts of an image that pass the convolutions apart."""
-        return self.channels if self.channel_towers else 1
+        return self.channels if self.per_channel_branches else 1
 
     def grids(self) -> list[tuple[int, int]]:
         """Rows and columns of each grid, from the finest to the coarsest."""
         rows, columns = -(-self.height // self.patch_size), -(-self.width // self.patch_size)
         halvings = 0
-        while min(rows, columns) > SMALLEST_GRID:
+        while min(rows, columns) > MIN_GRID:
             rows, columns, halvings = -(-rows // 2), -(-columns // 2), halvings + 1
         return [(rows << level, columns << level) for level in range(halvings, -1, -1)]
 

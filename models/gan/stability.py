@@ -25,7 +25,7 @@ from models.training.checkpoint import TrainingState
 from models.training.loops import Diverged, FitConfig, Step, adversarial_steps
 
 MONITOR_STREAM = 7  # apart from the streams of data and noise
-SMALLEST_USUAL_GRADIENT = 0.1  # growth from nearly nothing is recovery, not explosion
+MIN_USUAL_GRADIENT = 0.1  # growth from nearly nothing is recovery, not explosion
 NETWORKS = ("generator", "discriminator", "average")
 REMEMBERED = (
     "learning_rate_scale",
@@ -188,7 +188,7 @@ class StabilityMonitor:
         if broken:
             faults["non-finite"] = f"{', '.join(broken)} stopped being finite"
         for name, usual in self.usual_gradients.items():
-            growth = numbers[name] / max(usual, SMALLEST_USUAL_GRADIENT)
+            growth = numbers[name] / max(usual, MIN_USUAL_GRADIENT)
             if growth > config.largest_gradient_growth:
                 faults["exploding gradients"] = (
                     f"{name} is {growth:.0f} times its usual {usual:.3g}"

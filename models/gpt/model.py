@@ -202,7 +202,7 @@ class Gpt(nn.Module):
             ngrams = ngrams * kept
         return x + ngrams.sum(dim=2)
 
-    def training_terms(self, batch: tuple[Tensor, Tensor], step: int) -> dict[str, Tensor]:
+    def losses(self, batch: tuple[Tensor, Tensor], step: int) -> dict[str, Tensor]:
         """Mean negative log-likelihood in nats per token of (inputs, targets), each (B, T).
 
         On a GPU matrices are multiplied in bfloat16; a CPU may lack units for it.

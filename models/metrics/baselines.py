@@ -19,14 +19,14 @@ from models.metrics.images import frechet_distance
 Pixels = NDArray[np.uint8]
 
 BLURRED = "blurred pictures"
-MOST_RUBBISH = 1000
+MAX_RUBBISH = 1000
 """Pictures of each kind."""
-LEAST_RATIO = 3.0
+MIN_RATIO = 3.0
 """A fit judge puts each kind of rubbish so many times as far from held-out pictures as real ones.
 
-Measured on digits, MNIST and colour folders: see docs/experiments.md.
+EvaluationResult on digits, MNIST and colour folders: see docs/experiments.md.
 """
-MOST_SHARE = 0.5
+MAX_SHARE = 0.5
 """Sound samples lie within this share of the distance of the nearest rubbish.
 
 Quick GANs of digits lie at 0.03 of it, of colour photographs (which are noise) at 5.
@@ -115,12 +115,12 @@ class Soundness:
     def unfitness(self) -> str:
         """Why the judge cannot be relied on; empty when it can."""
         name, distance = self.nearest
-        if distance >= LEAST_RATIO * self.real:
+        if distance >= MIN_RATIO * self.real:
             return ""
         return (
             f"the judge is unfit: it puts {name} at a Fréchet distance of {distance:.3g} from"
             f" held-out pictures, where real ones lie at {self.real:.3g}; wanted at least"
-            f" {LEAST_RATIO:g} times as far: give more pictures, or larger ones"
+            f" {MIN_RATIO:g} times as far: give more pictures, or larger ones"
         )
 
     def fault(self, draws_means: bool = False) -> str:
@@ -142,9 +142,9 @@ class Soundness:
                 f" {closest}; train longer"
             )
         kind, distance = self.nearest
-        if not draws_means and not self.samples <= MOST_SHARE * distance:
+        if not draws_means and not self.samples <= MAX_SHARE * distance:
             return (
-                f"unlike real pictures: samples lie at {beside}, more than {MOST_SHARE:g} times"
+                f"unlike real pictures: samples lie at {beside}, more than {MAX_SHARE:g} times"
                 f" the {distance:.3g} of {kind}; train longer"
             )
         return ""

@@ -162,7 +162,7 @@ class Classifier(nn.Module):
         logits: Tensor = self.head(self.features(images))
         return logits
 
-    def training_terms(self, batch: tuple[Tensor, Tensor], step: int) -> dict[str, Tensor]:
+    def losses(self, batch: tuple[Tensor, Tensor], step: int) -> dict[str, Tensor]:
         """The lessons' losses in nats per image, their weighted sum, and hits at the classes.
 
         batch: images (B, C, H, W) in [0, 1] and labels (B,) int64, which count where there are

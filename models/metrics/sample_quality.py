@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.metrics.baselines import MOST_RUBBISH, Soundness, rubbish, soundness
+from models.metrics.baselines import MAX_RUBBISH, Soundness, rubbish, soundness
 from models.metrics.classes import (
     class_counts,
     class_entropy,
@@ -30,7 +30,7 @@ from models.metrics.images import (
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 
-MOST_IMAGES = 10_000
+MAX_IMAGES = 10_000
 """Real images of a split that samples are compared with: quadratic metrics stay affordable."""
 
 
@@ -55,9 +55,9 @@ def seen_by(
     """
     held_out = test if validation is None else np.concatenate([validation, test])
     return Seen(
-        train=features_of(judge, train[evenly_chosen(len(train), MOST_IMAGES)]),
-        test=features_of(judge, test[evenly_chosen(len(test), MOST_IMAGES)]),
-        held_out=features_of(judge, held_out[evenly_chosen(len(held_out), MOST_IMAGES)]),
+        train=features_of(judge, train[evenly_chosen(len(train), MAX_IMAGES)]),
+        test=features_of(judge, test[evenly_chosen(len(test), MAX_IMAGES)]),
+        held_out=features_of(judge, held_out[evenly_chosen(len(held_out), MAX_IMAGES)]),
         drawn=features_of(judge, drawn),
     )
 
@@ -127,7 +127,7 @@ def _distances(seen: Seen) -> dict[str, float]:
 
 def sample_soundness(judge: Classifier, seen: Seen, train: Pixels) -> Soundness:
     """Whether the judge sees rubbish for what it is, and whether the samples are any better."""
-    spoilt = rubbish(train[evenly_chosen(len(train), MOST_RUBBISH)])
+    spoilt = rubbish(train[evenly_chosen(len(train), MAX_RUBBISH)])
     of_rubbish = {name: features_of(judge, pixels) for name, pixels in spoilt.items()}
     return soundness(seen.held_out, seen.train, seen.drawn, of_rubbish)
 
@@ -157,7 +157,7 @@ def bytes_of(images: Tensor) -> Pixels:
 
 
 def _at_most(pixels: Pixels, labels: Labels) -> tuple[Pixels, Labels]:
-    chosen = evenly_chosen(len(pixels), MOST_IMAGES)
+    chosen = evenly_chosen(len(pixels), MAX_IMAGES)
     return pixels[chosen], labels[chosen]
 
 

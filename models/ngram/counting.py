@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.ngram.external_sort import (
+    ExternalSortConfig,
     GrowingArray,
     OpenFile,
     SortedRuns,
-    SpillConfig,
     scratch_files,
 )
 from models.ngram.keys import BEGIN, ByteKeys, IntegerKeys, Integers, Keys, keys_for
@@ -28,7 +28,7 @@ from models.ngram.keys import BEGIN, ByteKeys, IntegerKeys, Integers, Keys, keys
 UNKNOWN = -1
 """The symbol of a token that the training text lacks; also the rank of an n-gram it lacks."""
 COUNT = np.dtype(np.int32)
-MOST_TOKENS = 2**31 - 1
+MAX_TOKENS = 2**31 - 1
 KEYS_IN_MEMORY = 1 << 22
 """Places whose n-grams are sorted at once where no memory is stated."""
 BYTES_PER_ROW = 16
@@ -104,15 +104,15 @@ class MarkedText:
 
 
 def count_ngrams(
-    text: MarkedText, num_symbols: int, order: int, spill: SpillConfig | None = None
+    text: MarkedText, num_symbols: int, order: int, spill: ExternalSortConfig | None = None
 ) -> list[NgramTable]:
     """Tables of orders 1 to `order`; orders that the text is too short for have empty ones.
 
     With `spill`, what does not fit its memory goes to disk, and the tables are then mapped from
     there; the numbers are the same. Raises OSError when that disk is full.
     """
-    if len(text.tokens) > MOST_TOKENS:
-        raise ValueError(f"at most {MOST_TOKENS} tokens can be counted, got {len(text.tokens)}")
+    if len(text.tokens) > MAX_TOKENS:
+        raise ValueError(f"at most {MAX_TOKENS} tokens can be counted, got {len(text.tokens)}")
     keys = keys_for(num_symbols, order)
     if spill is not None and _most_bytes(text, keys) <= spill.memory_bytes:
         spill = None
@@ -135,7 +135,7 @@ def count_ngrams(
         return [table.finished() for table in tables]
 
 
-def _keys_at_once(keys: IntegerKeys | ByteKeys, spill: SpillConfig | None) -> int:
+def _keys_at_once(keys: IntegerKeys | ByteKeys, spill: ExternalSortConfig | None) -> int:
     return KEYS_IN_MEMORY if spill is None else spill.memory_bytes // _bytes_per_key(keys)
 
 

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from models.ngram.keys import Integers, Keys
 
 SortKind = Literal["quicksort", "stable"]
-LEAST_MEMORY = 1 << 20
-LEAST_BLOCK = 256
+MIN_MEMORY = 1 << 20
+MIN_BLOCK = 256
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SpillConfig:
+class ExternalSortConfig:
     """Counting within a stated memory: what does not fit goes to disk."""
 
     folder: str
@@ -32,17 +32,15 @@ class SpillConfig:
     """What counting may allocate, beside the interpreter, the libraries and the text."""
 
     def __post_init__(self) -> None:
-        if self.memory_bytes < LEAST_MEMORY:
-            raise ValueError(
-                f"memory_bytes must be at least {LEAST_MEMORY}, got {self.memory_bytes}"
-            )
+        if self.memory_bytes < MIN_MEMORY:
+            raise ValueError(f"memory_bytes must be at least {MIN_MEMORY}, got {self.memory_bytes}")
 
 
 OpenFile = Callable[[], BinaryIO]
 
 
 @contextmanager
-def scratch_files(spill: SpillConfig | None) -> Iterator[OpenFile | None]:
+def scratch_files(spill: ExternalSortConfig | None) -> Iterator[OpenFile | None]:
     """Give a function that opens a scratch file, and close all at the end; without `spill`, None.
 
     An error of the operating system is told with the folder it is about.
@@ -117,7 +115,7 @@ class SortedRuns:
         self, dtype: np.dtype[Any], keys_at_once: int, open_file: OpenFile | None, kind: SortKind
     ) -> None:
         self._keys_at_once = keys_at_once
-        self._block = max(LEAST_BLOCK, keys_at_once // 8)  # what is done with blocks takes more
+        self._block = max(MIN_BLOCK, keys_at_once // 8)  # what is done with blocks takes more
         self._kind: SortKind = kind
         self._waiting: list[Keys] = []
         self._num_waiting = 0
@@ -162,7 +160,7 @@ class SortedRuns:
 
     def _merged(self) -> Iterator[tuple[Keys, Integers]]:
         """All that is not above the least last key of the parts that are read can be given out."""
-        at_once = max(LEAST_BLOCK, self._block // len(self._runs))
+        at_once = max(MIN_BLOCK, self._block // len(self._runs))
         runs = [_Run(self._keys, self._counts, *bounds) for bounds in self._runs]
         while runs := [run for run in runs if run.fill(at_once)]:
             bound = min((run.keys[-1] for run in runs if run.has_more), default=None)

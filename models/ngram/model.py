@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from models.ngram.attribution import Level, explained
 from models.ngram.backoff import BackoffModel, NgramConfig, symbols_of
 from models.ngram.counting import MarkedText, NgramTable, check_ids, count_ngrams
-from models.ngram.external_sort import SpillConfig
+from models.ngram.external_sort import ExternalSortConfig
 from models.ngram.keys import BEGIN, Integers
 from models.ngram.smoothing import Floats
 from models.ngram.stream import NgramStream
@@ -44,7 +44,7 @@ class NgramModel(BackoffModel):
         tokens: NDArray[np.integer],
         vocabulary_size: int,
         config: NgramConfig | None = None,
-        spill: SpillConfig | None = None,
+        spill: ExternalSortConfig | None = None,
     ) -> "NgramModel":
         """Count a text. tokens: (N,) ids in 0 to vocabulary_size - 1, N >= 1.
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.ngram.backoff import NgramConfig
-from models.ngram.external_sort import SpillConfig
+from models.ngram.external_sort import ExternalSortConfig
 from models.ngram.keys import BEGIN, Integers
 from models.ngram.model import NgramModel
 from models.ngram.smoothing import NUM_FEATURES, NUM_TUNED, ContextCounts
@@ -66,7 +66,7 @@ def tune(
     vocabulary_size: int,
     config: NgramConfig,
     tuning: TuningConfig | None = None,
-    spill: SpillConfig | None = None,
+    spill: ExternalSortConfig | None = None,
 ) -> NgramConfig:
     """The config with `tuned` set to what makes the end of the text likeliest, given the rest.
 

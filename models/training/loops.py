@@ -79,7 +79,7 @@ class Step:
 class LikelihoodModel(Protocol):
     """What `likelihood_steps` asks of a model."""
 
-    def training_terms(self, batch: Any, step: int) -> dict[str, Tensor]:
+    def losses(self, batch: Any, step: int) -> dict[str, Tensor]:
         """Scalars by name for one batch; "loss" is minimised, the others are only reported."""
         ...
 
@@ -91,7 +91,7 @@ def likelihood_steps(
     config: FitConfig,
     start: int = 0,
 ) -> Iterator[Step]:
-    """Minimise `model.training_terms(batch, step)["loss"]`, one update for each step from `start`.
+    """Minimise `model.losses(batch, step)["loss"]`, one update for each step from `start`.
 
     Each parameter group's `initial_lr` (or else its `lr`) is the peak that the schedule scales.
     Raises Diverged before an update whose loss or gradient is not finite.
@@ -104,7 +104,7 @@ def likelihood_steps(
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * config.rate_at(step)
         torch.manual_seed(seed_at(config.seed, step, NOISE_STREAM))
-        terms = model.training_terms(batch_at(step), step)  # type: ignore[operator]
+        terms = model.losses(batch_at(step), step)  # type: ignore[operator]
         optimizer.zero_grad(set_to_none=True)
         terms["loss"].backward()
         gradient_norm = nn.utils.clip_grad_norm_(parameters, config.gradient_clip)
@@ -119,7 +119,7 @@ def likelihood_steps(
 
 
 @torch.no_grad()
-def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
+def update_ema(average: nn.Module, model: nn.Module, decay: float) -> None:
     """Move `average` towards `model`: a <- decay * a + (1 - decay) * m, for every parameter.
 
     Buffers are copied. `decay` is per step, in [0, 1).
@@ -219,7 +219,7 @@ def adversarial_steps(
         terms |= model.generator_terms(batch, fake, progress)
         norm = _descend("generator", optimizers, terms, rate, config, step)
         terms["generator_gradient_norm"] = norm
-        update_average(model.average, model.generator, model.average_decay_at(step))
+        update_ema(model.average, model.generator, model.average_decay_at(step))
         yield Step(step + 1, {name: value.detach() for name, value in terms.items()})
 
 

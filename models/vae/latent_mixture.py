@@ -14,7 +14,7 @@ from models.vae.model import Vae, in_parts
 
 MIXTURE_STREAM = 13  # of a seed's randomness, apart from those of training and sampling
 
-MOST_MIXTURE_CODES = 10_000
+MAX_MIXTURE_CODES = 10_000
 """Images that the mixture is fitted on, at most: bounds memory and time."""
 
 
@@ -27,7 +27,7 @@ def fit_mixture(model: Vae, images: Tensor, seed: int, num_rounds: int = 50) -> 
     are that much easier to recognise.
     """
     generator = generator_at(seed, 0, MIXTURE_STREAM)
-    chosen = torch.randperm(len(images), generator=generator)[:MOST_MIXTURE_CODES]
+    chosen = torch.randperm(len(images), generator=generator)[:MAX_MIXTURE_CODES]
     parts = in_parts(images[chosen.to(images.device)])
     z = torch.cat([model.encode(part)[0] for part in parts]).cpu().double()  # (N, Z)
     components, latent_size = model.mixture_means.shape

@@ -250,7 +250,7 @@ class Vae(nn.Module):
         logits = logits.view(*noise.shape[:2], *images.shape[1:])
         return self.log_likelihood(images, logits), log_ratio, gaussian_kl(mean, log_variance)
 
-    def training_terms(self, images: Tensor, step: int) -> dict[str, Tensor]:
+    def losses(self, images: Tensor, step: int) -> dict[str, Tensor]:
         """The two losses of a batch of images (B, C, H, W) in [0, 1], apart and together.
 
         Scalars in nats per image: "reconstruction", "kl", their sum "negative_elbo", and "loss",

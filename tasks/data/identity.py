@@ -26,7 +26,7 @@ from tasks.runtime.progress import log
 from tasks.store.files import BadInput, digest_of, home, read_json
 from tasks.store.records import DamagedRecord, parsed
 
-LEAST_KEPT, LEAST_KEPT_ELSEWHERE = 0.25, 0.5
+MIN_KEPT, MIN_KEPT_ELSEWHERE = 0.25, 0.5
 SKETCH_SIZE, NAME_SKETCH_SIZE = 128, 64
 _MARK_BYTES = 6
 _WINDOW, _LANE = 32, 8
@@ -125,11 +125,11 @@ def difference(before: DataIdentity, data: Data) -> str:
         return ""
     if before.shape and before.shape != now.shape:
         kept = _share(before.file_names, iter([_marks_of_names(Path(data.folder))]))
-        enough, held = LEAST_KEPT_ELSEWHERE, f", and these are {told(now)}"
+        enough, held = MIN_KEPT_ELSEWHERE, f", and these are {told(now)}"
         is_same = is_in_place and (kept is None or kept >= enough)
     else:
         kept = share_kept(before, data)
-        enough = LEAST_KEPT if is_in_place else LEAST_KEPT_ELSEWHERE
+        enough = MIN_KEPT if is_in_place else MIN_KEPT_ELSEWHERE
         held = "" if kept is None else f", of which {now.place} holds {_percent(kept)}"
         is_same = is_in_place if kept is None else kept >= enough
     return "" if is_same else f"it was trained on {told(before)}{held}"

@@ -21,7 +21,7 @@ from tasks.data.image_pixels import (
 from tasks.data.own_files import CANNOT_OPEN, OwnFile, SetAside, counted, listed, readable
 from tasks.store.files import BadInput
 
-SMALLEST_SIDE, LARGEST_SIDE = 8, 64
+MIN_SIDE, MAX_SIDE = 8, 64
 COLOUR_FROM = 0.1
 """A set is in colour where at least this share of its pictures is; else all become grey."""
 
@@ -179,7 +179,7 @@ def _check_sizes(folder: Path, files: Sequence[OwnFile], sizes: dict[str, Size])
     if len(frequent) > 1:  # the header of a damaged file is no reason to refuse all others
         real = (size for size in frequent if any(map(_can_be_read, by_size[size])))
         frequent = list(islice(real, 2)) or frequent[:1]
-    advice = f"pass --image-size N, {SMALLEST_SIDE} to {LARGEST_SIDE}, to crop and resize them all"
+    advice = f"pass --image-size N, {MIN_SIDE} to {MAX_SIDE}, to crop and resize them all"
     if len(frequent) > 1:
         ordered = sorted(by_size, key=lambda size: (size not in frequent, -len(by_size[size])))
         shown = ", ".join(f"{width}x{height}" for width, height in ordered[:4])
@@ -188,10 +188,10 @@ def _check_sizes(folder: Path, files: Sequence[OwnFile], sizes: dict[str, Size])
             f" wanted one: {advice} to N x N"
         )
     width, height = frequent[0]
-    if not all(SMALLEST_SIDE <= side <= LARGEST_SIDE for side in (height, width)):
+    if not all(MIN_SIDE <= side <= MAX_SIDE for side in (height, width)):
         raise BadInput(
             f"the images in {readable(folder)} are {width}x{height}; wanted sides of"
-            f" {SMALLEST_SIDE} to {LARGEST_SIDE} pixels: {advice} to N x N"
+            f" {MIN_SIDE} to {MAX_SIDE} pixels: {advice} to N x N"
         )
 
 

@@ -6,8 +6,8 @@ from tasks.data.image_folder import RawImages
 from tasks.data.own_files import one_line
 from tasks.store.files import BadInput
 
-FEWEST_IMAGES, FEWEST_PER_CLASS = 100, 8
-FEWEST_HELD_OUT = 8
+MIN_IMAGES, MIN_PER_CLASS = 100, 8
+MIN_HELD_OUT = 8
 """Images of a test or validation part that its author has made."""
 
 
@@ -23,21 +23,21 @@ def check_images(source: str, raw: RawImages, hashes: list[str]) -> None:
     counts = np.bincount(
         [label for label in first_of.values() if label >= 0], minlength=len(raw.class_names)
     )
-    if len(first_of) < FEWEST_IMAGES:
+    if len(first_of) < MIN_IMAGES:
         raise BadInput(
             f"{shown} has {len(first_of)} different images{_of_rarest(raw, counts)}; wanted at"
-            f" least {FEWEST_IMAGES} in all and {FEWEST_PER_CLASS} of each class"
+            f" least {MIN_IMAGES} in all and {MIN_PER_CLASS} of each class"
         )
-    if raw.class_names and counts.min() < FEWEST_PER_CLASS:
+    if raw.class_names and counts.min() < MIN_PER_CLASS:
         raise BadInput(
             f"{shown} has {len(first_of)} different images{_of_rarest(raw, counts)}; wanted at"
-            f" least {FEWEST_PER_CLASS} of each class: add some, or take that folder out"
+            f" least {MIN_PER_CLASS} of each class: add some, or take that folder out"
         )
     for name, part in (("test", raw.official_test), ("validation", raw.official_validation)):
-        if part is not None and (number := int(part.sum())) < FEWEST_HELD_OUT:
+        if part is not None and (number := int(part.sum())) < MIN_HELD_OUT:
             raise BadInput(
                 f"{shown}: the author's {name} part has {number} images; wanted at least"
-                f" {FEWEST_HELD_OUT}: add some, or move all images into one folder for each class"
+                f" {MIN_HELD_OUT}: add some, or move all images into one folder for each class"
             )
 
 

@@ -36,12 +36,12 @@ from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED
 from tasks.store.files import BadInput, digest_of, home
 from tasks.store.names import derived_name
-from tasks.store.steps import StepRecord, made_once
+from tasks.store.steps import StepRecord, cached_step
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
-FEWEST_CHARACTERS = 10_000
+MIN_CHARACTERS = 10_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,7 +133,7 @@ def ingest_images(source: str, image_size: int | None = None, rehash: bool = Fal
     splits = split_images(raw.labels, hashes, raw.official_test, raw.official_validation)
     manifest = image_manifest(raw, hashes, splits, SPLITS, source)
     images = _image_set(source, found, raw, manifest, image_size)
-    record = made_once(
+    record = cached_step(
         f"{images.name}-images",
         _parts(images, settings),
         Path(images.folder),
@@ -250,7 +250,7 @@ def ingest_text(source: str, glob: str | None = None, rehash: bool = False) -> C
     parts = split_text(text) if raw.parts is None else _official_parts(raw.parts)
     manifest = text_manifest(raw, source) if raw.files else None
     corpus = _corpus(source, found, raw, parts, manifest, glob)
-    record = made_once(
+    record = cached_step(
         f"{corpus.name}-text",
         _parts(corpus, settings),
         Path(corpus.folder),
@@ -321,11 +321,11 @@ def normalised(text: str) -> str:
 
 
 def _check_text(source: str, text: str) -> None:
-    if len(text) < FEWEST_CHARACTERS:
+    if len(text) < MIN_CHARACTERS:
         num_lines = text.count("\n")
         raise BadInput(
             f"{one_line(source)} has {len(text)} characters in {num_lines} lines; wanted at least"
-            f" {FEWEST_CHARACTERS} characters: give a longer text"
+            f" {MIN_CHARACTERS} characters: give a longer text"
         )
 
 

@@ -19,7 +19,7 @@ from typing import Literal
 
 import numpy as np
 
-from tasks.data.image_folder import LARGEST_SIDE, SMALLEST_SIDE, RawImages, read_image_folder
+from tasks.data.image_folder import MAX_SIDE, MIN_SIDE, RawImages, read_image_folder
 from tasks.data.own_files import one_line, readable
 from tasks.data.source_address import source_address
 from tasks.data.text_files import RawText, read_text_file, read_text_folder
@@ -56,10 +56,8 @@ def find_source(
     """
     address = source_address(name, known=SOURCES)
     location = address.location
-    if image_size is not None and not SMALLEST_SIDE <= image_size <= LARGEST_SIDE:
-        raise BadInput(
-            f"image size must lie between {SMALLEST_SIDE} and {LARGEST_SIDE}, got {image_size}"
-        )
+    if image_size is not None and not MIN_SIDE <= image_size <= MAX_SIDE:
+        raise BadInput(f"image size must lie between {MIN_SIDE} and {MAX_SIDE}, got {image_size}")
     if address.scheme:
         try:
             return _own_source(name, address.scheme, address.path, kind, image_size, glob)

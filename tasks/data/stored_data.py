@@ -16,7 +16,7 @@ from tasks.data.folder_fingerprint import Fingerprint
 from tasks.store.files import (
     atomic_file,
     digest_of,
-    exclusive,
+    file_lock,
     folder_digests,
     is_intact,
     read_json,
@@ -91,7 +91,7 @@ def bring_up_to_date(receipt: Any, manifest: pd.DataFrame | None) -> None:
     A kill between the two leaves a set that counts as damaged, and is made again.
     """
     folder = Path(receipt.folder)
-    with exclusive(folder.name):
+    with file_lock(folder.name):
         if read_json(folder / "receipt.json")["receipt"] == json.loads(json.dumps(asdict(receipt))):
             return
         write_manifest(folder, manifest)

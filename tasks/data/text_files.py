@@ -20,7 +20,7 @@ from tasks.data.own_files import (
 )
 from tasks.store.files import BadInput
 
-MOST_BYTES = 2**31 - 1
+MAX_BYTES = 2**31 - 1
 """More bytes than tokens that can be counted; what is read lies in memory several times."""
 _BEGINNING = 1 << 16  # enough bytes to tell text from most other things
 
@@ -171,7 +171,7 @@ def _texts(
             set_aside.append(SetAside(id=file.id, reason=EMPTY))
             continue
         num_bytes += file.size
-        if num_bytes > MOST_BYTES:
+        if num_bytes > MAX_BYTES:
             raise BadInput(_too_much(folder, num_bytes))
         yield file, text
 
@@ -188,7 +188,7 @@ def _no_text(folder: Path, pattern: str | None, set_aside: list[SetAside]) -> st
 def _too_much(path: Path, num_bytes: int) -> str:
     return (
         f"{readable(path)} holds {num_bytes / 1e9:.1f} GB of text or more; wanted at most"
-        f" {MOST_BYTES / 1e9:.1f} GB: give a part of it"
+        f" {MAX_BYTES / 1e9:.1f} GB: give a part of it"
     )
 
 
@@ -206,14 +206,14 @@ def read_text_file(path: Path) -> str:
 
 
 def _text_of(path: Path) -> str:
-    """Raises NotText, and for a file of more than MOST_BYTES BadInput, from its beginning alone."""
+    """Raises NotText, and for a file of more than MAX_BYTES BadInput, from its beginning alone."""
     with opened(path) as file:
         beginning = file.read(_BEGINNING)
         encoding = "utf-16" if beginning[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
         if b"\0" in beginning and encoding != "utf-16":
             raise NotText(f"{BINARY}: it holds NUL bytes")
         _decoded(beginning, encoding, is_whole=len(beginning) < _BEGINNING)
-        if (size := path.stat().st_size) > MOST_BYTES:
+        if (size := path.stat().st_size) > MAX_BYTES:
             raise BadInput(_too_much(path, size))
         content = beginning + file.read()
     text = _decoded(content, encoding, is_whole=True)

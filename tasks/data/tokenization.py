@@ -28,12 +28,12 @@ from tasks.store.files import (
     write_json,
     write_receipt,
 )
-from tasks.store.fingerprint import key_parts
-from tasks.store.steps import made_once
+from tasks.store.fingerprint import cache_key_inputs
+from tasks.store.steps import cached_step
 
 Scheme = Literal["characters", "bpe"]
 
-FEWEST_TOKENS: dict[Split, int] = {"train": 1000, "validation": 100, "test": 100}
+MIN_TOKENS: dict[Split, int] = {"train": 1000, "validation": 100, "test": 100}
 """Below this there is nothing to learn from, or nothing to judge by."""
 
 
@@ -79,9 +79,9 @@ def tokenize_corpus(
     vocabulary_size counts for "bpe" only; "characters" has as many as the text, and 256 bytes.
     """
     settings = {"scheme": scheme, "vocabulary_size": vocabulary_size}
-    parts = key_parts(settings, [corpus.digest], ["models.text.tokenizer"], "cpu")
+    parts = cache_key_inputs(settings, [corpus.digest], ["models.text.tokenizer"], "cpu")
     folder = inside(home() / "data" / "tokens", f"{corpus.name}-{scheme}-{digest_of(parts)[:12]}")
-    step = made_once(
+    step = cached_step(
         f"{corpus.name}-{scheme}",
         parts,
         folder,
@@ -125,7 +125,7 @@ def _write(folder: Path, corpus: Corpus, scheme: Scheme, vocabulary_size: int) -
 def _check_lengths(corpus: Corpus, scheme: Scheme, sizes: Mapping[str, Any]) -> None:
     """Raise BadInput for too few tokens: a repetitive text has many characters and few of them."""
     got = [sizes[f"num_{split}"] for split in SPLITS]
-    wanted = [FEWEST_TOKENS[split] for split in SPLITS]
+    wanted = [MIN_TOKENS[split] for split in SPLITS]
     if any(number < fewest for number, fewest in zip(got, wanted, strict=True)):
         instead = ", or take --tokenizer characters" if scheme == "bpe" else ""
         raise BadInput(

@@ -15,7 +15,7 @@ import numpy as np
 from safetensors.numpy import load_file, save
 
 from tasks.data.ingestion import Corpus, ImageSet
-from tasks.evaluation.result import EVALUATION_SEED, Measured
+from tasks.evaluation.result import EVALUATION_SEED, EvaluationResult
 from tasks.evaluation.scorecard import Scorecard
 from tasks.packaging.load_check import samples_digest
 from tasks.runtime.progress import log
@@ -29,11 +29,11 @@ from tasks.store.files import (
     remove,
     write_json,
 )
-from tasks.store.fingerprint import step_key
+from tasks.store.fingerprint import cache_key
 from tasks.store.records import DamagedRecord, read_record
 
 
-def judged(
+def evaluate_cached(
     name: str,
     content_digest: str,
     data: ImageSet | Corpus,
@@ -41,7 +41,7 @@ def judged(
     run_id: str,
     module: str,
     subject: Callable[[], AbstractContextManager[Any]],
-    measure: Callable[[Any], Measured],
+    measure: Callable[[Any], EvaluationResult],
     judge_digest: str = "",
 ) -> Scorecard:
     """The scorecard of a model, measured now unless exactly this was measured before.
@@ -50,7 +50,7 @@ def judged(
     asked where a stored evaluation answers; measure: what to do with it.
     """
     settings = {"seed": EVALUATION_SEED}
-    evaluation = step_key(settings, [data.digest, judge_digest], [module], "cpu")
+    evaluation = cache_key(settings, [data.digest, judge_digest], [module], "cpu")
     key = digest_of([evaluation, content_digest])[:16]
     folder = inside(home() / "evaluations", name) / key
     stored = _stored(folder)
@@ -80,7 +80,7 @@ def judged(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Stored:
-    """The content of measured.json; see `Measured` and `Scorecard`."""
+    """The content of measured.json; see `EvaluationResult` and `Scorecard`."""
 
     main_metric: str
     unit: str
@@ -111,7 +111,7 @@ def _stored(folder: Path) -> _Stored | None:
 _APART = ("scores", "are_resamples", "files")
 
 
-def _store(folder: Path, content_digest: str, measured: Measured, drawn: str) -> None:
+def _store(folder: Path, content_digest: str, measured: EvaluationResult, drawn: str) -> None:
     plain = {f.name: getattr(measured, f.name) for f in fields(measured) if f.name not in _APART}
     kind = "resamples" if measured.are_resamples else "items"
     with atomic_folder(folder) as temporary:

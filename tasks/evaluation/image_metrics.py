@@ -17,7 +17,7 @@ from models.metrics.baselines import Soundness
 from models.metrics.bootstrap import bootstrap_mean_interval
 from models.metrics.classifier import Classifier
 from models.metrics.sample_quality import (
-    MOST_IMAGES,
+    MAX_IMAGES,
     bytes_of,
     evenly_chosen,
     flat,
@@ -29,17 +29,17 @@ from models.metrics.seed_variance import resampled_frechet_distances
 from models.vae import elbo
 from tasks import plots
 from tasks.data.ingestion import ImageSet, load_images
-from tasks.evaluation.result import EVALUATION_SEED, Measured, not_finite
+from tasks.evaluation.result import EVALUATION_SEED, EvaluationResult, not_finite
 
 NLL_IMAGES, NLL_SAMPLES = 1000, 100
-FEWEST_SAMPLES, SAMPLES_PER_IMAGE = 10_000, 5
+MIN_SAMPLES, SAMPLES_PER_IMAGE = 10_000, 5
 """Samples are cheap: at least so many, and of a GAN, whose distance decides, five for each
 held-out image, so that the luck of the draw is small beside that of the held-out images."""
-LEAST_DIFFERENT = 0.5
+MIN_DIFFERENT = 0.5
 """Share of different pictures among the samples of a model that is not collapsed."""
 
 
-def measure_images(subject: Any, images: ImageSet, judge: Classifier) -> Measured:
+def measure_images(subject: Any, images: ImageSet, judge: Classifier) -> EvaluationResult:
     """Measure an image model's samples, and a VAE's likelihood, on the test split.
 
     subject: a SampleModel, ours or one that a registered version brought along; judge: in whose
@@ -75,7 +75,7 @@ def measure_images(subject: Any, images: ImageSet, judge: Classifier) -> Measure
             "are_resamples": True,
         }
     metrics = {**likelihood, **numbers}
-    return Measured(
+    return EvaluationResult(
         metrics=metrics,
         faults=[*not_finite(metrics), *faults, *alarms],
         low=interval[0],
@@ -99,10 +99,10 @@ def _check_shape(subject: Any, images: ImageSet) -> None:
 def drawn_by(subject: Any, images: ImageSet) -> tuple[np.ndarray, np.ndarray | None]:
     """Many samples, uint8, and the classes asked for."""
     if subject.family == "vae":
-        drawn = subject.model.sample(FEWEST_SAMPLES, EVALUATION_SEED, sampler="mixture")
+        drawn = subject.model.sample(MIN_SAMPLES, EVALUATION_SEED, sampler="mixture")
         return bytes_of(drawn), None
-    num_held_out = min(images.num_validation + images.num_test, MOST_IMAGES)
-    number = max(FEWEST_SAMPLES, SAMPLES_PER_IMAGE * num_held_out)
+    num_held_out = min(images.num_validation + images.num_test, MAX_IMAGES)
+    number = max(MIN_SAMPLES, SAMPLES_PER_IMAGE * num_held_out)
     labels = None
     if subject.config["num_classes"]:
         # The classes of the held-out images, so that the class mix is no difference.
@@ -169,7 +169,7 @@ def _sample_faults(metrics: dict[str, float], num_classes: int) -> list[str]:
     if found <= num_classes / 2 or metrics["test_coverage"] < 0.05:
         drawn = f"draws {found:.0f} of {num_classes} classes, " if num_classes else ""
         faults.append(f"collapsed: {drawn}coverage {metrics['test_coverage']:.2f}")
-    if metrics["test_different_samples_share"] < LEAST_DIFFERENT:
+    if metrics["test_different_samples_share"] < MIN_DIFFERENT:
         faults.append(
             f"collapsed: only {metrics['test_different_samples_share']:.1%} of the samples are"
             " different pictures"
@@ -185,7 +185,7 @@ def _sample_faults(metrics: dict[str, float], num_classes: int) -> list[str]:
 def _pictures(images: ImageSet, drawn: np.ndarray) -> dict[str, bytes]:
     """A grid of samples, and samples above the training images nearest to them."""
     pixels, _ = load_images(images, "train")
-    train = pixels[evenly_chosen(len(pixels), MOST_IMAGES)]
+    train = pixels[evenly_chosen(len(pixels), MAX_IMAGES)]
     first, shown = (drawn[evenly_chosen(len(drawn), most)] for most in (12, 60))
     distances = torch.cdist(flat(first), flat(train))
     pairs = np.concatenate([first, train[distances.argmin(1).numpy()]])

@@ -8,20 +8,22 @@ from safetensors.torch import load_file
 
 from models.metrics.classifier import Classifier, ClassifierConfig
 from tasks.data.ingestion import ImageSet
-from tasks.evaluation.cache import judged
+from tasks.evaluation.cache import evaluate_cached
 from tasks.evaluation.image_metrics import measure_images
-from tasks.evaluation.result import Measured
+from tasks.evaluation.result import EvaluationResult
 from tasks.evaluation.scorecard import Scorecard, publish
 from tasks.packaging.package import rebuilt
 from tasks.runtime.retries import NETWORKED
 from tasks.store.files import read_json
-from tasks.training.checkpointing import Fitted
+from tasks.training.checkpointing import TrainedModel
 
 
 @task(name="evaluate-images", task_run_name="evaluate {fitted.name}", **NETWORKED)
-def evaluate_images(fitted: Fitted, images: ImageSet, judge: Fitted, run_id: str) -> Scorecard:
+def evaluate_images(
+    fitted: TrainedModel, images: ImageSet, judge: TrainedModel, run_id: str
+) -> Scorecard:
     """Measure an image model's samples, and a VAE's likelihood, on the test split."""
-    scorecard = judged(
+    scorecard = evaluate_cached(
         fitted.name,
         fitted.digest,
         images,
@@ -35,12 +37,12 @@ def evaluate_images(fitted: Fitted, images: ImageSet, judge: Fitted, run_id: str
     return scorecard
 
 
-def measured_images(subject: Any, images: ImageSet, judge: Fitted) -> Measured:
+def measured_images(subject: Any, images: ImageSet, judge: TrainedModel) -> EvaluationResult:
     """Measure with the classifier of a fit as the judge."""
     return measure_images(subject, images, judge_of(judge))
 
 
-def judge_of(fitted: Fitted) -> Classifier:
+def judge_of(fitted: TrainedModel) -> Classifier:
     """The classifier of a fit."""
     classifier = Classifier(ClassifierConfig(**read_json(fitted.config_path)["config"]))
     classifier.load_state_dict(load_file(fitted.weights_path))

@@ -10,7 +10,7 @@ EVALUATION_SEED = 2**31 - 1  # apart from the seeds that people train and sample
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Measured:
+class EvaluationResult:
     """What measuring one model gives, before it is stored."""
 
     main_metric: str

@@ -60,7 +60,7 @@ class Scorecard:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Incumbent:
+class ChampionEvaluation:
     """The champion, judged now on the candidate's data."""
 
     version: int
@@ -72,7 +72,7 @@ class Incumbent:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Verdict:
+class PromotionDecision:
     """Whether a candidate may be called champion, and why."""
 
     accepted: bool
@@ -91,7 +91,7 @@ class Verdict:
     """The difference that re-training with another seed alone may give."""
 
 
-def beside_the_floor(metrics: dict[str, float]) -> list[tuple[str, float, float | None]]:
+def with_baseline(metrics: dict[str, float]) -> list[tuple[str, float, float | None]]:
     """Rows of (title, value, what real held-out data scores or None)."""
     return [
         (title(name), value, metrics.get(f"floor_{name.removeprefix('test_')}"))
@@ -145,7 +145,7 @@ def _table(scorecard: Scorecard) -> list[dict[str, Any]]:
             "value": f"{value:.5g}",
             "real data": "" if floor is None else f"{floor:.5g}",
         }
-        for name, value, floor in beside_the_floor(scorecard.metrics)
+        for name, value, floor in with_baseline(scorecard.metrics)
     ]
 
 

@@ -16,17 +16,17 @@ from models.metrics.text import (
 from models.text.decoding import generate
 from models.text.tokenizer import readable
 from tasks.data.ingestion import Corpus, load_text
-from tasks.evaluation.result import EVALUATION_SEED, Measured, not_finite
+from tasks.evaluation.result import EVALUATION_SEED, EvaluationResult, not_finite
 
 SAMPLED_TEXTS, SAMPLED_TOKENS = 8, 500
 SPAN = 12
 """Characters of the spans that are looked for in the training text: two words, about."""
-FEWEST_BLOCKS, LONGEST_BLOCK_BYTES, SHORTEST_BLOCK_BYTES = 40, 2000, 250
+MIN_BLOCKS, LONGEST_BLOCK_BYTES, SHORTEST_BLOCK_BYTES = 40, 2000, 250
 HISTORY_CHARACTERS = 16
 """Characters of the text before the test that are read for each token of context."""
 
 
-def measure_text(subject: Any, corpus: Corpus) -> Measured:
+def measure_text(subject: Any, corpus: Corpus) -> EvaluationResult:
     """Measure a token model on the test split, and the texts that it writes.
 
     subject: a SampleModel, ours or one that a registered version brought along. It reads the text
@@ -47,7 +47,7 @@ def measure_text(subject: Any, corpus: Corpus) -> Measured:
     low, high = math.nan, math.nan
     if len(block_bits) > 1 and np.isfinite(block_bits).all():
         _, low, high = bootstrap_mean_interval(block_bits)
-    return Measured(
+    return EvaluationResult(
         main_metric="test_bits_per_byte",
         unit="bits per byte",
         metrics=metrics,
@@ -85,7 +85,7 @@ def _bits_by_block(tokenizer: Any, ids: np.ndarray, nats: np.ndarray, num_bytes:
     at places of the text, not of tokens, so that two models' blocks pair. A token belongs to the
     block in which it begins.
     """
-    wanted = min(LONGEST_BLOCK_BYTES, max(SHORTEST_BLOCK_BYTES, num_bytes // FEWEST_BLOCKS))
+    wanted = min(LONGEST_BLOCK_BYTES, max(SHORTEST_BLOCK_BYTES, num_bytes // MIN_BLOCKS))
     num_blocks = max(1, num_bytes // wanted)
     lengths = np.array([len(tokenizer.token_bytes(token)) for token in ids.tolist()])
     starts = np.cumsum(lengths) - lengths

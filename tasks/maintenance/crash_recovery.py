@@ -22,7 +22,7 @@ from tasks.store.clock import steady_now
 
 OWNER_LABEL, HOST_LABEL = "atelier.process", "atelier.host"
 RETRY_TAG = "retry-"
-MOST_RETRIES = 2
+MAX_RETRIES = 2
 """How often a crashed run is started again before a person has to look."""
 
 _PAGE = 200  # the most runs that the server gives at once
@@ -42,7 +42,7 @@ def begun() -> list[UUID]:
     return list(_begun)
 
 
-def sign(flow: Any, flow_run: FlowRun, state: Any) -> None:
+def label_with_process(flow: Any, flow_run: FlowRun, state: Any) -> None:
     """Note on a flow run which process works on it; a hook for a flow's `on_running`."""
     _begun.append(flow_run.id)
     labels: dict[str, bool | int | float | str] = {
@@ -84,7 +84,7 @@ def retry_crashed_runs(besides: str | None = None, settled_for: timedelta = _SET
     with get_client(sync_client=True) as client:
         for run in _runs(client, (StateType.CRASHED,), ended_after=now - _WORTH_A_RETRY):
             attempts = sum(tag.startswith(RETRY_TAG) for tag in run.tags)
-            if str(run.deployment_id) in ("None", str(besides)) or attempts >= MOST_RETRIES:
+            if str(run.deployment_id) in ("None", str(besides)) or attempts >= MAX_RETRIES:
                 continue
             # A crash that is yet to come happened before somebody set the clock back.
             if run.end_time and abs(now - run.end_time) < settled_for:
@@ -95,7 +95,7 @@ def retry_crashed_runs(besides: str | None = None, settled_for: timedelta = _SET
             # The tag first: if this process dies in between, an attempt is lost, not the bound.
             number = attempts + 1
             client.update_flow_run(run.id, tags=[*run.tags, f"{RETRY_TAG}{number}"])
-            _again(client, run, f"retry {number} of {MOST_RETRIES} after a crash")
+            _again(client, run, f"retry {number} of {MAX_RETRIES} after a crash")
             retried.append(run.name)
     return retried
 

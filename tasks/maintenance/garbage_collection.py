@@ -24,7 +24,7 @@ from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED
 from tasks.samples.cache import shown_folder
 from tasks.store.clock import steady_now
-from tasks.store.files import TEMPORARY_PREFIX, half_written, home, read_receipt, remove
+from tasks.store.files import TEMPORARY_PREFIX, home, orphaned_temp_files, read_receipt, remove
 from tasks.store.records import DamagedRecord, read_record, shaped
 from tasks.store.steps import StepRecord, history, steps
 
@@ -93,10 +93,10 @@ def collect_garbage() -> int:
     found = find_garbage(kept_contents(find_surplus()) | lasting_contents())
     for each in found:
         log(f"freed {each.num_bytes / 1e6:.1f} MB: {each.path.relative_to(home())}, {each.reason}")
-    return throw_away(found)
+    return delete(found)
 
 
-def throw_away(garbage: Iterable[Garbage]) -> int:
+def delete(garbage: Iterable[Garbage]) -> int:
     """Remove what was found; returns how many bytes that freed."""
     freed = 0
     for each in garbage:
@@ -219,7 +219,7 @@ def _old_comparisons(now: float) -> Iterator[tuple[Path, str]]:
 
 
 def _temporaries() -> Iterator[tuple[Path, str]]:
-    for path in half_written(home()):
+    for path in orphaned_temp_files(home()):
         yield path, "left half-written by a kill"
 
 

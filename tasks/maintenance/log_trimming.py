@@ -16,7 +16,7 @@ from tasks.store.steps import forget_older, steps
 RECORDS_TO_KEEP = 50
 """How many times that a step ran are kept whatever their age."""
 DAYS_FOR_LOCKS = 7.0
-MOST_BYTES_OF_A_LOG, BYTES_OF_A_LOG_TO_KEEP = 20_000_000, 2_000_000
+MAX_BYTES_OF_A_LOG, BYTES_OF_A_LOG_TO_KEEP = 20_000_000, 2_000_000
 
 
 @task(name="trim-home", **LOCAL)
@@ -43,7 +43,7 @@ def _old_locks() -> Iterator[Path]:
 
 def _shortened(path: Path) -> bool:
     """Keep the end of a server's log; the server goes on writing at the end of what is left."""
-    if path.stat().st_size <= MOST_BYTES_OF_A_LOG:
+    if path.stat().st_size <= MAX_BYTES_OF_A_LOG:
         return False
     with path.open("r+b") as file:
         file.seek(-BYTES_OF_A_LOG_TO_KEEP, os.SEEK_END)

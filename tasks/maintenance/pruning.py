@@ -14,11 +14,11 @@ from typing import Any, Literal
 from prefect import task
 
 from tasks.registry import audit_anchor, audit_log
-from tasks.registry.versions import aliases_of, every_version, models_of_ours
+from tasks.registry.versions import aliases_of, every_version, project_models
 from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED
 from tasks.store.clock import steady_now
-from tasks.store.files import exclusive, home, read_receipt
+from tasks.store.files import file_lock, home, read_receipt
 from tasks.store.records import DamagedRecord
 from tasks.store.retention import days_to_keep, versions_to_keep
 from tasks.tracking.deletion import remove_packages, remove_runs, remove_version
@@ -54,7 +54,7 @@ def find_surplus(now: float | None = None) -> list[Surplus]:
     now = steady_now() if now is None else now
     with outages_named():
         versions = every_version()
-        names = models_of_ours()
+        names = project_models()
         gone = {
             (name, int(each.version))
             for name in names
@@ -87,14 +87,14 @@ def remove_surplus() -> int:
     found = find_surplus()
     for each in found:
         log(f"removed {each.name}: {each.reason}")
-    return throw_away(found)
+    return delete(found)
 
 
-def throw_away(surplus: Iterable[Surplus]) -> int:
+def delete(surplus: Iterable[Surplus]) -> int:
     """Remove what was found, versions before their packages and runs; returns how much it was."""
     found = list(surplus)
     for name in sorted({each.model for each in found if each.kind == "version"}):
-        with exclusive(f"registry-{name}"):
+        with file_lock(f"registry-{name}"):
             numbers = {int(e.key) for e in found if e.model == name} - _named(name)
             if numbers:
                 # First, so that nobody misses them; what a kill leaves goes the next time.

@@ -30,7 +30,7 @@ _MODEL_FILE_FIELDS = {
     *{"model_size_bytes", "model_uuid", "prompts", "run_id", "signature"},
     *{"type_hint_from_example", "utc_time_created"},
 }
-_MOST_SHOWN = 3
+_MAX_SHOWN = 3
 
 
 class PackageChanged(ChecksumMismatch):
@@ -87,8 +87,8 @@ def difference(found: Files, registered: Files) -> str:
             if list(found[name]) != list(registered[name])
         ),
     ]
-    more = f" and {len(told) - _MOST_SHOWN} more" if len(told) > _MOST_SHOWN else ""
-    return ", ".join(told[:_MOST_SHOWN]) + more
+    more = f" and {len(told) - _MAX_SHOWN} more" if len(told) > _MAX_SHOWN else ""
+    return ", ".join(told[:_MAX_SHOWN]) + more
 
 
 def _how(found: Sequence[Any], registered: Sequence[Any]) -> str:

@@ -19,7 +19,7 @@ from tasks.packaging.files import SERVED_LIBRARIES, Files, files_of
 from tasks.packaging.served_model import SampleModel
 from tasks.store.files import project_root, sha256_of
 from tasks.tracking.mlflow_client import client
-from tasks.training.checkpointing import Fitted
+from tasks.training.checkpointing import TrainedModel
 
 _SERVED_MODEL = Path(__file__).with_name("served_model.py")
 
@@ -47,7 +47,7 @@ class _Witness:
         self.files = {k: v for k, v in found.items() if "__pycache__" not in k.split("/")}
 
 
-def log_package(fitted: Fitted) -> Package:
+def log_package(fitted: TrainedModel) -> Package:
     """Store a version's files with the run that trained it.
 
     MLflow by itself would put them into the experiment that happens to be the ambient one.
@@ -77,7 +77,7 @@ def log_package(fitted: Fitted) -> Package:
     )
 
 
-def expected_files(fitted: Fitted) -> dict[str, str]:
+def expected_files(fitted: TrainedModel) -> dict[str, str]:
     """The sha256 of what a version brings: of this fit and of this project, as they are now."""
     root = project_root()
     code = [p for p in sorted((root / "models").rglob("*")) if p.is_file()]
@@ -89,7 +89,7 @@ def expected_files(fitted: Fitted) -> dict[str, str]:
     return {name: sha256_of(path) for name, path in files.items()}
 
 
-def _files(fitted: Fitted) -> dict[str, Path]:
+def _files(fitted: TrainedModel) -> dict[str, Path]:
     folder = Path(fitted.folder)
     left_out = ("receipt.json", "checkpoint.safetensors")
     return {
@@ -134,7 +134,7 @@ def signature_of(family: str) -> ModelSignature:
     )
 
 
-def rebuilt_from(fitted: Fitted) -> SampleModel:
+def rebuilt_from(fitted: TrainedModel) -> SampleModel:
     """The model that a version of these files would be."""
     subject = SampleModel()
     subject.restore({path.stem: path for path in _files(fitted).values()})
@@ -142,6 +142,6 @@ def rebuilt_from(fitted: Fitted) -> SampleModel:
 
 
 @contextmanager
-def rebuilt(fitted: Fitted) -> Iterator[SampleModel]:
+def rebuilt(fitted: TrainedModel) -> Iterator[SampleModel]:
     """The same for a block, as `loaded` gives a registered version."""
     yield rebuilt_from(fitted)

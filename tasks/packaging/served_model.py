@@ -32,11 +32,11 @@ from models.text.decoding import DecodingConfig, generate
 from models.text.tokenizer import readable, tokenizer_from_dict
 from models.vae import model as vae
 
-MOST_SAMPLES, MOST_TOKENS = 10_000, 20_000
-MOST_TOKENS_IN_ALL = 1_000_000
+MAX_SAMPLES, MAX_TOKENS = 10_000, 20_000
+MAX_TOKENS_IN_ALL = 1_000_000
 """Samples and tokens that one request may ask for, all rows together."""
-MOST_PROMPT_CHARACTERS = 100_000
-MOST_CLASSES_TOLD = 20
+MAX_PROMPT_CHARACTERS = 100_000
+MAX_CLASSES_TOLD = 20
 
 
 class SampleModel(PythonModel):
@@ -118,7 +118,7 @@ class SampleModel(PythonModel):
     def _index_of(self, label: Any) -> int:
         """The index of a class, from its name or index; -1, for any, is one too."""
         count = len(self.class_names) or int(self.config.get("num_classes", 0))
-        told = [f"{name!r}" for name in self.class_names[:MOST_CLASSES_TOLD]]
+        told = [f"{name!r}" for name in self.class_names[:MAX_CLASSES_TOLD]]
         told += [f"and {count - len(told)} more"] if count > len(told) > 0 else []
         known = f"the classes {', '.join(told)}, or their indices" if told else "indices"
         known = f"this model knows {known} from 0 to {count - 1}; -1 is any of them"
@@ -134,10 +134,10 @@ class SampleModel(PythonModel):
     def _check_work(self, num_requests: int, given: dict[str, Any]) -> None:
         """Refuse what would keep a server busy for hours, before anything is drawn."""
         num_samples = num_requests * int(given.get("num_samples", 1))
-        _check_range("num_samples over all rows", num_samples, 1, MOST_SAMPLES)
+        _check_range("num_samples over all rows", num_samples, 1, MAX_SAMPLES)
         if self.family in ("ngram", "gpt"):
             num_tokens = num_samples * int(given.get("num_tokens", 200))
-            _check_range("num_tokens over all samples", num_tokens, 1, MOST_TOKENS_IN_ALL)
+            _check_range("num_tokens over all samples", num_tokens, 1, MAX_TOKENS_IN_ALL)
 
     def _refuse_unknown_parameters(self, record: logging.LogRecord) -> bool:
         """Turn MLflow's remark on a parameter that this model does not know into an error.
@@ -181,7 +181,7 @@ class SampleModel(PythonModel):
         label: a class's index or name; -1 lets a conditional model vary it.
         """
         index = self._index_of(label)
-        _check_range("num_samples", num_samples, 1, MOST_SAMPLES)
+        _check_range("num_samples", num_samples, 1, MAX_SAMPLES)
         _check_range("seed", seed, 0, 2**31 - 1)
         _check_range("temperature", temperature, 0.01, 10.0)
         if self.family == "vae":
@@ -213,8 +213,8 @@ class SampleModel(PythonModel):
         num_tokens: int = 200,
     ) -> list[str]:
         """Continuations of a prompt, without the prompt; an empty one takes the version's own."""
-        _check_range("num_samples", num_samples, 1, MOST_SAMPLES)
-        _check_range("num_tokens", num_tokens, 1, MOST_TOKENS)
+        _check_range("num_samples", num_samples, 1, MAX_SAMPLES)
+        _check_range("num_tokens", num_tokens, 1, MAX_TOKENS)
         _check_range("seed", seed, 0, 2**31 - 1)
         _check_range("temperature", temperature, 0.01, 10.0)
         _check_range("top_k", top_k, 0, self.model.vocabulary_size)
@@ -323,9 +323,9 @@ def _is_missing(value: Any) -> bool:
 def _check_prompt(prompt: Any) -> None:
     if not isinstance(prompt, str):
         raise _refused(f"prompt is text, got {type(prompt).__name__} {prompt!r:.60}")
-    if len(prompt) > MOST_PROMPT_CHARACTERS:
+    if len(prompt) > MAX_PROMPT_CHARACTERS:
         raise _refused(
-            f"prompt is {len(prompt)} characters long, wanted {MOST_PROMPT_CHARACTERS} at most"
+            f"prompt is {len(prompt)} characters long, wanted {MAX_PROMPT_CHARACTERS} at most"
         )
     if not prompt.isascii() and any("\ud800" <= character <= "\udfff" for character in prompt):
         raise _refused("prompt holds half of a surrogate pair, which is no character")

@@ -19,7 +19,7 @@ from tasks.registry.version_tags import whole
 from tasks.tracking.mlflow_client import client
 
 ANCHOR_TAG = "audit_log."
-MOST_LINES_OF_A_KILL = 1
+MAX_LINES_OF_A_KILL = 1
 """How far a kill can leave a log ahead of its anchor."""
 
 
@@ -124,7 +124,7 @@ def loss(found: audit_log.Log, tags: Mapping[str, str] | None) -> str:
         )
     mine = anchors(tags).get(found.name)
     ahead = found.num_anchored if mine is None else len(found.entries) - mine.length
-    if ahead <= MOST_LINES_OF_A_KILL:
+    if ahead <= MAX_LINES_OF_A_KILL:
         return ""
     return (
         f"the registry does not know the last {ahead} lines of the audit log: its database was"

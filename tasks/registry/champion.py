@@ -1,4 +1,4 @@
-"""Judge the champion now, on the candidate's data and with the same code -> Incumbent."""
+"""Judge the champion now, on the candidate's data and with the same code -> ChampionEvaluation."""
 
 from functools import partial
 
@@ -6,9 +6,9 @@ from prefect import task
 
 from tasks.data.ingestion import ImageSet
 from tasks.data.tokenization import TokenSet
-from tasks.evaluation.cache import judged
+from tasks.evaluation.cache import evaluate_cached
 from tasks.evaluation.images import measured_images
-from tasks.evaluation.scorecard import Incumbent, Scorecard
+from tasks.evaluation.scorecard import ChampionEvaluation, Scorecard
 from tasks.evaluation.text_metrics import measure_text
 from tasks.registry.loading import loaded
 from tasks.registry.verification import verified_copy
@@ -18,19 +18,19 @@ from tasks.runtime.messages import one_line
 from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED
 from tasks.tracking.mlflow_client import outages_named
-from tasks.training.checkpointing import Fitted
+from tasks.training.checkpointing import TrainedModel
 
 
 @task(name="evaluate-champion", task_run_name="evaluate the champion of {name}", **NETWORKED)
 def evaluate_champion(
-    name: str, data: ImageSet | TokenSet, judge: Fitted | None = None
-) -> Incumbent | None:
+    name: str, data: ImageSet | TokenSet, judge: TrainedModel | None = None
+) -> ChampionEvaluation | None:
     """Measure the present champion of a name on the data of today, or find that it is none.
 
     judge: the classifier that measures images. What was measured before is found again; a change
     of the data, of the judge or of the code that measures makes it measure anew. A champion that
     cannot be loaded, that is not what was registered, or that cannot answer for these data, is an
-    Incumbent with a problem: a person must decide, because nothing can be compared.
+    ChampionEvaluation with a problem: a person must decide, because nothing can be compared.
     """
     with outages_named():
         champion = champion_of(name)
@@ -46,18 +46,18 @@ def evaluate_champion(
     except Exception as error:  # whatever an old version's own code may raise
         problem = one_line(error)
         log(f"{name}: the champion, version {version}, cannot be judged: {problem}")
-        return Incumbent(version=version, digest=digest, scorecard=None, problem=problem)
+        return ChampionEvaluation(version=version, digest=digest, scorecard=None, problem=problem)
     if not scorecard.was_stored:
         log(f"{name}: the champion, version {version}, was judged anew")
-    return Incumbent(version=version, digest=digest, scorecard=scorecard, problem="")
+    return ChampionEvaluation(version=version, digest=digest, scorecard=scorecard, problem="")
 
 
 def _scorecard(
-    name: str, version: int, digest: str, data: ImageSet | TokenSet, judge: Fitted | None
+    name: str, version: int, digest: str, data: ImageSet | TokenSet, judge: TrainedModel | None
 ) -> Scorecard:
     subject = partial(loaded, name, str(version))
     if isinstance(data, TokenSet):
-        return judged(
+        return evaluate_cached(
             name,
             digest,
             data.corpus,
@@ -67,7 +67,7 @@ def _scorecard(
             measure=lambda model: measure_text(model, data.corpus),
         )
     assert judge is not None, "images are measured by a classifier"
-    return judged(
+    return evaluate_cached(
         name,
         digest,
         data,

@@ -15,7 +15,7 @@ from tasks.registry.versions import (
     all_versions,
     champion_of,
     misnamed,
-    models_of_ours,
+    project_models,
 )
 from tasks.tracking.mlflow_client import outages_named
 
@@ -49,7 +49,7 @@ class Problem:
 
 def all_models() -> list[str]:
     """The models of the registry and those of the audit logs, of which one may be lost."""
-    return sorted({*models_of_ours(), *audit_log.known_models()})
+    return sorted({*project_models(), *audit_log.known_models()})
 
 
 def misnamed_models() -> list[Problem]:

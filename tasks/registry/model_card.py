@@ -7,15 +7,15 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from tasks.evaluation.result import title
-from tasks.evaluation.scorecard import Incumbent, Scorecard, Verdict, beside_main
+from tasks.evaluation.scorecard import ChampionEvaluation, PromotionDecision, Scorecard, beside_main
 from tasks.runtime.markup import fenced, registry_markdown
 from tasks.tracking.mlflow_client import artifact_path, run_page, run_tags
 
 if TYPE_CHECKING:
-    from tasks.training.checkpointing import Fitted
-    from tasks.training.provenance import Recipe
+    from tasks.training.checkpointing import TrainedModel
+    from tasks.training.provenance import TrainingProvenance
 
-MOST_OF_A_REASON = 1000
+MAX_OF_A_REASON = 1000
 """Characters of the reason for a champion that its model's page shows."""
 FAMILIES = {
     "vae": "A variational auto-encoder: images to points of a latent space, and back.",
@@ -37,11 +37,11 @@ _LIMITS = {
 
 
 def card(
-    fitted: "Fitted",
+    fitted: "TrainedModel",
     scorecard: Scorecard,
-    verdict: Verdict,
-    recipe: "Recipe",
-    incumbent: Incumbent | None,
+    verdict: PromotionDecision,
+    recipe: "TrainingProvenance",
+    incumbent: ChampionEvaluation | None,
     data_change: str = "",
 ) -> str:
     """The description of one version.
@@ -66,7 +66,7 @@ def card(
     return "\n\n".join(sections) + "\n"
 
 
-def _left_out(fitted: "Fitted", scorecard: Scorecard) -> list[str]:
+def _left_out(fitted: "TrainedModel", scorecard: Scorecard) -> list[str]:
     """What is not measured of images without labels."""
     if fitted.family not in ("vae", "gan") or "classifier_test_accuracy" in scorecard.metrics:
         return []
@@ -77,7 +77,7 @@ def _left_out(fitted: "Fitted", scorecard: Scorecard) -> list[str]:
     ]
 
 
-def _shown(fitted: "Fitted", scorecard: Scorecard) -> str:
+def _shown(fitted: "TrainedModel", scorecard: Scorecard) -> str:
     if fitted.family in ("vae", "gan"):
         return f"![samples]({artifact_path(scorecard.run_id, 'samples/samples.png')})"
     return fenced(scorecard.example)
@@ -101,7 +101,9 @@ def _numbers(scorecard: Scorecard, before: Scorecard | None, before_version: int
     return "\n".join(f"| {line} |" for line in lines)
 
 
-def _origin(fitted: "Fitted", scorecard: Scorecard, recipe: "Recipe", data_change: str) -> str:
+def _origin(
+    fitted: "TrainedModel", scorecard: Scorecard, recipe: "TrainingProvenance", data_change: str
+) -> str:
     pipeline = run_tags(scorecard.run_id).get("prefect.url")
     links = f"[training run]({run_page(fitted.run_id)}),"
     links += f" [evaluation and data]({run_page(scorecard.run_id)})"
@@ -122,7 +124,7 @@ def _origin(fitted: "Fitted", scorecard: Scorecard, recipe: "Recipe", data_chang
     )
 
 
-def _loading(fitted: "Fitted") -> str:
+def _loading(fitted: "TrainedModel") -> str:
     is_text = fitted.family in ("ngram", "gpt")
     params: dict[str, Any] = {"num_samples": 4, "seed": 1}
     params |= {"num_tokens": 200} if is_text else {}
@@ -141,7 +143,7 @@ def family_page(family: str, name: str, champion: int | None, since: str, why: s
     MLflow's databases keep 5000 characters of it, so a long reason is cut; the ledger has it whole.
     """
     now = "No champion" if champion is None else f"Champion: version {champion}"
-    shown = registry_markdown(why, most=MOST_OF_A_REASON)
+    shown = registry_markdown(why, most=MAX_OF_A_REASON)
     return (
         f"{FAMILIES[family]}\n\n"
         f"**{now}**, since {since} ({shown})\n\n"

@@ -13,7 +13,7 @@ from prefect import task
 from prefect.events import emit_event
 from prefect.settings import PREFECT_API_URL
 
-from tasks.evaluation.scorecard import Verdict
+from tasks.evaluation.scorecard import PromotionDecision
 from tasks.packaging.load_check import LoadCheckFailed, SamplesDiffer, check_loads
 from tasks.registry import audit_anchor, audit_log
 from tasks.registry.model_card import FAMILIES, family_page
@@ -26,14 +26,14 @@ from tasks.registry.versions import (
     Version,
     champion_of,
     contents_of,
-    models_of_ours,
+    get_version,
+    project_models,
     tags_of,
-    version_numbered,
     versions_of,
 )
 from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED
-from tasks.store.files import BadInput, exclusive
+from tasks.store.files import BadInput, file_lock
 from tasks.store.names import checked_name
 from tasks.store.retention import refusals_to_tell
 from tasks.tracking.mlflow_client import client, outages_named
@@ -45,16 +45,16 @@ _DIGESTS = ("content_digest", "data_digest", "code_digest", "judge_digest", "rec
 
 
 @task(name="settle-alias", task_run_name="name {version.name}", **NETWORKED)
-def settle_alias(version: Version, verdict: Verdict) -> Version | None:
+def apply_decision(version: Version, verdict: PromotionDecision) -> Version | None:
     """Make an accepted version champion, a refused one challenger, and write it in the ledger.
 
     Returns None, and moves nothing, where the champion is no longer the one that the verdict
     accepts the version against: another run or a person was faster, so it must be judged again.
     """
     name = checked_name("model", version.name)
-    with outages_named(), exclusive(f"registry-{name}"):
+    with outages_named(), file_lock(f"registry-{name}"):
         reconcile(name)
-        target = version_numbered(name, version.version)
+        target = get_version(name, version.version)
         if target is None:
             raise LookupError(f"{name} has no complete version {version.version}")
         champion = champion_of(name)
@@ -86,7 +86,7 @@ def promote(name: str, number: int, reason: str) -> tuple[int | None, int]:
     with other libraries, and draws differently with these, is let pass: the ledger says so.
     """
     checked_name("model", name)
-    with outages_named(), exclusive(f"registry-{name}"):
+    with outages_named(), file_lock(f"registry-{name}"):
         check_known(name)
         reconcile(name)
         return _by_hand(name, number, "override", reason)
@@ -95,7 +95,7 @@ def promote(name: str, number: int, reason: str) -> tuple[int | None, int]:
 def rollback(name: str, number: int | None = None, reason: str = "") -> tuple[int | None, int]:
     """Go back to the champion before this one, or to a version of a number, as `promote` does."""
     checked_name("model", name)
-    with outages_named(), exclusive(f"registry-{name}"):
+    with outages_named(), file_lock(f"registry-{name}"):
         check_known(name)
         reconcile(name)
         target = _champion_before(name) if number is None else number
@@ -105,7 +105,7 @@ def rollback(name: str, number: int | None = None, reason: str = "") -> tuple[in
 def history(name: str) -> list[audit_log.Entry]:
     """What happened to a model's aliases, oldest first; an interrupted move is settled before."""
     checked_name("model", name)
-    with outages_named(), exclusive(f"registry-{name}"):
+    with outages_named(), file_lock(f"registry-{name}"):
         if not audit_log.ledger_path(name).exists():
             check_known(name)
         reconcile(name)
@@ -115,7 +115,7 @@ def history(name: str) -> list[audit_log.Entry]:
 def withdrawn(name: str, content: str) -> str:
     """Why a content must not come back by itself: a person moved away from it; or nothing."""
     checked_name("model", name)
-    with outages_named(), exclusive(f"registry-{name}"):
+    with outages_named(), file_lock(f"registry-{name}"):
         reconcile(name)
         entries = audit_log.entries_of(name)
         told = audit_log.contents_by_number(entries)
@@ -183,7 +183,7 @@ def move_back(target: RegisteredVersion, reason: str) -> None:
 
 def check_known(name: str) -> None:
     """Raise BadInput for a model that this project did not register."""
-    known = models_of_ours()
+    known = project_models()
     if name not in known:
         raise BadInput(f"no model is named {name!r}; there are: {', '.join(known) or 'none yet'}")
 
@@ -219,7 +219,7 @@ def _champion_before(name: str) -> int:
 def _by_hand(
     name: str, number: int, action: audit_log.Action, reason: str
 ) -> tuple[int | None, int]:
-    target, champion = version_numbered(name, number), champion_of(name)
+    target, champion = get_version(name, number), champion_of(name)
     if target is None:
         raise BadInput(f"{name} has no version {number}; there are: {_numbers(name)}")
     if champion is not None and champion.version == target.version:
@@ -319,7 +319,7 @@ def _refuse(
         _announce(STALLED, target, payload)
 
 
-def _evidence(target: RegisteredVersion, verdict: Verdict | None) -> dict[str, Any]:
+def _evidence(target: RegisteredVersion, verdict: PromotionDecision | None) -> dict[str, Any]:
     numbers: dict[str, Any] = {
         text_tag(target, "main_metric"): number_tag(target, "main_value"),
         "interval": [number_tag(target, "main_low"), number_tag(target, "main_high")],

@@ -17,13 +17,13 @@ from scipy.special import ndtri, stdtrit
 from models.metrics.bootstrap import paired_bootstrap
 from models.metrics.seed_variance import SeedSpread, pooled_spread
 from tasks.evaluation.cache import item_scores
-from tasks.evaluation.scorecard import Incumbent, Scorecard, Verdict, beside_main
+from tasks.evaluation.scorecard import ChampionEvaluation, PromotionDecision, Scorecard, beside_main
 from tasks.registry.promotion import withdrawn
 from tasks.registry.version_tags import number_tag
 from tasks.registry.versions import tags_of, versions_of
 from tasks.runtime.retries import NETWORKED
 from tasks.tracking.mlflow_client import outages_named
-from tasks.training.checkpointing import Fitted
+from tasks.training.checkpointing import TrainedModel
 
 KNOWN_SPREADS = {
     ("vae", "quick"): SeedSpread(0.0026, 19),
@@ -51,24 +51,27 @@ wider margin hides improvements.
 
 @task(name="gate", task_run_name="gate {fitted.name}", **NETWORKED)
 def gate(
-    fitted: Fitted, scorecard: Scorecard, incumbent: Incumbent | None, preset: str = ""
-) -> Verdict:
+    fitted: TrainedModel,
+    scorecard: Scorecard,
+    incumbent: ChampionEvaluation | None,
+    preset: str = "",
+) -> PromotionDecision:
     """Accept a sound model that is the first, or better than the champion beyond chance.
 
     preset: of the recipe, whose spread between seeds may have been measured.
     """
     if scorecard.faults:
-        return Verdict(accepted=False, reason="; ".join(scorecard.faults))
+        return PromotionDecision(accepted=False, reason="; ".join(scorecard.faults))
     if incumbent is not None and incumbent.digest == fitted.digest:
-        return Verdict(
+        return PromotionDecision(
             accepted=True,
             reason="the same content as the champion",
             champion_version=incumbent.version,
         )
     if why := withdrawn(fitted.name, fitted.digest):
-        return Verdict(accepted=False, reason=f"withdrawn by hand: {why}")
+        return PromotionDecision(accepted=False, reason=f"withdrawn by hand: {why}")
     if incumbent is None:
-        return Verdict(accepted=True, reason="the first version that passed the checks")
+        return PromotionDecision(accepted=True, reason="the first version that passed the checks")
     champion = incumbent.scorecard
     if champion is None or champion.unit != scorecard.unit:
         return _undecided(fitted, incumbent)
@@ -78,13 +81,13 @@ def gate(
     return compared(scorecard, champion, incumbent.version, spread, level)
 
 
-def _undecided(fitted: Fitted, incumbent: Incumbent) -> Verdict:
+def _undecided(fitted: TrainedModel, incumbent: ChampionEvaluation) -> PromotionDecision:
     """Without a comparison only a person may promote."""
     measured = incumbent.scorecard
     why = (
         f"is measured in {measured.unit}" if measured else f"cannot be judged: {incumbent.problem}"
     )
-    return Verdict(
+    return PromotionDecision(
         accepted=False,
         reason=f"nothing to compare with: the champion, version {incumbent.version}, {why}; a"
         f" person decides, with `atelier promote {fitted.name}`",
@@ -98,7 +101,7 @@ def compared(
     champion_version: int,
     spread: SeedSpread | None,
     level: float = LUCK_LEVEL,
-) -> Verdict:
+) -> PromotionDecision:
     """The verdict on two evaluations of the same items; spread: None where seeds change nothing."""
     low, high = difference_interval(candidate, champion)
     difference = candidate.main_value - champion.main_value
@@ -111,7 +114,7 @@ def compared(
         finding, accepted = "not better than another seed of one recipe may be by luck", False
     else:
         finding, accepted = "not better", False
-    return Verdict(
+    return PromotionDecision(
         accepted=accepted,
         reason=f"{finding}: {candidate.main_value:.4f} against the champion's"
         f" {champion.main_value:.4f}, difference {difference:+.4f} ({low:+.4f} to {high:+.4f});"
@@ -177,7 +180,7 @@ def known_spread(family: str, preset: str) -> SeedSpread | None:
     return KNOWN_SPREADS.get((family, preset), quick._replace(freedom=FREEDOM_OF_A_GUESS))
 
 
-def seed_spread(fitted: Fitted, preset: str = "") -> SeedSpread | None:
+def seed_spread(fitted: TrainedModel, preset: str = "") -> SeedSpread | None:
     """What seeds alone do to this model, from its registered versions; None where nothing.
 
     Versions of one recipe, judged on the same data by the same code, that differ in their seed.

@@ -14,11 +14,11 @@ from tasks.registry.versions import (
     RegisteredVersion,
     champion_of,
     contents_of,
+    get_version,
     note_package,
-    version_numbered,
     versions_of,
 )
-from tasks.store.files import BadInput, exclusive
+from tasks.store.files import BadInput, file_lock
 from tasks.tracking.mlflow_client import client, outages_named
 
 
@@ -32,7 +32,7 @@ def repair(name: str, way: str) -> str:
         )
     if name not in (known := all_models()):
         raise BadInput(f"no model is named {name!r}; there are: {', '.join(known) or 'none'}")
-    with outages_named(), exclusive(f"registry-{name}"):
+    with outages_named(), file_lock(f"registry-{name}"):
         if what == "begin":
             return _begin(name)
         if what == "accept":
@@ -92,7 +92,7 @@ def _restore(name: str) -> str:
     if last is None:
         raise BadInput(f"{name}: the audit log and the registry name the same champion")
     before = audit_log.champion_by(audit_log.answered(entries))
-    target = None if before is None else version_numbered(name, before)
+    target = None if before is None else get_version(name, before)
     told = audit_log.contents_by_number(entries).get(before or 0)
     if target is None or target.tags.get("content_digest") != told:
         raise BadInput(f"{name}: the registry does not have the champion of the log, {before}")
@@ -143,7 +143,7 @@ def _adopt(name: str, number: int | None) -> str:
 def _discard(name: str, number: int | None) -> str:
     reconcile(name)
     champion = champion_of(name)
-    target = champion if number is None else version_numbered(name, number)
+    target = champion if number is None else get_version(name, number)
     if target is None:
         raise BadInput(f"{name} has no such version to discard")
     is_champion = champion is not None and champion.version == target.version

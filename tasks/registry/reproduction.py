@@ -19,8 +19,8 @@ from tasks.runtime.retries import NETWORKED
 from tasks.store.files import BadInput
 from tasks.store.fingerprint import module_digests
 from tasks.tracking.mlflow_client import tracking_uri
-from tasks.training.checkpointing import Fitted
-from tasks.training.provenance import Recipe, recipe_of
+from tasks.training.checkpointing import TrainedModel
+from tasks.training.provenance import TrainingProvenance, provenance_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +49,7 @@ class Reproduction:
 
 
 @task(name="read-record", task_run_name="read the record of {name}", **NETWORKED)
-def read_record(name: str, which: str) -> tuple[Version, Recipe]:
+def read_record(name: str, which: str) -> tuple[Version, TrainingProvenance]:
     """A version, by its alias or number, and how it was made."""
     version, recipe = recorded(name, which)
     if recipe is None:
@@ -77,13 +77,13 @@ def scratch_home() -> Iterator[Path]:
 @task(name="compare-with-record", task_run_name="compare {version.name}", **NETWORKED)
 def compare_with_record(
     version: Version,
-    recipe: Recipe,
-    fitted: Fitted,
+    recipe: TrainingProvenance,
+    fitted: TrainedModel,
     scorecard: Scorecard,
     data: ImageSet | TokenSet,
 ) -> Reproduction:
     """What is as it was when the version was made, and what is not: causes, then results."""
-    now = recipe_of(recipe.family, data, recipe.preset, recipe.seed)
+    now = provenance_of(recipe.family, data, recipe.preset, recipe.seed)
     changed = _changed_modules(recipe)
     causes = [
         Difference(what="data", recorded=recipe.data_digest[:12], now=now.data_digest[:12]),
@@ -118,14 +118,14 @@ def compare_with_record(
     )
 
 
-def _changed_modules(recipe: Recipe) -> list[str]:
+def _changed_modules(recipe: TrainingProvenance) -> list[str]:
     now = module_digests([f"tasks.training.{recipe.family}"])
     return sorted(
         name for name in now.keys() | recipe.code.keys() if now.get(name) != recipe.code.get(name)
     )
 
 
-def _distance(version: Version, fitted: Fitted) -> str:
+def _distance(version: Version, fitted: TrainedModel) -> str:
     """How far the weights lie apart, in words."""
     with verified_copy(version.name, str(version.version)) as (package, _):
         old = load_file(package / "artifacts" / "weights.safetensors")

@@ -47,10 +47,10 @@ UNVERIFIED = (PackageChanged, PackageUnknown, audit_log.LedgerDamaged)
 """Why a version is not loaded."""
 
 _BYTES_TO_BE_FREE = 1 << 20
-_MOST_BYTES_OF_A_NOTE = 1000
-LARGEST_VERSION = 2**31 - 1
+_MAX_BYTES_OF_A_NOTE = 1000
+MAX_VERSION = 2**31 - 1
 """The registry's database knows no larger number."""
-_MOST_FILES = 1000
+_MAX_FILES = 1000
 """More than any package has: a listing that does not end is given up."""
 
 
@@ -193,7 +193,7 @@ def report_unverified(name: str, problem: str) -> None:
 
 def _version(name: str, which: str) -> ModelVersion:
     try:
-        if which.isdecimal() and int(which) <= LARGEST_VERSION:
+        if which.isdecimal() and int(which) <= MAX_VERSION:
             return client().get_model_version(name, which)
         return client().get_model_version_by_alias(name, which)
     except MlflowException as error:
@@ -278,14 +278,14 @@ def _listed(store: Any, files: Files | None) -> dict[str, tuple[Any, str]]:
     waiting = [""]
     while waiting:
         for info in store.list_artifacts(waiting.pop() or None):
-            if info.path == MLFLOWS_OWN_NOTE and 0 < (info.file_size or 0) < _MOST_BYTES_OF_A_NOTE:
+            if info.path == MLFLOWS_OWN_NOTE and 0 < (info.file_size or 0) < _MAX_BYTES_OF_A_NOTE:
                 continue  # a pipe or a device that took its name has no size
             if info.is_dir and (folders is None or info.path in folders):
                 waiting.append(info.path)
             else:
                 found[info.path] = (info.file_size, "")
-            if len(found) + len(waiting) > _MOST_FILES:
-                raise PackageChanged(f"it has more than {_MOST_FILES} files, such as {info.path}")
+            if len(found) + len(waiting) > _MAX_FILES:
+                raise PackageChanged(f"it has more than {_MAX_FILES} files, such as {info.path}")
     return found
 
 

@@ -17,23 +17,23 @@ from tasks.data.identity import identity_of
 from tasks.data.ingestion import Corpus, ImageSet
 from tasks.data.tokenization import TokenSet
 from tasks.evaluation.result import beside
-from tasks.evaluation.scorecard import Incumbent, Scorecard, Verdict
+from tasks.evaluation.scorecard import ChampionEvaluation, PromotionDecision, Scorecard
 from tasks.packaging.files import Files, PackageChanged, digest_of_files
 from tasks.packaging.load_check import LoadCheckFailed, check_loads
 from tasks.registry import audit_anchor, audit_log
 from tasks.registry.data_owner import DATA_CHANGE, DATA_SET, accepted, data_before, keep_identity
 from tasks.registry.model_card import FAMILIES, card
-from tasks.registry.verification import LARGEST_VERSION, PACKAGE_TAG, fetched, unlisted_files
+from tasks.registry.verification import MAX_VERSION, PACKAGE_TAG, fetched, unlisted_files
 from tasks.registry.version_tags import beside_tag, number_tag, record_tag, text_tag
 from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED
-from tasks.store.files import BadInput, exclusive
+from tasks.store.files import BadInput, file_lock
 from tasks.store.names import checked_name, is_name
 from tasks.tracking.mlflow_client import client, outages_named, version_url
-from tasks.training.provenance import Recipe
+from tasks.training.provenance import TrainingProvenance
 
 if TYPE_CHECKING:  # commands that only read the registry need no PyTorch
-    from tasks.training.checkpointing import Fitted
+    from tasks.training.checkpointing import TrainedModel
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 
@@ -63,11 +63,11 @@ class Version:
 
 @task(name="register-version", task_run_name="register {fitted.name}", **NETWORKED)
 def register_version(
-    fitted: "Fitted",
+    fitted: "TrainedModel",
     scorecard: Scorecard,
-    verdict: Verdict,
-    recipe: Recipe,
-    incumbent: Incumbent | None = None,
+    verdict: PromotionDecision,
+    recipe: TrainingProvenance,
+    incumbent: ChampionEvaluation | None = None,
     data: ImageSet | TokenSet | None = None,
 ) -> Version:
     """Register a trained model, unless this content already is, and check that it loads anywhere.
@@ -79,7 +79,7 @@ def register_version(
     """
     name = checked_name("model", fitted.name)
     source = data.corpus if isinstance(data, TokenSet) else data
-    with outages_named(), exclusive(f"registry-{name}"):
+    with outages_named(), file_lock(f"registry-{name}"):
         before = data_before(name)
         data_change = accepted(name, before, source) if before and source else ""
         found = find_version(name, fitted.digest)
@@ -107,9 +107,9 @@ def register_version(
 
 
 def _create_checked(
-    fitted: "Fitted",
+    fitted: "TrainedModel",
     scorecard: Scorecard,
-    recipe: Recipe,
+    recipe: TrainingProvenance,
     source: ImageSet | Corpus | None,
     data_change: str,
 ) -> ModelVersion:
@@ -147,7 +147,9 @@ def _create_checked(
     return created
 
 
-def _finished(pending: ModelVersion, fitted: "Fitted", scorecard: Scorecard) -> ModelVersion | None:
+def _finished(
+    pending: ModelVersion, fitted: "TrainedModel", scorecard: Scorecard
+) -> ModelVersion | None:
     """A version that a killed process left pending, completed; None, and gone, if it is unsound.
 
     The killed process alone knew all its files: what is ours must be what was trained here, and
@@ -173,7 +175,9 @@ def _finished(pending: ModelVersion, fitted: "Fitted", scorecard: Scorecard) -> 
     return pending
 
 
-def _check(pending: ModelVersion, fitted: "Fitted", scorecard: Scorecard, files: Files) -> None:
+def _check(
+    pending: ModelVersion, fitted: "TrainedModel", scorecard: Scorecard, files: Files
+) -> None:
     """Write a version into the audit log once it is what was trained, and loads cleanly.
 
     Raises PackageChanged before anything of it is executed, LoadCheckFailed after.
@@ -209,11 +213,11 @@ def note_package(
 
 def _describe(
     version: ModelVersion,
-    fitted: "Fitted",
+    fitted: "TrainedModel",
     scorecard: Scorecard,
-    verdict: Verdict,
-    recipe: Recipe,
-    incumbent: Incumbent | None,
+    verdict: PromotionDecision,
+    recipe: TrainingProvenance,
+    incumbent: ChampionEvaluation | None,
 ) -> None:
     """Write the card and the tags, where this evaluation says something new."""
     is_champion = incumbent is not None and incumbent.digest == fitted.digest
@@ -303,7 +307,7 @@ def _named(name: str) -> str:
     return f"name = '{checked_name('model', name)}'"
 
 
-def _ensure_registered_model(fitted: "Fitted", source: ImageSet | Corpus | None) -> bool:
+def _ensure_registered_model(fitted: "TrainedModel", source: ImageSet | Corpus | None) -> bool:
     """Make the model that versions belong to; returns whether it was not there.
 
     Where another home made it meanwhile, it belongs to that one's data. A log of that name that
@@ -329,13 +333,15 @@ def _ensure_registered_model(fitted: "Fitted", source: ImageSet | Corpus | None)
         return False
 
 
-def _made(fitted: "Fitted", scorecard: Scorecard, recipe: Recipe) -> dict[str, str]:
+def _made(
+    fitted: "TrainedModel", scorecard: Scorecard, recipe: TrainingProvenance
+) -> dict[str, str]:
     """The machine-readable part of a version's card: what stays as it was made."""
     return {
         "content_digest": fitted.digest,
         "samples_digest": scorecard.samples_digest,
         "code_digest": recipe.code_digest,
-        "recipe_digest": recipe.digest_but_for_the_seed,
+        "recipe_digest": recipe.seedless_digest,
         "recipe": json.dumps(asdict(recipe), sort_keys=True),
         "family": fitted.family,
         "seed": str(fitted.seed),
@@ -358,9 +364,9 @@ def _measured(scorecard: Scorecard) -> dict[str, str]:
     }
 
 
-def version_numbered(name: str, number: int) -> ModelVersion | None:
+def get_version(name: str, number: int) -> ModelVersion | None:
     """A complete version of a model, if there is one of that number."""
-    if number > LARGEST_VERSION:
+    if number > MAX_VERSION:
         return None
     try:
         found = client().get_model_version(name, str(number))
@@ -371,7 +377,7 @@ def version_numbered(name: str, number: int) -> ModelVersion | None:
     return found if found.tags.get("state") == "complete" else None
 
 
-def recorded(name: str, which: str) -> tuple[Version, Recipe | None]:
+def recorded(name: str, which: str) -> tuple[Version, TrainingProvenance | None]:
     """A version by its alias or number, and the record of how it was made, if it has one.
 
     Raises BadInput for what is not there.
@@ -392,13 +398,15 @@ def recorded(name: str, which: str) -> tuple[Version, Recipe | None]:
         is_new=False,
         beside=beside_tag(found),
     )
-    return version, record_tag(found, "recipe", Recipe) if "recipe" in found.tags else None
+    return version, record_tag(
+        found, "recipe", TrainingProvenance
+    ) if "recipe" in found.tags else None
 
 
 def _found(name: str, which: str) -> RegisteredVersion | None:
     checked_name("model", name)
     if checked_name("alias", which).isdecimal():
-        return version_numbered(name, int(which))
+        return get_version(name, int(which))
     try:
         return client().get_model_version_by_alias(name, which)
     except MlflowException as error:
@@ -407,7 +415,7 @@ def _found(name: str, which: str) -> RegisteredVersion | None:
         return None
 
 
-def models_of_ours() -> list[str]:
+def project_models() -> list[str]:
     """The names of all registered models that this project made.
 
     One that somebody gave a name that none of ours can have is left out: see `misnamed`.

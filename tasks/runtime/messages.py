@@ -1,6 +1,6 @@
 """What an error says, in one line."""
 
-MOST_CHARACTERS = 400
+MAX_CHARACTERS = 400
 
 
 def one_line(error: BaseException) -> str:
@@ -18,7 +18,7 @@ def one_line(error: BaseException) -> str:
         said = f"{said} {line}"
     if said.endswith(":"):  # nothing followed
         said = said[:-1]
-    return said if len(said) <= MOST_CHARACTERS else f"{said[: MOST_CHARACTERS - 4]} ..."
+    return said if len(said) <= MAX_CHARACTERS else f"{said[: MAX_CHARACTERS - 4]} ..."
 
 
 def _counts_errors(said: str) -> bool:

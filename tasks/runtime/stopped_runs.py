@@ -23,7 +23,7 @@ from tasks.runtime.retries import is_prefect_away
 
 SECONDS_FOR_LATE_NEWS = 1.5
 """How long the states of task runs travel: the server hears of them as events."""
-MOST_SECONDS_FOR_LATE_NEWS = 10.0
+MAX_SECONDS_FOR_LATE_NEWS = 10.0
 _SECONDS_BETWEEN_LOOKS = 0.5
 _PAGE = 200
 _DONE = (StateType.COMPLETED, StateType.FAILED, StateType.CANCELLED)
@@ -52,7 +52,7 @@ def _cancel(client: SyncPrefectClient, flow_run_id: UUID, state: State) -> None:
         if run.state_type not in _DONE:
             client.set_flow_run_state(run.id, state, force=True)
     began = heard = time.monotonic()
-    while (now := time.monotonic()) - began < MOST_SECONDS_FOR_LATE_NEWS:
+    while (now := time.monotonic()) - began < MAX_SECONDS_FOR_LATE_NEWS:
         for task_run in _tasks(client, family):
             if task_run.state_type not in _DONE:
                 client.set_task_run_state(task_run.id, state, force=True)

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from tasks.runtime.progress import log
-from tasks.samples.html_page import Work, page
+from tasks.samples.html_page import ChampionSamples, page
 from tasks.store.files import (
     check_digests,
     digest_of,
-    exclusive,
+    file_lock,
     folder_digests,
     home,
     is_whole,
@@ -27,7 +27,7 @@ from tasks.store.files import (
     write_json,
     write_text,
 )
-from tasks.store.fingerprint import key_parts
+from tasks.store.fingerprint import cache_key_inputs
 from tasks.store.steps import StepRecord, recorded
 
 _KEY_DIGITS = 16
@@ -45,7 +45,7 @@ class GalleryIncomplete(RuntimeError):
 def one_gallery_at_a_time() -> Iterator[None]:
     """Wait for other runs that make the page: each begins from what the one before it showed."""
     waiting = partial(log, "gallery: another run is making it; waiting for its page")
-    with exclusive("gallery", waiting):
+    with file_lock("gallery", waiting):
         yield
 
 
@@ -54,8 +54,8 @@ def gallery_work(shown: Iterable[Any], seed: int) -> Iterator[StepRecord]:
     """Record that a page is made of some pieces (dataclasses, or names with a `seed` for all)."""
     pieces = [each if isinstance(each, str) else asdict(each) for each in shown]
     settings = {"seed": seed, "champions": pieces}
-    parts = key_parts(settings, [], ["tasks.samples.sampling"], "cpu")
-    with exclusive(f"gallery-{digest_of(parts)[:_KEY_DIGITS]}"), recorded("gallery", parts) as it:
+    parts = cache_key_inputs(settings, [], ["tasks.samples.sampling"], "cpu")
+    with file_lock(f"gallery-{digest_of(parts)[:_KEY_DIGITS]}"), recorded("gallery", parts) as it:
         yield it
 
 
@@ -107,7 +107,7 @@ def empty_gallery() -> str:
 # What the latest page shows -------------------------------------------------------------------
 
 
-def works_record(works: Iterable[Work]) -> list[dict[str, Any]]:
+def works_record(works: Iterable[ChampionSamples]) -> list[dict[str, Any]]:
     """What `works.json` says of the works in a gallery's folder; their files get digests."""
     return [
         {
@@ -119,7 +119,7 @@ def works_record(works: Iterable[Work]) -> list[dict[str, Any]]:
     ]
 
 
-def shown_works() -> dict[str, Work]:
+def shown_works() -> dict[str, ChampionSamples]:
     """The works on the latest page, by model; those with damaged or lost files left out."""
     found = {}
     for record in _shown_records():
@@ -129,7 +129,7 @@ def shown_works() -> dict[str, Work]:
             check_digests(folder, fields.pop("files"))
             for name in ("pictures", "texts", "differences"):
                 fields[name] = tuple((str(file), str(caption)) for file, caption in fields[name])
-            found[str(record["name"])] = Work(folder=str(folder), **fields)
+            found[str(record["name"])] = ChampionSamples(folder=str(folder), **fields)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             log(f"gallery: a work of the last page cannot be shown again: {error}")
     return found
@@ -155,7 +155,7 @@ def _shown_records() -> list[Any]:
     return found if isinstance(found, list) else []
 
 
-def taken_over(work: Work, folder: str, **changed: Any) -> Work:
+def taken_over(work: ChampionSamples, folder: str, **changed: Any) -> ChampionSamples:
     """A work of an earlier page, copied into the folder of the next one; changed: fields of it."""
     source, target = Path(work.folder), Path(folder) / work.name
     for path in sorted(source.rglob("*")):

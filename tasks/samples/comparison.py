@@ -9,7 +9,7 @@ from prefect import task
 from tasks import plots
 from tasks.registry.loading import loaded
 from tasks.registry.version_tags import text_tag, whole
-from tasks.registry.versions import version_numbered
+from tasks.registry.versions import get_version
 from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED
 from tasks.store.files import home, inside, write_bytes, write_json
@@ -58,7 +58,7 @@ def show_difference(name: str, before: int, after: int) -> str:
         record = TextComparison(prompt=prompt, temperature=TEMPERATURE, texts=texts)
         write_json(folder / "comparison.json", record)
     with outages_named():
-        target = version_numbered(name, after)
+        target = get_version(name, after)
         assert target is not None, "it was loaded a moment ago"
         run_id = text_tag(target, "scorecard_run_id")
         log_file(run_id, folder, "comparison")

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from tasks import plots
 from tasks.evaluation.result import title
-from tasks.evaluation.scorecard import beside_the_floor
+from tasks.evaluation.scorecard import with_baseline
 from tasks.registry.model_card import FAMILIES
 from tasks.store.files import read_json
 from tasks.tracking.mlflow_client import metric_history, run_exists, run_metrics
@@ -22,7 +22,7 @@ CHOICES = "choices.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Work:
+class ChampionSamples:
     """Receipt of what one champion made."""
 
     name: str
@@ -50,7 +50,7 @@ class Work:
     """Why these are not the present champion's works, where they are not."""
 
 
-def page(works: Sequence[Work]) -> str:
+def page(works: Sequence[ChampionSamples]) -> str:
     """The self-contained page of a gallery: the works of each data set beside each other."""
     groups = {
         data: [work for work in works if _data_of(work) == data]
@@ -71,12 +71,12 @@ _NOBODY = (
 )
 
 
-def _data_of(work: Work) -> str:
+def _data_of(work: ChampionSamples) -> str:
     """The name of the data set that a model was trained on."""
     return work.name.removesuffix(f"-{work.family}")
 
 
-def _contents(groups: Mapping[str, list[Work]]) -> str:
+def _contents(groups: Mapping[str, list[ChampionSamples]]) -> str:
     """Links to all works, a line for each data set."""
     if sum(map(len, groups.values())) < 2:
         return ""
@@ -87,7 +87,7 @@ def _contents(groups: Mapping[str, list[Work]]) -> str:
     return f'<nav aria-label="Works by data set"><ul>{lines}</ul></nav>'
 
 
-def _link(work: Work) -> str:
+def _link(work: ChampionSamples) -> str:
     mark = ' class="stale" title="not of the present champion"' if work.remark else ""
     return (
         f'<a{mark} href="#{quote(work.name)}">{html.escape(_SHORT.get(work.family, work.name))}</a>'
@@ -97,7 +97,7 @@ def _link(work: Work) -> str:
 _SHORT = {"vae": "VAE", "gan": "GAN", "ngram": "n-gram", "gpt": "GPT"}
 
 
-def _group(data: str, works: list[Work]) -> str:
+def _group(data: str, works: list[ChampionSamples]) -> str:
     sections = "\n".join(_section(work) for work in works)
     return (
         f'<div class="group"><h2 class="data">{html.escape(data)}</h2>'
@@ -105,7 +105,7 @@ def _group(data: str, works: list[Work]) -> str:
     )
 
 
-def _section(work: Work) -> str:
+def _section(work: ChampionSamples) -> str:
     metric = html.escape(title(work.main_metric))
     beside = html.escape(f" ({work.beside})" if work.beside else "")
     value = f'<p class="metric"><b>{work.main_value:.4g}</b> {metric}{beside}</p>' if metric else ""
@@ -121,7 +121,7 @@ def _section(work: Work) -> str:
     )
 
 
-def _figure(work: Work, file_name: str, caption: str) -> str:
+def _figure(work: ChampionSamples, file_name: str, caption: str) -> str:
     path, words = Path(work.folder) / file_name, html.escape(caption)
     if path.suffix == ".png":
         content = f'<img alt="{words}" src="{data_uri(path)}">'
@@ -130,7 +130,7 @@ def _figure(work: Work, file_name: str, caption: str) -> str:
     return f"<figure>{content}<figcaption>{words}</figcaption></figure>"
 
 
-def _choices(work: Work) -> str:
+def _choices(work: ChampionSamples) -> str:
     """A text of an n-gram model, each token shaded by how much of the text before it decided."""
     path = Path(work.folder) / CHOICES
     if not path.exists():
@@ -169,7 +169,7 @@ def _because(choice: dict[str, Any]) -> str:
     )
 
 
-def _beside_the_last(work: Work) -> str:
+def _beside_the_last(work: ChampionSamples) -> str:
     """The champion before it and this one, side by side, where there was one."""
     if not work.differences:
         return ""
@@ -188,7 +188,7 @@ _CURVES: dict[str, tuple[str, ...]] = {
 }
 
 
-def _curves(work: Work) -> str:
+def _curves(work: ChampionSamples) -> str:
     drawn: list[str] = []
     if not _is_there(work.run_id):
         return ""
@@ -208,7 +208,7 @@ def _is_there(run_id: str) -> bool:
     return bool(run_id) and run_exists(run_id)
 
 
-def _numbers(work: Work) -> str:
+def _numbers(work: ChampionSamples) -> str:
     if not _is_there(work.scorecard_run_id):
         return ""
     metrics = run_metrics(work.scorecard_run_id)
@@ -221,7 +221,7 @@ def _numbers(work: Work) -> str:
     rows = "".join(
         f"<tr><td>{html.escape(name)}</td><td>{value:.5g}</td>"
         f"<td>{'' if floor is None else f'{floor:.5g}'}</td></tr>"
-        for name, value, floor in beside_the_floor(measured)
+        for name, value, floor in with_baseline(measured)
     )
     heads = "<tr><th></th><th>this version</th><th>real data</th></tr>"
     return (
@@ -236,7 +236,7 @@ _NO_LABELS = (
 )
 
 
-def _yardstick(works: list[Work]) -> str:
+def _yardstick(works: list[ChampionSamples]) -> str:
     """Counting and attention answer the same question: their bits per byte, side by side.
 
     works: those of one data set.

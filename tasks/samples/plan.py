@@ -12,15 +12,15 @@ from tasks.registry.versions import (
     RegisteredVersion,
     champion_of,
     champions,
-    models_of_ours,
+    project_models,
     tags_of,
 )
 from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED
 from tasks.samples.cache import shown_works, taken_over
-from tasks.samples.html_page import Work
+from tasks.samples.html_page import ChampionSamples
 from tasks.store.files import BadInput
-from tasks.store.fingerprint import step_key
+from tasks.store.fingerprint import cache_key
 from tasks.tracking.mlflow_client import outages_named
 
 EVERYBODYS_SEED = 0
@@ -66,7 +66,7 @@ def plan_gallery(names: Collection[str] | None, seed: int) -> list[Piece]:
         is_same = before is not None and before.version == int(version.version)
         own = before.seed if is_same and before is not None else EVERYBODYS_SEED
         pieces.append(_piece(version, seed if is_asked else own))
-    known = models_of_ours()  # one that is known and has no champion has lost it on purpose
+    known = project_models()  # one that is known and has no champion has lost it on purpose
     gone = [work for name, work in shown.items() if name not in present and name not in known]
     return pieces + [_lost(work) for work in gone if _is_missed(work)]
 
@@ -79,12 +79,12 @@ def check_names(names: Collection[str], known: Collection[str]) -> None:
     there = ", ".join(sorted(known)) or "none yet: train some with `atelier run`"
     near = get_close_matches(unknown[0], known, n=1)
     hint = f" (did you mean {near[0]}?)" if near else ""
-    if unknown[0] in models_of_ours():
+    if unknown[0] in project_models():
         hint = f" (there is such a model: `atelier history {unknown[0]}` tells why it has none)"
     raise BadInput(f"no champion named {', '.join(unknown)}{hint}; there are: {there}")
 
 
-def kept_work(piece: Piece, folder: str) -> Work | None:
+def kept_work(piece: Piece, folder: str) -> ChampionSamples | None:
     """What a model made for the last page, where it would make the same now, or never again."""
     work = shown_works().get(piece.name)
     if work is None or (not piece.lost and (work.key != piece.key or work.remark)):
@@ -101,12 +101,12 @@ def kept_work(piece: Piece, folder: str) -> Work | None:
     )
 
 
-def drawn_from(piece: Piece, work: Work) -> Work:
+def drawn_from(piece: Piece, work: ChampionSamples) -> ChampionSamples:
     """A fresh work, with the key by which later pages know it."""
     return replace(work, key=piece.key)
 
 
-def last_work(piece: Piece, folder: str, reason: str) -> Work:
+def last_work(piece: Piece, folder: str, reason: str) -> ChampionSamples:
     """What stands on the page for a model that cannot draw: its last works, marked, or a remark."""
     failed = f"version {piece.version} cannot draw: {reason}"
     work = shown_works().get(piece.name)
@@ -114,7 +114,7 @@ def last_work(piece: Piece, folder: str, reason: str) -> Work:
         return taken_over(
             work, folder, remark=f"{failed}. These are its last works, of version {work.version}."
         )
-    return Work(
+    return ChampionSamples(
         name=piece.name,
         family=piece.family,
         version=piece.version,
@@ -142,7 +142,7 @@ def _piece(version: RegisteredVersion, seed: int) -> Piece:
         family=family,
         version=number,
         seed=seed,
-        key=step_key(settings, [content], ["tasks.samples.sampling"], "cpu"),
+        key=cache_key(settings, [content], ["tasks.samples.sampling"], "cpu"),
         scorecard_run_id=tags.get("scorecard_run_id", ""),
         main_metric=tags.get("main_metric", ""),
         main_value=_number(tags, "main_value"),
@@ -157,7 +157,7 @@ def _number(tags: Mapping[str, str], name: str) -> float:
         return 0.0
 
 
-def _is_missed(work: Work) -> bool:
+def _is_missed(work: ChampionSamples) -> bool:
     """Whether the audit log still calls a model champion that the registry has lost."""
     try:
         return audit_log.champion_by(audit_log.entries_of(work.name)) is not None
@@ -165,7 +165,7 @@ def _is_missed(work: Work) -> bool:
         return True
 
 
-def _lost(work: Work) -> Piece:
+def _lost(work: ChampionSamples) -> Piece:
     remark = (
         f"the registry does not know its champion any more, but the audit log does; these are the"
         f" last works, of version {work.version}"

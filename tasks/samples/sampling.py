@@ -20,13 +20,13 @@ from tasks.evaluation.result import title
 from tasks.registry.loading import loaded
 from tasks.registry.model_card import FAMILIES
 from tasks.registry.version_tags import beside_tag, number_tag, text_tag
-from tasks.registry.versions import CHAMPION, champion_of, version_numbered
+from tasks.registry.versions import CHAMPION, champion_of, get_version
 from tasks.runtime.markup import fenced, markdown
 from tasks.runtime.progress import log, show
 from tasks.runtime.retries import NETWORKED
 from tasks.samples.cache import keep_gallery, works_record
 from tasks.samples.comparison import TextComparison, comparison_of
-from tasks.samples.html_page import CHOICES, Work, data_uri, page
+from tasks.samples.html_page import CHOICES, ChampionSamples, data_uri, page
 from tasks.samples.token_attribution import choices
 from tasks.store.files import inside, write_bytes, write_json, write_text
 from tasks.store.records import DamagedRecord, read_record
@@ -56,7 +56,9 @@ GROWTH = {
     task_run_name="draw {name}",
     **NETWORKED,
 )
-def draw_images(name: str, folder: str, seed: int = 0, number: int | None = None) -> Work:
+def draw_images(
+    name: str, folder: str, seed: int = 0, number: int | None = None
+) -> ChampionSamples:
     """Let the champion of an image model draw: samples, and what its family can show besides.
 
     number: the version that is meant, where the champion may have changed since it was looked up.
@@ -92,7 +94,9 @@ def draw_images(name: str, folder: str, seed: int = 0, number: int | None = None
     task_run_name="write {name}",
     **NETWORKED,
 )
-def write_texts(name: str, folder: str, seed: int = 0, number: int | None = None) -> Work:
+def write_texts(
+    name: str, folder: str, seed: int = 0, number: int | None = None
+) -> ChampionSamples:
     """Let the champion of a token model write, at several temperatures; number as above."""
     into = inside(Path(folder), name)
     captions = []
@@ -116,7 +120,7 @@ def write_texts(name: str, folder: str, seed: int = 0, number: int | None = None
 
 
 def _champion(name: str, number: int | None) -> Any:
-    champion = champion_of(name) if number is None else version_numbered(name, number)
+    champion = champion_of(name) if number is None else get_version(name, number)
     if champion is None:
         raise LookupError(f"{name} has no {CHAMPION}; train one with `atelier run` first")
     return champion
@@ -129,8 +133,8 @@ def _work(
     *,
     pictures: Sequence[tuple[str, str]] = (),
     texts: Sequence[tuple[str, str]] = (),
-) -> Work:
-    return Work(
+) -> ChampionSamples:
+    return ChampionSamples(
         name=champion.name,
         family=text_tag(champion, "family"),
         version=int(champion.version),
@@ -215,7 +219,7 @@ def _strip(path: Path) -> Image.Image | None:
     task_run_name="publish gallery",
     **NETWORKED,
 )
-def publish_gallery(works: list[Work], folder: str, run_id: str) -> str:
+def publish_gallery(works: list[ChampionSamples], folder: str, run_id: str) -> str:
     """Write the page, store all files with the run, show them in the Prefect UI.
 
     Returns the path of the latest gallery's page.
@@ -234,7 +238,7 @@ def publish_gallery(works: list[Work], folder: str, run_id: str) -> str:
     return keep_gallery(folder, is_complete=not any(work.remark for work in works))
 
 
-def _markdown(works: list[Work], run_id: str) -> str:
+def _markdown(works: list[ChampionSamples], run_id: str) -> str:
     """The gallery for the Prefect UI; pictures come from MLflow, or travel inside the text."""
     lines = []
     for work in works:

@@ -15,7 +15,7 @@ from models.text.tokenizer import readable
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Choice:
+class TokenAttribution:
     """One written token, and what spoke for it."""
 
     text: str
@@ -31,7 +31,7 @@ class Choice:
 
 def choices(
     model: Any, prompt: str, *, num_tokens: int, temperature: float = 1.0, seed: int = 0
-) -> list[Choice]:
+) -> list[TokenAttribution]:
     """Continue a prompt, and tell how each token of the text came about.
 
     model: a loaded version of the family "ngram" (`tasks.registry.loading.loaded`), with its
@@ -51,7 +51,7 @@ def choices(
         levels = model.model.explain(past, token)
         deciding = max(levels, key=lambda level: level.weight * level.share)
         found.append(
-            Choice(
+            TokenAttribution(
                 text=_written(model, [token]),
                 probability=levels[-1].probability,
                 context_length=len(deciding.context),

@@ -25,7 +25,7 @@ from tasks.runtime.processes import is_alive, this_process
 from tasks.store.records import Kind, read_record, shaped
 
 TEMPORARY_PREFIX = ".partial-"
-MOST_BYTES_OF_A_FULL_DISK = 1 << 14
+MAX_BYTES_OF_A_FULL_DISK = 1 << 14
 _CHUNK_BYTES = 1 << 20
 _logger = logging.getLogger(
     "atelier"
@@ -188,7 +188,7 @@ def _prefix() -> str:
     return f"{TEMPORARY_PREFIX}{this_process()}-"
 
 
-def half_written(folder: Path) -> list[Path]:
+def orphaned_temp_files(folder: Path) -> list[Path]:
     """The temporary files and folders, at any depth, of processes that have died."""
     found = []
     for parent, folders, files in os.walk(folder):  # others may remove folders under our feet
@@ -198,9 +198,9 @@ def half_written(folder: Path) -> list[Path]:
     return found
 
 
-def remove_half_written(folder: Path) -> None:
+def remove_orphaned_temp_files(folder: Path) -> None:
     """Remove what killed processes left half-written in a folder."""
-    for path in half_written(folder):
+    for path in orphaned_temp_files(folder):
         remove(path)
 
 
@@ -213,7 +213,7 @@ def _is_abandoned(path: Path) -> bool:
 
 
 @contextmanager
-def exclusive(
+def file_lock(
     name: str,
     waiting: Callable[[], None] = lambda: None,
     meanwhile: Callable[[], AbstractContextManager[None]] = nullcontext,
@@ -296,7 +296,7 @@ def _disk_full_named(path: Path) -> Iterator[None]:
 def _tells_of_a_full_disk(error: OSError, path: Path) -> bool:
     if error.errno is None:  # NumPy says how many bytes it could not write, and not why
         existing = next(parent for parent in path.parents if parent.exists())
-        return shutil.disk_usage(existing).free < MOST_BYTES_OF_A_FULL_DISK
+        return shutil.disk_usage(existing).free < MAX_BYTES_OF_A_FULL_DISK
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 

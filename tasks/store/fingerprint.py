@@ -17,7 +17,7 @@ from tasks.store.files import digest_of, project_root
 PROJECT_PACKAGES = ("atelier", "flows", "tasks", "models")
 LIBRARIES = ("torch", "numpy", "tokenizers")
 """The libraries whose version can change a trained model."""
-WITHOUT_EFFECT = {
+EXCLUDED_FROM_CACHE_KEY = {
     *{
         "tasks.tracking.mlflow_client",
         "tasks.tracking.runs",
@@ -47,12 +47,12 @@ WITHOUT_EFFECT = {
 """Modules that cannot change a fit: they tell of it, or made its data, whose digest counts."""
 
 
-def step_key(settings: object, inputs: list[str], modules: list[str], device: str) -> str:
-    """The key of a step: equal keys mean equal results, on the same machine; see `key_parts`."""
-    return digest_of(key_parts(settings, inputs, modules, device))
+def cache_key(settings: object, inputs: list[str], modules: list[str], device: str) -> str:
+    """The key of a step: equal keys mean equal results, on the same machine."""
+    return digest_of(cache_key_inputs(settings, inputs, modules, device))
 
 
-def key_parts(
+def cache_key_inputs(
     settings: object, inputs: list[str], modules: list[str], device: str
 ) -> dict[str, Any]:
     """All that a step's result depends on, as JSON.
@@ -89,7 +89,7 @@ def import_closure(modules: list[str], root: Path) -> dict[str, ast.Module]:
     waiting = list(modules)
     while waiting:
         name = waiting.pop()
-        if name in found or name in WITHOUT_EFFECT:
+        if name in found or name in EXCLUDED_FROM_CACHE_KEY:
             continue
         found[name] = ast.parse(_module_path(name, root).read_text(encoding="utf-8"))
         waiting += _project_imports(found[name], root)

@@ -23,7 +23,7 @@ from tasks.store.files import (
     append_lines,
     atomic_folder,
     digest_of,
-    exclusive,
+    file_lock,
     home,
     inside,
     is_whole,
@@ -118,7 +118,7 @@ def recorded(step: str, parts: Mapping[str, Any]) -> Iterator[StepRecord]:
         _append(step, {"mark": mark, **ending})
 
 
-def made_once(
+def cached_step(
     step: str,
     parts: Mapping[str, Any],
     folder: Path,
@@ -136,7 +136,7 @@ def made_once(
         record.reasons.append(reason)
 
     waiting = partial(log, f"{step}: another run is at it; waiting for its result")
-    with exclusive(folder.name, waiting), recorded(step, parts) as record:
+    with file_lock(folder.name, waiting), recorded(step, parts) as record:
         if is_whole(folder, say, receipt):
             record.state = "unchanged"
         else:
@@ -237,7 +237,7 @@ def _path(step: str) -> Path:
 
 
 def _append(step: str, line: Mapping[str, Any]) -> None:
-    with exclusive(f"steps-{step}"):
+    with file_lock(f"steps-{step}"):
         append_lines(_path(step), [json.dumps(line, sort_keys=True)])
 
 
@@ -247,7 +247,7 @@ def forget_older(step: str, before: float, most: int, keys: Collection[str]) -> 
     before: seconds since 1970; most: so many of the latest stay whatever their age; keys: the first
     16 digits of keys whose latest time stays. Damaged lines go with the first that are dropped.
     """
-    with exclusive(f"steps-{step}"):
+    with file_lock(f"steps-{step}"):
         lines = [line for line in _lines(step) if not isinstance(line, DamagedRecord)]
         begun = [line for line in lines if isinstance(line, _Beginning)]
         latest = {line.key[:16]: line.mark for line in begun if line.key[:16] in keys}

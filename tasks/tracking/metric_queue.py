@@ -19,7 +19,7 @@ from typing import Any
 from PIL import Image
 
 from tasks.runtime.progress import log
-from tasks.store.files import append_lines, exclusive, home, inside, remove, set_aside, write_json
+from tasks.store.files import append_lines, file_lock, home, inside, remove, set_aside, write_json
 from tasks.store.records import DamagedRecord, parsed, read_record, shaped, told
 from tasks.tracking.mlflow_client import (
     TrackingUnavailable,
@@ -56,7 +56,7 @@ class _Mark:
     bytes: int
 
 
-class Journal:
+class MetricQueue:
     """The numbers and pictures of one part of a run, kept until the tracking server has them."""
 
     def __init__(self, run_id: str, part: str = "training", prefix: str = "") -> None:
@@ -148,7 +148,7 @@ class Journal:
             self._is_closing.wait(SECONDS_BETWEEN_SENDINGS)
 
 
-def deliver(run_id: str) -> None:
+def flush_run(run_id: str) -> None:
     """Send what journals of a run still hold; raises TrackingUnavailable where that fails.
 
     What the server refuses would be refused for ever: it is set aside, so that the run can end.
@@ -166,12 +166,12 @@ def deliver(run_id: str) -> None:
         _drop_folder(_folder(run_id))
 
 
-def forget(run_id: str) -> None:
+def discard(run_id: str) -> None:
     """Drop the journals of a run."""
     remove(_folder(run_id))
 
 
-def undelivered() -> list[str]:
+def pending_runs() -> list[str]:
     """The ids of runs of which some numbers have not reached the tracking server."""
     return sorted({path.parent.name for path in (home() / "journals").glob("*/*.jsonl")})
 
@@ -274,7 +274,7 @@ def _send_picture(run_id: str, line: _Picture) -> None:
 
 def _sending() -> AbstractContextManager[None]:
     """Let one sender of this home work at a time: marks and files must tell the same story."""
-    return exclusive("journals")
+    return file_lock("journals")
 
 
 def _drop(path: Path) -> None:

@@ -17,9 +17,9 @@ from typing import Any, TypeVar
 from tasks.runtime.disk_space import lack_of_room, watch
 from tasks.runtime.processes import is_alive, this_process
 from tasks.runtime.progress import log
-from tasks.store.files import DiskFull, exclusive, home, remove_half_written
+from tasks.store.files import DiskFull, file_lock, home, remove_orphaned_temp_files
 from tasks.store.names import artifact_key
-from tasks.tracking.metric_queue import deliver, forget, undelivered
+from tasks.tracking.metric_queue import discard, flush_run, pending_runs
 from tasks.tracking.mlflow_client import (
     TrackingRefused,
     TrackingUnavailable,
@@ -33,7 +33,7 @@ from tasks.tracking.mlflow_client import (
 )
 
 KEY, OWNER, ATTEMPTS = "atelier.key", "atelier.process", "atelier.attempts"
-SECONDS_OF_PATIENCE = 300.0
+TRACKING_TIMEOUT_SECONDS = 300.0
 """How long a flow waits for a tracking server that has gone away."""
 
 Result = TypeVar("Result")
@@ -52,7 +52,7 @@ def open_run(
     key: what the run is about; an unfinished run of that key is opened again.
     """
     watch([Path(tempfile.gettempdir()), home()], log)  # of one disk, the home is named
-    run_id = _patiently(
+    run_id = _retry_until_available(
         lambda: _found_or_created(name, key, parent_run_id, parameters=parameters or {})[0]
     )
     with _closed_at_the_end(run_id):
@@ -75,8 +75,8 @@ def task_run(
     what it gives up (`nullcontext`: nothing).
     """
     waiting = partial(log, f"{name}: another run is at this task; waiting for its result")
-    with exclusive(f"task-{key[:16]}", waiting, meanwhile):
-        run_id, is_finished = _patiently(
+    with file_lock(f"task-{key[:16]}", waiting, meanwhile):
+        run_id, is_finished = _retry_until_available(
             lambda: _found_or_created(name, key, parent_run_id, even_finished=True)
         )
         if not is_finished:
@@ -84,9 +84,9 @@ def task_run(
                 yield run_id
             return
         yield run_id
-        _patiently(lambda: deliver(run_id))
+        _retry_until_available(lambda: flush_run(run_id))
         if parent_run_id:
-            _patiently(
+            _retry_until_available(
                 lambda: set_tags(parent_run_id, {f"atelier.unchanged.{artifact_key(name)}": run_id})
             )
 
@@ -104,7 +104,7 @@ def _closed_at_the_end(run_id: str) -> Iterator[None]:
         if status == "KILLED":
             _close_at_once(run_id)
         else:
-            _patiently(lambda: _close(run_id, status))
+            _retry_until_available(lambda: _close(run_id, status))
 
 
 def _close_at_once(run_id: str) -> None:
@@ -115,9 +115,9 @@ def _close_at_once(run_id: str) -> None:
         log(f"its MLflow run is closed by the next command: {error}")
 
 
-def _patiently(ask: Callable[[], Result]) -> Result:
+def _retry_until_available(ask: Callable[[], Result]) -> Result:
     """Ask the tracking server again and again for some minutes."""
-    deadline = time.monotonic() + SECONDS_OF_PATIENCE
+    deadline = time.monotonic() + TRACKING_TIMEOUT_SECONDS
     while True:
         try:
             return ask()
@@ -146,7 +146,7 @@ def _found_or_created(
     parameters: Mapping[str, Any] | None = None,
 ) -> tuple[str, bool]:
     """The id of the run to work on, and whether it is finished already."""
-    with outages_named(), exclusive("runs"):
+    with outages_named(), file_lock("runs"):
         runs = client()
         experiment_id = tracking_experiment()
         # A task's key tells its data, which may bear two names; a model has runs of its own name.
@@ -198,18 +198,18 @@ def _is_abandoned(run: Any) -> bool:
 
 
 def _close(run_id: str, status: str) -> None:
-    deliver(run_id)
+    flush_run(run_id)
     try:
         end_run(run_id, status)
     except TrackingRefused as error:  # somebody deleted it: there is nothing left to close
         log(f"MLflow run {run_id} cannot be closed: {error}")
 
 
-def clear_up_after_crashes() -> None:
+def recover_from_crashes() -> None:
     """Close what dead processes left open, and remove what they left half-written."""
     for name in close_dead_runs():
         log(f"{name}: its process is gone; its MLflow run was closed")
-    remove_half_written(home())
+    remove_orphaned_temp_files(home())
 
 
 def close_dead_runs() -> list[str]:
@@ -217,12 +217,12 @@ def close_dead_runs() -> list[str]:
 
     Returns their names.
     """
-    return _patiently(_close_dead_runs)
+    return _retry_until_available(_close_dead_runs)
 
 
 def _close_dead_runs() -> list[str]:
     closed = []
-    with outages_named(), exclusive("runs"):
+    with outages_named(), file_lock("runs"):
         runs = client()
         open_ones = runs.search_runs(
             [tracking_experiment()], "attributes.status = 'RUNNING'", max_results=1000
@@ -231,7 +231,7 @@ def _close_dead_runs() -> list[str]:
             _close(run.info.run_id, "KILLED")
             closed.append(str(run.info.run_name))
         at_work = {run.info.run_id for run in open_ones if not _is_abandoned(run)}
-        for run_id in undelivered():
+        for run_id in pending_runs():
             if run_id not in at_work:
                 _deliver_or_forget(run_id)
     return closed
@@ -240,9 +240,9 @@ def _close_dead_runs() -> list[str]:
 def _deliver_or_forget(run_id: str) -> None:
     """Send what a run left behind, unless the server never knew it: then nobody will ask for it."""
     if run_exists(run_id):
-        deliver(run_id)
+        flush_run(run_id)
     else:
-        forget(run_id)
+        discard(run_id)
 
 
 def _prefect_tags() -> dict[str, str]:

@@ -4,7 +4,7 @@ import psutil
 import torch
 
 
-class MachineLoad:
+class SystemMetrics:
     """Reads this process's use of processor and memory; a reading takes well below a millisecond.
 
     MLflow's own monitor is a thread that sends numbers with requests of its own; these travel with

@@ -26,24 +26,24 @@ from tasks.store.files import (
     ChecksumMismatch,
     atomic_file,
     digest_of,
-    exclusive,
+    file_lock,
     home,
     inside,
     is_whole,
     read_receipt,
     remove,
-    remove_half_written,
+    remove_orphaned_temp_files,
     set_aside,
     sha256_of,
     write_bytes,
     write_json,
     write_receipt,
 )
-from tasks.store.fingerprint import key_parts
+from tasks.store.fingerprint import cache_key_inputs
 from tasks.store.steps import StepRecord, recorded
-from tasks.tracking.metric_queue import Journal
+from tasks.tracking.metric_queue import MetricQueue
 from tasks.tracking.mlflow_client import log_parameters, run_exists
-from tasks.tracking.system_metrics import MachineLoad
+from tasks.tracking.system_metrics import SystemMetrics
 
 SECONDS_BETWEEN_CHECKPOINTS = 10.0
 NUM_LOGGED_STEPS = 200
@@ -53,7 +53,7 @@ GRID_FRACTIONS = (0.01, 0.03, 0.1, 0.25, 0.5, 0.75, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Fitted:
+class TrainedModel:
     """Receipt of a trained model."""
 
     family: str
@@ -84,7 +84,7 @@ class Fitted:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Workplace:
+class FitContext:
     """Where one fit works, what it is called, and where it tells what it does."""
 
     family: str
@@ -93,7 +93,7 @@ class Workplace:
     seed: int
     data_digest: str
     folder: Path
-    journal: Journal
+    journal: MetricQueue
     record: StepRecord
 
     @property
@@ -117,16 +117,16 @@ def fit_parts(family: str, data: ImageSet | TokenSet, settings: dict[str, Any]) 
     if family == "gan" and isinstance(data, ImageSet):  # they travel inside; no digest has them
         plain["classes"] = {"names": list(data.class_names)}
     device = "cpu" if family == "ngram" else training_device().type
-    return key_parts(plain, [data.digest], [f"tasks.training.{family}"], device)
+    return cache_key_inputs(plain, [data.digest], [f"tasks.training.{family}"], device)
 
 
-def fit_key(family: str, data: ImageSet | TokenSet, settings: dict[str, Any]) -> str:
+def fit_cache_key(family: str, data: ImageSet | TokenSet, settings: dict[str, Any]) -> str:
     """The key of a fit: what its folder, its manifest entry and its MLflow run are found by."""
     return digest_of(fit_parts(family, data, settings))
 
 
 @contextmanager
-def workplace(
+def open_fit(
     family: str,
     data: ImageSet | TokenSet,
     settings: dict[str, Any],
@@ -134,7 +134,7 @@ def workplace(
     seed: int,
     run_id: str,
     prefix: str = "",
-) -> Iterator[Workplace]:
+) -> Iterator[FitContext]:
     """Give a fit its folder, for itself alone: another process that wants the same fit waits.
 
     prefix: put before the names of its metrics. The settings are recorded with the run.
@@ -144,36 +144,36 @@ def workplace(
     name = f"{data.name}-{family}"
     key = digest_of(parts)[:16]
     waiting = partial(log, f"{name}: another run is at this fit; waiting for its result")
-    with exclusive(f"{name}-{key}", waiting), recorded(name, parts) as record:
-        place = Workplace(
+    with file_lock(f"{name}-{key}", waiting), recorded(name, parts) as record:
+        place = FitContext(
             family=family,
             name=name,
             run_id=run_id,
             seed=seed,
             data_digest=data.digest,
             folder=inside(home() / "runs", name) / key,
-            journal=Journal(run_id, family, prefix),
+            journal=MetricQueue(run_id, family, prefix),
             record=record,
         )
         if place.folder.is_file():
             set_aside(place.folder, "wanted a folder, got a file")
-        remove_half_written(place.folder)
+        remove_orphaned_temp_files(place.folder)
         try:
             yield place
         finally:
             place.journal.close()
 
 
-def stored(place: Workplace) -> Fitted | None:
+def load_cached_fit(place: FitContext) -> TrainedModel | None:
     """The receipt of an earlier run of exactly this fit, if its files are still as it left them."""
     if not (place.folder / "receipt.json").exists():
         if (place.folder / "config.json").exists():
             place.say("an earlier fit has no receipt: it was interrupted, or its files are damaged")
         return None
-    if not is_whole(place.folder, place.say, Fitted):
+    if not is_whole(place.folder, place.say, TrainedModel):
         return None
     remove(place.checkpoint_path)  # a process that was killed at its very end left it
-    kept = read_receipt(place.folder, Fitted)
+    kept = read_receipt(place.folder, TrainedModel)
     place.record.state = "unchanged"
     place.say(f"unchanged, trained before in {kept.seconds:.0f} s")
     # Its run has the curves; another tracking server does not know it.
@@ -181,10 +181,10 @@ def stored(place: Workplace) -> Fitted | None:
     return replace(kept, run_id=run_id, was_stored=True)
 
 
-def watched(
+def checkpointed_steps(
     steps: Callable[[int], Iterator[Step]],
     state: TrainingState,
-    place: Workplace,
+    place: FitContext,
     *,
     num_steps: int,
     shown: tuple[str, ...] = ("loss",),
@@ -198,7 +198,7 @@ def watched(
     saved_at, seconds_before = time.monotonic(), state.seconds
     started_at = saved_at
     log_every = max(1, num_steps // NUM_LOGGED_STEPS)
-    load = MachineLoad()
+    load = SystemMetrics()
     for step in steps(state.step):
         state.step = step.step
         if step.step % log_every == 0 or step.step == num_steps:
@@ -217,7 +217,7 @@ def watched(
     progress.report(num_steps, {})  # where a checkpoint of the last step left nothing to do
 
 
-def save_checkpoint(state: TrainingState, place: Workplace) -> None:
+def save_checkpoint(state: TrainingState, place: FitContext) -> None:
     """Replace the checkpoint, atomically: tensors, and the rest as JSON in the file's header.
 
     The numbers of the steps so far are kept first: who resumes here does not tell them again.
@@ -240,7 +240,7 @@ def _digest_of_state(tensors: dict[str, Tensor], record: str) -> str:
     return digest.hexdigest()
 
 
-def _resume(state: TrainingState, place: Workplace) -> None:
+def _resume(state: TrainingState, place: FitContext) -> None:
     if not place.checkpoint_path.exists():
         return
     before = state.snapshot()
@@ -261,8 +261,8 @@ def _resume(state: TrainingState, place: Workplace) -> None:
     place.say(f"resumed at step {state.step}")
 
 
-def finished(
-    place: Workplace,
+def save_fit(
+    place: FitContext,
     *,
     tensors: dict[str, Tensor],
     config: Any,
@@ -270,7 +270,7 @@ def finished(
     num_parameters: int,
     extra_json: dict[str, Any] | None = None,
     extra_tensors: dict[str, dict[str, Tensor]] | None = None,
-) -> Fitted:
+) -> TrainedModel:
     """Write weights, configuration and, last, the receipt; then drop the checkpoint.
 
     extra_json, extra_tensors: what else belongs to the model, such as its tokenizer or example
@@ -288,7 +288,7 @@ def finished(
             plain = {k: v.detach().cpu().contiguous() for k, v in values.items()}
             temporary.write_bytes(save(plain))  # save_file hides a full disk in an error of its own
     files = {name: sha256_of(place.folder / name) for name in [*json_files, *tensor_files]}
-    fitted = Fitted(
+    fitted = TrainedModel(
         family=place.family,
         name=place.name,
         run_id=place.run_id,
@@ -305,12 +305,12 @@ def finished(
     return fitted
 
 
-def moments_of(num_steps: int) -> set[int]:
-    """The steps at which `keep_grid` is called for."""
+def snapshot_steps(num_steps: int) -> set[int]:
+    """The steps at which `save_sample_grid` is called for."""
     return {max(1, round(fraction * num_steps)) for fraction in GRID_FRACTIONS}
 
 
-def keep_grid(place: Workplace, step: int, title: str, images: Tensor) -> None:
+def save_sample_grid(place: FitContext, step: int, title: str, images: Tensor) -> None:
     """Store what a model draws at a step, on the title's slider of its run's page.
 
     images: (N, C, H, W) float in [0, 1], in rows of GRID_COLUMNS.

@@ -11,13 +11,13 @@ from models.training.loops import FitConfig, likelihood_steps
 from tasks.data.ingestion import ImageSet, load_images
 from tasks.runtime.retries import TRAINING
 from tasks.training.checkpointing import (
-    Fitted,
-    Workplace,
-    finished,
-    stored,
+    FitContext,
+    TrainedModel,
+    checkpointed_steps,
+    load_cached_fit,
+    open_fit,
+    save_fit,
     training_device,
-    watched,
-    workplace,
 )
 
 NUM_VALIDATIONS = 10
@@ -31,19 +31,21 @@ VALIDATION_IMAGES = 1000
 )
 def fit_classifier(
     images: ImageSet, config: ClassifierConfig, fit: FitConfig, run_id: str
-) -> Fitted:
+) -> TrainedModel:
     """Train the classifier on the training split, once for an image set; the best validated stays.
 
     A set without classes has labels that are not looked at; see `models.metrics.classifier`.
     """
     settings = {"classifier": config, "classifier_fit": fit}
-    with workplace(
+    with open_fit(
         "classifier", images, settings, seed=fit.seed, run_id=run_id, prefix="classifier_"
     ) as place:
-        return stored(place) or _train(place, images, config, fit)
+        return load_cached_fit(place) or _train(place, images, config, fit)
 
 
-def _train(place: Workplace, images: ImageSet, config: ClassifierConfig, fit: FitConfig) -> Fitted:
+def _train(
+    place: FitContext, images: ImageSet, config: ClassifierConfig, fit: FitConfig
+) -> TrainedModel:
     device = training_device()
     torch.manual_seed(seed_at(fit.seed, 0, INITIAL_STREAM))
     model = Classifier(config).to(device)
@@ -62,7 +64,7 @@ def _train(place: Workplace, images: ImageSet, config: ClassifierConfig, fit: Fi
         for part in load_images(images, "validation")
     )
     validate_every = max(1, fit.steps // NUM_VALIDATIONS)
-    for step in watched(
+    for step in checkpointed_steps(
         lambda start: likelihood_steps(
             model,
             optimizer,
@@ -80,7 +82,7 @@ def _train(place: Workplace, images: ImageSet, config: ClassifierConfig, fit: Fi
             place.journal.add(step.step, numbers)
             best.offer(step.step, numbers["validation_loss"], model)
     place.say(f"the weights of step {best.step} did best on the validation split")
-    return finished(
+    return save_fit(
         place,
         tensors=best.model.state_dict(),
         config=config,
@@ -93,5 +95,5 @@ def _train(place: Workplace, images: ImageSet, config: ClassifierConfig, fit: Fi
 def _validated(model: Classifier, pixels: Tensor, labels: Tensor) -> dict[str, float]:
     """The lessons' loss on held-out images, changed and damaged by the same draw every time."""
     torch.manual_seed(0)  # the next step of training seeds anew
-    terms = model.training_terms((pixels.float() / 255, labels), 0)
+    terms = model.losses((pixels.float() / 255, labels), 0)
     return {f"validation_{name}": float(terms[name]) for name in ("loss", "accuracy")}

@@ -14,16 +14,16 @@ from tasks.data.ingestion import ImageSet, load_images
 from tasks.runtime.retries import TRAINING
 from tasks.training.checkpointing import (
     GRID_COLUMNS,
-    Fitted,
-    Workplace,
+    FitContext,
+    TrainedModel,
+    checkpointed_steps,
     example_images,
-    finished,
-    keep_grid,
-    moments_of,
-    stored,
+    load_cached_fit,
+    open_fit,
+    save_fit,
+    save_sample_grid,
+    snapshot_steps,
     training_device,
-    watched,
-    workplace,
 )
 
 REFERENCE_IMAGES = 1000
@@ -34,14 +34,14 @@ REFERENCE_IMAGES = 1000
     task_run_name="fit {images.name}-gan",
     **TRAINING,
 )
-def fit_gan(images: ImageSet, config: GanConfig, fit: FitConfig, run_id: str) -> Fitted:
+def fit_gan(images: ImageSet, config: GanConfig, fit: FitConfig, run_id: str) -> TrainedModel:
     """Train both networks on the training split; what is kept is the averaged generator."""
     settings = {"gan": config, "fit": fit}
-    with workplace("gan", images, settings, seed=fit.seed, run_id=run_id) as place:
-        return stored(place) or _train(place, images, config, fit)
+    with open_fit("gan", images, settings, seed=fit.seed, run_id=run_id) as place:
+        return load_cached_fit(place) or _train(place, images, config, fit)
 
 
-def _train(place: Workplace, images: ImageSet, config: GanConfig, fit: FitConfig) -> Fitted:
+def _train(place: FitContext, images: ImageSet, config: GanConfig, fit: FitConfig) -> TrainedModel:
     device = training_device()
     torch.manual_seed(seed_at(fit.seed, 0, INITIAL_STREAM))
     model = Gan(config).to(device)
@@ -52,9 +52,9 @@ def _train(place: Workplace, images: ImageSet, config: GanConfig, fit: FitConfig
     batches = labelled_batches(ImageBatches(train, fit.batch_size, fit.seed), classes)
     monitor = StabilityMonitor(ControlConfig(), _reference(train, classes))
     state = controlled_state(model, optimizers, monitor)
-    moments = moments_of(fit.steps)
+    moments = snapshot_steps(fit.steps)
     num_rollbacks = 0
-    for step in watched(
+    for step in checkpointed_steps(
         lambda _: controlled_steps(model, state, batches, fit, monitor),
         state,
         place,
@@ -62,11 +62,11 @@ def _train(place: Workplace, images: ImageSet, config: GanConfig, fit: FitConfig
         shown=("generator_loss", "discriminator_loss"),
     ):
         if step.step in moments:
-            keep_grid(place, step.step, "fixed latent points", _drawn(model))
+            save_sample_grid(place, step.step, "fixed latent points", _drawn(model))
         if monitor.num_rollbacks > num_rollbacks:
             num_rollbacks = monitor.num_rollbacks
             place.say(f"went back to step {step.step}: {monitor.diagnoses[-1]}")
-    return finished(
+    return save_fit(
         place,
         tensors=model.average.state_dict(),
         config=config,

@@ -11,14 +11,14 @@ from tasks.data.tokenization import TokenSet, load_tokens
 from tasks.runtime.retries import TRAINING
 from tasks.store.files import read_json
 from tasks.training.checkpointing import (
-    Fitted,
-    Workplace,
+    FitContext,
+    TrainedModel,
+    checkpointed_steps,
     default_prompt,
-    finished,
-    stored,
+    load_cached_fit,
+    open_fit,
+    save_fit,
     training_device,
-    watched,
-    workplace,
 )
 
 NUM_VALIDATIONS = 10
@@ -30,14 +30,14 @@ VALIDATION_TOKENS = 16_384
     task_run_name="fit {tokens.name}-gpt",
     **TRAINING,
 )
-def fit_gpt(tokens: TokenSet, config: GptConfig, fit: FitConfig, run_id: str) -> Fitted:
+def fit_gpt(tokens: TokenSet, config: GptConfig, fit: FitConfig, run_id: str) -> TrainedModel:
     """Train the GPT on the training split; a retry or a new process resumes where it stopped."""
     settings = {"gpt": config, "fit": fit}
-    with workplace("gpt", tokens, settings, seed=fit.seed, run_id=run_id) as place:
-        return stored(place) or _train(place, tokens, config, fit)
+    with open_fit("gpt", tokens, settings, seed=fit.seed, run_id=run_id) as place:
+        return load_cached_fit(place) or _train(place, tokens, config, fit)
 
 
-def _train(place: Workplace, tokens: TokenSet, config: GptConfig, fit: FitConfig) -> Fitted:
+def _train(place: FitContext, tokens: TokenSet, config: GptConfig, fit: FitConfig) -> TrainedModel:
     device = training_device()
     torch.manual_seed(seed_at(fit.seed, 0, INITIAL_STREAM))
     model = Gpt(config).to(device)
@@ -49,7 +49,7 @@ def _train(place: Workplace, tokens: TokenSet, config: GptConfig, fit: FitConfig
     validation = torch.from_numpy(held_out).to(device)
     batches = TokenBatches(train, config.context_length, fit.batch_size, fit.seed)
     validate_every = max(1, fit.steps // NUM_VALIDATIONS)
-    for step in watched(
+    for step in checkpointed_steps(
         lambda start: likelihood_steps(model, optimizer, batches.at, fit, start),
         state,
         place,
@@ -60,7 +60,7 @@ def _train(place: Workplace, tokens: TokenSet, config: GptConfig, fit: FitConfig
             place.journal.add(step.step, {"validation_nats_per_token": loss})
             best.offer(step.step, loss, model)
     place.say(f"the weights of step {best.step} did best on the validation split")
-    return finished(
+    return save_fit(
         place,
         tensors=best.model.state_dict(),
         config=config,

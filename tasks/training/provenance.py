@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # a record is read without PyTorch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Recipe:
+class TrainingProvenance:
     """What a model was trained from, with what settings, by what code, where."""
 
     family: str
@@ -46,7 +46,7 @@ class Recipe:
         return digest_of(self.code)
 
     @property
-    def digest_but_for_the_seed(self) -> str:
+    def seedless_digest(self) -> str:
         """Equal for trainings that differ by their seed alone."""
         seedless = {
             name: {key: value for key, value in values.items() if key != "seed"}
@@ -56,16 +56,16 @@ class Recipe:
         return digest_of([self.family, self.data_digest, seedless, made_by])
 
 
-def recipe_of(
+def provenance_of(
     family: str, data: "ImageSet | TokenSet", preset: str, seed: int, **settings: Any
-) -> Recipe:
+) -> TrainingProvenance:
     """The record of a training that is about to be registered.
 
     settings: configurations (dataclasses) by the name of the parameter that takes them.
     """
     from tasks.training.checkpointing import training_device
 
-    return Recipe(
+    return TrainingProvenance(
         family=family,
         preset=preset,
         seed=seed,

@@ -14,16 +14,16 @@ from tasks.data.ingestion import ImageSet, load_images
 from tasks.runtime.retries import TRAINING
 from tasks.training.checkpointing import (
     GRID_COLUMNS,
-    Fitted,
-    Workplace,
+    FitContext,
+    TrainedModel,
+    checkpointed_steps,
     example_images,
-    finished,
-    keep_grid,
-    moments_of,
-    stored,
+    load_cached_fit,
+    open_fit,
+    save_fit,
+    save_sample_grid,
+    snapshot_steps,
     training_device,
-    watched,
-    workplace,
 )
 
 NUM_VALIDATIONS = 20
@@ -36,14 +36,14 @@ GRID_TITLE = "held-out - reconstructed - new"
     task_run_name="fit {images.name}-vae",
     **TRAINING,
 )
-def fit_vae(images: ImageSet, config: VaeConfig, fit: FitConfig, run_id: str) -> Fitted:
+def fit_vae(images: ImageSet, config: VaeConfig, fit: FitConfig, run_id: str) -> TrainedModel:
     """Train the VAE on the training split; a retry or a new process resumes where it stopped."""
     settings = {"vae": config, "fit": fit}
-    with workplace("vae", images, settings, seed=fit.seed, run_id=run_id) as place:
-        return stored(place) or _train(place, images, config, fit)
+    with open_fit("vae", images, settings, seed=fit.seed, run_id=run_id) as place:
+        return load_cached_fit(place) or _train(place, images, config, fit)
 
 
-def _train(place: Workplace, images: ImageSet, config: VaeConfig, fit: FitConfig) -> Fitted:
+def _train(place: FitContext, images: ImageSet, config: VaeConfig, fit: FitConfig) -> TrainedModel:
     device = training_device()
     torch.manual_seed(seed_at(fit.seed, 0, INITIAL_STREAM))
     model = Vae(config).to(device)
@@ -57,8 +57,8 @@ def _train(place: Workplace, images: ImageSet, config: VaeConfig, fit: FitConfig
         validation = binarize(validation, seed=0)
     batches = ImageBatches(train, fit.batch_size, fit.seed)
     validate_every = max(1, fit.steps // NUM_VALIDATIONS)
-    moments = moments_of(fit.steps)
-    for step in watched(
+    moments = snapshot_steps(fit.steps)
+    for step in checkpointed_steps(
         lambda start: likelihood_steps(model, optimizer, batches.at, fit, start),
         state,
         place,
@@ -74,11 +74,11 @@ def _train(place: Workplace, images: ImageSet, config: VaeConfig, fit: FitConfig
                 if alarm:
                     place.say(f"step {step.step}: {alarm}")
         if step.step in moments:
-            keep_grid(place, step.step, GRID_TITLE, _drawn(model, held_out))
+            save_sample_grid(place, step.step, GRID_TITLE, _drawn(model, held_out))
     place.say(f"the weights of step {best.step} did best on the validation split")
     best.model.eval()
     fit_mixture(best.model, train.float() / 255, seed=fit.seed)
-    return finished(
+    return save_fit(
         place,
         tensors=best.model.state_dict(),
         config=config,

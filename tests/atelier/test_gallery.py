@@ -16,18 +16,18 @@ from tasks.data.ingestion import ingest_text
 from tasks.data.tokenization import tokenize_corpus
 from tasks.evaluation.text import evaluate_tokens
 from tasks.maintenance.garbage_collection import find_garbage
-from tasks.registry.promotion import settle_alias
+from tasks.registry.promotion import apply_decision
 from tasks.registry.promotion_policy import gate
 from tasks.registry.versions import register_version
 from tasks.samples.cache import GalleryIncomplete, shown_works
-from tasks.samples.html_page import Work
+from tasks.samples.html_page import ChampionSamples
 from tasks.samples.html_page import page as gallery_page
 from tasks.store.files import BadInput
 from tasks.store.steps import history
 from tasks.tracking.mlflow_client import client
 from tasks.tracking.runs import open_run
 from tasks.training.ngram import fit_ngram
-from tasks.training.provenance import recipe_of
+from tasks.training.provenance import provenance_of
 
 NAMES = ["tale-ngram", "сказка-ngram"]
 Draw = Callable[..., Path]
@@ -57,10 +57,10 @@ def made_champion(source: str) -> None:
         config = NgramConfig(order=2)
         fitted = fit_ngram.fn(tokens, config, None, 0, run_id)
         scorecard = evaluate_tokens.fn(fitted, tokens, run_id)
-    recipe = recipe_of("ngram", tokens, "quick", 0, config=config)
+    recipe = provenance_of("ngram", tokens, "quick", 0, config=config)
     verdict = gate.fn(fitted, scorecard, None)
     version = register_version.fn(fitted, scorecard, verdict, recipe, None, tokens)
-    assert settle_alias.fn(version, verdict) is not None
+    assert apply_decision.fn(version, verdict) is not None
 
 
 @pytest.fixture(scope="module")
@@ -274,6 +274,6 @@ def test_many_works_with_long_names_fit_every_window_and_links_arrive(
         assert -5 < target.bounding_box()["y"] < 800
 
 
-def _drawn_works() -> dict[str, Work]:
+def _drawn_works() -> dict[str, ChampionSamples]:
     gallery()
     return shown_works()

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from flows import champion_challenger
-from flows.champion_challenger import MOST_JUDGEMENTS, admit
-from tasks.evaluation.scorecard import Incumbent, Verdict
+from flows.champion_challenger import MAX_JUDGEMENTS, evaluate_and_promote
+from tasks.evaluation.scorecard import ChampionEvaluation, PromotionDecision
 from tasks.registry.versions import Version
-from tasks.training.checkpointing import Fitted
+from tasks.training.checkpointing import TrainedModel
 
-FITTED = Fitted(
+FITTED = TrainedModel(
     family="ngram",
     name="tale-ngram",
     run_id="run",
@@ -44,22 +44,28 @@ class Registry:
         self.asked: list[int | None] = []
         self.num_registered = 0
 
-    def evaluate_champion(self, *_: Any) -> Incumbent:
-        return Incumbent(version=self.champion, digest="other", scorecard=None, problem="old")
+    def evaluate_champion(self, *_: Any) -> ChampionEvaluation:
+        return ChampionEvaluation(
+            version=self.champion, digest="other", scorecard=None, problem="old"
+        )
 
-    def gate(self, _: Any, __: Any, incumbent: Incumbent, preset: str) -> Verdict:
+    def gate(
+        self, _: Any, __: Any, incumbent: ChampionEvaluation, preset: str
+    ) -> PromotionDecision:
         assert preset == "quick"
-        return Verdict(accepted=True, reason="better", champion_version=incumbent.version)
+        return PromotionDecision(accepted=True, reason="better", champion_version=incumbent.version)
 
     def register_version(self, *_: Any) -> Version:
         self.num_registered += 1
         return replace(VERSION, is_new=self.num_registered == 1)
 
-    def ask_a_person(self, _: Version, verdict: Verdict, __: int) -> Verdict:
+    def request_approval(
+        self, _: Version, verdict: PromotionDecision, __: int
+    ) -> PromotionDecision:
         self.asked.append(verdict.champion_version)
         return verdict
 
-    def settle_alias(self, version: Version, verdict: Verdict) -> Version | None:
+    def apply_decision(self, version: Version, verdict: PromotionDecision) -> Version | None:
         if self.moves_left:
             self.moves_left -= 1
             self.champion += 1
@@ -72,7 +78,13 @@ class Registry:
 
 def registry_with(num_moves: int, monkeypatch: pytest.MonkeyPatch) -> Registry:
     registry = Registry(num_moves)
-    for name in ("evaluate_champion", "gate", "register_version", "ask_a_person", "settle_alias"):
+    for name in (
+        "evaluate_champion",
+        "gate",
+        "register_version",
+        "request_approval",
+        "apply_decision",
+    ):
         monkeypatch.setattr(champion_challenger, name, getattr(registry, name))
     return registry
 
@@ -80,7 +92,7 @@ def registry_with(num_moves: int, monkeypatch: pytest.MonkeyPatch) -> Registry:
 def admitted() -> Version:
     nothing: Any = None
     recipe: Any = SimpleNamespace(preset="quick")
-    return admit(FITTED, nothing, recipe, nothing, approve_within=60)
+    return evaluate_and_promote(FITTED, nothing, recipe, nothing, approve_within=60)
 
 
 def test_a_candidate_is_judged_again_by_gate_and_person_when_the_champion_moved(
@@ -97,7 +109,7 @@ def test_a_candidate_is_judged_again_by_gate_and_person_when_the_champion_moved(
 def test_a_champion_that_never_rests_ends_the_run_with_what_to_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    registry_with(MOST_JUDGEMENTS, monkeypatch)
+    registry_with(MAX_JUDGEMENTS, monkeypatch)
 
     with pytest.raises(RuntimeError, match="run the same command again"):
         admitted()

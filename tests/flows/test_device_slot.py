@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from flows import device_slot as turns
-from tasks.store.files import exclusive
+from tasks.store.files import file_lock
 
 
 class Device:
@@ -82,7 +82,7 @@ def test_others_may_work_while_a_person_is_waited_for(
     shared = device(None)
 
     with turns.device_slot():
-        with turns.others_turn():
+        with turns.released_slot():
             assert not shared.is_held
         assert shared.is_held
     assert not shared.is_held
@@ -93,7 +93,7 @@ def test_a_run_that_is_cancelled_while_it_waits_does_not_ask_for_the_slot_again(
 ) -> None:
     shared = device(None)
 
-    with pytest.raises(KeyboardInterrupt), turns.device_slot(), turns.others_turn():
+    with pytest.raises(KeyboardInterrupt), turns.device_slot(), turns.released_slot():
         raise KeyboardInterrupt
     assert not shared.is_held
 
@@ -103,7 +103,7 @@ def test_a_run_without_a_slot_waits_for_a_person_as_it_is(
 ) -> None:
     shared = device(None)
 
-    with turns.others_turn():
+    with turns.released_slot():
         pass
     assert shared.times_taken == 0
 
@@ -116,7 +116,7 @@ def test_nobody_waits_for_a_lock_with_the_slot_in_hand(
     is_locked, saw_the_slot_free = Event(), Event()
 
     def at_the_task() -> None:
-        with exclusive("task-shared"):
+        with file_lock("task-shared"):
             is_locked.set()
             for _ in range(500):
                 if not shared.is_held:
@@ -128,7 +128,7 @@ def test_nobody_waits_for_a_lock_with_the_slot_in_hand(
         other = Thread(target=at_the_task)
         other.start()
         assert is_locked.wait(30)
-        with exclusive("task-shared", meanwhile=turns.others_turn):
+        with file_lock("task-shared", meanwhile=turns.released_slot):
             assert saw_the_slot_free.is_set()
             assert shared.is_held
         other.join()

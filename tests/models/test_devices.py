@@ -66,14 +66,14 @@ def test_vae() -> None:
     model = Vae(vae_recipe("quick", *SHAPE, seed=0)[0])
     with gpu():
         images, _ = labelled_batch()
-        terms = on_gpu(model).training_terms(images, 0)
+        terms = on_gpu(model).losses(images, 0)
         check_on_gpu(terms["loss"], terms["reconstruction"], terms["kl"], model.sample(5, seed=0))
 
 
 def test_classifier() -> None:
     model = Classifier(classifier_recipe(*SHAPE, NUM_CLASSES)[0])
     with gpu():
-        check_on_gpu(*on_gpu(model).training_terms(labelled_batch(), 0).values())
+        check_on_gpu(*on_gpu(model).losses(labelled_batch(), 0).values())
 
 
 def test_gan() -> None:
@@ -90,7 +90,7 @@ def test_gpt() -> None:
     with gpu():
         tokens = torch.zeros(1000, dtype=torch.int16, device="cuda")
         batch = TokenBatches(tokens, model.context_length, batch_size=4, seed=0).at(0)
-        check_on_gpu(on_gpu(model).training_terms(batch, 0)["loss"])
+        check_on_gpu(on_gpu(model).losses(batch, 0)["loss"])
 
         log_probs = model.stream(4).feed(batch[0][:, :3])
         check_on_gpu(filtered_log_probs(log_probs, DecodingConfig(top_k=5, top_p=0.9, min_p=0.1)))

@@ -21,7 +21,7 @@ from tasks.registry.versions import Version
 from tasks.tracking.mlflow_client import client
 from tasks.tracking.runs import open_run
 from tasks.training.ngram import fit_ngram
-from tasks.training.provenance import recipe_of
+from tasks.training.provenance import provenance_of
 
 WORDS = ["the", "cat", "dog", "sees", "hears", "a", "small", "bird", "and", "sleeps"]
 
@@ -42,13 +42,13 @@ def admitted(corpus: Path, order: int, *, registers_only: bool = False) -> Versi
         scorecard = evaluate_tokens.fn(fitted, tokens, run_id)
     incumbent = evaluate_champion.fn(fitted.name, tokens)
     verdict = gate.fn(fitted, scorecard, incumbent)
-    recipe = recipe_of("ngram", tokens, "quick", 0, config=config)
+    recipe = provenance_of("ngram", tokens, "quick", 0, config=config)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(versions, "check_loads", lambda *_, **__: None)
         version = versions.register_version.fn(fitted, scorecard, verdict, recipe, incumbent)
     if registers_only:
         return version
-    settled = promotion.settle_alias.fn(version, verdict)
+    settled = promotion.apply_decision.fn(version, verdict)
     assert settled is not None
     return settled
 

@@ -176,9 +176,9 @@ def test_only_temporary_files_that_nobody_writes_any_more_are_reported(tmp_path:
     left.touch()
     os.utime(left, (0, 0))  # however old it looks
 
-    assert installation.half_written(tmp_path).state == "ok"
+    assert installation.orphaned_temp_files(tmp_path).state == "ok"
     child.communicate(b"\n")
-    old = installation.half_written(tmp_path)
+    old = installation.orphaned_temp_files(tmp_path)
     assert old.state == "attention"
     assert str(left) in old.what
 

@@ -9,7 +9,7 @@ import pytest
 
 from flows.reproduce import reproduce
 from flows.sample_gallery import sample_gallery
-from tasks.evaluation.scorecard import Verdict
+from tasks.evaluation.scorecard import PromotionDecision
 from tasks.registry import promotion
 from tasks.registry.champion import evaluate_champion
 from tasks.registry.loading import loaded
@@ -100,7 +100,7 @@ VERSION = Version(
         lambda: promotion.rollback(CLIMBING),
         lambda: promotion.promote(CLIMBING, 1, "mine"),
         lambda: promotion.withdrawn(CLIMBING, 1),
-        lambda: promotion.settle_alias.fn(VERSION, Verdict(accepted=True, reason="")),
+        lambda: promotion.apply_decision.fn(VERSION, PromotionDecision(accepted=True, reason="")),
         lambda: find_version(CLIMBING, "0"),
         lambda: find_version("a' or name != 'b", "0"),
         lambda: versions_of(CLIMBING),

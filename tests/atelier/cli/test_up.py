@@ -24,7 +24,7 @@ from prefect.events import emit_event
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from atelier.deployment.automations import NAMES, apply_automations
-from tasks.maintenance.crash_recovery import MOST_RETRIES, retry_crashed_runs
+from tasks.maintenance.crash_recovery import MAX_RETRIES, retry_crashed_runs
 from tasks.store.files import BadInput
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -334,7 +334,7 @@ def test_a_crashed_run_is_started_again_twice_and_no_more(stack: Stack) -> None:
     run_id = stack.order("samples")
     seen = []
     with temporary_settings({PREFECT_API_URL: stack.api}):
-        for _ in range(MOST_RETRIES + 1):
+        for _ in range(MAX_RETRIES + 1):
             stack.set_state(run_id, "CRASHED", "Crashed")
             assert retry_crashed_runs() == []  # not before the worker's reports have settled
             retry_crashed_runs(settled_for=timedelta(0))

@@ -75,7 +75,7 @@ def test_ngrams_spread_over_the_rows():
 
 
 def test_an_untrained_model_is_uniform():
-    terms = Gpt(CONFIG).training_terms((random_tokens(4, 8), random_tokens(4, 8)), 0)
+    terms = Gpt(CONFIG).losses((random_tokens(4, 8), random_tokens(4, 8)), 0)
 
     assert terms["loss"].item() == pytest.approx(math.log(11), rel=1e-6)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from models.metrics.baselines import LEAST_RATIO, rubbish
+from models.metrics.baselines import MIN_RATIO, rubbish
 from models.metrics.classifier import Classifier, ClassifierConfig, make_optimizer
 from models.metrics.contrastive import contrast, zoomed
 from models.metrics.corruptions import KINDS, damaged
@@ -119,7 +119,7 @@ def test_a_judge_that_sees_nothing_but_brightness_is_unfit():
     unfit = sample_soundness(blind, seen_by(blind, TRAIN, TRAIN, TEST), TRAIN)
 
     assert unfit.unfitness.startswith("the judge is unfit: it puts pictures with shuffled ")
-    assert f"wanted at least {LEAST_RATIO:g} times as far" in unfit.unfitness
+    assert f"wanted at least {MIN_RATIO:g} times as far" in unfit.unfitness
 
 
 def test_smooth_samples_are_forgiven_where_means_are_drawn(judge):
@@ -195,7 +195,7 @@ def test_without_labels_there_are_features_and_no_classes():
     images = torch.rand(4, 3, 32, 32)
 
     assert model.features(images).shape == (4, 32)
-    terms = model.training_terms((images, torch.full((4,), -1)), 0)
+    terms = model.losses((images, torch.full((4,), -1)), 0)
     assert {"loss", "accuracy", "damage_loss", "contrast_loss"} == set(terms)
     with pytest.raises(ValueError, match="knows no classes"):
         model(images)

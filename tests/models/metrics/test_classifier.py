@@ -90,7 +90,7 @@ def test_any_image_size_has_features_and_logits(channels, height, width):
 
     assert model.features(images).shape == (3, 24)
     assert model(images).shape == (3, 7)
-    assert model.training_terms((images, torch.tensor([0, 6, 2])), 0)["loss"].isfinite()
+    assert model.losses((images, torch.tensor([0, 6, 2])), 0)["loss"].isfinite()
 
 
 def test_features_lie_on_one_sphere(trained):
@@ -136,7 +136,7 @@ def test_loss_starts_at_chance_and_counts_hits():
     torch.manual_seed(0)
     images, labels = digits()
 
-    terms = Classifier(ClassifierConfig()).training_terms((images.float() / 255, labels), 0)
+    terms = Classifier(ClassifierConfig()).losses((images.float() / 255, labels), 0)
 
     assert terms["loss"].item() == pytest.approx(np.log(10), abs=0.1)
     assert terms["accuracy"].item() < 0.3

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from models.ngram import external_sort
 from models.ngram.backoff import NgramConfig
-from models.ngram.external_sort import SortedRuns, SpillConfig, scratch_files
+from models.ngram.external_sort import ExternalSortConfig, SortedRuns, scratch_files
 from models.ngram.keys import ByteKeys, IntegerKeys, keys_for
 from models.ngram.model import NgramModel
 
@@ -23,7 +23,7 @@ from models.ngram.model import NgramModel
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Parts so small that every n-gram may lie across a border."""
-    monkeypatch.setattr(external_sort, "LEAST_BLOCK", 2)
+    monkeypatch.setattr(external_sort, "MIN_BLOCK", 2)
 
 
 def fitted(tokens, config, *, keys_at_once=None, spill=None):
@@ -65,7 +65,7 @@ def test_counts_are_those_of_a_dictionary(tokens, order, sentence_end, keys_at_o
     """Whatever is sorted at once, and whether keys are integers or strings of bytes."""
     config = NgramConfig(order=order, sentence_end=sentence_end)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(external_sort, "LEAST_BLOCK", 2)
+        patch.setattr(external_sort, "MIN_BLOCK", 2)
         if symbol_dtype is not None:
             keys = ByteKeys(order, 5, np.dtype(symbol_dtype))
             patch.setattr("models.ngram.counting.keys_for", lambda *_: keys)
@@ -124,9 +124,9 @@ def test_the_largest_keys_are_spelled_and_read(keys):
 )
 @settings(max_examples=80, deadline=None)
 def test_sorted_runs_count_like_numpy(parts, keys_at_once, spilled, tmp_path_factory):
-    spill = SpillConfig(folder=str(tmp_path_factory.getbasetemp())) if spilled else None
+    spill = ExternalSortConfig(folder=str(tmp_path_factory.getbasetemp())) if spilled else None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(external_sort, "LEAST_BLOCK", 1)
+        patch.setattr(external_sort, "MIN_BLOCK", 1)
         with scratch_files(spill) as open_file:
             runs = SortedRuns(np.dtype(np.int64), keys_at_once, open_file, "quicksort")
             for part in parts:
@@ -144,7 +144,7 @@ def test_a_spilled_model_is_the_same_and_leaves_no_file(tmp_path, num_words):
     random = np.random.default_rng(0)
     tokens = (random.zipf(1.3, 90_000) % num_words).astype(np.uint16)
     config = NgramConfig(order=6, sentence_end=2)
-    spill = SpillConfig(folder=str(tmp_path), memory_bytes=1 << 20)
+    spill = ExternalSortConfig(folder=str(tmp_path), memory_bytes=1 << 20)
     spilled, whole = fitted(tokens, config, spill=spill), fitted(tokens, config)
     probe = torch.from_numpy(tokens[:500].astype(np.int64))
 
@@ -165,7 +165,7 @@ def test_a_text_in_parts_counts_like_the_whole(small_blocks):
 
 def test_a_full_disk_is_named_and_leaves_no_file(tmp_path):
     tokens = np.random.default_rng(2).integers(0, 200, 100_000)
-    spill = SpillConfig(folder=str(tmp_path), memory_bytes=1 << 20)
+    spill = ExternalSortConfig(folder=str(tmp_path), memory_bytes=1 << 20)
     with largest_file(200_000), pytest.raises(OSError, match="free space there") as caught:
         NgramModel.fit(tokens, 200, NgramConfig(order=4), spill)
 
@@ -175,13 +175,13 @@ def test_a_full_disk_is_named_and_leaves_no_file(tmp_path):
 
 
 def test_a_missing_scratch_folder_is_named(tmp_path):
-    spill = SpillConfig(folder=str(tmp_path / "nowhere"))
+    spill = ExternalSortConfig(folder=str(tmp_path / "nowhere"))
     with pytest.raises(FileNotFoundError, match="nowhere"):
         NgramModel.fit(np.zeros(10_000_000, np.uint8), 2, NgramConfig(), spill)
 
 
 def test_a_text_that_fits_the_memory_never_touches_the_disk(tmp_path):
-    spill = SpillConfig(folder=str(tmp_path / "nowhere"))
+    spill = ExternalSortConfig(folder=str(tmp_path / "nowhere"))
     model = NgramModel.fit(np.array([0, 1]), 2, NgramConfig(), spill)
 
     assert_equal(model, NgramModel.fit(np.array([0, 1]), 2))
@@ -189,7 +189,7 @@ def test_a_text_that_fits_the_memory_never_touches_the_disk(tmp_path):
 
 def test_too_little_memory_is_refused():
     with pytest.raises(ValueError, match="at least 1048576, got 5"):
-        SpillConfig(folder=".", memory_bytes=5)
+        ExternalSortConfig(folder=".", memory_bytes=5)
 
 
 PROGRAM = """
@@ -197,7 +197,7 @@ import resource, sys
 import numpy as np
 from models.ngram.backoff import NgramConfig
 from models.ngram.model import NgramModel
-from models.ngram.external_sort import SpillConfig
+from models.ngram.external_sort import ExternalSortConfig
 
 random = np.random.default_rng(0)
 tokens = random.zipf(1.2, int(sys.argv[4])).astype(np.uint64) % 61
@@ -207,8 +207,10 @@ with open("/proc/self/status") as status:
     used = next(int(line.split()[1]) << 10 for line in status if line.startswith("VmData"))
 limit = used + int(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-spill = SpillConfig(folder=sys.argv[1], memory_bytes=8 << 20) if sys.argv[3] == "spill" else None
-model = NgramModel.fit(tokens, 61, NgramConfig(order=8), spill)
+place = ExternalSortConfig(folder=sys.argv[1], memory_bytes=8 << 20)
+model = NgramModel.fit(
+    tokens, 61, NgramConfig(order=8), place if sys.argv[3] == "spill" else None
+)
 print(sum(len(table.keys) for table in model.tables))
 assert "torch" not in sys.modules
 """

@@ -14,7 +14,7 @@ from models.training.batches import (
     seed_at,
 )
 from models.training.checkpoint import TrainingState, num_parameters
-from models.training.loops import Diverged, FitConfig, likelihood_steps, update_average
+from models.training.loops import Diverged, FitConfig, likelihood_steps, update_ema
 
 
 class NoisyRegression(nn.Module):
@@ -26,7 +26,7 @@ class NoisyRegression(nn.Module):
         self.register_buffer("num_seen", torch.tensor(0.0))
         self.bad_step = bad_step
 
-    def training_terms(self, batch, step):
+    def losses(self, batch, step):
         self.num_seen += 1
         noise = torch.randn(2)
         loss = ((self.weight - batch + 0.1 * noise) ** 2).mean()
@@ -301,7 +301,7 @@ def test_an_average_moves_by_its_share_and_copies_buffers():
     with torch.no_grad():
         model.weight += 10
         model.num_seen += 4
-    update_average(average, model, 0.75)
+    update_ema(average, model, 0.75)
 
     assert average.weight.tolist() == pytest.approx([5.5, 0.5])
     assert average.num_seen == 4

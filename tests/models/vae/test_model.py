@@ -69,7 +69,7 @@ def test_images_of_any_size_can_be_learned_and_drawn(channels, size, likelihood)
     )
     images = random_images(2, model.config)
 
-    terms = model.training_terms(images, step=0)
+    terms = model.losses(images, step=0)
     terms["loss"].backward()
 
     assert all(p.grad is not None for p in model.parameters())
@@ -113,7 +113,7 @@ def test_the_kl_of_a_gaussian_equals_the_textbook_formula():
 def test_the_negative_elbo_is_the_sum_of_the_two_losses():
     model = tiny_vae()
 
-    terms = model.training_terms(random_images(4, model.config), step=0)
+    terms = model.losses(random_images(4, model.config), step=0)
 
     assert terms["kl"] > 0
     assert terms["negative_elbo"] == terms["reconstruction"] + terms["kl"] == terms["loss"]
@@ -125,7 +125,7 @@ def test_the_kl_weight_rises_linearly_to_one():
 
     for step, weight in [(0, 0.25), (1, 0.5), (3, 1.0), (100, 1.0)]:
         torch.manual_seed(1)
-        terms = model.training_terms(images, step)
+        terms = model.losses(images, step)
         assert terms["kl_weight"] == weight
         expected = terms["reconstruction"] + weight * terms["kl"]
         assert terms["loss"].item() == pytest.approx(expected.item())
@@ -133,7 +133,7 @@ def test_the_kl_weight_rises_linearly_to_one():
 
 def test_free_bits_do_not_press_units_below_their_allowance():
     model = tiny_vae(free_bits_nats=0.5)  # three units near the prior: each has less than 0.5 nats
-    terms = model.training_terms(random_images(4, model.config), step=0)
+    terms = model.losses(random_images(4, model.config), step=0)
 
     assert terms["loss"].item() == pytest.approx(terms["reconstruction"].item() + 3 * 0.5)
     kl_gradient = torch.autograd.grad(
@@ -149,7 +149,7 @@ def test_the_importance_weighted_loss_lies_below_the_elbo_loss():
     model.config = VaeConfig(height=8, width=8, latent_size=1, num_importance_samples=50)
     model.encoder.heads = nn.Linear(16, 2)
 
-    terms = model.training_terms(random_images(8, model.config), step=0)
+    terms = model.losses(random_images(8, model.config), step=0)
 
     assert terms["loss"] < terms["negative_elbo"] - 0.01
 

@@ -141,7 +141,7 @@ def test_a_huge_file_that_is_no_text_is_refused_from_its_beginning(tmp_path: Pat
 def test_a_folder_of_more_text_than_can_be_counted_is_refused(
     mixed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.data.text_files.MOST_BYTES", 12_000)
+    monkeypatch.setattr("tasks.data.text_files.MAX_BYTES", 12_000)
 
     with pytest.raises(BadInput, match="GB of text or more; wanted at most"):
         read_text_folder(mixed)

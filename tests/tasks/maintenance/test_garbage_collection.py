@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tasks.data.ingestion import ingest_text
 from tasks.data.tokenization import TokenSet, tokenize_corpus
-from tasks.maintenance.garbage_collection import find_garbage, throw_away
+from tasks.maintenance.garbage_collection import delete, find_garbage
 from tasks.runtime.processes import this_process
 from tasks.samples.cache import fresh_folder, gallery_work, keep_gallery
 from tasks.store.files import digest_of
@@ -205,7 +205,7 @@ def test_throwing_away_says_how_much(own: Home) -> None:
     assert find_garbage([]) == []  # another run may be reading what was made just now
     garbage = find_garbage([], LATER)
 
-    assert throw_away(garbage) == sum(each.num_bytes for each in garbage) > 0
+    assert delete(garbage) == sum(each.num_bytes for each in garbage) > 0
     assert find_garbage([], LATER) == []
 
 
@@ -269,7 +269,7 @@ def test_nothing_referred_to_is_garbage_and_everything_else_is(
             is_newest = days == min(days for days, _ in galleries)
             (goes if is_drawn and not is_latest and not is_newest else stays).add(path)
 
-        throw_away(find_garbage({str(setting) for setting in kept}, LATER))
+        delete(find_garbage({str(setting) for setting in kept}, LATER))
 
         assert all(path.exists() for path in stays | {untouchable})
         assert not any(path.exists() for path in goes)

@@ -12,18 +12,18 @@ from pathlib import Path
 import pytest
 from mlflow.utils.file_utils import local_file_uri_to_path
 
-from tasks.evaluation.scorecard import Verdict
+from tasks.evaluation.scorecard import PromotionDecision
 from tasks.maintenance import disk_watch, garbage_collection, log_trimming, pruning
 from tasks.maintenance.garbage_collection import collect_garbage
 from tasks.maintenance.log_trimming import trim_home
-from tasks.maintenance.pruning import find_surplus, kept_contents, remove_surplus, throw_away
+from tasks.maintenance.pruning import delete, find_surplus, kept_contents, remove_surplus
 from tasks.packaging.files import digest_of_files, files_of
 from tasks.registry import audit_anchor, audit_log, promotion
 from tasks.registry.consistency import problems_of
-from tasks.registry.promotion import settle_alias
+from tasks.registry.promotion import apply_decision
 from tasks.registry.verification import PACKAGE_TAG
 from tasks.registry.versions import Version, every_version, note_package
-from tasks.store.files import BadInput, digest_of, exclusive, remove_unused_lock
+from tasks.store.files import BadInput, digest_of, file_lock, remove_unused_lock
 from tasks.store.retention import days_to_keep, versions_to_keep
 from tasks.store.steps import forget_older, history, recorded
 from tasks.tracking.mlflow_client import client, log_metrics, tracking_experiment
@@ -81,7 +81,7 @@ class Years:
             NAME, f"models:/{model_id}", run_id, tags, model_id=model_id, await_creation_for=0
         )
         files = files_of(self.folder_of(model_id))
-        with exclusive(f"registry-{NAME}"):
+        with file_lock(f"registry-{NAME}"):
             note_package(made, files, "register", "")
         client().set_model_version_tag(NAME, made.version, PACKAGE_TAG, digest_of_files(files))
         version = Version(
@@ -95,13 +95,13 @@ class Years:
             seconds=0.0,
             is_new=True,
         )
-        verdict = Verdict(
+        verdict = PromotionDecision(
             accepted=accepted,
             reason=f"night {self.number}",
             by_person=by_person,
             champion_version=champion,
         )
-        settled = settle_alias.fn(version, verdict)
+        settled = apply_decision.fn(version, verdict)
         assert settled is not None
         return settled
 
@@ -157,7 +157,7 @@ def test_of_versions_that_were_never_champion_the_latest_ten_stay(years: Years) 
     years.days = 2
     log = audit_log.ledger_path(NAME).read_bytes()
 
-    assert throw_away(find_surplus()) == 2 * 17  # versions and their packages
+    assert delete(find_surplus()) == 2 * 17  # versions and their packages
 
     kept = {first.version, second.version, declined.version, 3}
     kept |= {each.version for each in latest}
@@ -185,7 +185,7 @@ def test_a_package_that_no_version_is_made_of_goes_after_a_day_with_its_files(
 
     (found,) = find_surplus()
     assert (found.kind, found.key) == ("package", orphan)
-    assert throw_away([found]) == 1
+    assert delete([found]) == 1
 
     assert not (folder / "weights").exists()
     assert years.count("logged_models") == 1
@@ -210,7 +210,7 @@ def test_runs_that_nothing_refers_to_go_after_a_month(
         monkeypatch.setenv("ATELIER_KEEP_DAYS", "32")
         assert find_surplus() == []
         monkeypatch.delenv("ATELIER_KEEP_DAYS")
-        assert throw_away(find_surplus()) == 5
+        assert delete(find_surplus()) == 5
         assert years.count("runs") == 3
         assert find_surplus() == []
 
@@ -243,7 +243,7 @@ def test_old_times_of_a_step_are_forgotten_but_for_the_latest_and_those_of_fits(
 
 def test_a_lock_that_is_held_stays_and_one_that_is_not_goes(atelier_home: Path) -> None:
     path = atelier_home / "locks" / "a.lock"
-    with exclusive("a"):
+    with file_lock("a"):
         assert not remove_unused_lock(path)
     assert remove_unused_lock(path)
     assert not path.exists()
@@ -256,16 +256,16 @@ def test_who_waits_for_a_lock_whose_file_is_removed_still_works_alone(atelier_ho
     path, waits, inside = atelier_home / "locks" / "a.lock", Event(), Event()
 
     def wait() -> None:
-        with exclusive("a", waits.set):
+        with file_lock("a", waits.set):
             inside.set()
 
-    with exclusive("a"):
+    with file_lock("a"):
         waiter = Thread(target=wait)
         waiter.start()
         assert waits.wait(10)
         path.unlink()  # as another process does that holds it for a moment
         path.write_text("")
-        held = exclusive("a")
+        held = file_lock("a")
         with held:
             pass
         assert not inside.is_set()
@@ -323,7 +323,7 @@ def test_a_home_that_trains_every_night_for_a_year_stays_bounded(years: Years) -
     for night in range(365):
         years.days = float(night)
         years.version(accepted=night % 100 == 0)
-        with open_run("unchanged night"), exclusive(f"task-{night}"):
+        with open_run("unchanged night"), file_lock(f"task-{night}"):
             pass
         years.age_files()
         if night % 7 == 6:
@@ -366,7 +366,7 @@ def test_versions_of_another_home_stay(
     assert [each for each in find_surplus() if each.kind == "version"] == []
 
     monkeypatch.setenv("ATELIER_HOME", str(years.home))
-    assert throw_away(each for each in find_surplus() if each.kind == "version") == 1
+    assert delete(each for each in find_surplus() if each.kind == "version") == 1
     assert before - years.numbers() == {3}
 
 
@@ -375,7 +375,7 @@ def test_versions_whose_end_was_written_before_a_kill_go_the_next_time(years: Ye
         years.version(accepted=night == 0)
     years.days = 2
     (spare,) = [each for each in find_surplus() if each.kind == "version"]
-    with exclusive(f"registry-{NAME}"):
+    with file_lock(f"registry-{NAME}"):
         audit_anchor.note_gone(NAME, [int(spare.key)], "never champion", "prune")
 
     assert [each.key for each in find_surplus() if each.kind == "version"] == [spare.key]

@@ -22,7 +22,7 @@ from tasks.data.ingestion import ImageSet, ingest_images, ingest_text
 from tasks.data.tokenization import tokenize_corpus
 from tasks.packaging.package import log_package
 from tasks.tracking.runs import open_run
-from tasks.training.checkpointing import Fitted, fit_key
+from tasks.training.checkpointing import TrainedModel, fit_cache_key
 from tasks.training.gan import fit_gan
 from tasks.training.ngram import fit_ngram
 
@@ -47,7 +47,7 @@ class Served:
         return list(rows["predictions"] if isinstance(rows, dict) else rows)
 
 
-def served(fitted: Fitted) -> Served:
+def served(fitted: TrainedModel) -> Served:
     return Served(mlflow.pyfunc.load_model(log_package(fitted).model_uri))
 
 
@@ -244,6 +244,6 @@ def test_another_name_of_a_class_is_another_fit(
     with open_run("before") as before:
         fit_gan.fn(images, SMALL, FIT, before)
 
-    assert fit_key("gan", renamed, settings) != fit_key("gan", images, settings)
+    assert fit_cache_key("gan", renamed, settings) != fit_cache_key("gan", images, settings)
     model = served(fit_gan.fn(renamed, SMALL, FIT, run_id))
     assert requests_in(model.ask('{"inputs": [{"label": "frog"}]}')) == [0]

@@ -14,14 +14,14 @@ from tasks.data.tokenization import tokenize_corpus
 from tasks.evaluation.text import evaluate_tokens
 from tasks.registry.champion import evaluate_champion
 from tasks.registry.data_owner import DATA_SET, OtherData, check_data, data_before
-from tasks.registry.promotion import settle_alias
+from tasks.registry.promotion import apply_decision
 from tasks.registry.promotion_policy import gate
 from tasks.registry.versions import Version, register_version, versions_of
 from tasks.runtime.markup import registry_markdown
 from tasks.tracking.mlflow_client import client
 from tasks.tracking.runs import open_run
 from tasks.training.ngram import fit_ngram
-from tasks.training.provenance import recipe_of
+from tasks.training.provenance import provenance_of
 
 pytestmark = pytest.mark.usefixtures("tracking_database")
 
@@ -44,12 +44,12 @@ def registered(corpus: Corpus, order: int = 2, *, with_data: bool = True) -> Ver
         config = NgramConfig(order=order)
         fitted = fit_ngram.fn(tokens, config, None, 0, run_id)
         scorecard = evaluate_tokens.fn(fitted, tokens, run_id)
-    recipe = recipe_of("ngram", tokens, "quick", 0, config=config)
+    recipe = provenance_of("ngram", tokens, "quick", 0, config=config)
     incumbent = evaluate_champion.fn(fitted.name, tokens)
     verdict = gate.fn(fitted, scorecard, incumbent)
     data = tokens if with_data else None
     version = register_version.fn(fitted, scorecard, verdict, recipe, incumbent, data)
-    settled = settle_alias.fn(version, verdict)
+    settled = apply_decision.fn(version, verdict)
     assert settled is not None
     return settled
 

@@ -19,7 +19,7 @@ from mlflow.utils.file_utils import local_file_uri_to_path
 from models.ngram.backoff import NgramConfig
 from tasks.data.ingestion import ingest_text
 from tasks.data.tokenization import TokenSet, tokenize_corpus
-from tasks.evaluation.scorecard import Incumbent, Scorecard, Verdict
+from tasks.evaluation.scorecard import ChampionEvaluation, PromotionDecision, Scorecard
 from tasks.evaluation.text import evaluate_tokens
 from tasks.packaging import load_check
 from tasks.packaging import package as packaging
@@ -36,9 +36,9 @@ from tasks.samples.sampling import write_texts
 from tasks.store.files import BadInput
 from tasks.tracking.mlflow_client import client
 from tasks.tracking.runs import open_run
-from tasks.training.checkpointing import Fitted
+from tasks.training.checkpointing import TrainedModel
 from tasks.training.ngram import fit_ngram
-from tasks.training.provenance import Recipe, recipe_of
+from tasks.training.provenance import TrainingProvenance, provenance_of
 
 NAME = "corpus-ngram"
 ROOT = Path(__file__).resolve().parents[3]
@@ -48,9 +48,9 @@ ROOT = Path(__file__).resolve().parents[3]
 class Candidate:
     """A judged n-gram model."""
 
-    fitted: Fitted
+    fitted: TrainedModel
     scorecard: Scorecard
-    recipe: Recipe
+    recipe: TrainingProvenance
     tokens: TokenSet
 
 
@@ -59,11 +59,11 @@ def candidate_of(tokens: TokenSet, order: int) -> Candidate:
         config = NgramConfig(order=order)
         fitted = fit_ngram.fn(tokens, config, None, 0, run_id)
         scorecard = evaluate_tokens.fn(fitted, tokens, run_id)
-    recipe = recipe_of("ngram", tokens, "quick", 0, config=config)
+    recipe = provenance_of("ngram", tokens, "quick", 0, config=config)
     return Candidate(fitted, scorecard, recipe, tokens)
 
 
-def judged(candidate: Candidate) -> tuple[Incumbent | None, Verdict]:
+def judged(candidate: Candidate) -> tuple[ChampionEvaluation | None, PromotionDecision]:
     incumbent = evaluate_champion.fn(NAME, candidate.tokens)
     return incumbent, gate.fn(candidate.fitted, candidate.scorecard, incumbent)
 
@@ -74,7 +74,7 @@ def admit(candidate: Candidate) -> Version:
     version = registration.register_version.fn(
         candidate.fitted, candidate.scorecard, verdict, candidate.recipe, incumbent
     )
-    settled = promotion.settle_alias.fn(version, verdict)
+    settled = promotion.apply_decision.fn(version, verdict)
     assert settled is not None
     return settled
 
@@ -189,7 +189,7 @@ def test_a_verdict_on_a_champion_that_has_moved_moves_nothing(home: Path, tokens
     promotion.promote(NAME, 2, "it is the better one")
     before = state()
 
-    assert promotion.settle_alias.fn(version, verdict) is None
+    assert promotion.apply_decision.fn(version, verdict) is None
 
     assert state() == before
     again = admit(candidate)  # judged against version 2 now
@@ -209,8 +209,8 @@ def test_two_first_versions_at_once_do_not_replace_each_other(home: Path, tokens
         registration.register_version.fn(c.fitted, c.scorecard, verdict, c.recipe, None)
         for c, verdict in ((first, verdicts[4]), (second, verdicts[5]))
     ]
-    assert promotion.settle_alias.fn(versions[0], verdicts[4]) is not None
-    assert promotion.settle_alias.fn(versions[1], verdicts[5]) is None
+    assert promotion.apply_decision.fn(versions[0], verdicts[4]) is not None
+    assert promotion.apply_decision.fn(versions[1], verdicts[5]) is None
 
     assert champion() == versions[0].version
 
@@ -222,7 +222,7 @@ def test_rollback_goes_to_the_champion_before_and_the_gate_does_not_undo_it(
 
     assert champion() == 1
     _, verdict = judged(candidate_of(tokens, 3))
-    assert verdict == Verdict(accepted=False, reason="withdrawn by hand: it swears")
+    assert verdict == PromotionDecision(accepted=False, reason="withdrawn by hand: it swears")
     last = promotion.history(NAME)[-1]
     assert (last.action, last.from_version, last.to_version) == ("rollback", 2, 1)
     assert "Champion: version 1**" in client().get_registered_model(NAME).description
@@ -380,7 +380,7 @@ def test_a_sabotaged_package_is_refused_and_leaves_no_trace(
 
     log_package = packaging.log_package
 
-    def log_and_sabotage(fitted: Fitted):
+    def log_and_sabotage(fitted: TrainedModel):
         info = log_package(fitted)
         sabotage(Path(local_file_uri_to_path(info.artifact_path)))
         return info
@@ -445,16 +445,17 @@ def test_a_version_that_no_longer_loads_cannot_be_made_champion(
 KILLED = """
 import json, os, signal, sys
 from tasks.registry import promotion, versions as registration
-from tasks.training.provenance import Recipe
-from tasks.evaluation.scorecard import Scorecard, Verdict
-from tasks.training.checkpointing import Fitted
+from tasks.training.provenance import TrainingProvenance
+from tasks.evaluation.scorecard import Scorecard, PromotionDecision
+from tasks.training.checkpointing import TrainedModel
 
 def die(*arguments, **named):
     os.kill(os.getpid(), signal.SIGKILL)
 
 receipts, where = json.load(open(sys.argv[1])), sys.argv[2]
 fitted, scorecard, verdict, recipe = (
-    kind(**receipts[kind.__name__]) for kind in (Fitted, Scorecard, Verdict, Recipe)
+    kind(**receipts[kind.__name__])
+    for kind in (TrainedModel, Scorecard, PromotionDecision, TrainingProvenance)
 )
 if where == "before the check":
     registration.check_loads = die
@@ -464,13 +465,13 @@ if where == "before the alias":
     promotion.audit_log.append = lambda *a, **k: (real(*a, **k), die())
 if where == "after the alias":
     promotion._tell = die
-promotion.settle_alias.fn(version, verdict)
+promotion.apply_decision.fn(version, verdict)
 """
 
 
 def kill(candidate: Candidate, where: str, tmp_path: Path) -> None:
     """Register and promote in a process that is killed at one point."""
-    accepted = Verdict(accepted=True, reason="for the test", champion_version=champion())
+    accepted = PromotionDecision(accepted=True, reason="for the test", champion_version=champion())
     parts = (candidate.fitted, candidate.scorecard, accepted, candidate.recipe)
     (tmp_path / "receipts.json").write_text(
         json.dumps({type(part).__name__: asdict(part) for part in parts})

@@ -468,7 +468,7 @@ def test_housekeeping_fails_over_a_changed_champion_after_its_other_work(
     from flows import maintenance
 
     done: list[str] = []
-    for name in ("close_dead_flow_runs", "clear_up_after_crashes"):
+    for name in ("close_dead_flow_runs", "recover_from_crashes"):
         monkeypatch.setattr(maintenance, name, lambda: done.append("") or [])
     monkeypatch.setattr(maintenance, "retry_crashed_runs", lambda besides: [])
     for name in ("remove_surplus", "trim_home", "watch_disk"):

@@ -24,23 +24,23 @@ from tasks.data.ingestion import ImageSet, ingest_images, ingest_text
 from tasks.data.tokenization import TokenSet, tokenize_corpus
 from tasks.evaluation.cache import item_scores
 from tasks.evaluation.images import evaluate_images
-from tasks.evaluation.scorecard import Scorecard, Verdict
+from tasks.evaluation.scorecard import PromotionDecision, Scorecard
 from tasks.evaluation.text import evaluate_tokens
 from tasks.registry.champion import evaluate_champion
 from tasks.registry.loading import loaded
-from tasks.registry.promotion import settle_alias
+from tasks.registry.promotion import apply_decision
 from tasks.registry.promotion_policy import gate
 from tasks.registry.versions import Version, champion_of, champions, register_version
 from tasks.samples.sampling import draw_images, publish_gallery, write_texts
 from tasks.store.files import home, read_json
 from tasks.tracking.mlflow_client import EXPERIMENT, client, tracking_experiment
 from tasks.tracking.runs import open_run
-from tasks.training.checkpointing import Fitted
+from tasks.training.checkpointing import TrainedModel
 from tasks.training.classifier import fit_classifier
 from tasks.training.gan import fit_gan
 from tasks.training.gpt import fit_gpt
 from tasks.training.ngram import fit_ngram
-from tasks.training.provenance import Recipe, recipe_of
+from tasks.training.provenance import TrainingProvenance, provenance_of
 from tasks.training.vae import fit_vae
 
 FIT = FitConfig(steps=150, batch_size=16, learning_rate=3e-3, warmup_steps=5)
@@ -51,11 +51,11 @@ SHAPE = {"channels": 1, "height": 8, "width": 8}
 class Candidate:
     """A trained and judged model."""
 
-    fitted: Fitted
+    fitted: TrainedModel
     scorecard: Scorecard
-    recipe: Recipe
+    recipe: TrainingProvenance
     data: ImageSet | TokenSet
-    judge: Fitted | None = None
+    judge: TrainedModel | None = None
 
 
 @pytest.fixture(scope="module")
@@ -85,28 +85,28 @@ def vae(images: ImageSet, run_id: str) -> Candidate:
     judge = fit_classifier.fn(images, *classifier_recipe(1, 8, 8, 2), run_id)
     fitted = fit_vae.fn(images, config, FIT, run_id)
     scorecard = evaluate_images.fn(fitted, images, judge, run_id)
-    recipe = recipe_of("vae", images, "quick", FIT.seed, config=config, fit=FIT)
+    recipe = provenance_of("vae", images, "quick", FIT.seed, config=config, fit=FIT)
     return Candidate(fitted, scorecard, recipe, images, judge)
 
 
 def ngram_of(tokens: TokenSet, run_id: str, order: int, seed: int = 0) -> Candidate:
     config = NgramConfig(order=order)
     fitted = fit_ngram.fn(tokens, config, None, seed, run_id)
-    recipe = recipe_of("ngram", tokens, "quick", seed, config=config)
+    recipe = provenance_of("ngram", tokens, "quick", seed, config=config)
     return Candidate(fitted, evaluate_tokens.fn(fitted, tokens, run_id), recipe, tokens)
 
 
-def judged(candidate: Candidate) -> Verdict:
+def judged(candidate: Candidate) -> PromotionDecision:
     """The gate's verdict; the champion is judged on the candidate's data."""
     incumbent = evaluate_champion.fn(candidate.fitted.name, candidate.data, candidate.judge)
     return gate.fn(candidate.fitted, candidate.scorecard, incumbent)
 
 
-def register(candidate: Candidate, verdict: Verdict | None = None) -> Version:
+def register(candidate: Candidate, verdict: PromotionDecision | None = None) -> Version:
     """The whole way to an alias; without a verdict the gate gives one."""
     verdict = verdict or judged(candidate)
     version = register_version.fn(candidate.fitted, candidate.scorecard, verdict, candidate.recipe)
-    settled = settle_alias.fn(version, verdict)
+    settled = apply_decision.fn(version, verdict)
     assert settled is not None
     return settled
 
@@ -149,13 +149,13 @@ def test_a_faulty_model_never_becomes_champion(ngram: Candidate) -> None:
 
     verdict = gate.fn(ngram.fitted, faulty, None)
 
-    assert verdict == Verdict(accepted=False, reason="collapsed: draws 1 of 10 classes")
+    assert verdict == PromotionDecision(accepted=False, reason="collapsed: draws 1 of 10 classes")
 
 
 def test_a_refused_first_version_is_a_challenger_and_no_champion_to_show(
     ngram: Candidate,
 ) -> None:
-    refused = Verdict(accepted=False, reason="collapsed")
+    refused = PromotionDecision(accepted=False, reason="collapsed")
 
     version = register(ngram, refused)
 
@@ -400,11 +400,11 @@ def test_the_gallery_is_one_self_contained_page(
         game = fit_gan.fn(images, shape, replace(FIT, steps=20), gan_run)
         judge = fit_classifier.fn(images, *classifier_recipe(1, 8, 8, 2), gan_run)
         scorecard = evaluate_images.fn(game, images, judge, gan_run)
-        recipe = recipe_of("gan", images, "quick", FIT.seed, config=shape, fit=FIT)
+        recipe = provenance_of("gan", images, "quick", FIT.seed, config=shape, fit=FIT)
         gan = Candidate(game, scorecard, recipe, images, judge)
     for candidate in (vae, ngram):
         register(candidate)
-    register(gan, Verdict(accepted=True, reason="for the test"))
+    register(gan, PromotionDecision(accepted=True, reason="for the test"))
     with open_run("gallery") as gallery_run:
         folder = str(home() / "gallery" / "one")
         works = [

@@ -18,7 +18,7 @@ from tasks.store.files import (
     append_lines,
     atomic_folder,
     check_space,
-    exclusive,
+    file_lock,
     write_text,
 )
 from tasks.tracking import runs
@@ -99,7 +99,7 @@ def test_a_disk_that_can_only_be_read_is_named(disk: Disk, monkeypatch: pytest.M
     monkeypatch.setenv("ATELIER_HOME", str(folder / "home"))
 
     assert lack_of_room(folder, try_it=True).startswith("the disk can only be read")
-    for write in (lambda: write_text(folder / "x", "x"), lambda: exclusive("x").__enter__()):
+    for write in (lambda: write_text(folder / "x", "x"), lambda: file_lock("x").__enter__()):
         with pytest.raises(CannotWrite, match="mount it so that it can be written") as met:
             write()
         assert not isinstance(met.value, DiskFull)
@@ -218,13 +218,13 @@ def test_a_run_that_has_waited_too_long_ends_with_the_disk_and_not_with_mlflow(
     home = disk("size=2m")
     fill(home)
     monkeypatch.setenv("ATELIER_HOME", str(home))
-    monkeypatch.setattr(runs, "SECONDS_OF_PATIENCE", -1.0)
+    monkeypatch.setattr(runs, "TRACKING_TIMEOUT_SECONDS", -1.0)
 
     def ask() -> None:
         raise TrackingUnavailable("MLflow at nowhere does not answer")
 
     with pytest.raises(DiskFull, match=f"no space is left at {home}"):
-        runs._patiently(ask)
+        runs._retry_until_available(ask)
 
 
 def test_sqlite_says_of_a_full_disk_what_we_look_for(disk: Disk) -> None:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from tasks.evaluation.scorecard import Scorecard, Verdict, _table_description
-from tasks.registry.model_card import MOST_OF_A_REASON, card, family_page
+from tasks.evaluation.scorecard import PromotionDecision, Scorecard, _table_description
+from tasks.registry.model_card import MAX_OF_A_REASON, card, family_page
 from tasks.runtime import progress
 from tasks.runtime.markup import (
     WORD_JOINER,
@@ -25,11 +25,11 @@ from tasks.runtime.markup import (
     registry_markdown,
 )
 from tasks.samples import html_page
-from tasks.samples.html_page import Work
+from tasks.samples.html_page import ChampionSamples
 from tasks.samples.lineage import Node, table
 from tasks.samples.sampling import _markdown
-from tasks.training.checkpointing import Fitted
-from tasks.training.provenance import Recipe
+from tasks.training.checkpointing import TrainedModel
+from tasks.training.provenance import TrainingProvenance
 
 EVIL = "http://evil.example/x.png"
 HOSTILE = [
@@ -179,7 +179,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_card_keeps_its_form(text: str, offline: None) -> None:
-    fitted = Fitted(
+    fitted = TrainedModel(
         family="gpt",
         name="book-gpt",
         run_id="r",
@@ -190,7 +190,7 @@ def test_a_card_keeps_its_form(text: str, offline: None) -> None:
         seconds=1.0,
         num_parameters=1,
     )
-    recipe = Recipe(
+    recipe = TrainingProvenance(
         family="gpt",
         source=f"file:{text}",
         image_size=None,
@@ -207,7 +207,9 @@ def test_a_card_keeps_its_form(text: str, offline: None) -> None:
         machine=text,
     )
 
-    page = card(fitted, hostile_scorecard(text), Verdict(accepted=True, reason=text), recipe, None)
+    page = card(
+        fitted, hostile_scorecard(text), PromotionDecision(accepted=True, reason=text), recipe, None
+    )
 
     assert foreign(page) == []
     kinds = [node.type for node in parsed(page)]
@@ -224,7 +226,7 @@ def test_the_page_of_a_model_keeps_its_form(text: str) -> None:
     page = family_page("gpt", "book-gpt", 3, "2026-11-26", text)
 
     assert foreign(page) == []
-    assert len(page) < 5000 - MOST_OF_A_REASON
+    assert len(page) < 5000 - MAX_OF_A_REASON
     assert "tells who was champion when" in text_of(page)
 
 
@@ -242,8 +244,8 @@ def test_prefects_pages_keep_their_form(text: str, tmp_path: Path, offline: None
     assert foreign(_table_description(hostile_scorecard(text))) == []
 
 
-def work_of(folder: Path, caption: str) -> Work:
-    return Work(
+def work_of(folder: Path, caption: str) -> ChampionSamples:
+    return ChampionSamples(
         name="book-gpt",
         family="gpt",
         version=1,

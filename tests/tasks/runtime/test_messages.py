@@ -1,7 +1,7 @@
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from tasks.runtime.messages import MOST_CHARACTERS, one_line
+from tasks.runtime.messages import MAX_CHARACTERS, one_line
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def test_a_line_that_opens_a_list_keeps_what_follows(message: str, said: str) ->
 
 def test_a_long_message_is_cut() -> None:
     said = one_line(ValueError("x" * 5000))
-    assert len(said) == MOST_CHARACTERS
+    assert len(said) == MAX_CHARACTERS
     assert said.endswith(" ...")
 
 

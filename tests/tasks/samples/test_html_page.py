@@ -8,17 +8,17 @@ from urllib.parse import unquote
 import pytest
 
 from tasks.samples import html_page
-from tasks.samples.html_page import Work, page
+from tasks.samples.html_page import ChampionSamples, page
 
 pytestmark = pytest.mark.usefixtures("atelier_home")
 
 
-def work(folder: Path, name: str, text: str = "words", **changed: str) -> Work:
+def work(folder: Path, name: str, text: str = "words", **changed: str) -> ChampionSamples:
     """What a token model made."""
     into = folder / str(abs(hash(name)))
     into.mkdir(exist_ok=True)
     (into / "text.txt").write_text(text)
-    return Work(
+    return ChampionSamples(
         name=name,
         family=name.rpartition("-")[2],
         version=3,

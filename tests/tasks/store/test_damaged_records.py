@@ -15,19 +15,19 @@ from atelier.__main__ import main
 from atelier.services import local_servers
 from models.ngram.backoff import NgramConfig
 from tasks.data.tokenization import TokenSet, tokenize_corpus
-from tasks.evaluation.scorecard import Verdict
+from tasks.evaluation.scorecard import PromotionDecision
 from tasks.evaluation.text import evaluate_tokens
 from tasks.registry import audit_log
-from tasks.registry.promotion import settle_alias
+from tasks.registry.promotion import apply_decision
 from tasks.registry.versions import recorded, register_version
 from tasks.store.files import digest_of, folder_digests, is_whole, write_json, write_receipt
 from tasks.store.records import DamagedRecord
-from tasks.tracking.metric_queue import Journal, deliver
+from tasks.tracking.metric_queue import MetricQueue, flush_run
 from tasks.tracking.mlflow_client import client, metric_history
 from tasks.tracking.runs import close_dead_runs, open_run
-from tasks.training.checkpointing import Fitted, stored, workplace
+from tasks.training.checkpointing import TrainedModel, load_cached_fit, open_fit
 from tasks.training.ngram import fit_ngram
-from tasks.training.provenance import recipe_of
+from tasks.training.provenance import provenance_of
 
 NAME = "corpus-ngram"
 
@@ -121,10 +121,10 @@ def template(tmp_path_factory: pytest.TempPathFactory, migrated_database: Path) 
             config = NgramConfig(order=3)
             fitted = fit_ngram.fn(tokens, config, None, 0, run_id)
             scorecard = evaluate_tokens.fn(fitted, tokens, run_id)
-            recipe = recipe_of("ngram", tokens, "quick", 0, config=config)
-            verdict = Verdict(accepted=True, reason="the first")
+            recipe = provenance_of("ngram", tokens, "quick", 0, config=config)
+            verdict = PromotionDecision(accepted=True, reason="the first")
             version = register_version.fn(fitted, scorecard, verdict, recipe)
-            settle_alias.fn(version, verdict)
+            apply_decision.fn(version, verdict)
         write_json(place / "home" / "servers.json", {})
         kept = place / "home" / "journals" / run_id
         kept.mkdir(parents=True)
@@ -249,7 +249,7 @@ def test_a_sealed_receipt_of_another_shape_is_made_again(made: Template, receipt
     write_receipt(path.parent, receipt, files)
 
     said: list[str] = []
-    assert not is_whole(path.parent, said.append, Fitted)
+    assert not is_whole(path.parent, said.append, TrainedModel)
     assert len(said) == 1
     assert str(path) in said[0]
     assert not path.parent.exists()
@@ -263,7 +263,7 @@ def test_a_checkpoint_of_another_shape_is_not_resumed(tokens: TokenSet, run_id: 
     from tasks.training.checkpointing import _digest_of_state, _resume
 
     for record in ({}, [], None, {"step": "x", "optimizers": 5, "controls": {}, "seconds": 1}):
-        with workplace("ngram", tokens, {}, seed=0, run_id=run_id) as place:
+        with open_fit("ngram", tokens, {}, seed=0, run_id=run_id) as place:
             module = torch.nn.Linear(2, 2)
             state = TrainingState({"model": module}, {"all": torch.optim.Adam(module.parameters())})
             before = module.weight.clone()
@@ -278,14 +278,14 @@ def test_a_checkpoint_of_another_shape_is_not_resumed(tokens: TokenSet, run_id: 
             assert not place.checkpoint_path.exists()
             assert torch.equal(module.weight, before)
             assert (state.step, state.seconds) == (0, 0.0)
-            assert stored(place) is None
+            assert load_cached_fit(place) is None
 
 
 @damaged
 def test_numbers_before_and_after_damage_arrive(
     run_id: str, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    kept = Journal(run_id)
+    kept = MetricQueue(run_id)
     kept.add(1, {"loss": 1.0})
     kept.close()
     folder = local_servers.home() / "journals" / run_id
@@ -301,7 +301,7 @@ def test_numbers_before_and_after_damage_arrive(
     else:
         expected = [1]
 
-    deliver(run_id)
+    flush_run(run_id)
 
     steps = [step for step, _ in metric_history(run_id, "loss")]
     assert [step for step in steps if step not in (-1, 2)] == expected
@@ -316,7 +316,7 @@ def test_a_mark_that_cannot_be_right_counts_as_nothing_sent(run_id: str, sent: o
     (folder / "training.jsonl").write_text(json.dumps(line) + "\n")
     (folder / "training.sent").write_text(json.dumps({"bytes": sent}))
 
-    deliver(run_id)
+    flush_run(run_id)
     assert metric_history(run_id, "loss") == [(2, 2.0)]
 
 

@@ -19,20 +19,26 @@ from tasks.store.files import (
     DiskFull,
     append_lines,
     folder_digests,
-    half_written,
     home,
     is_whole,
+    orphaned_temp_files,
     remove,
     write_bytes,
     write_receipt,
     write_text,
 )
-from tasks.store.steps import StepRecord, history, made_once, recorded
+from tasks.store.steps import StepRecord, cached_step, history, recorded
 from tasks.tracking import metric_queue
-from tasks.tracking.metric_queue import Journal, deliver, undelivered
+from tasks.tracking.metric_queue import MetricQueue, flush_run, pending_runs
 from tasks.tracking.mlflow_client import client, metric_history
 from tasks.tracking.runs import close_dead_runs, open_run, task_run
-from tasks.training.checkpointing import Workplace, _resume, save_checkpoint, watched, workplace
+from tasks.training.checkpointing import (
+    FitContext,
+    _resume,
+    checkpointed_steps,
+    open_fit,
+    save_checkpoint,
+)
 
 LINE = '{"name": "loss", "value": 1.5, "time": 1, "step": 1}\n'
 
@@ -74,7 +80,7 @@ def test_rivals_may_search_and_remove_the_same_folders(tmp_path: Path) -> None:
     def clear_up() -> None:
         try:
             for folder in folders:
-                half_written(tmp_path)
+                orphaned_temp_files(tmp_path)
                 remove(folder)
         except BaseException as error:
             problems.append(error)
@@ -110,7 +116,7 @@ def test_two_who_make_the_same_at_once_make_it_once(atelier_home: Path) -> None:
         write_receipt(folder, {}, {})
 
     rivals = [
-        threading.Thread(target=made_once, args=("step", {}, home() / "data" / "x", fill))
+        threading.Thread(target=cached_step, args=("step", {}, home() / "data" / "x", fill))
         for _ in range(4)
     ]
     for rival in rivals:
@@ -127,24 +133,24 @@ def test_a_damaged_line_costs_only_itself(run_id: str) -> None:
     path = home() / "journals" / run_id / "training.jsonl"
     write_text(path, LINE + '{"name": "loss", "va{"name": "loss"}\n' + LINE.replace("1}", "3}"))
 
-    Journal(run_id).close()
-    deliver(run_id)
+    MetricQueue(run_id).close()
+    flush_run(run_id)
 
     assert metric_history(run_id, "loss") == [(1, 1.5), (3, 1.5)]
-    assert undelivered() == []
+    assert pending_runs() == []
 
 
 def test_a_mark_without_a_journal_hides_nothing_that_comes_later(run_id: str) -> None:
     mark = home() / "journals" / run_id / "training.sent"
     write_text(mark, json.dumps({"bytes": 10_000}))
 
-    deliver(run_id)
-    kept = Journal(run_id)
+    flush_run(run_id)
+    kept = MetricQueue(run_id)
     kept.add(1, {"loss": 1.5})
     kept.close()
 
     assert metric_history(run_id, "loss") == [(1, 1.5)]
-    assert undelivered() == []
+    assert pending_runs() == []
 
 
 def test_a_sender_that_wakes_up_late_adds_nothing(
@@ -152,17 +158,17 @@ def test_a_sender_that_wakes_up_late_adds_nothing(
 ) -> None:
     """The request of a thread that was given up is answered after all."""
     monkeypatch.setattr(metric_queue, "SECONDS_TO_DELIVER", 0.1)
-    kept = Journal(run_id)
+    kept = MetricQueue(run_id)
     kept.add(1, {"loss": 1.5})
     with metric_queue._sending():  # as if a request hung
         kept.close()
-    deliver(run_id)
+    flush_run(run_id)
     assert kept._sender is not None
     kept._sender.join(10)
 
     assert not kept._sender.is_alive()
     assert metric_history(run_id, "loss") == [(1, 1.5)]
-    assert undelivered() == []
+    assert pending_runs() == []
 
 
 def test_numbers_of_a_deleted_run_stop_nobody(tracking_database: str) -> None:
@@ -173,7 +179,7 @@ def test_numbers_of_a_deleted_run_stop_nobody(tracking_database: str) -> None:
 
     close_dead_runs()
 
-    assert undelivered() == []
+    assert pending_runs() == []
 
 
 def test_rivals_at_one_task_share_its_run(tracking_database: str) -> None:
@@ -195,8 +201,8 @@ def test_rivals_at_one_task_share_its_run(tracking_database: str) -> None:
 
 
 @pytest.fixture
-def place(images: ImageSet, run_id: str) -> Workplace:
-    with workplace("vae", images, {"fit": None}, seed=0, run_id=run_id) as place:
+def place(images: ImageSet, run_id: str) -> FitContext:
+    with open_fit("vae", images, {"fit": None}, seed=0, run_id=run_id) as place:
         return place
 
 
@@ -205,7 +211,7 @@ def small_state() -> TrainingState:
     return TrainingState({"model": model}, {"all": torch.optim.Adam(model.parameters())})
 
 
-def test_numbers_are_safe_before_the_checkpoint_that_leaves_them_behind(place: Workplace) -> None:
+def test_numbers_are_safe_before_the_checkpoint_that_leaves_them_behind(place: FitContext) -> None:
     place.journal.add(1, {"loss": 1.5})
     waiting: list[int] = []
     state = small_state()
@@ -222,7 +228,7 @@ def test_numbers_are_safe_before_the_checkpoint_that_leaves_them_behind(place: W
     assert place.checkpoint_path.exists()
 
 
-def test_a_checkpoint_is_known_as_damaged_wherever_it_was_flipped(place: Workplace) -> None:
+def test_a_checkpoint_is_known_as_damaged_wherever_it_was_flipped(place: FitContext) -> None:
     state = small_state()
     state.step = 5
     save_checkpoint(state, place)
@@ -240,7 +246,7 @@ def test_a_checkpoint_is_known_as_damaged_wherever_it_was_flipped(place: Workpla
 
 
 def test_the_last_line_of_a_training_tells_the_numbers_of_its_last_step(
-    place: Workplace, caplog: pytest.LogCaptureFixture
+    place: FitContext, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "atelier")
 
@@ -249,9 +255,9 @@ def test_the_last_line_of_a_training_tells_the_numbers_of_its_last_step(
             yield Step(step, {"loss": torch.tensor(1.0 / step)})
 
     state = small_state()
-    for _ in watched(steps, state, place, num_steps=100):
+    for _ in checkpointed_steps(steps, state, place, num_steps=100):
         pass
-    for _ in watched(steps, state, place, num_steps=100):  # nothing is left to do
+    for _ in checkpointed_steps(steps, state, place, num_steps=100):  # nothing is left to do
         pass
 
     said = [record.getMessage().partition("  done in")[0] for record in caplog.records]
@@ -259,11 +265,11 @@ def test_the_last_line_of_a_training_tells_the_numbers_of_its_last_step(
     assert said[-1] == f"training {place.name}: 100/100"
 
 
-def test_a_result_without_its_receipt_is_told(place: Workplace) -> None:
-    from tasks.training.checkpointing import stored
+def test_a_result_without_its_receipt_is_told(place: FitContext) -> None:
+    from tasks.training.checkpointing import load_cached_fit
 
     record: StepRecord = place.record
     write_text(place.folder / "config.json", "{}")
 
-    assert stored(place) is None
+    assert load_cached_fit(place) is None
     assert any("no receipt" in reason for reason in record.reasons)

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from tasks.store.files import project_root
-from tasks.store.fingerprint import code_digest, import_closure, step_key
+from tasks.store.fingerprint import cache_key, code_digest, import_closure
 
 MODEL = (
     '"""A model."""\nfrom models import layers\n\n\ndef f(x):\n    """Add."""\n    return x + 1\n'
@@ -75,5 +75,5 @@ def test_each_part_of_a_key_counts(change: dict[str, object]) -> None:
         "device": "cpu",
     }
 
-    assert step_key(**parts) == step_key(**parts)  # type: ignore[arg-type]
-    assert step_key(**parts) != step_key(**{**parts, **change})  # type: ignore[arg-type]
+    assert cache_key(**parts) == cache_key(**parts)  # type: ignore[arg-type]
+    assert cache_key(**parts) != cache_key(**{**parts, **change})  # type: ignore[arg-type]

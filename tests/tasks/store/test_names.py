@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.store.files import BadInput, exclusive, inside
+from tasks.store.files import BadInput, file_lock, inside
 from tasks.store.names import LONGEST_NAME_BYTES, artifact_key, checked_name, derived_name
 
 RIGHT_TO_LEFT, NO_WIDTH, FILLER = "\u202e", "\u200b", "\u3164"
@@ -154,7 +154,7 @@ def test_a_lock_stays_in_its_folder(atelier_home: Path, tmp_path: Path, name: st
     precious = tmp_path / "x.lock"
     precious.write_text("precious")
 
-    with pytest.raises(BadInput, match="not a path"), exclusive(name):
+    with pytest.raises(BadInput, match="not a path"), file_lock(name):
         pass
 
     assert precious.read_text() == "precious"

@@ -12,7 +12,7 @@ import pytest
 from tasks.plots import grid
 from tasks.store.files import home, write_bytes
 from tasks.tracking import metric_queue
-from tasks.tracking.metric_queue import Journal, deliver, undelivered
+from tasks.tracking.metric_queue import MetricQueue, flush_run, pending_runs
 from tasks.tracking.mlflow_client import TrackingUnavailable, client, metric_history, send_metrics
 from tasks.tracking.runs import close_dead_runs, open_run
 
@@ -34,7 +34,7 @@ def outage(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 def cut_off(run_id: str, outage: pytest.MonkeyPatch) -> Path:
     """The journal of a part that ended while the server was away: it has step 1, but not step 2."""
-    kept = Journal(run_id)
+    kept = MetricQueue(run_id)
     kept.add(1, {"loss": 1.0})
     kept.flush()
     for _ in range(500):
@@ -51,13 +51,13 @@ def cut_off(run_id: str, outage: pytest.MonkeyPatch) -> Path:
 
 
 def test_numbers_arrive_in_order_and_the_journal_is_gone(run_id: str) -> None:
-    kept = Journal(run_id)
+    kept = MetricQueue(run_id)
     for step in range(1, 2501):  # more than one request may carry
         kept.add(step, {"loss": 1 / step})
     kept.close()
 
     assert history(run_id) == [(step, 1 / step) for step in range(1, 2501)]
-    assert undelivered() == []
+    assert pending_runs() == []
 
 
 def test_a_training_is_told_now_and_then_and_its_end_at_once(
@@ -72,7 +72,7 @@ def test_a_training_is_told_now_and_then_and_its_end_at_once(
 
     monkeypatch.setattr(metric_queue, "SECONDS_BETWEEN_SENDINGS", 3600.0)
     monkeypatch.setattr(metric_queue, "send_metrics", counted)
-    kept = Journal(run_id)
+    kept = MetricQueue(run_id)
     for step in range(1, 101):
         kept.add(step, {"loss": 1 / step})
         kept.flush()
@@ -80,7 +80,7 @@ def test_a_training_is_told_now_and_then_and_its_end_at_once(
 
     assert history(run_id) == [(step, 1 / step) for step in range(1, 101)]
     assert len(requests) <= 2
-    assert undelivered() == []
+    assert pending_runs() == []
 
 
 def test_numbers_of_an_outage_are_kept_and_delivered_once(
@@ -90,25 +90,25 @@ def test_numbers_of_an_outage_are_kept_and_delivered_once(
     with outage.context() as away:
         away.setenv("MLFLOW_TRACKING_URI", NOWHERE)
         with pytest.raises(TrackingUnavailable):
-            deliver(run_id)
-    assert undelivered() == [run_id]
+            flush_run(run_id)
+    assert pending_runs() == [run_id]
 
-    deliver(run_id)
-    deliver(run_id)
+    flush_run(run_id)
+    flush_run(run_id)
 
     assert history(run_id) == [(1, 1.0), (2, 2.0)]
-    assert undelivered() == []
+    assert pending_runs() == []
 
 
 def test_a_resumed_run_does_not_tell_its_steps_twice(run_id: str) -> None:
-    killed = Journal(run_id)
+    killed = MetricQueue(run_id)
     for step in (1, 2, 3):
         killed.add(step, {"loss": float(step)})
     killed._path.parent.mkdir(parents=True)  # what a killed process leaves: written, not sent
     lines = "".join(json.dumps(line) + "\n" for line in killed._waiting)
     killed._path.write_text(lines + '{"name": "loss", "val')
 
-    resumed = Journal(run_id)
+    resumed = MetricQueue(run_id)
     for step in (2, 3, 4):
         resumed.add(step, {"loss": float(step)})
     resumed.close()
@@ -118,7 +118,7 @@ def test_a_resumed_run_does_not_tell_its_steps_twice(run_id: str) -> None:
 
 def test_a_result_made_again_adds_nothing_to_a_complete_run(run_id: str) -> None:
     for _ in range(2):
-        kept = Journal(run_id)
+        kept = MetricQueue(run_id)
         kept.add(1, {"loss": 3.0})
         kept.add(2, {"loss": 2.0})
         kept.close()
@@ -127,21 +127,21 @@ def test_a_result_made_again_adds_nothing_to_a_complete_run(run_id: str) -> None
 
 
 def test_sending_again_after_a_crash_in_between_adds_nothing(run_id: str) -> None:
-    kept = Journal(run_id)
+    kept = MetricQueue(run_id)
     kept.add(1, {"loss": 3.0})
     kept.flush()
     copy = kept._path.read_bytes()
     kept.close()
     write_bytes(kept._path, copy)  # sent, but the process died before it could say so
 
-    deliver(run_id)
+    flush_run(run_id)
 
     assert history(run_id) == [(1, 3.0)]
 
 
 def test_parts_of_a_run_have_names_of_their_own(run_id: str) -> None:
     for prefix in ("", "classifier_"):
-        kept = Journal(run_id, part=f"part-{prefix}", prefix=prefix)
+        kept = MetricQueue(run_id, part=f"part-{prefix}", prefix=prefix)
         kept.add(1, {"loss": 1.0})
         kept.close()
 
@@ -152,14 +152,14 @@ def test_pictures_wait_with_the_numbers(run_id: str, outage: pytest.MonkeyPatch)
     png = home() / "step.png"
     write_bytes(png, grid(np.zeros((2, 1, 8, 8), np.uint8), 2))
     with outage.context() as away:
-        kept = Journal(run_id)
+        kept = MetricQueue(run_id)
         away.setenv("MLFLOW_TRACKING_URI", NOWHERE)
         kept.add_picture(1, "latent points", png, "progress")
         kept.add(1, {"loss": 1.0})
         kept.close()
     assert client().list_artifacts(run_id, "progress") == []
 
-    deliver(run_id)
+    flush_run(run_id)
 
     (stored,) = client().list_artifacts(run_id, "progress")
     assert Path(stored.path).name == "step.png"
@@ -174,7 +174,7 @@ def test_what_a_server_never_knew_is_forgotten(tracking_database: str) -> None:
 
     close_dead_runs()
 
-    assert undelivered() == []
+    assert pending_runs() == []
 
 
 def test_what_a_dead_run_left_is_delivered_when_it_is_closed(tracking_database: str) -> None:
@@ -187,19 +187,19 @@ def test_what_a_dead_run_left_is_delivered_when_it_is_closed(tracking_database: 
     close_dead_runs()
 
     assert history(run_id) == [(1, 1.0)]
-    assert undelivered() == []
+    assert pending_runs() == []
 
 
 def test_numbers_that_the_server_refuses_are_set_aside_and_the_run_ends(
     tracking_database: str,
 ) -> None:
     with open_run("refused") as run_id:
-        kept = Journal(run_id)
+        kept = MetricQueue(run_id)
         kept.add(1, {"loss": 1.0, "no (name)": 2.0})
         kept.close()
 
     assert client().get_run(run_id).info.status == "FINISHED"
-    assert undelivered() == []
+    assert pending_runs() == []
     (aside,) = (home() / "journals" / run_id).iterdir()
     assert aside.name == "training.refused"
     assert [json.loads(line)["value"] for line in aside.read_text().splitlines()] == [1.0, 2.0]
@@ -217,10 +217,10 @@ def test_a_line_without_its_parts_costs_only_itself(run_id: str, damaged: str) -
     whole = '{"name": "loss", "value": 1.0, "time": 1, "step": 2}'
     (folder / "training.jsonl").write_text(f"{damaged}\n[1]\n{whole}\n")
 
-    deliver(run_id)
+    flush_run(run_id)
 
     assert history(run_id) == [(2, 1.0)]
-    assert undelivered() == []
+    assert pending_runs() == []
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n and no more"])
@@ -230,17 +230,17 @@ def test_a_damaged_picture_costs_only_itself(
     png = home() / "runs" / "step-1.png"
     write_bytes(png, content)
     with outage.context() as away:
-        kept = Journal(run_id)
+        kept = MetricQueue(run_id)
         away.setenv("MLFLOW_TRACKING_URI", NOWHERE)
         kept.add(1, {"loss": 1.0})
         kept.add_picture(1, "latent points", png, "progress")
         kept.add(2, {"loss": 2.0})
         kept.close()
 
-    deliver(run_id)
+    flush_run(run_id)
 
     assert history(run_id) == [(1, 1.0), (2, 2.0)]
-    assert undelivered() == []
+    assert pending_runs() == []
     assert client().list_artifacts(run_id, "images") == []
 
 
@@ -251,10 +251,10 @@ def test_a_damaged_mark_is_as_none_and_the_server_knows_what_it_has(
     path = cut_off(run_id, outage)
     path.with_suffix(".sent").write_text(content)
 
-    deliver(run_id)
+    flush_run(run_id)
 
     assert history(run_id) == [(1, 1.0), (2, 2.0)]
-    assert undelivered() == []
+    assert pending_runs() == []
 
 
 def test_a_run_that_somebody_deleted_does_not_stop_the_one_who_closes_it(

@@ -2,11 +2,11 @@
 
 import time
 
-from tasks.tracking.system_metrics import MachineLoad
+from tasks.tracking.system_metrics import SystemMetrics
 
 
 def test_work_and_memory_are_seen_and_idleness_too() -> None:
-    load = MachineLoad()
+    load = SystemMetrics()
     until = time.process_time() + 0.3
     while time.process_time() < until:
         pass

@@ -20,7 +20,7 @@ from tasks.data.tokenization import TokenSet, tokenize_corpus
 from tasks.packaging.package import rebuilt_from
 from tasks.store.files import home, remove
 from tasks.tracking.runs import open_run
-from tasks.training.checkpointing import Fitted, default_prompt
+from tasks.training.checkpointing import TrainedModel, default_prompt
 from tasks.training.classifier import fit_classifier
 from tasks.training.gan import fit_gan
 from tasks.training.gpt import fit_gpt
@@ -31,7 +31,9 @@ FIT = FitConfig(steps=12, batch_size=8, learning_rate=1e-3, warmup_steps=2)
 FAMILIES = ("vae", "gan", "ngram", "gpt")
 
 
-def fit(family: str, images: ImageSet, tokens: TokenSet, run_id: str, seed: int = 0) -> Fitted:
+def fit(
+    family: str, images: ImageSet, tokens: TokenSet, run_id: str, seed: int = 0
+) -> TrainedModel:
     """Train the smallest model of a family for twelve steps."""
     shape = {"channels": 1, "height": 8, "width": 8}
     few = replace(FIT, seed=seed)
