@@ -29,7 +29,7 @@ def test_what_changed_since_the_time_before_is_told(
     told = capsys.readouterr().out.splitlines()
     assert told[0].split()[0] == "digits-vae"
     assert "made" in told[0]
-    assert told[-2:] == ["  code.models.vae: edited", "  settings.fit.steps: 1500, was 900"]
+    assert told[-2:] == ["  code.models.vae.model: edited", "  settings.fit.steps: 1500, was 900"]
 
 
 def test_an_unchanged_step_says_so_with_its_reasons(

@@ -288,14 +288,14 @@ def test_a_stop_that_prefect_swallows_is_raised_again(workshop: Workshop, tmp_pa
             local_servers.ensure_servers()
             from prefect import flow
             from atelier.cli.options import flow_result
-            from tasks.maintenance.crash_recovery import sign
+            from tasks.maintenance.crash_recovery import label_with_process
 
             def stop(*_): os.kill(os.getpid(), signal.SIGINT)
 
             @flow(on_completion=[stop])
             def inner(): return 1
 
-            @flow(flow_run_name="swallowing", on_running=[sign])
+            @flow(flow_run_name="swallowing", on_running=[label_with_process])
             def outer(is_checked):
                 result = inner()
                 print("went on", flush=True)

@@ -81,7 +81,7 @@ def test_the_image_is_given_all_that_it_copies() -> None:
     copied = re.findall(r"^COPY (.+) \S+$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
     sources = [name for names in copied for name in names.split()]
 
-    assert len(sources) == 6
+    assert len(sources) == 9
     for name in sources:
         assert (ROOT / name).exists()
         assert f"!{name}" in allowed
