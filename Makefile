@@ -33,10 +33,10 @@ down: setup ## stop what `make up` started
 	@$(BIN)/atelier down
 
 test: setup ## all tests, the slow ones too
-	@OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile
+	@OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 test-fast: setup ## the tests of a few seconds each
-	@OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile -m "not slow"
+	@OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder -m "not slow"
 
 faults: setup ## kill, damage, fill disks, stop servers: all must be survived (20 minutes)
 	@$(BIN)/python -m faults
