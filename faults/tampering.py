@@ -26,10 +26,10 @@ def tamper(dice: random.Random, scratch: Path, empty: Path, tally: Tally) -> Non
     for number, store in stores.items():
         shutil.copytree(store, kept / str(number))
     for name, change, file in _changes(dice):
-        home = copied(first, scratch / "registry" / "damaged")
-        for number, store in stores.items():  # as they were
+        for number, store in stores.items():  # as they were; they lie in the first home
             shutil.rmtree(store, ignore_errors=True)
             shutil.copytree(kept / str(number), store)
+        home = copied(first, scratch / "registry" / "damaged")
         change(home, {number: Path(store) for number, store in stores.items()})
         tally.tamperings += 1
         refused, told = done_in(home, load), done_in(home, problems)
