@@ -40,7 +40,7 @@ PUBLISHED = "PacDCGAN2, published (10 trials on a GPU; same protocol, its own cl
 def recipe(seed: int, steps: int) -> tuple[GanConfig, FitConfig]:
     """Patches of 4x4 pixels, one convolution, dense layers: on a CPU the cost of an image decides.
 
-    Both networks pass the three channels through the same convolutions (`per_channel_branches`), so
+    Both networks pass the three channels through the same convolutions (`channel_towers`), so
     what one channel teaches about digits serves all; the dense layers join them.
     """
     config = GanConfig(
@@ -53,7 +53,7 @@ def recipe(seed: int, steps: int) -> tuple[GanConfig, FitConfig]:
         dense_blocks=2,
         dense_width=256,
         latent_size=64,
-        per_channel_branches=True,
+        channel_towers=True,
         penalty=3.0,
     )
     fit = FitConfig(

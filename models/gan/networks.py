@@ -68,7 +68,7 @@ class GanConfig:
     Without it only generated images tell it what a wrong class looks like."""
     num_packed: int = 1
     """Images that the discriminator judges together; more fights collapse."""
-    per_channel_branches: bool = False
+    channel_towers: bool = False
     """Every channel passes convolutions and dense layers of its own, with the same weights for
     each; `dense_blocks` more join the channels. For images whose channels show things of one kind,
     as in Stacked MNIST: what one channel teaches serves all."""
@@ -113,7 +113,7 @@ class GanConfig:
     @property
     def num_towers(self) -> int:
         """Parts of an image that pass the convolutions apart."""
-        return self.channels if self.per_channel_branches else 1
+        return self.channels if self.channel_towers else 1
 
     def grids(self) -> list[tuple[int, int]]:
         """Rows and columns of each grid, from the finest to the coarsest."""

@@ -257,7 +257,7 @@ def test_a_pack_is_judged_as_one():
 def test_towers_treat_every_channel_alike_and_the_dense_layers_join_them(num_packed):
     torch.manual_seed(0)
     config = dataclasses.replace(
-        TINY, channels=3, num_classes=0, per_channel_branches=True, num_packed=num_packed
+        TINY, channels=3, num_classes=0, channel_towers=True, num_packed=num_packed
     )
     gan = Gan(config)
     alike = torch.rand(4, 1, 8, 8).expand(4, 3, 8, 8)
