@@ -40,13 +40,19 @@ from tasks.runtime.messages import one_line
 from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED
 from tasks.store.files import BadInput, atomic_folder, check_space, home, scratch_folder
-from tasks.tracking.mlflow_client import client, outages_named, tracking_uri
+from tasks.tracking.mlflow_client import (
+    TrackingUnavailable,
+    client,
+    outages_named,
+    tracking_uri,
+)
 
 PACKAGE_TAG = "package_digest"
 UNVERIFIED = (PackageChanged, PackageUnknown, audit_log.LedgerDamaged)
 """Why a version is not loaded."""
 
 _BYTES_TO_BE_FREE = 1 << 20
+_SERVED = "mlflow-artifacts:"
 _MAX_BYTES_OF_A_NOTE = 1000
 MAX_VERSION = 2**31 - 1
 """The registry's database knows no larger number."""
@@ -256,12 +262,34 @@ def _check_source(version: ModelVersion) -> None:
 
 def _store(version: ModelVersion) -> Any:
     """Where a version's files lie, without MLflow's note, which it writes beside them."""
-    store = get_artifact_repository(str(version.source), tracking_uri=tracking_uri())
+    address = str(version.source)
+    if not tracking_uri().startswith("http"):
+        address = _without_a_server(address)
+    store = get_artifact_repository(address, tracking_uri=tracking_uri())
     return getattr(store, "repo", store)
+
+
+def _without_a_server(source: str) -> str:
+    """Where the files lie that MLflow's server gives out, while only its database is at hand.
+
+    Raises TrackingUnavailable where they are not in this home.
+    """
+    location = client().get_logged_model(source.rpartition("/")[2]).artifact_location
+    if not location.startswith(_SERVED):
+        return source
+    folder = home() / "mlartifacts"
+    if not folder.is_dir():
+        raise TrackingUnavailable(
+            "the files of versions lie behind MLflow's server, which is not running: start it with"
+            " `atelier up`"
+        )
+    return (folder / location.removeprefix(_SERVED).lstrip("/")).as_uri()
 
 
 def _unfetched(version: ModelVersion, error: Exception) -> PackageChanged:
     """Why files cannot be had, unless that is an outage, which is raised."""
+    if isinstance(error, TrackingUnavailable):
+        raise error
     client().get_model_version(version.name, str(version.version))
     if isinstance(error, MlflowException) and error.error_code == "RESOURCE_DOES_NOT_EXIST":
         return PackageChanged(

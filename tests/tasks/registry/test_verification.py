@@ -498,3 +498,22 @@ def test_a_version_loads_in_a_home_whose_name_means_something_in_an_address(
     with verification.verified_copy("tale-ngram", "champion") as (folder, version):
         assert "%" not in str(folder)
         check_loads(f"models:/tale-ngram/{version.version}", folder, "ngram", samples=drawn)
+
+
+def test_files_behind_a_stopped_server_are_found_in_the_home(studio: Any) -> None:
+    """`atelier history` and `verify` work after `atelier down`, on the database alone."""
+    package = studio.package(2)
+    served = studio.home / "mlartifacts" / "models" / "m-1" / "artifacts"
+    served.parent.mkdir(parents=True)
+    shutil.copytree(package, served)
+    source = client().get_model_version(studio.name, "2").source
+    statement = "UPDATE logged_models SET artifact_location = ? WHERE model_id = ?"
+    studio.sql(statement, "mlflow-artifacts:/models/m-1/artifacts", source.rpartition("/")[2])
+
+    assert verified(studio.name, "champion").version == 2
+    append("served_model.py")(served)
+    with pytest.raises(PackageChanged, match=r"served_model\.py was changed"):
+        verified(studio.name, "champion")
+    shutil.rmtree(studio.home / "mlartifacts")
+    with pytest.raises(TrackingUnavailable, match="start it with `atelier up`"):
+        verified(studio.name, "champion")
