@@ -36,6 +36,7 @@ from tasks.packaging.files import (
     files_of,
 )
 from tasks.registry import audit_anchor, audit_log
+from tasks.registry.version_tags import whole
 from tasks.runtime.messages import one_line
 from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED
@@ -199,7 +200,8 @@ def report_unverified(name: str, problem: str) -> None:
 
 def _version(name: str, which: str) -> ModelVersion:
     try:
-        if which.isdecimal() and int(which) <= MAX_VERSION:
+        number = whole(which)
+        if number is not None and number <= MAX_VERSION:
             return client().get_model_version(name, which)
         return client().get_model_version_by_alias(name, which)
     except MlflowException as error:

@@ -517,3 +517,9 @@ def test_files_behind_a_stopped_server_are_found_in_the_home(studio: Any) -> Non
     shutil.rmtree(studio.home / "mlartifacts")
     with pytest.raises(TrackingUnavailable, match="start it with `atelier up`"):
         verified(studio.name, "champion")
+
+
+@pytest.mark.parametrize("which", ["9" * 5000, "²", "٣", "9" * 12])
+def test_a_number_that_no_version_can_have_is_refused_in_a_line(studio: Any, which: str) -> None:
+    with pytest.raises(BadInput, match="has no version"):
+        verified(studio.name, which)
