@@ -156,7 +156,8 @@ def _training(images: Any, journal: Any) -> Iterator[Iterator[Any]]:
     from models.training.loops import likelihood_steps
     from models.vae.model import Vae, make_optimizer
     from tasks.data.ingestion import load_images
-    from tasks.training.checkpointing import FitContext, checkpointed_steps
+    from tasks.training.checkpointing import checkpointed_steps
+    from tasks.training.fit_store import FitContext
 
     shape = (images.channels, images.height, images.width)
     config, fit = vae_recipe("standard", *shape, 0)

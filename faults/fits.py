@@ -142,7 +142,7 @@ def _fit(family: str, variant: int) -> Outcome:
     from tasks.data.tokenization import tokenize_corpus
     from tasks.tracking.runs import recover_from_crashes, task_run
     from tasks.training import checkpointing
-    from tasks.training.checkpointing import fit_cache_key
+    from tasks.training.fit_store import fit_cache_key
     from tasks.training.gan import fit_gan
     from tasks.training.gpt import fit_gpt
     from tasks.training.ngram import fit_ngram

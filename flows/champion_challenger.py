@@ -12,7 +12,7 @@ from tasks.registry.promotion_policy import gate
 from tasks.registry.versions import Version, register_version
 from tasks.runtime.stopping import unless_stopped
 from tasks.samples.comparison import show_difference
-from tasks.training.checkpointing import TrainedModel
+from tasks.training.fit_store import TrainedModel
 from tasks.training.provenance import TrainingProvenance
 
 MAX_JUDGEMENTS = 5

@@ -17,7 +17,7 @@ from tasks.maintenance.crash_recovery import cancel_older_runs
 from tasks.registry.versions import Version
 from tasks.runtime.progress import log
 from tasks.runtime.retries import is_prefect_away
-from tasks.training.checkpointing import training_device
+from tasks.training.device import training_device
 
 T = TypeVar("T")
 

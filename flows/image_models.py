@@ -10,8 +10,8 @@ from tasks.data.ingestion import ImageSet
 from tasks.evaluation.images import evaluate_images
 from tasks.registry.versions import Version
 from tasks.tracking.runs import task_run
-from tasks.training.checkpointing import fit_cache_key
 from tasks.training.classifier import fit_classifier
+from tasks.training.fit_store import fit_cache_key
 from tasks.training.gan import fit_gan
 from tasks.training.provenance import provenance_of
 from tasks.training.vae import fit_vae

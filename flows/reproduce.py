@@ -24,8 +24,8 @@ from tasks.runtime.messages import one_line
 from tasks.runtime.stopping import unless_stopped
 from tasks.store.records import DamagedRecord
 from tasks.tracking.runs import open_run
-from tasks.training.checkpointing import TrainedModel
 from tasks.training.classifier import fit_classifier
+from tasks.training.fit_store import TrainedModel
 from tasks.training.gan import fit_gan
 from tasks.training.gpt import fit_gpt
 from tasks.training.ngram import fit_ngram

@@ -9,7 +9,7 @@ from tasks.data.tokenization import TokenSet
 from tasks.evaluation.text import evaluate_tokens
 from tasks.registry.versions import Version
 from tasks.tracking.runs import task_run
-from tasks.training.checkpointing import fit_cache_key
+from tasks.training.fit_store import fit_cache_key
 from tasks.training.gpt import fit_gpt
 from tasks.training.ngram import fit_ngram
 from tasks.training.provenance import provenance_of

@@ -165,7 +165,7 @@ def _audit_logs() -> list[Finding] | None:
 
 def _device() -> Finding:
     if installation.gpus():  # importing torch takes seconds, and without one it has no choice
-        from tasks.training.checkpointing import training_device
+        from tasks.training.device import training_device
 
         return installation.device(training_device().type)
     return installation.device("cpu")

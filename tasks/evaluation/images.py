@@ -15,7 +15,7 @@ from tasks.evaluation.scorecard import Scorecard, publish
 from tasks.packaging.package import rebuilt
 from tasks.runtime.retries import NETWORKED
 from tasks.store.files import read_json
-from tasks.training.checkpointing import TrainedModel
+from tasks.training.fit_store import TrainedModel
 
 
 @task(name="evaluate-images", task_run_name="evaluate {fitted.name}", **NETWORKED)

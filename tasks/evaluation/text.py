@@ -10,7 +10,7 @@ from tasks.evaluation.scorecard import Scorecard, publish
 from tasks.evaluation.text_metrics import measure_text
 from tasks.packaging.package import rebuilt
 from tasks.runtime.retries import NETWORKED
-from tasks.training.checkpointing import TrainedModel
+from tasks.training.fit_store import TrainedModel
 
 
 @task(name="evaluate-tokens", task_run_name="evaluate {fitted.name}", **NETWORKED)

@@ -19,7 +19,7 @@ from tasks.packaging.files import SERVED_LIBRARIES, Files, files_of
 from tasks.packaging.served_model import SampleModel
 from tasks.store.files import project_root, sha256_of
 from tasks.tracking.mlflow_client import client
-from tasks.training.checkpointing import TrainedModel
+from tasks.training.fit_store import TrainedModel
 
 _SERVED_MODEL = Path(__file__).with_name("served_model.py")
 

@@ -18,7 +18,7 @@ from tasks.runtime.messages import one_line
 from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED
 from tasks.tracking.mlflow_client import outages_named
-from tasks.training.checkpointing import TrainedModel
+from tasks.training.fit_store import TrainedModel
 
 
 @task(name="evaluate-champion", task_run_name="evaluate the champion of {name}", **NETWORKED)

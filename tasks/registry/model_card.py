@@ -12,7 +12,7 @@ from tasks.runtime.markup import fenced, registry_markdown
 from tasks.tracking.mlflow_client import artifact_path, run_page, run_tags
 
 if TYPE_CHECKING:
-    from tasks.training.checkpointing import TrainedModel
+    from tasks.training.fit_store import TrainedModel
     from tasks.training.provenance import TrainingProvenance
 
 MAX_OF_A_REASON = 1000

@@ -23,7 +23,7 @@ from tasks.registry.version_tags import number_tag
 from tasks.registry.versions import tags_of, versions_of
 from tasks.runtime.retries import NETWORKED
 from tasks.tracking.mlflow_client import outages_named
-from tasks.training.checkpointing import TrainedModel
+from tasks.training.fit_store import TrainedModel
 
 KNOWN_SPREADS = {
     ("vae", "quick"): SeedSpread(0.0026, 19),

@@ -19,7 +19,7 @@ from tasks.runtime.retries import NETWORKED
 from tasks.store.files import BadInput
 from tasks.store.fingerprint import module_digests
 from tasks.tracking.mlflow_client import tracking_uri
-from tasks.training.checkpointing import TrainedModel
+from tasks.training.fit_store import TrainedModel
 from tasks.training.provenance import TrainingProvenance, provenance_of
 
 

@@ -33,7 +33,7 @@ from tasks.tracking.mlflow_client import client, outages_named, version_url
 from tasks.training.provenance import TrainingProvenance
 
 if TYPE_CHECKING:  # commands that only read the registry need no PyTorch
-    from tasks.training.checkpointing import TrainedModel
+    from tasks.training.fit_store import TrainedModel
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 

@@ -10,15 +10,9 @@ from models.training.checkpoint import BestWeights, TrainingState, num_parameter
 from models.training.loops import FitConfig, likelihood_steps
 from tasks.data.ingestion import ImageSet, load_images
 from tasks.runtime.retries import TRAINING
-from tasks.training.checkpointing import (
-    FitContext,
-    TrainedModel,
-    checkpointed_steps,
-    load_cached_fit,
-    open_fit,
-    save_fit,
-    training_device,
-)
+from tasks.training.checkpointing import checkpointed_steps
+from tasks.training.device import training_device
+from tasks.training.fit_store import FitContext, TrainedModel, load_cached_fit, open_fit, save_fit
 
 NUM_VALIDATIONS = 10
 VALIDATION_IMAGES = 1000

@@ -12,19 +12,10 @@ from models.training.checkpoint import num_parameters
 from models.training.loops import FitConfig
 from tasks.data.ingestion import ImageSet, load_images
 from tasks.runtime.retries import TRAINING
-from tasks.training.checkpointing import (
-    GRID_COLUMNS,
-    FitContext,
-    TrainedModel,
-    checkpointed_steps,
-    example_images,
-    load_cached_fit,
-    open_fit,
-    save_fit,
-    save_sample_grid,
-    snapshot_steps,
-    training_device,
-)
+from tasks.training.checkpointing import checkpointed_steps
+from tasks.training.device import training_device
+from tasks.training.examples import GRID_COLUMNS, example_images, save_sample_grid, snapshot_steps
+from tasks.training.fit_store import FitContext, TrainedModel, load_cached_fit, open_fit, save_fit
 
 REFERENCE_IMAGES = 1000
 

@@ -10,16 +10,10 @@ from models.training.loops import FitConfig, likelihood_steps
 from tasks.data.tokenization import TokenSet, load_tokens
 from tasks.runtime.retries import TRAINING
 from tasks.store.files import read_json
-from tasks.training.checkpointing import (
-    FitContext,
-    TrainedModel,
-    checkpointed_steps,
-    default_prompt,
-    load_cached_fit,
-    open_fit,
-    save_fit,
-    training_device,
-)
+from tasks.training.checkpointing import checkpointed_steps
+from tasks.training.device import training_device
+from tasks.training.examples import default_prompt
+from tasks.training.fit_store import FitContext, TrainedModel, load_cached_fit, open_fit, save_fit
 
 NUM_VALIDATIONS = 10
 VALIDATION_TOKENS = 16_384
@@ -68,6 +62,6 @@ def _train(place: FitContext, tokens: TokenSet, config: GptConfig, fit: FitConfi
         num_parameters=num_parameters(model),
         extra_json={
             "tokenizer.json": read_json(tokens.tokenizer_path),
-            "sampling.json": {"prompt": default_prompt(tokens)},
+            "sampling.json": {"prompt": default_prompt(tokens.corpus)},
         },
     )

@@ -11,14 +11,8 @@ from models.ngram.tuning import TuningConfig, tune
 from tasks.data.tokenization import TokenSet, load_tokens
 from tasks.runtime.retries import TRAINING
 from tasks.store.files import read_json
-from tasks.training.checkpointing import (
-    FitContext,
-    TrainedModel,
-    default_prompt,
-    load_cached_fit,
-    open_fit,
-    save_fit,
-)
+from tasks.training.examples import default_prompt
+from tasks.training.fit_store import FitContext, TrainedModel, load_cached_fit, open_fit, save_fit
 
 
 @task(
@@ -59,6 +53,6 @@ def _count(
         num_parameters=sum(tensor.numel() for tensor in tensors.values()),
         extra_json={
             "tokenizer.json": read_json(tokens.tokenizer_path),
-            "sampling.json": {"prompt": default_prompt(tokens)},
+            "sampling.json": {"prompt": default_prompt(tokens.corpus)},
         },
     )

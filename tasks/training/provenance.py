@@ -63,7 +63,7 @@ def provenance_of(
 
     settings: configurations (dataclasses) by the name of the parameter that takes them.
     """
-    from tasks.training.checkpointing import training_device
+    from tasks.training.device import training_device
 
     return TrainingProvenance(
         family=family,

@@ -12,19 +12,10 @@ from models.vae.latent_mixture import fit_mixture
 from models.vae.model import Vae, VaeConfig, make_optimizer
 from tasks.data.ingestion import ImageSet, load_images
 from tasks.runtime.retries import TRAINING
-from tasks.training.checkpointing import (
-    GRID_COLUMNS,
-    FitContext,
-    TrainedModel,
-    checkpointed_steps,
-    example_images,
-    load_cached_fit,
-    open_fit,
-    save_fit,
-    save_sample_grid,
-    snapshot_steps,
-    training_device,
-)
+from tasks.training.checkpointing import checkpointed_steps
+from tasks.training.device import training_device
+from tasks.training.examples import GRID_COLUMNS, example_images, save_sample_grid, snapshot_steps
+from tasks.training.fit_store import FitContext, TrainedModel, load_cached_fit, open_fit, save_fit
 
 NUM_VALIDATIONS = 20
 VALIDATION_IMAGES = 1000

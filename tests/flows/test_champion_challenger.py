@@ -10,7 +10,7 @@ from flows import champion_challenger
 from flows.champion_challenger import MAX_JUDGEMENTS, evaluate_and_promote
 from tasks.evaluation.scorecard import ChampionEvaluation, PromotionDecision
 from tasks.registry.versions import Version
-from tasks.training.checkpointing import TrainedModel
+from tasks.training.fit_store import TrainedModel
 
 FITTED = TrainedModel(
     family="ngram",

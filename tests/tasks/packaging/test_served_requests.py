@@ -22,7 +22,7 @@ from tasks.data.ingestion import ImageSet, ingest_images, ingest_text
 from tasks.data.tokenization import tokenize_corpus
 from tasks.packaging.package import log_package
 from tasks.tracking.runs import open_run
-from tasks.training.checkpointing import TrainedModel, fit_cache_key
+from tasks.training.fit_store import TrainedModel, fit_cache_key
 from tasks.training.gan import fit_gan
 from tasks.training.ngram import fit_ngram
 

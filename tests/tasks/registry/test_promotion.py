@@ -36,7 +36,7 @@ from tasks.samples.sampling import write_texts
 from tasks.store.files import BadInput
 from tasks.tracking.mlflow_client import client
 from tasks.tracking.runs import open_run
-from tasks.training.checkpointing import TrainedModel
+from tasks.training.fit_store import TrainedModel
 from tasks.training.ngram import fit_ngram
 from tasks.training.provenance import TrainingProvenance, provenance_of
 
@@ -447,7 +447,7 @@ import json, os, signal, sys
 from tasks.registry import promotion, versions as registration
 from tasks.training.provenance import TrainingProvenance
 from tasks.evaluation.scorecard import Scorecard, PromotionDecision
-from tasks.training.checkpointing import TrainedModel
+from tasks.training.fit_store import TrainedModel
 
 def die(*arguments, **named):
     os.kill(os.getpid(), signal.SIGKILL)

@@ -35,8 +35,8 @@ from tasks.samples.sampling import draw_images, publish_gallery, write_texts
 from tasks.store.files import home, read_json
 from tasks.tracking.mlflow_client import EXPERIMENT, client, tracking_experiment
 from tasks.tracking.runs import open_run
-from tasks.training.checkpointing import TrainedModel
 from tasks.training.classifier import fit_classifier
+from tasks.training.fit_store import TrainedModel
 from tasks.training.gan import fit_gan
 from tasks.training.gpt import fit_gpt
 from tasks.training.ngram import fit_ngram

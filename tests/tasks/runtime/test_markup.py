@@ -28,7 +28,7 @@ from tasks.samples import html_page
 from tasks.samples.html_page import ChampionSamples
 from tasks.samples.lineage import Node, table
 from tasks.samples.sampling import _markdown
-from tasks.training.checkpointing import TrainedModel
+from tasks.training.fit_store import TrainedModel
 from tasks.training.provenance import TrainingProvenance
 
 EVIL = "http://evil.example/x.png"

@@ -25,7 +25,7 @@ from tasks.store.records import DamagedRecord
 from tasks.tracking.metric_queue import MetricQueue, flush_run
 from tasks.tracking.mlflow_client import client, metric_history
 from tasks.tracking.runs import close_dead_runs, open_run
-from tasks.training.checkpointing import TrainedModel, load_cached_fit, open_fit
+from tasks.training.fit_store import TrainedModel, load_cached_fit, open_fit
 from tasks.training.ngram import fit_ngram
 from tasks.training.provenance import provenance_of
 

@@ -32,13 +32,8 @@ from tasks.tracking import metric_queue
 from tasks.tracking.metric_queue import MetricQueue, flush_run, pending_runs
 from tasks.tracking.mlflow_client import client, metric_history
 from tasks.tracking.runs import close_dead_runs, open_run, task_run
-from tasks.training.checkpointing import (
-    FitContext,
-    _resume,
-    checkpointed_steps,
-    open_fit,
-    save_checkpoint,
-)
+from tasks.training.checkpointing import _resume, checkpointed_steps, save_checkpoint
+from tasks.training.fit_store import FitContext, open_fit
 
 LINE = '{"name": "loss", "value": 1.5, "time": 1, "step": 1}\n'
 
@@ -266,7 +261,7 @@ def test_the_last_line_of_a_training_tells_the_numbers_of_its_last_step(
 
 
 def test_a_result_without_its_receipt_is_told(place: FitContext) -> None:
-    from tasks.training.checkpointing import load_cached_fit
+    from tasks.training.fit_store import load_cached_fit
 
     record: StepRecord = place.record
     write_text(place.folder / "config.json", "{}")

@@ -54,8 +54,10 @@ def test_a_fit_depends_on_its_own_family_and_not_on_reports_or_other_families(fa
 
     others = {"vae", "gan", "ngram", "gpt"} - {family}
     own = {"classifier": "models.metrics.classifier"}.get(family, f"models.{family}.model")
-    assert {own, "tasks.training.checkpointing", "tasks.store.files"} <= closure
+    assert {own, "tasks.training.fit_store", "tasks.store.files"} <= closure
     assert not {name for name in closure if name.startswith(tuple(f"models.{o}." for o in others))}
+    if family in ("classifier", "vae", "gan"):
+        assert not closure & {"tasks.data.tokenization", "models.text.tokenizer"}
     assert not closure & {
         "tasks.tracking.mlflow_client",
         "tasks.runtime.progress",

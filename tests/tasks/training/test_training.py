@@ -20,8 +20,9 @@ from tasks.data.tokenization import TokenSet, tokenize_corpus
 from tasks.packaging.package import rebuilt_from
 from tasks.store.files import home, remove
 from tasks.tracking.runs import open_run
-from tasks.training.checkpointing import TrainedModel, default_prompt
 from tasks.training.classifier import fit_classifier
+from tasks.training.examples import default_prompt
+from tasks.training.fit_store import TrainedModel
 from tasks.training.gan import fit_gan
 from tasks.training.gpt import fit_gpt
 from tasks.training.ngram import fit_ngram
@@ -168,14 +169,14 @@ def test_a_text_in_one_line_has_a_prompt(atelier_home: Path, tmp_path: Path, tex
     (tmp_path / "line.txt").write_text(text)
     tokens = tokenize_corpus.fn(ingest_text.fn(f"file:{tmp_path / 'line.txt'}"))
 
-    prompt = default_prompt(tokens)
+    prompt = default_prompt(tokens.corpus)
 
     assert 20 <= len(prompt) <= 40
     assert prompt in text
 
 
 def test_the_prompt_is_held_out_text(tokens: TokenSet) -> None:
-    prompt = default_prompt(tokens)
+    prompt = default_prompt(tokens.corpus)
 
     assert 20 <= len(prompt) <= 40
     assert prompt in (Path(tokens.corpus.folder) / "validation.txt").read_text()

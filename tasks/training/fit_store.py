@@ -1,0 +1,215 @@
+"""Fits on disk: where a fit works, the key that names its folder, its result and the receipt."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from safetensors.torch import save
+from torch import Tensor
+
+from tasks.runtime.progress import log
+from tasks.store.files import (
+    atomic_file,
+    digest_of,
+    file_lock,
+    home,
+    inside,
+    is_whole,
+    read_receipt,
+    remove,
+    remove_orphaned_temp_files,
+    set_aside,
+    sha256_of,
+    write_json,
+    write_receipt,
+)
+from tasks.store.fingerprint import cache_key_inputs
+from tasks.store.steps import StepRecord, recorded
+from tasks.tracking.metric_queue import MetricQueue
+from tasks.tracking.mlflow_client import log_parameters, run_exists
+from tasks.training.device import training_device
+
+
+class FitData(Protocol):
+    """What a fit asks of its data's receipt, an image set's or a token set's."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def digest(self) -> str: ...  # noqa: D102
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainedModel:
+    """Receipt of a trained model."""
+
+    family: str
+    name: str
+    """The registered model's name, `<dataset>-<family>`."""
+    run_id: str
+    """The MLflow run that holds its curves."""
+    folder: str
+    digest: str
+    """sha256 of weights and configuration: the identity of what was learned."""
+    data_digest: str
+    seed: int
+    seconds: float
+    """Wall time of the training that made the weights."""
+    num_parameters: int
+    was_stored: bool = field(default=False)
+    """Whether an earlier run had already made exactly this model."""
+
+    @property
+    def weights_path(self) -> Path:
+        """The weights, as safetensors."""
+        return Path(self.folder) / "weights.safetensors"
+
+    @property
+    def config_path(self) -> Path:
+        """The configuration, as JSON."""
+        return Path(self.folder) / "config.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FitContext:
+    """Where one fit works, what it is called, and where it tells what it does."""
+
+    family: str
+    name: str
+    run_id: str
+    seed: int
+    data_digest: str
+    folder: Path
+    journal: MetricQueue
+    record: StepRecord
+
+    @property
+    def checkpoint_path(self) -> Path:
+        """The state to resume from, while training is under way."""
+        return self.folder / "checkpoint.safetensors"
+
+    def say(self, reason: str) -> None:
+        """Log why this fit goes as it does, and keep it for `atelier explain`."""
+        log(f"{self.name}: {reason}")
+        self.record.reasons.append(reason)
+
+
+def fit_parts(family: str, data: FitData, settings: dict[str, Any]) -> dict[str, Any]:
+    """All that a fit's result depends on; see `tasks.store.fingerprint`.
+
+    settings: configurations (dataclasses, or None) by name.
+    """
+    plain = {key: asdict(value) if value else {} for key, value in settings.items()}
+    # Counting needs no GPU, so its result does not depend on one.
+    if family == "gan":  # the names of classes travel inside; no digest has them
+        plain["classes"] = {"names": list(getattr(data, "class_names", ()))}
+    device = "cpu" if family == "ngram" else training_device().type
+    return cache_key_inputs(plain, [data.digest], [f"tasks.training.{family}"], device)
+
+
+def fit_cache_key(family: str, data: FitData, settings: dict[str, Any]) -> str:
+    """The key of a fit: what its folder, its manifest entry and its MLflow run are found by."""
+    return digest_of(fit_parts(family, data, settings))
+
+
+@contextmanager
+def open_fit(
+    family: str,
+    data: FitData,
+    settings: dict[str, Any],
+    *,
+    seed: int,
+    run_id: str,
+    prefix: str = "",
+) -> Iterator[FitContext]:
+    """Give a fit its folder, for itself alone: another process that wants the same fit waits.
+
+    prefix: put before the names of its metrics. The settings are recorded with the run.
+    """
+    parts = fit_parts(family, data, settings)
+    log_parameters(run_id, parts["settings"])
+    name = f"{data.name}-{family}"
+    key = digest_of(parts)[:16]
+    waiting = partial(log, f"{name}: another run is at this fit; waiting for its result")
+    with file_lock(f"{name}-{key}", waiting), recorded(name, parts) as record:
+        place = FitContext(
+            family=family,
+            name=name,
+            run_id=run_id,
+            seed=seed,
+            data_digest=data.digest,
+            folder=inside(home() / "runs", name) / key,
+            journal=MetricQueue(run_id, family, prefix),
+            record=record,
+        )
+        if place.folder.is_file():
+            set_aside(place.folder, "wanted a folder, got a file")
+        remove_orphaned_temp_files(place.folder)
+        try:
+            yield place
+        finally:
+            place.journal.close()
+
+
+def load_cached_fit(place: FitContext) -> TrainedModel | None:
+    """The receipt of an earlier run of exactly this fit, if its files are still as it left them."""
+    if not (place.folder / "receipt.json").exists():
+        if (place.folder / "config.json").exists():
+            place.say("an earlier fit has no receipt: it was interrupted, or its files are damaged")
+        return None
+    if not is_whole(place.folder, place.say, TrainedModel):
+        return None
+    remove(place.checkpoint_path)  # a process that was killed at its very end left it
+    kept = read_receipt(place.folder, TrainedModel)
+    place.record.state = "unchanged"
+    place.say(f"unchanged, trained before in {kept.seconds:.0f} s")
+    # Its run has the curves; another tracking server does not know it.
+    run_id = kept.run_id if run_exists(kept.run_id) else place.run_id
+    return replace(kept, run_id=run_id, was_stored=True)
+
+
+def save_fit(
+    place: FitContext,
+    *,
+    tensors: dict[str, Tensor],
+    config: Any,
+    seconds: float,
+    num_parameters: int,
+    extra_json: dict[str, Any] | None = None,
+    extra_tensors: dict[str, dict[str, Tensor]] | None = None,
+) -> TrainedModel:
+    """Write weights, configuration and, last, the receipt; then drop the checkpoint.
+
+    extra_json, extra_tensors: what else belongs to the model, such as its tokenizer or example
+    images, by file name.
+    """
+    json_files = {
+        "config.json": {"family": place.family, "config": asdict(config)},
+        **(extra_json or {}),
+    }
+    tensor_files = {"weights.safetensors": tensors, **(extra_tensors or {})}
+    for name, value in json_files.items():
+        write_json(place.folder / name, value)
+    for name, values in tensor_files.items():
+        with atomic_file(place.folder / name) as temporary:
+            plain = {k: v.detach().cpu().contiguous() for k, v in values.items()}
+            temporary.write_bytes(save(plain))  # save_file hides a full disk in an error of its own
+    files = {name: sha256_of(place.folder / name) for name in [*json_files, *tensor_files]}
+    fitted = TrainedModel(
+        family=place.family,
+        name=place.name,
+        run_id=place.run_id,
+        folder=str(place.folder),
+        digest=digest_of(files),
+        data_digest=place.data_digest,
+        seed=place.seed,
+        seconds=seconds,
+        num_parameters=num_parameters,
+    )
+    write_receipt(place.folder, fitted, files)
+    remove(place.checkpoint_path)
+    log(f"{place.name}: trained in {seconds:.0f} s, {num_parameters:,} parameters")
+    return fitted
