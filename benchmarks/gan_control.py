@@ -24,10 +24,11 @@ from benchmarks.gan_digits import Part, parts_of_digits, trained_judge
 from benchmarks.measured import record
 from models.gan.model import Gan, labelled_batches, optimizers_of
 from models.gan.networks import GanLoss, sample
+from models.gan.recipe import gan_recipe
 from models.gan.stability import ControlConfig, StabilityMonitor, controlled_state, controlled_steps
 from models.metrics.classifier import Classifier
 from models.metrics.sample_quality import bytes_of, sample_quality
-from models.presets import gan_recipe
+from models.presets import ImageShape
 from models.training.batches import INITIAL_STREAM, ImageBatches, seed_at
 from models.training.loops import Diverged, FitConfig, Step, adversarial_steps
 from tasks.evaluation.result import EVALUATION_SEED
@@ -55,7 +56,8 @@ def game(
 ) -> tuple[Gan, StabilityMonitor, Iterator[Step]]:
     """The steps of one run, with its networks and its monitor (which may only watch)."""
     pixels, labels = (torch.from_numpy(part) for part in train)
-    config, fit = gan_recipe("quick", tuple(pixels.shape[1:]), 10, seed, loss)  # type: ignore[arg-type]
+    shape = ImageShape(*pixels.shape[1:], 10)
+    config, fit = gan_recipe("quick", shape, seed, loss).values()
     if is_sabotaged:
         fit = SabotagedFit(**{name: getattr(fit, name) for name in FitConfig.__dataclass_fields__})
     torch.manual_seed(seed_at(fit.seed, 0, INITIAL_STREAM))

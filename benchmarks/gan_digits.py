@@ -29,12 +29,14 @@ import torch
 from benchmarks.measured import record
 from models.gan.model import Gan, labelled_batches, optimizers_of
 from models.gan.networks import Generator, sample
+from models.gan.recipe import gan_recipe
 from models.gan.stability import ControlConfig, StabilityMonitor, controlled_state, controlled_steps
 from models.metrics.classifier import Classifier
 from models.metrics.classifier import make_optimizer as classifier_optimizer
 from models.metrics.images import precision_recall_density_coverage
+from models.metrics.recipe import plain_classifier_recipe
 from models.metrics.sample_quality import Labels, Pixels, bytes_of, features_of, sample_quality
-from models.presets import gan_recipe, plain_classifier_recipe
+from models.presets import ImageShape
 from models.training.batches import INITIAL_STREAM, ImageBatches, seed_at
 from models.training.loops import FitConfig, likelihood_steps
 from tasks.data.ingestion import split_images
@@ -62,7 +64,8 @@ def parts_of_digits() -> dict[str, Part]:
 def trained_judge(train: Part, seed: int) -> Classifier:
     """A classifier of classes alone."""
     pixels, labels = (torch.from_numpy(part) for part in train)
-    config, fit = plain_classifier_recipe(*pixels.shape[1:], num_classes=10)
+    shape = ImageShape(*pixels.shape[1:], 10)
+    config, fit = plain_classifier_recipe(shape).values()
     fit = replace(fit, seed=seed)
     torch.manual_seed(seed_at(fit.seed, 0, INITIAL_STREAM))
     judge, batches = Classifier(config), ImageBatches(pixels, fit.batch_size, fit.seed)
@@ -80,7 +83,8 @@ def trained_judge(train: Part, seed: int) -> Classifier:
 def trained_generator(train: Part, seed: int) -> tuple[Generator, FitConfig, int]:
     """The standard recipe under the monitor, as the pipeline plays it; with its rollbacks."""
     pixels, labels = (torch.from_numpy(part) for part in train)
-    config, fit = gan_recipe("standard", tuple(pixels.shape[1:]), 10, seed)  # type: ignore[arg-type]
+    shape = ImageShape(*pixels.shape[1:], 10)
+    config, fit = gan_recipe("standard", shape, seed).values()
     torch.manual_seed(seed_at(fit.seed, 0, INITIAL_STREAM))
     gan = Gan(config)
     monitor = StabilityMonitor(ControlConfig(), (pixels.float() / 255, labels))

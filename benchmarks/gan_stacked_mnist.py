@@ -27,7 +27,8 @@ from models.gan.networks import GanConfig, Generator, sample
 from models.metrics.classes import class_counts, mode_kl, mode_kl_floor
 from models.metrics.classifier import Classifier
 from models.metrics.classifier import make_optimizer as classifier_optimizer
-from models.presets import plain_classifier_recipe
+from models.metrics.recipe import plain_classifier_recipe
+from models.presets import ImageShape
 from models.training.batches import INITIAL_STREAM, ImageBatches, seed_at
 from models.training.loops import FitConfig, adversarial_steps, likelihood_steps
 from tasks.data.sources import read_mnist
@@ -76,7 +77,7 @@ def stacked(pixels: Tensor, seed: int = STACKING_SEED) -> Tensor:
 
 def trained_judge(pixels: Tensor, labels: Tensor) -> Classifier:
     """A classifier of single digits, of classes alone."""
-    config, fit = plain_classifier_recipe(1, 28, 28, 10)
+    config, fit = plain_classifier_recipe(ImageShape(1, 28, 28, 10)).values()
     torch.manual_seed(seed_at(fit.seed, 0, INITIAL_STREAM))
     judge = Classifier(config).to(pixels.device)
     batches = ImageBatches(pixels, fit.batch_size, fit.seed)

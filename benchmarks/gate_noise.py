@@ -2,9 +2,8 @@
 
 Run as `python -m benchmarks.gate_noise [vae gan gpt ngram]`: quick recipes on the embedded data, a
 registry of its own, the whole way from fit to alias. Prints what every seed gave and what the gate
-said; records the spread between seeds (the source of
-`tasks.registry.promotion_policy.KNOWN_SPREADS`), the promotions after the first, and how many there
-would have been under simpler rules.
+said; records the spread between seeds (the source of `seed_spreads` in `tasks/families/`), the
+promotions after the first, and how many there would have been under simpler rules.
 """
 
 import os
@@ -71,13 +70,14 @@ class Trained:
 
     data: Any
     judge: Any
+    plan: Any
     fitted: Any
     scorecard: Any
-    settings: dict[str, Any]
 
 
 def _settled(family: str, seed: int, trained: Trained) -> tuple[int, str]:
     """The way from a judged model to its alias; the version's number and the alias."""
+    from tasks.families.table import FAMILIES as RECORDS
     from tasks.registry.champion import evaluate_champion
     from tasks.registry.promotion import apply_decision
     from tasks.registry.promotion_policy import gate
@@ -85,9 +85,9 @@ def _settled(family: str, seed: int, trained: Trained) -> tuple[int, str]:
     from tasks.training.provenance import provenance_of
 
     fitted, scorecard = trained.fitted, trained.scorecard
-    incumbent = evaluate_champion.fn(fitted.name, trained.data, trained.judge)
+    incumbent = evaluate_champion.fn(fitted.name, trained.data, RECORDS[family], trained.judge)
     verdict = gate.fn(fitted, scorecard, incumbent, "quick")
-    recipe = provenance_of(family, trained.data, "quick", seed, **trained.settings)
+    recipe = provenance_of(trained.plan, trained.data, "quick")
     registered = register_version.fn(fitted, scorecard, verdict, recipe, incumbent)
     version = apply_decision.fn(registered, verdict)
     assert version is not None, "nobody else moves the champion here"
@@ -96,47 +96,38 @@ def _settled(family: str, seed: int, trained: Trained) -> tuple[int, str]:
 
 
 def _trained(family: str, seed: int, run_id: str) -> Trained:
-    from models import presets
     from tasks.evaluation.images import evaluate_images
     from tasks.evaluation.text import evaluate_tokens
-    from tasks.training.classifier import fit_classifier
+    from tasks.families.table import FAMILIES as RECORDS
+    from tasks.training.fit import fit_model
+    from tasks.training.plan import feature_extractor_plan
 
-    data, fitted, settings = fitted_with(family, seed, run_id)
-    if family in ("ngram", "gpt"):
-        return Trained(data, None, fitted, evaluate_tokens.fn(fitted, data, run_id), settings)
-    size = data.channels, data.height, data.width
-    recipe = presets.classifier_recipe(*size, len(data.class_names))
-    judge = fit_classifier.fn(data, *recipe, run_id)
-    scorecard = evaluate_images.fn(fitted, data, judge, run_id)
-    return Trained(data, judge, fitted, scorecard, settings)
+    data, plan, fitted = fitted_with(family, seed, run_id)
+    record = RECORDS[family]
+    if record.data == "text":
+        return Trained(data, None, plan, fitted, evaluate_tokens.fn(fitted, data, run_id))
+    judge = fit_model.fn(data, feature_extractor_plan(data), run_id)
+    told: dict[str, Any] = {"likelihood": record.likelihood, "draws_means": record.draws_means}
+    scorecard = evaluate_images.fn(fitted, data, judge, run_id, **told)
+    return Trained(data, judge, plan, fitted, scorecard)
 
 
-def fitted_with(family: str, seed: int, run_id: str) -> tuple[Any, Any, dict[str, Any]]:
-    """The embedded data, the fit of a family's quick recipe to them, and its configurations."""
-    from models import presets
+def fitted_with(family: str, seed: int, run_id: str) -> tuple[Any, Any, Any]:
+    """The embedded data, the plan of a family's quick recipe for them, and its fit."""
+    from flows.train import planned
     from tasks.data.ingestion import ingest_images, ingest_text
     from tasks.data.tokenization import tokenize_corpus
-    from tasks.training.gan import fit_gan
-    from tasks.training.gpt import fit_gpt
-    from tasks.training.ngram import fit_ngram
-    from tasks.training.vae import fit_vae
+    from tasks.families.table import FAMILIES as RECORDS
+    from tasks.training.fit import fit_model
 
-    if family in ("ngram", "gpt"):
-        tokens = tokenize_corpus.fn(ingest_text.fn("pydocs"))
-        if family == "ngram":
-            config, tuning = presets.ngram_recipe("quick", tokens.scheme)
-            counted = fit_ngram.fn(tokens, config, tuning, seed, run_id)
-            return tokens, counted, {"config": config, "tuning": tuning}
-        size = tokens.vocabulary_size, tokens.num_train
-        shape, fit = presets.gpt_recipe("quick", *size, seed)
-        return tokens, fit_gpt.fn(tokens, shape, fit, run_id), {"config": shape, "fit": fit}
-    images = ingest_images.fn("digits")
-    pixels, num_classes = (images.channels, images.height, images.width), len(images.class_names)
-    if family == "vae":
-        network, fit = presets.vae_recipe("quick", *pixels, seed)
-        return images, fit_vae.fn(images, network, fit, run_id), {"config": network, "fit": fit}
-    game, fit = presets.gan_recipe("quick", pixels, num_classes, seed)
-    return images, fit_gan.fn(images, game, fit, run_id), {"config": game, "fit": fit}
+    record = RECORDS[family]
+    data: Any
+    if record.data == "text":
+        data = tokenize_corpus.fn(ingest_text.fn("pydocs"))
+    else:
+        data = ingest_images.fn("digits")
+    plan = planned(record, data, "quick", seed, {})
+    return data, plan, fit_model.fn(data, plan, run_id)
 
 
 def _simpler_rules(scorecards: list[Any]) -> tuple[int, int]:

@@ -174,15 +174,10 @@ def _reached(curve: dict[float, Any]) -> float:
 
 def _rule(family: str, spread: Any) -> Beats:
     """Whether the gate puts one above the other."""
-    from tasks.registry.promotion_policy import (
-        LUCK_LEVEL,
-        LUCK_LEVELS,
-        beats,
-        difference_bounds,
-        noise_margin,
-    )
+    from tasks.families.table import FAMILIES as RECORDS
+    from tasks.registry.promotion_policy import beats, difference_bounds, noise_margin
 
-    level = LUCK_LEVELS.get(family, LUCK_LEVEL)
+    level = RECORDS[family].luck_level
 
     def decide(candidate: Scores, champion: Scores) -> bool:
         difference = candidate.value - champion.value
@@ -221,7 +216,7 @@ def _scores_of(family: str, seeds: tuple[int, ...]) -> list[Scores]:
     found, judge = [], None
     for seed in seeds:
         with open_run(f"{family}-{seed}") as run_id:
-            data, fitted, _ = fitted_with(family, seed, run_id)
+            data, _, fitted = fitted_with(family, seed, run_id)
             if family == "gan" and judge is None:
                 judge = _judge(data, run_id)
         subject = rebuilt_from(fitted)
@@ -237,20 +232,20 @@ def _scores_of(family: str, seeds: tuple[int, ...]) -> list[Scores]:
 
 
 def _judge(images: Any, run_id: str) -> Any:
-    from models.presets import classifier_recipe
     from tasks.evaluation.images import judge_of
-    from tasks.training.classifier import fit_classifier
+    from tasks.training.fit import fit_model
+    from tasks.training.plan import feature_extractor_plan
 
-    shape = images.channels, images.height, images.width
-    recipe = classifier_recipe(*shape, len(images.class_names))
-    return judge_of(fit_classifier.fn(images, *recipe, run_id))
+    return judge_of(fit_model.fn(images, feature_extractor_plan(images), run_id))
 
 
 def _nats(subject: Any, images: Any) -> Scores:
-    from tasks.evaluation.image_metrics import likelihood_metrics
+    from models.vae.evaluation import likelihood
+    from tasks.data.ingestion import load_images
+    from tasks.evaluation.result import EVALUATION_SEED
 
-    metrics, nats, _ = likelihood_metrics(subject.model, images)
-    return Scores(metrics["test_nll_nats"], nats)
+    found = likelihood(subject.model, load_images(images, "test")[0], EVALUATION_SEED)
+    return Scores(found.metrics["test_nll_nats"], found.nats)
 
 
 def _distances(subject: Any, images: Any, judge: Any) -> Scores:
@@ -264,7 +259,7 @@ def _distances(subject: Any, images: Any, judge: Any) -> Scores:
     train, validation, test = (
         load_images(images, split)[0] for split in ("train", "validation", "test")
     )
-    seen = seen_by(judge, drawn_by(subject, images)[0], train, test, validation)
+    seen = seen_by(judge, drawn_by(subject, images, by_distance=True)[0], train, test, validation)
     scores = resampled_frechet_distances(seen.held_out, seen.drawn, seed=EVALUATION_SEED)
     return Scores(frechet_distance(seen.held_out, seen.drawn), scores)
 
@@ -273,20 +268,23 @@ def _counted() -> tuple[np.ndarray, np.ndarray]:
     """The quick n-gram model's bits by block, and where order 9 gains on order 6, of mean 1."""
     from dataclasses import replace
 
-    from models.presets import ngram_recipe
+    from flows.train import planned
     from tasks.data.ingestion import ingest_text
     from tasks.data.tokenization import tokenize_corpus
     from tasks.evaluation.text_metrics import scored_blocks
+    from tasks.families.table import FAMILIES as RECORDS
     from tasks.packaging.package import rebuilt_from
     from tasks.tracking.runs import open_run
-    from tasks.training.ngram import fit_ngram
+    from tasks.training.fit import fit_model
 
     tokens = tokenize_corpus.fn(ingest_text.fn("pydocs"))
-    config, tuning = ngram_recipe("quick", tokens.scheme)
+    plan = planned(RECORDS["ngram"], tokens, "quick", 0, {})
+    config = plan.settings["config"]
     bits = []
     for order in (config.order, 6):
         with open_run(f"ngram-{order}") as run_id:
-            fitted = fit_ngram.fn(tokens, replace(config, order=order), tuning, 0, run_id)
+            settings = {**plan.settings, "config": replace(config, order=order)}
+            fitted = fit_model.fn(tokens, replace(plan, settings=settings), run_id)
             bits.append(scored_blocks(rebuilt_from(fitted), tokens.corpus))
     quick, shorter = bits
     gain = shorter - quick

@@ -150,23 +150,33 @@ def _training(images: Any, journal: Any) -> Iterator[Iterator[Any]]:
     """The steps of the loop that all fits share, with the digits' recipe."""
     import torch
 
-    from models.presets import vae_recipe
     from models.training.batches import ImageBatches
     from models.training.checkpoint import TrainingState
-    from models.training.loops import likelihood_steps
+    from models.training.loops import Step, likelihood_steps
     from models.vae.model import Vae, make_optimizer
+    from models.vae.recipe import vae_recipe
     from tasks.data.ingestion import load_images
     from tasks.training.checkpointing import checkpointed_steps
     from tasks.training.fit_store import FitContext
+    from tasks.training.plan import image_shape
 
-    shape = (images.channels, images.height, images.width)
-    config, fit = vae_recipe("standard", *shape, 0)
+    config, fit = vae_recipe("standard", image_shape(images), 0).values()
     torch.manual_seed(0)
     model = Vae(config)
     optimizer = make_optimizer(model, fit)
     pixels = torch.from_numpy(load_images(images, "train")[0].copy())
     batches = ImageBatches(pixels, fit.batch_size, 0)
-    state = TrainingState({"model": model}, {"all": optimizer})
+
+    class Updates:
+        """Nothing but updates: neither validation nor pictures."""
+
+        shown, grid_title, num_steps = ("loss",), "", STEPS
+        state = TrainingState({"model": model}, {"all": optimizer})
+
+        def steps(self) -> Iterator[Step]:
+            return likelihood_steps(model, optimizer, batches.at, fit, self.state.step)
+
+    training: Any = Updates()
     with tempfile.TemporaryDirectory() as folder:
         place = FitContext(
             **{"family": "vae", "name": "digits-vae", "run_id": "", "seed": 0, "data_digest": ""},
@@ -174,12 +184,7 @@ def _training(images: Any, journal: Any) -> Iterator[Iterator[Any]]:
             journal=journal,
             record=None,  # type: ignore[arg-type]
         )
-        yield checkpointed_steps(
-            lambda start: likelihood_steps(model, optimizer, batches.at, fit, start),
-            state,
-            place,
-            num_steps=STEPS,
-        )
+        yield checkpointed_steps(training, place)
 
 
 def _check_arrival(run_id: str) -> None:

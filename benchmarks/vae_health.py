@@ -18,11 +18,12 @@ import torch
 
 from benchmarks.gan_digits import parts_of_digits
 from benchmarks.measured import record
-from models.presets import vae_recipe
+from models.presets import ImageShape
 from models.training.batches import INITIAL_STREAM, ImageBatches, seed_at
 from models.training.loops import Diverged, likelihood_steps
 from models.vae.elbo import active_units, binarize, collapse_alarm, negative_elbo
 from models.vae.model import Vae, make_optimizer
+from models.vae.recipe import vae_recipe
 
 
 def measured(seed: int) -> dict[str, float]:
@@ -30,7 +31,7 @@ def measured(seed: int) -> dict[str, float]:
     torch.set_num_threads(1)
     parts = parts_of_digits()
     pixels = torch.from_numpy(parts["train"][0])
-    config, fit = vae_recipe("standard", 1, 8, 8, seed)
+    config, fit = vae_recipe("standard", ImageShape(1, 8, 8), seed).values()
     torch.manual_seed(seed_at(fit.seed, 0, INITIAL_STREAM))
     model, batches = Vae(config), ImageBatches(pixels, fit.batch_size, fit.seed)
     started = time.monotonic()

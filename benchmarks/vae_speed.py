@@ -27,18 +27,20 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measured import record
-from models.presets import vae_recipe
+from models.presets import ImageShape
 from models.training.batches import ImageBatches
 from models.training.loops import likelihood_steps
 from models.vae.model import Vae
+from models.vae.recipe import vae_recipe
 from tasks.data.sources import read_mnist
 
 NUM_IMAGES, NUM_TURNS, BATCH_SIZE = 6400, 7, 64
+MNIST = ImageShape(1, 28, 28)
 
 
 def our_seconds(model: nn.Module, pixels: Tensor) -> float:
     """One pass over the images with our loop."""
-    _, fit = vae_recipe("standard", 1, 28, 28, seed=0)
+    fit = vae_recipe("standard", MNIST, seed=0)["fit"]
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
     steps = likelihood_steps(model, optimizer, ImageBatches(pixels, BATCH_SIZE, 0).at, fit)
     next(steps)  # the first step allocates
@@ -72,7 +74,7 @@ def pythae_seconds(model: Any, pixels: Tensor) -> float:
 def our_network() -> Vae:
     """The standard network for 28x28 images, in channels-last layout."""
     torch.manual_seed(0)
-    return Vae(vae_recipe("standard", 1, 28, 28, seed=0)[0])
+    return Vae(vae_recipe("standard", MNIST, seed=0)["config"])
 
 
 def as_pythae(vae: Vae, memory_format: torch.memory_format) -> Any:
@@ -131,7 +133,7 @@ def _wrapped(vae: Vae) -> tuple[nn.Module, nn.Module]:
 
 def floor_seconds() -> float:
     """Seconds per image that the multiplications of one update need at matrix-product speed."""
-    config, fit = vae_recipe("standard", 1, 28, 28, seed=0)
+    config, fit = vae_recipe("standard", MNIST, seed=0).values()
     model, images = Vae(config), torch.rand(fit.batch_size, 1, 28, 28)
     with FlopCounterMode(display=False) as counter:
         model.losses(images, step=0)["loss"].backward()  # type: ignore[no-untyped-call]

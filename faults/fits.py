@@ -140,41 +140,45 @@ def _fit(family: str, variant: int) -> Outcome:
     from models.vae.model import VaeConfig
     from tasks.data.ingestion import ingest_images, ingest_text
     from tasks.data.tokenization import tokenize_corpus
+    from tasks.families.table import FAMILIES as RECORDS
     from tasks.tracking.runs import recover_from_crashes, task_run
     from tasks.training import checkpointing
+    from tasks.training.fit import fit_model
     from tasks.training.fit_store import fit_cache_key
-    from tasks.training.gan import fit_gan
-    from tasks.training.gpt import fit_gpt
-    from tasks.training.ngram import fit_ngram
-    from tasks.training.vae import fit_vae
+    from tasks.training.plan import TrainingPlan
 
     checkpointing.SECONDS_BETWEEN_CHECKPOINTS = 0.1
     recover_from_crashes()
     shape: dict[str, Any] = {"channels": 1, "height": 8, "width": 8}
     steps = STEPS.get(family, 1)
     fit = FitConfig(steps=steps, batch_size=16, learning_rate=1e-3, warmup_steps=10, seed=variant)
-    task: Any
-    if family in ("vae", "gan"):
+    record = RECORDS[family]
+    if record.data == "images":
         data: Any = ingest_images.fn("digits")
     else:
         data = tokenize_corpus.fn(ingest_text.fn("pydocs"))
     vocabulary = getattr(data, "vocabulary_size", 1)
     if family == "vae":
         vae = VaeConfig(**shape, latent_size=2, base_width=4, hidden_size=8, dropout=0.1)
-        task, arguments, named = fit_vae.fn, (data, vae, fit), {"vae": vae, "fit": fit}
+        settings: dict[str, Any] = {"config": vae, "fit": fit}
     elif family == "gan":
         gan = GanConfig(**shape, num_classes=10, latent_size=4, base_width=8, dense_width=16)
-        task, arguments, named = fit_gan.fn, (data, gan, fit), {"gan": gan, "fit": fit}
+        settings = {"config": gan, "fit": fit}
     elif family == "gpt":
         sizes: dict[str, Any] = {"num_layers": 1, "num_heads": 2, "width": 16, "dropout": 0.1}
         gpt = GptConfig(vocabulary_size=vocabulary, context_length=16, **sizes, ngram_rows=64)
-        task, arguments, named = fit_gpt.fn, (data, gpt, fit), {"gpt": gpt, "fit": fit}
+        settings = {"config": gpt, "fit": fit}
     else:
-        counts, tuning = NgramConfig(order=6), TuningConfig(num_iterations=10)
-        settings = {"ngram": counts, "tuning": tuning}
-        task, arguments, named = fit_ngram.fn, (data, counts, tuning, variant), settings
+        settings = {"config": NgramConfig(order=6), "tuning": TuningConfig(num_iterations=10)}
+    plan = TrainingPlan(
+        family=family,
+        training=record.training,
+        settings=settings,
+        seed=variant,
+        uses_gpu=record.uses_gpu,
+    )
     with task_run(
-        f"{data.name}-{family}", fit_cache_key(family, data, named), meanwhile=nullcontext
+        f"{data.name}-{family}", fit_cache_key(plan, data), meanwhile=nullcontext
     ) as run_id:
-        made = task(*arguments, run_id)
+        made = fit_model.fn(data, plan, run_id)
     return Outcome(digest=made.digest, was_stored=made.was_stored)

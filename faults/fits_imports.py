@@ -14,9 +14,6 @@ import torch._dynamo  # noqa: E402
 
 import tasks.data.tokenization  # noqa: E402
 import tasks.tracking.runs  # noqa: E402
-import tasks.training.gan  # noqa: E402
-import tasks.training.gpt  # noqa: E402
-import tasks.training.ngram  # noqa: E402
-import tasks.training.vae  # noqa: E402, F401
+import tasks.training.fit  # noqa: E402, F401
 
 logging.getLogger("atelier").setLevel(logging.CRITICAL)  # fifty fits would say the same

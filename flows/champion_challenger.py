@@ -6,6 +6,7 @@ from flows.approval import request_approval
 from tasks.data.ingestion import ImageSet
 from tasks.data.tokenization import TokenSet
 from tasks.evaluation.scorecard import Scorecard
+from tasks.families.family import Family
 from tasks.registry.champion import evaluate_champion
 from tasks.registry.promotion import apply_decision
 from tasks.registry.promotion_policy import gate
@@ -26,6 +27,8 @@ def evaluate_and_promote(
     scorecard: Scorecard,
     recipe: TrainingProvenance,
     data: ImageSet | TokenSet,
+    family: Family,
+    *,
     judge: TrainedModel | None = None,
     approve_within: int | None = None,
 ) -> Version:
@@ -36,7 +39,7 @@ def evaluate_and_promote(
     """
     is_new = False
     for _ in range(MAX_JUDGEMENTS):
-        incumbent = evaluate_champion(fitted.name, data, judge)
+        incumbent = evaluate_champion(fitted.name, data, family, judge)
         verdict = gate(fitted, scorecard, incumbent, recipe.preset)
         version = register_version(fitted, scorecard, verdict, recipe, incumbent, data)
         is_new = is_new or version.is_new

@@ -1,13 +1,12 @@
-"""Everything, in order: data, four models, their judges, the registry, the gallery."""
+"""Everything, in order: data, models, their judges, the registry, the gallery."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from prefect import flow
 
 from flows.champion_challenger import APPROVAL_SECONDS
 from flows.device_slot import final_state, training_slot
-from flows.image_models import train_gan, train_vae
 from flows.parameters import (
     ApprovalSeconds,
     Glob,
@@ -19,11 +18,12 @@ from flows.parameters import (
 )
 from flows.prepare_data import prepare_corpus, prepare_images
 from flows.sample_gallery import whole_gallery
-from flows.token_models import train_gpt, train_ngram
+from flows.train import train_model
 from models.gan.networks import GanLoss
 from models.presets import Preset
 from tasks.data.tokenization import Scheme
 from tasks.evaluation.result import title
+from tasks.families.table import names, of_data
 from tasks.maintenance.crash_recovery import label_with_process
 from tasks.registry.versions import Version
 from tasks.runtime.progress import log_on_page
@@ -32,8 +32,10 @@ from tasks.samples.lineage import publish_lineage
 from tasks.store.files import digest_of
 from tasks.tracking.runs import open_run, recover_from_crashes
 
-Family = Literal["vae", "gan", "ngram", "gpt"]
-FAMILIES: tuple[Family, ...] = ("vae", "gan", "ngram", "gpt")
+if TYPE_CHECKING:
+    FamilyName = str
+else:
+    FamilyName = Literal[names()]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +55,7 @@ def full_run(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
     *,
     images: ImageSource = "digits",
     text: TextSource = "pydocs",
-    models: tuple[Family, ...] = FAMILIES,
+    models: tuple[FamilyName, ...] = names(),
     preset: Preset = "standard",
     seed: Seed = 0,
     image_size: ImageSide | None = None,
@@ -71,7 +73,7 @@ def full_run(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
             NAME=folder:PATH gives the data set a name of your own.
         text: pydocs, tinyshakespeare, file:PATH or folder:PATH; NAME=file:PATH gives the data set a
             name of your own.
-        models: which of the four families to train.
+        models: which families to train.
         preset: how much work: quick, standard or full.
         seed: 0 to 2147483647; the same seed gives the same weights on the same machine.
         image_size: side in pixels, 8 to 64, to which your own images are cropped and resized.
@@ -83,30 +85,36 @@ def full_run(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
         approval_seconds: seconds to wait for it, at most a week; then the present champion stays.
     """
     within = approval_seconds if approve else None
-    wants_images, wants_text = {"vae", "gan"} & set(models), {"ngram", "gpt"} & set(models)
+    of_images, of_text = of_data("images", models), of_data("text", models)
     versions: list[Version] = []
     settings = {
         **{"images": images, "text": text, "models": list(models), "preset": preset, "seed": seed},
         **{"image_size": image_size, "tokenizer": tokenizer, "gan_loss": gan_loss},
         **({"glob": glob} if glob is not None else {}),
     }
+    options = {"gan_loss": gan_loss}
     recover_from_crashes()
     title, key = f"{images} and {text}", digest_of(settings)
     with training_slot(), open_run(title, key=key, parameters=settings) as run_id:
         # All data first: bad input must stop the run before anything is trained or registered.
         image_set, token_set = None, None
-        if wants_images:
+        if of_images:
             image_set = unless_stopped(prepare_images(images, image_size, rehash))
-        if wants_text:
+        if of_text:
             token_set = unless_stopped(prepare_corpus(text, tokenizer, glob=glob, rehash=rehash))
-        if image_set and "vae" in models:
-            versions.append(_told(train_vae(image_set, preset, seed, run_id, within)))
-        if image_set and "gan" in models:
-            versions.append(_told(train_gan(image_set, preset, seed, run_id, gan_loss, within)))
-        if token_set and "ngram" in models:
-            versions.append(_told(train_ngram(token_set, preset, seed, run_id, within)))
-        if token_set and "gpt" in models:
-            versions.append(_told(train_gpt(token_set, preset, seed, run_id, within)))
+        for family in (*of_images, *of_text):
+            data = image_set if family.data == "images" else token_set
+            assert data is not None, "prepared above"
+            version = train_model(
+                family.name,
+                data,
+                preset=preset,
+                seed=seed,
+                parent_run_id=run_id,
+                options=options,
+                approve_within=within,
+            )
+            versions.append(_told(version))
         gallery = unless_stopped(whole_gallery(run_id))
         publish_lineage(image_set, token_set, versions, gallery, run_id)
     return final_state(RunSummary(versions=tuple(versions), gallery=gallery), versions)

@@ -1,136 +1,114 @@
-"""One model on demand, as Prefect deployments: each form asks what that family needs."""
+"""One model on demand, as Prefect deployments: each form asks what that family needs.
 
-from prefect import flow
+There is a flow for each family, `retrain_<name>`, whose parameters are those of its data and its
+own options: Prefect reads a form from a function's signature, so each gets one of its own.
+"""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
+
+from prefect import Flow, flow
 
 from flows.device_slot import final_state, training_slot
-from flows.image_models import train_gan, train_vae
 from flows.parameters import Glob, ImageSide, ImageSource, Seed, TextSource, run_name
 from flows.prepare_data import prepare_corpus, prepare_images
-from flows.token_models import train_gpt, train_ngram
-from models.gan.networks import GanLoss
+from flows.train import train_model
 from models.presets import Preset
-from tasks.data.tokenization import Scheme
+from tasks.data.ingestion import ImageSet
+from tasks.data.tokenization import Scheme, TokenSet
+from tasks.families.family import Family, Option
+from tasks.families.table import FAMILIES
 from tasks.maintenance.crash_recovery import label_with_process
 from tasks.registry.versions import Version
 
+HELP = {
+    "images": "digits, mnist, fashion-mnist, cifar10, or folder:PATH (its sub-folders are classes);"
+    " NAME=folder:PATH gives the data set a name of your own.",
+    "text": "pydocs, tinyshakespeare, file:PATH or folder:PATH; NAME=file:PATH gives the data set a"
+    " name of your own.",
+    "preset": "how much work: quick, standard or full.",
+    "seed": "0 to 2147483647; the same seed gives the same weights on the same machine.",
+    "image_size": "side in pixels, 8 to 64, to which your own images are cropped and resized.",
+    "tokenizer": "one token per character, or byte-level BPE.",
+    "glob": "which files of your own folder of text are read, such as *.py; none: all text.",
+    "rehash": "read your own files again even if their names, sizes and times are unchanged.",
+}
+"""What the forms say of each parameter; an option of a family has its help in the record."""
 
-@flow(
-    name="retrain-vae",
-    flow_run_name=run_name("{images}-vae, {preset}, seed {seed}"),
-    on_running=[label_with_process],
-)
-def retrain_vae(
+
+def _images(
     *,
     images: ImageSource = "digits",
     preset: Preset = "standard",
     seed: Seed = 0,
     image_size: ImageSide | None = None,
     rehash: bool = False,
-) -> Version:
-    """Train, judge and register the variational auto-encoder.
-
-    Args:
-        images: digits, mnist, fashion-mnist, cifar10, or folder:PATH (its sub-folders are classes);
-            NAME=folder:PATH gives the data set a name of your own.
-        preset: how much work: quick, standard or full.
-        seed: 0 to 2147483647; the same seed gives the same weights on the same machine.
-        image_size: side in pixels, 8 to 64, to which your own images are cropped and resized.
-        rehash: read your own files again even if their names, sizes and times are unchanged.
-    """
-    with training_slot():
-        version = train_vae(prepare_images(images, image_size, rehash), preset, seed)
-    return final_state(version, [version])
+) -> ImageSet:
+    """The parameters of every form of an image model, and the data that they ask for."""
+    del preset, seed
+    return prepare_images(images, image_size, rehash)
 
 
-@flow(
-    name="retrain-gan",
-    flow_run_name=run_name("{images}-gan, {preset}, seed {seed}"),
-    on_running=[label_with_process],
-)
-def retrain_gan(
+def _text(
     *,
-    images: ImageSource = "digits",
+    text: TextSource = "pydocs",
     preset: Preset = "standard",
     seed: Seed = 0,
-    image_size: ImageSide | None = None,
-    gan_loss: GanLoss = "relativistic",
+    tokenizer: Scheme = "characters",
+    glob: Glob | None = None,
     rehash: bool = False,
-) -> Version:
-    """Train, judge and register the generative adversarial network.
+) -> TokenSet:
+    """The same of every form of a token model."""
+    del preset, seed
+    return prepare_corpus(text, tokenizer, glob=glob, rehash=rehash)
 
-    Args:
-        images: digits, mnist, fashion-mnist, cifar10, or folder:PATH (its sub-folders are classes);
-            NAME=folder:PATH gives the data set a name of your own.
-        preset: how much work: quick, standard or full.
-        seed: 0 to 2147483647; the same seed gives the same weights on the same machine.
-        image_size: side in pixels, 8 to 64, to which your own images are cropped and resized.
-        gan_loss: relativistic with R1 and R2, hinge with spectral norm, or wasserstein (WGAN-GP).
-        rehash: read your own files again even if their names, sizes and times are unchanged.
-    """
-    with training_slot():
-        version = train_gan(
-            prepare_images(images, image_size, rehash), preset, seed, None, gan_loss
+
+def _retrain(family: Family) -> "Flow[..., Version]":
+    prepare: Callable[..., ImageSet | TokenSet] = _images if family.data == "images" else _text
+
+    def retrain(**given: Any) -> Version:
+        own = {name: given.pop(name) for name in family.options if name in given}
+        with training_slot():
+            data = prepare(**given)
+            version = train_model(
+                family.name, data, preset=given["preset"], seed=given["seed"], options=own
+            )
+        return final_state(version, [version])
+
+    retrain.__name__ = f"retrain_{family.name}"
+    retrain.__signature__ = _form(prepare, family.options)  # type: ignore[attr-defined]
+    retrain.__doc__ = _described(family, [*inspect.signature(prepare).parameters, *family.options])
+    return flow(
+        name=f"retrain-{family.name}",
+        flow_run_name=run_name(f"{{{family.data}}}-{family.name}, {{preset}}, seed {{seed}}"),
+        on_running=[label_with_process],
+    )(retrain)
+
+
+def _form(prepare: Callable[..., Any], options: Mapping[str, Option]) -> inspect.Signature:
+    """The signature that Prefect makes a form of."""
+    shared = inspect.signature(prepare)
+    own = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=option.choices[0],
+            annotation=Literal[option.choices],
         )
-    return final_state(version, [version])
+        for name, option in options.items()
+    ]
+    return shared.replace(parameters=[*shared.parameters.values(), *own], return_annotation=Version)
 
 
-@flow(
-    name="retrain-ngram",
-    flow_run_name=run_name("{text}-ngram, {preset}"),
-    on_running=[label_with_process],
-)
-def retrain_ngram(
-    *,
-    text: TextSource = "pydocs",
-    preset: Preset = "standard",
-    seed: Seed = 0,
-    tokenizer: Scheme = "characters",
-    glob: Glob | None = None,
-    rehash: bool = False,
-) -> Version:
-    """Count, judge and register the n-gram model.
-
-    Args:
-        text: pydocs, tinyshakespeare, file:PATH or folder:PATH; NAME=file:PATH gives the data set a
-            name of your own.
-        preset: how much work: quick, standard or full.
-        seed: 0 to 2147483647; seeds the sampled examples, counting itself is not random.
-        tokenizer: one token per character, or byte-level BPE.
-        glob: which files of your own folder of text are read, such as *.py; none: all text.
-        rehash: read your own files again even if their names, sizes and times are unchanged.
-    """
-    with training_slot():
-        tokens = prepare_corpus(text, tokenizer, glob=glob, rehash=rehash)
-        version = train_ngram(tokens, preset, seed)
-    return final_state(version, [version])
+def _described(family: Family, names: Iterable[str]) -> str:
+    """The docstring, whose Args become the help of the form's fields."""
+    told = {**HELP, **{name: option.text for name, option in family.options.items()}}
+    lines = [f"        {name}: {told[name]}" for name in names]
+    return "\n".join(
+        [f"Train, judge and register one model. {family.purpose}", "", "    Args:", *lines]
+    )
 
 
-@flow(
-    name="retrain-gpt",
-    flow_run_name=run_name("{text}-gpt, {preset}, seed {seed}"),
-    on_running=[label_with_process],
-)
-def retrain_gpt(
-    *,
-    text: TextSource = "pydocs",
-    preset: Preset = "standard",
-    seed: Seed = 0,
-    tokenizer: Scheme = "characters",
-    glob: Glob | None = None,
-    rehash: bool = False,
-) -> Version:
-    """Train, judge and register the GPT.
-
-    Args:
-        text: pydocs, tinyshakespeare, file:PATH or folder:PATH; NAME=file:PATH gives the data set a
-            name of your own.
-        preset: how much work: quick, standard or full.
-        seed: 0 to 2147483647; the same seed gives the same weights on the same machine.
-        tokenizer: one token per character, or byte-level BPE.
-        glob: which files of your own folder of text are read, such as *.py; none: all text.
-        rehash: read your own files again even if their names, sizes and times are unchanged.
-    """
-    with training_slot():
-        tokens = prepare_corpus(text, tokenizer, glob=glob, rehash=rehash)
-        version = train_gpt(tokens, preset, seed)
-    return final_state(version, [version])
+retrain_flows = {f"retrain_{family.name}": _retrain(family) for family in FAMILIES.values()}
+globals().update(retrain_flows)  # Prefect finds a flow by `module.name`

@@ -16,7 +16,7 @@ from tasks.samples.cache import (
 )
 from tasks.samples.html_page import ChampionSamples
 from tasks.samples.plan import Piece, drawn_from, kept_work, last_work, plan_gallery
-from tasks.samples.sampling import draw_images, publish_gallery, write_texts
+from tasks.samples.sampling import draw_samples, publish_gallery
 from tasks.store.files import CannotWrite
 from tasks.tracking.runs import open_run
 
@@ -68,9 +68,8 @@ def _work(piece: Piece, folder: str, problems: list[str]) -> ChampionSamples:
     """What a model made before, what it makes now, or, where it cannot, what it made last."""
     if (work := kept_work(piece, folder)) is not None:
         return work
-    make = write_texts if piece.family in ("ngram", "gpt") else draw_images
     try:
-        return drawn_from(piece, make(piece.name, folder, piece.seed, piece.version))
+        return drawn_from(piece, draw_samples(piece.name, folder, piece.seed, piece.version))
     except (ConnectionError, TimeoutError, CannotWrite):  # of servers and disks, not of the model
         raise
     except Exception as error:  # whatever a version's own code, or its damaged files, may raise

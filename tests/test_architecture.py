@@ -14,6 +14,10 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tasks.families.table import FAMILIES
+from tasks.samples.drawing import modules as drawing_modules
+from tasks.store.fingerprint import import_closure
+
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = ("atelier", "flows", "tasks", "models")
 SOURCES = sorted(path for floor in FLOORS for path in (ROOT / floor).rglob("*.py"))
@@ -112,6 +116,72 @@ def test_nothing_is_pickled_and_nothing_prints_but_the_command_line(path: Path) 
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     }
     assert "print" not in calls or name_of(path).startswith("atelier/cli/")
+
+
+def own_family(path: Path) -> str:
+    """The family whose own code a file is, or nothing."""
+    parts = path.relative_to(ROOT).parts
+    return parts[1] if parts[0] == "models" and parts[1] in FAMILIES else ""
+
+
+def family_names_in(source: str) -> set[str]:
+    """The families that a module names in a string, alone or among other words.
+
+    Docstrings may name them: they are read by people. So may addresses, such as `models.vae.model`.
+    """
+    tree = ast.parse(source)
+    told = {
+        id(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    strings = [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in told
+    ]
+    names = re.compile(rf"(?<![\w.])({'|'.join(FAMILIES)})(?!\w|\.\w)")
+    return {name for text in strings for name in names.findall(text)}
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in SOURCES if not name_of(p).startswith("tasks/families/")], ids=name_of
+)
+def test_only_records_and_a_familys_own_code_know_its_name(path: Path) -> None:
+    """Whoever would ask for a name asks the record for what differs."""
+    named = family_names_in(path.read_text(encoding="utf-8"))
+
+    assert named <= {own_family(path)}
+
+
+@pytest.mark.parametrize(
+    "source", ['x == "vae"', 'x in ("a", "gpt")', 'f"{x}-ngram"', 'x = "any of vae,gan"']
+)
+def test_a_familys_name_in_code_is_noticed(source: str) -> None:
+    assert family_names_in(source)
+    assert not family_names_in(f'"""Of a vae."""\nf("models.vae:name", "gang")\n#{source}')
+
+
+KEYED = {
+    **{f"{name}: training": [f.training, "tasks.training.fit"] for name, f in FAMILIES.items()},
+    **{f"{name}: likelihood": [f.likelihood] for name, f in FAMILIES.items() if f.likelihood},
+    **{f"{name}: samples": drawing_modules(f.gallery_extras) for name, f in FAMILIES.items()},
+    "classifier": ["models.metrics.classifier_training", "tasks.training.fit"],
+    "images": ["tasks.evaluation.image_metrics"],
+    "text": ["tasks.evaluation.text_metrics"],
+    "tokens": ["models.text.tokenizer"],
+}
+
+
+@pytest.mark.parametrize("starts", KEYED.values(), ids=KEYED)
+def test_no_cache_key_holds_the_table_of_families(starts: list[str]) -> None:
+    """Or a word on one family's card would train all others again."""
+    modules = [start.partition(":")[0] for start in starts]
+
+    closure = import_closure(modules, ROOT)
+
+    assert set(modules) <= set(closure)
+    assert not [name for name in closure if name.startswith("tasks.families")]
 
 
 def test_floors_rooms_and_families_import_only_what_lies_below() -> None:

@@ -19,10 +19,10 @@ from atelier.services import local_servers
 from atelier.services.credentials import how_to_log_in
 from tasks.data.own_files import writable
 from tasks.data.sources import find_source
+from tasks.families.table import names, of_data, options_of_families
 from tasks.runtime.markup import plain
 from tasks.store.files import BadInput, check_space, home
 
-FAMILIES = ("vae", "gan", "ngram", "gpt")
 AS_THE_FLOW_SAYS = 0
 SPACE_FOR_A_RUN_BYTES = 300_000_000  # databases of both servers, data, four models, the gallery
 
@@ -61,9 +61,9 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--models",
         type=_families,
-        default=FAMILIES,
+        default=names(),
         metavar="LIST",
-        help="any of vae,gan,ngram,gpt (default: all)",
+        help=f"any of {','.join(names())} (default: all)",
     )
     run.add_argument("--preset", choices=("quick", "standard", "full"), default="standard")
     run.add_argument("--seed", type=seed, default=0, help="0 to 2147483647 (default: 0)")
@@ -85,8 +85,9 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         action="store_true",
         help="read your own files again even if their names, sizes and times are unchanged",
     )
-    losses = ("relativistic", "hinge", "wasserstein")
-    run.add_argument("--gan-loss", choices=losses, default="relativistic")
+    for name, option in options_of_families().items():
+        flag = "--" + name.replace("_", "-")
+        run.add_argument(flag, choices=option.choices, default=option.choices[0], help=option.text)
     run.add_argument(
         "--approve",
         type=_seconds,
@@ -106,21 +107,19 @@ def _seconds(text: str) -> int:
 
 def _families(text: str) -> tuple[str, ...]:
     chosen = text.split(",")
-    unknown = [name for name in chosen if name not in FAMILIES]
+    unknown = [name for name in chosen if name not in names()]
     if unknown:
         raise argparse.ArgumentTypeError(
-            f"unknown model {unknown[0]!r}; choose from {','.join(FAMILIES)}"
+            f"unknown model {unknown[0]!r}; choose from {','.join(names())}"
         )
-    return tuple(name for name in FAMILIES if name in chosen)
+    return tuple(name for name in names() if name in chosen)
 
 
 def _run(options: argparse.Namespace) -> int:
-    wants_images = bool({"vae", "gan"} & set(options.models))
-    wants_text = bool({"ngram", "gpt"} & set(options.models))
     images, text = writable(options.images), writable(options.text)
-    if wants_images:
+    if of_data("images", options.models):
         find_source(images, "images", options.image_size)
-    if wants_text:
+    if of_data("text", options.models):
         find_source(text, "text", glob=options.glob)
     check_space(home(), SPACE_FOR_A_RUN_BYTES)
     urls = start_servers(options)
@@ -135,7 +134,7 @@ def _run(options: argparse.Namespace) -> int:
         seed=options.seed,
         image_size=options.image_size,
         tokenizer=options.tokenizer,
-        gan_loss=options.gan_loss,
+        **{name: getattr(options, name) for name in options_of_families()},
         glob=options.glob,
         rehash=options.rehash,
         approve=options.approve is not None,

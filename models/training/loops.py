@@ -8,7 +8,7 @@ uninterrupted one bit for bit, with no random state to save.
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -70,6 +70,10 @@ class Step:
     """Updates done so far, this one included."""
     terms: dict[str, Tensor]
     """Detached scalars by name; "loss" is the one that was minimised."""
+    measured: dict[str, float] = field(default_factory=dict)
+    """What was measured after it, on held-out data."""
+    remarks: tuple[str, ...] = ()
+    """What a person should read of it."""
 
     def numbers(self) -> dict[str, float]:
         """The terms as floats. On a GPU this waits for the update to finish."""

@@ -5,9 +5,9 @@ measures: `measured.json`, the scores of single items as safetensors, pictures o
 receipt with the digests of them all.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -33,31 +33,44 @@ from tasks.store.fingerprint import cache_key
 from tasks.store.records import DamagedRecord, read_record
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measurement:
+    """How a model is measured, and all that the numbers depend on beside model and data."""
+
+    modules: tuple[str, ...]
+    """Dotted names of the modules that measure."""
+    measure: Callable[[Any], EvaluationResult]
+    """What they do with a SampleModel."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """What they are told, as JSON."""
+    judge_digest: str = ""
+    """Of the classifier that samples are measured with."""
+
+
 def evaluate_cached(
     name: str,
     content_digest: str,
     data: ImageSet | Corpus,
+    measurement: Measurement,
     *,
     run_id: str,
-    module: str,
     subject: Callable[[], AbstractContextManager[Any]],
-    measure: Callable[[Any], EvaluationResult],
-    judge_digest: str = "",
 ) -> Scorecard:
     """The scorecard of a model, measured now unless exactly this was measured before.
 
-    module: dotted name of the module that measures; subject: gives the SampleModel, and is not
-    asked where a stored evaluation answers; measure: what to do with it.
+    subject: gives the SampleModel, and is not asked where a stored evaluation answers.
     """
-    settings = {"seed": EVALUATION_SEED}
-    evaluation = cache_key(settings, [data.digest, judge_digest], [module], "cpu")
+    settings = {"seed": EVALUATION_SEED, **measurement.settings}
+    judge_digest = measurement.judge_digest
+    modules = list(measurement.modules)
+    evaluation = cache_key(settings, [data.digest, judge_digest], modules, "cpu")
     key = digest_of([evaluation, content_digest])[:16]
     folder = inside(home() / "evaluations", name) / key
     stored = _stored(folder)
     was_stored = stored is not None
     if stored is None:
         with subject() as model:
-            measured, drawn = measure(model), samples_digest(model)
+            measured, drawn = measurement.measure(model), samples_digest(model)
         _store(folder, content_digest, measured, drawn)
         stored = read_record(folder / "measured.json", _Stored)
     value = stored.metrics[stored.main_metric]

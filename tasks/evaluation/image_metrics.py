@@ -1,4 +1,4 @@
-"""Measure image models on held-out images: their samples, and a VAE's likelihood.
+"""Measure image models on held-out images: their samples, and their likelihood where it is known.
 
 Samples are measured in the features of the classifier that the pipeline trained on the same data,
 or of a network that learned without labels where the data have none. Beside each distance stands
@@ -7,12 +7,13 @@ pictures from rubbish is measured every time; one that cannot lets no model pass
 """
 
 import math
+import sys
+from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
 import torch
 
-from models.gan import networks
 from models.metrics.baselines import Soundness
 from models.metrics.bootstrap import bootstrap_mean_interval
 from models.metrics.classifier import Classifier
@@ -26,45 +27,54 @@ from models.metrics.sample_quality import (
     seen_by,
 )
 from models.metrics.seed_variance import resampled_frechet_distances
-from models.vae import elbo
 from tasks import plots
 from tasks.data.ingestion import ImageSet, load_images
 from tasks.evaluation.result import EVALUATION_SEED, EvaluationResult, not_finite
 
-NLL_IMAGES, NLL_SAMPLES = 1000, 100
 MIN_SAMPLES, SAMPLES_PER_IMAGE = 10_000, 5
-"""Samples are cheap: at least so many, and of a GAN, whose distance decides, five for each
-held-out image, so that the luck of the draw is small beside that of the held-out images."""
+"""Samples are cheap: at least so many, and where their distance decides, five for each held-out
+image, so that the luck of the draw is small beside that of the held-out images."""
 MIN_DIFFERENT = 0.5
 """Share of different pictures among the samples of a model that is not collapsed."""
 
 
-def measure_images(subject: Any, images: ImageSet, judge: Classifier) -> EvaluationResult:
-    """Measure an image model's samples, and a VAE's likelihood, on the test split.
+def measure_images(
+    subject: Any,
+    images: ImageSet,
+    judge: Classifier,
+    *,
+    likelihood: str = "",
+    draws_means: bool = False,
+) -> EvaluationResult:
+    """Measure an image model's samples, and its likelihood, on the test split.
 
     subject: a SampleModel, ours or one that a registered version brought along; judge: in whose
-    features samples are compared. Raises ValueError for a model of images of another shape.
+    features samples are compared; likelihood: what measures it, as `module:function` (see
+    `tasks.families.family.Family`), nothing for a model that has none; draws_means: whether a
+    sample is a mean of what the model expects. Raises ValueError for a model of images of another
+    shape.
     """
     _check_shape(subject, images)
-    drawn, requested = drawn_by(subject, images)
+    drawn, requested = drawn_by(subject, images, by_distance=not likelihood)
     train, test = load_images(images, "train"), load_images(images, "test")
     seen = seen_by(judge, drawn, train[0], test[0], load_images(images, "validation")[0])
     numbers = sample_quality(judge, drawn, requested, train, test, seen)
     sound = sample_soundness(judge, seen, train[0])
     numbers["rubbish_frechet_distance"] = sound.nearest[1]
-    faults = [*_sample_faults(numbers, len(images.class_names)), *_told(sound, subject.family)]
-    if subject.family == "vae":
-        likelihood, nats, alarms = likelihood_metrics(subject.model, images)
-        interval = _interval(nats)
+    faults = [*_sample_faults(numbers, len(images.class_names)), *_told(sound, draws_means)]
+    metrics: dict[str, float]
+    if likelihood:
+        found = resolve_name(likelihood)(subject.model, test[0], EVALUATION_SEED)
+        metrics, interval = {**found.metrics, **numbers}, _interval(found.nats)
+        faults += found.faults
         decisive: dict[str, Any] = {
             "main_metric": "test_nll_nats",
-            "unit": "nats per image, " + _unit(subject.model),
-            "scores": nats,
+            "unit": f"nats per image, {found.unit}",
+            "scores": found.nats,
             "are_resamples": False,
         }
     else:
-        likelihood, alarms = {}, []
-        value = numbers["test_frechet_distance"]
+        metrics, value = numbers, numbers["test_frechet_distance"]
         scores = resampled_frechet_distances(seen.held_out, seen.drawn, seed=EVALUATION_SEED)
         error = 1.96 * float(scores.std(ddof=1))
         interval = max(0.0, value - error), value + error  # no distance is negative
@@ -74,10 +84,9 @@ def measure_images(subject: Any, images: ImageSet, judge: Classifier) -> Evaluat
             "scores": scores,
             "are_resamples": True,
         }
-    metrics = {**likelihood, **numbers}
     return EvaluationResult(
         metrics=metrics,
-        faults=[*not_finite(metrics), *faults, *alarms],
+        faults=[*not_finite(metrics), *faults],
         low=interval[0],
         high=interval[1],
         files=_pictures(images, drawn),
@@ -96,20 +105,32 @@ def _check_shape(subject: Any, images: ImageSet) -> None:
         raise ValueError(f"it knows {num_classes} classes, the data have {len(images.class_names)}")
 
 
-def drawn_by(subject: Any, images: ImageSet) -> tuple[np.ndarray, np.ndarray | None]:
-    """Many samples, uint8, and the classes asked for."""
-    if subject.family == "vae":
-        drawn = subject.model.sample(MIN_SAMPLES, EVALUATION_SEED, sampler="mixture")
-        return bytes_of(drawn), None
-    num_held_out = min(images.num_validation + images.num_test, MAX_IMAGES)
-    number = max(MIN_SAMPLES, SAMPLES_PER_IMAGE * num_held_out)
+def drawn_by(
+    subject: Any, images: ImageSet, *, by_distance: bool
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Many samples, uint8, and the classes asked for; more of them where their distance decides."""
+    number = MIN_SAMPLES
+    if by_distance:
+        num_held_out = min(images.num_validation + images.num_test, MAX_IMAGES)
+        number = max(MIN_SAMPLES, SAMPLES_PER_IMAGE * num_held_out)
     labels = None
-    if subject.config["num_classes"]:
+    if subject.config.get("num_classes"):
         # The classes of the held-out images, so that the class mix is no difference.
         _, test_labels = load_images(images, "test")
         labels = torch.from_numpy(np.resize(test_labels, number))
-    drawn = networks.sample(subject.model, number, EVALUATION_SEED, labels)
-    return bytes_of(drawn), None if labels is None else labels.numpy()
+    drawn = bytes_of(_drawn(subject, number, labels))
+    return drawn, None if labels is None else labels.numpy()
+
+
+def _drawn(subject: Any, number: int, labels: torch.Tensor | None) -> torch.Tensor:
+    if hasattr(subject, "draw"):
+        found: torch.Tensor = subject.draw(number, EVALUATION_SEED, labels=labels)
+    elif hasattr(subject.model, "sample"):  # versions of before `SampleModel.draw`: a VAE's
+        found = subject.model.sample(number, EVALUATION_SEED, sampler="mixture")
+    else:  # and a GAN's, whose module it brought along
+        code = sys.modules[type(subject.model).__module__]
+        found = code.sample(subject.model, number, EVALUATION_SEED, labels)
+    return found
 
 
 def _interval(scores: np.ndarray) -> tuple[float, float]:
@@ -119,46 +140,9 @@ def _interval(scores: np.ndarray) -> tuple[float, float]:
     return found.low, found.high
 
 
-def likelihood_metrics(
-    model: Any, images: ImageSet
-) -> tuple[dict[str, float], np.ndarray, list[str]]:
-    """Numbers of the likelihood, the nats of each test image, and what is wrong."""
-    pixels, _ = load_images(images, "test")
-    grey = torch.from_numpy(pixels[:: max(1, len(pixels) // NLL_IMAGES)].copy()).float() / 255
-    seen = elbo.binarize(grey, EVALUATION_SEED) if _is_binary(model) else grey
-    losses = elbo.negative_elbo(model, seen, EVALUATION_SEED)
-    nll = elbo.importance_weighted_nll(model, seen, NLL_SAMPLES, EVALUATION_SEED).double()
-    num_active = elbo.active_units(model, seen)
-    error = (model.reconstruct(seen) - grey).square().mean()
-    alarm = elbo.collapse_alarm(float(losses["kl"].mean()), num_active, model.config.latent_size)
-    metrics = {
-        "test_nll_nats": float(nll.mean()),
-        "test_negative_elbo_nats": float(losses["negative_elbo"].mean()),
-        "test_reconstruction_nats": float(losses["reconstruction"].mean()),
-        "test_kl_nats": float(losses["kl"].mean()),
-        "test_reconstruction_error": float(error),
-        "test_active_units": float(num_active),
-        "test_active_units_fraction": num_active / model.config.latent_size,
-    }
-    if not _is_binary(model):
-        metrics["test_bits_per_dimension"] = (
-            metrics["test_nll_nats"] / grey[0].numel() / math.log(2)
-        )
-    alarms = [alarm] if alarm and alarm.startswith("posterior") else []
-    return metrics, nll.cpu().numpy(), alarms
-
-
-def _unit(model: Any) -> str:
-    return "binarised pixels" if _is_binary(model) else "256 levels"
-
-
-def _is_binary(model: Any) -> bool:
-    return bool(model.config.likelihood == "bernoulli")
-
-
-def _told(sound: Soundness, family: str) -> list[str]:
+def _told(sound: Soundness, draws_means: bool) -> list[str]:
     """What soundness says: of an unfit judge that alone, as its distances mean nothing."""
-    found = sound.unfitness or sound.fault(draws_means=family == "vae")
+    found = sound.unfitness or sound.fault(draws_means=draws_means)
     return [found] if found else []
 
 

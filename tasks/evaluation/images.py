@@ -1,5 +1,7 @@
 """Judge an image model on held-out images -> Scorecard."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -8,9 +10,8 @@ from safetensors.torch import load_file
 
 from models.metrics.classifier import Classifier, ClassifierConfig
 from tasks.data.ingestion import ImageSet
-from tasks.evaluation.cache import evaluate_cached
+from tasks.evaluation.cache import Measurement, evaluate_cached
 from tasks.evaluation.image_metrics import measure_images
-from tasks.evaluation.result import EvaluationResult
 from tasks.evaluation.scorecard import Scorecard, publish
 from tasks.packaging.package import rebuilt
 from tasks.runtime.retries import NETWORKED
@@ -20,26 +21,55 @@ from tasks.training.fit_store import TrainedModel
 
 @task(name="evaluate-images", task_run_name="evaluate {fitted.name}", **NETWORKED)
 def evaluate_images(
-    fitted: TrainedModel, images: ImageSet, judge: TrainedModel, run_id: str
+    fitted: TrainedModel,
+    images: ImageSet,
+    judge: TrainedModel,
+    run_id: str,
+    *,
+    likelihood: str = "",
+    draws_means: bool = False,
 ) -> Scorecard:
-    """Measure an image model's samples, and a VAE's likelihood, on the test split."""
-    scorecard = evaluate_cached(
+    """Measure an image model on the test split; see `measure_images` for the rest."""
+    scorecard = evaluate_image_model(
         fitted.name,
         fitted.digest,
+        partial(rebuilt, fitted),
         images,
+        judge,
         run_id=run_id,
-        module="tasks.evaluation.image_metrics",
-        subject=partial(rebuilt, fitted),
-        measure=lambda subject: measured_images(subject, images, judge),
-        judge_digest=judge.digest,
+        likelihood=likelihood,
+        draws_means=draws_means,
     )
     publish(scorecard, images)
     return scorecard
 
 
-def measured_images(subject: Any, images: ImageSet, judge: TrainedModel) -> EvaluationResult:
-    """Measure with the classifier of a fit as the judge."""
-    return measure_images(subject, images, judge_of(judge))
+def evaluate_image_model(
+    name: str,
+    content_digest: str,
+    subject: Callable[[], AbstractContextManager[Any]],
+    images: ImageSet,
+    judge: TrainedModel,
+    *,
+    run_id: str = "",
+    likelihood: str = "",
+    draws_means: bool = False,
+) -> Scorecard:
+    """The same for a candidate and for a champion, measured once for each judge.
+
+    subject: gives the SampleModel; it is not asked where a stored evaluation answers.
+    """
+    modules = ("tasks.evaluation.image_metrics", likelihood.partition(":")[0])
+    told: dict[str, Any] = {"likelihood": likelihood, "draws_means": draws_means}
+    measurement = Measurement(
+        modules=tuple(filter(None, modules)),
+        measure=lambda model: measure_images(model, images, judge_of(judge), **told),
+        settings=told,
+        judge_digest=judge.digest,
+    )
+    return evaluate_cached(
+        name, content_digest, images, measurement, run_id=run_id, subject=subject
+    )
 
 
 def judge_of(fitted: TrainedModel) -> Classifier:

@@ -23,15 +23,11 @@ from tasks.store.files import project_root
 from tasks.store.fingerprint import PROJECT_PACKAGES
 from tasks.tracking.mlflow_client import tracking_uri
 
-_IMAGES = {"num_samples": 16, "seed": 1}
-_TEXTS = {"num_samples": 2, "seed": 1, "num_tokens": 80}
 REQUESTS: dict[str, dict[str, Any]] = {
-    "vae": _IMAGES,
-    "gan": _IMAGES,
-    "ngram": _TEXTS,
-    "gpt": _TEXTS,
+    "images": {"num_samples": 16, "seed": 1},
+    "text": {"num_samples": 2, "seed": 1, "num_tokens": 80},
 }
-"""What is asked of each family; the answer's digest is recorded when a model is evaluated."""
+"""What is asked of a model of images or text; the answer's digest is kept with its evaluation."""
 
 SECONDS_TO_LOAD = 300.0
 """How long a version may take; one that never ends would hold the registry's lock for ever."""
@@ -53,7 +49,8 @@ def samples_digest(subject: Any) -> str:
 
     from tasks.packaging.load_worker import digest_of_samples
 
-    params = {"temperature": 1.0, **REQUESTS[subject.family]}
+    kind = "text" if hasattr(subject, "tokenizer") else "images"
+    params = {"temperature": 1.0, **REQUESTS[kind]}
     return digest_of_samples(subject.predict(None, pd.DataFrame([{}]), params))
 
 
@@ -62,20 +59,20 @@ def get_ready() -> None:
     _clean_process()
 
 
-def check_loads(address: str, folder: Path, family: str, *, samples: str) -> None:
+def check_loads(address: str, folder: Path, kind: str, *, samples: str) -> None:
     """Raise LoadCheckFailed unless a version loads cleanly and draws what it drew here.
 
     address: `models:/NAME/VERSION`; folder: a copy of its files that was verified (see
-    `tasks/registry/verification.py`); samples: digest that its samples must have. SamplesDiffer
-    where only the samples are others: other versions of the libraries, or another processor, may be
-    the cause.
+    `tasks/registry/verification.py`); kind: it makes "images" or "text"; samples: digest that its
+    samples must have. SamplesDiffer where only the samples are others: other versions of the
+    libraries, or another processor, may be the cause.
     """
     reply = _asked(
         {
             "tracking_uri": tracking_uri(),
             "uri": address,
             "folder": str(folder),
-            "params": REQUESTS[family],
+            "params": REQUESTS[kind],
             "ours": [f"{project_root() / package}{os.sep}" for package in PROJECT_PACKAGES],
         }
     )

@@ -4,6 +4,7 @@ A package is a pyfunc made of code (`tasks/packaging/served_model.py` and `model
 and JSON; nothing in it is pickled.
 """
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,13 +16,12 @@ import mlflow
 from mlflow.models import Model, ModelSignature
 from mlflow.types.schema import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
+from tasks.packaging.bundled_code import code_files, written_code
 from tasks.packaging.files import SERVED_LIBRARIES, Files, files_of
 from tasks.packaging.served_model import SampleModel
-from tasks.store.files import project_root, sha256_of
+from tasks.store.files import sha256_of
 from tasks.tracking.mlflow_client import client
 from tasks.training.fit_store import TrainedModel
-
-_SERVED_MODEL = Path(__file__).with_name("served_model.py")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,8 +47,8 @@ class _Witness:
         self.files = {k: v for k, v in found.items() if "__pycache__" not in k.split("/")}
 
 
-def log_package(fitted: TrainedModel) -> Package:
-    """Store a version's files with the run that trained it.
+def log_package(fitted: TrainedModel, kind: str) -> Package:
+    """Store a version's files with the run that trained it; kind: it makes "images" or "text".
 
     MLflow by itself would put them into the experiment that happens to be the ambient one.
     """
@@ -57,18 +57,19 @@ def log_package(fitted: TrainedModel) -> Package:
     made = client().create_logged_model(
         run.info.experiment_id, "model", fitted.run_id, params=run.data.params
     )
-    info = Model.log(
-        artifact_path=None,
-        model_id=made.model_id,
-        flavor=witness,
-        flavor_name="mlflow.pyfunc",
-        run_id=fitted.run_id,
-        python_model=str(_SERVED_MODEL),
-        code_paths=[str(project_root() / "models")],
-        artifacts={Path(name).stem: path.as_uri() for name, path in _files(fitted).items()},
-        signature=signature_of(fitted.family),
-        pip_requirements=[f"{name}=={library_version(name)}" for name in SERVED_LIBRARIES],
-    )
+    with written_code() as (code, served_model):
+        info = Model.log(
+            artifact_path=None,
+            model_id=made.model_id,
+            flavor=witness,
+            flavor_name="mlflow.pyfunc",
+            run_id=fitted.run_id,
+            python_model=str(served_model),
+            code_paths=[str(code)],
+            artifacts={Path(name).stem: path.as_uri() for name, path in _files(fitted).items()},
+            signature=signature_of(kind),
+            pip_requirements=[f"{name}=={library_version(name)}" for name in SERVED_LIBRARIES],
+        )
     return Package(
         model_uri=info.model_uri,
         model_id=info.model_id,
@@ -79,14 +80,9 @@ def log_package(fitted: TrainedModel) -> Package:
 
 def expected_files(fitted: TrainedModel) -> dict[str, str]:
     """The sha256 of what a version brings: of this fit and of this project, as they are now."""
-    root = project_root()
-    code = [p for p in sorted((root / "models").rglob("*")) if p.is_file()]
-    files = {f"artifacts/{name}": path for name, path in _files(fitted).items()}
-    files |= {
-        f"code/{p.relative_to(root).as_posix()}": p for p in code if "__pycache__" not in p.parts
-    }
-    files[_SERVED_MODEL.name] = _SERVED_MODEL
-    return {name: sha256_of(path) for name, path in files.items()}
+    files = {f"artifacts/{name}": sha256_of(path) for name, path in _files(fitted).items()}
+    code = code_files()
+    return files | {name: hashlib.sha256(content).hexdigest() for name, content in code.items()}
 
 
 def _files(fitted: TrainedModel) -> dict[str, Path]:
@@ -99,8 +95,8 @@ def _files(fitted: TrainedModel) -> dict[str, Path]:
     }
 
 
-def signature_of(family: str) -> ModelSignature:
-    """What a request may ask of a family, with the defaults.
+def signature_of(kind: str) -> ModelSignature:
+    """What a request may ask of a model of "images" or "text", with the defaults.
 
     Rows have no schema: MLflow would drop the columns that one does not name, and rows without any
     of those that it does; `tasks/packaging/served_model.py` checks them.
@@ -110,7 +106,7 @@ def signature_of(family: str) -> ModelSignature:
         ParamSpec("seed", DataType.long, 0),
         ParamSpec("temperature", DataType.double, 1.0),
     ]
-    if family in ("vae", "gan"):
+    if kind == "images":
         return ModelSignature(
             outputs=Schema([ColSpec("long", "request"), ColSpec("string", "png_base64")]),
             params=ParamSchema(

@@ -8,6 +8,7 @@ and rows that name no known one: rows are read and checked here.
 """
 
 import base64
+import importlib
 import io
 import json
 import logging
@@ -24,13 +25,9 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from models.gan import networks
-from models.gpt.model import Gpt, GptConfig
-from models.ngram.backoff import NgramConfig
-from models.ngram.model import NgramModel
+import models
 from models.text.decoding import DecodingConfig, generate
 from models.text.tokenizer import readable, tokenizer_from_dict
-from models.vae import model as vae
 
 MAX_SAMPLES, MAX_TOKENS = 10_000, 20_000
 MAX_TOKENS_IN_ALL = 1_000_000
@@ -54,14 +51,16 @@ class SampleModel(PythonModel):
         record = _json(paths["config"])
         self.family: str = record["family"]
         self.config: dict[str, Any] = record["config"]
+        self._code = importlib.import_module(f"{models.__name__}.{self.family}.serving")
+        self.makes_images: bool = self._code.DATA == "images"
         tensors = load_file(paths["weights"])
-        if self.family in ("vae", "gan"):
+        if self.makes_images:
             self.examples = load_file(paths["examples"])["examples"]  # (N, C, H, W) uint8
             self.class_names: list[str] = _json(paths["classes"]) if "classes" in paths else []
         else:
             self.tokenizer = tokenizer_from_dict(_json(paths["tokenizer"]))
             self.prompt: str = _json(paths["sampling"])["prompt"]
-        self.model = _BUILDERS[self.family](self.config, tensors)
+        self.model = self._code.build(self.config, tensors)
 
     def predict(
         self,
@@ -96,15 +95,18 @@ class SampleModel(PythonModel):
     @property
     def _column(self) -> str:
         """What a row may name."""
-        return "label" if self.family in ("vae", "gan") else "prompt"
+        return "label" if self.makes_images else "prompt"
+
+    @property
+    def _known_parameters(self) -> tuple[str, ...]:
+        return IMAGE_PARAMETERS if self.makes_images else TEXT_PARAMETERS
 
     def _checked(self, row: dict[Any, Any]) -> dict[str, Any]:
         """A row that can be answered; raises MLflow's error, which a server answers with 400."""
         for name in row:
             if name != self._column:
-                hint = (
-                    f"; give {name!r} among the params" if name in PARAMETERS[self.family] else ""
-                )
+                is_known = name in self._known_parameters
+                hint = f"; give {name!r} among the params" if is_known else ""
                 raise _refused(
                     f"unknown column {name!r:.60}; this model knows {self._column!r}{hint}"
                 )
@@ -135,7 +137,7 @@ class SampleModel(PythonModel):
         """Refuse what would keep a server busy for hours, before anything is drawn."""
         num_samples = num_requests * int(given.get("num_samples", 1))
         _check_range("num_samples over all rows", num_samples, 1, MAX_SAMPLES)
-        if self.family in ("ngram", "gpt"):
+        if not self.makes_images:
             num_tokens = num_samples * int(given.get("num_tokens", 200))
             _check_range("num_tokens over all samples", num_tokens, 1, MAX_TOKENS_IN_ALL)
 
@@ -147,7 +149,7 @@ class SampleModel(PythonModel):
         models' parameters pass; they name other ones as supported.
         """
         remark = record.getMessage()
-        ours = PARAMETERS[self.family]
+        ours = self._known_parameters
         if remark.startswith("Unrecognized params") and all(f"'{name}'" in remark for name in ours):
             unknown = remark.removeprefix("Unrecognized params ").partition(" are ignored")[0]
             raise mlflow.exceptions.MlflowException.invalid_parameter_value(
@@ -158,7 +160,7 @@ class SampleModel(PythonModel):
     def _samples(self, asked: dict[str, Any]) -> list[dict[str, Any]]:
         num_samples, seed = int(asked.get("num_samples", 1)), int(asked.get("seed", 0))
         temperature = float(asked.get("temperature", 1.0))
-        if self.family in ("vae", "gan"):
+        if self.makes_images:
             drawn = self.draw_images(num_samples, seed, temperature, asked.get("label", -1))
             return [{"png_base64": _png_base64(picture)} for picture in drawn]
         texts = self.write_texts(
@@ -184,19 +186,26 @@ class SampleModel(PythonModel):
         _check_range("num_samples", num_samples, 1, MAX_SAMPLES)
         _check_range("seed", seed, 0, 2**31 - 1)
         _check_range("temperature", temperature, 0.01, 10.0)
-        if self.family == "vae":
-            images = self.model.sample(num_samples, seed, temperature, sampler="mixture")
-        else:
-            labels = None if index < 0 else torch.full((num_samples,), index)
-            images = networks.sample(self.model, num_samples, seed, labels, temperature)
-        return _bytes_of(images)
+        labels = None if index < 0 else torch.full((num_samples,), index)
+        return _bytes_of(self.draw(num_samples, seed, temperature, labels))
+
+    def draw(
+        self,
+        num_samples: int,
+        seed: int = 0,
+        temperature: float = 1.0,
+        labels: Tensor | None = None,
+    ) -> Tensor:
+        """New images (N, C, H, W) in [0, 1], unchecked; labels: (N,) int64, of classes."""
+        drawn: Tensor = self._code.draw(self.model, num_samples, seed, temperature, labels)
+        return drawn
 
     def reconstruct(self, images: np.ndarray) -> np.ndarray:
-        """Images (N, C, H, W) uint8 through the latent point and back; a VAE only."""
+        """Images (N, C, H, W) uint8 through the latent point and back, where the model has one."""
         return _bytes_of(self.model.reconstruct(torch.from_numpy(images).float() / 255))
 
     def interpolate(self, first: np.ndarray, last: np.ndarray, num_steps: int) -> np.ndarray:
-        """The images on the way between two, each (C, H, W) uint8; a VAE only."""
+        """The images on the way between two, each (C, H, W) uint8, as above."""
         ends = [torch.from_numpy(image).float() / 255 for image in (first, last)]
         return _bytes_of(self.model.interpolate(*ends, num_steps))
 
@@ -232,39 +241,10 @@ class SampleModel(PythonModel):
         return [readable(self.tokenizer.decode(row)) for row in tokens.tolist()]
 
 
-def _vae(config: dict[str, Any], tensors: dict[str, Tensor]) -> vae.Vae:
-    model = vae.Vae(vae.VaeConfig(**config))
-    model.load_state_dict(tensors)
-    return model.eval()
-
-
-def _gan(config: dict[str, Any], tensors: dict[str, Tensor]) -> networks.Generator:
-    model = networks.Generator(networks.GanConfig(**config))
-    model.load_state_dict(tensors)
-    return model.eval()
-
-
-def _gpt(config: dict[str, Any], tensors: dict[str, Tensor]) -> Gpt:
-    model = Gpt(GptConfig(**config))
-    model.load_state_dict(tensors)
-    return model.eval()
-
-
-def _ngram(config: dict[str, Any], tensors: dict[str, Tensor]) -> NgramModel:
-    return NgramModel.from_tensors(NgramConfig(**config), tensors)
-
-
 FILTERS = ("top_k", "top_p", "min_p")
-PARAMETERS = {
-    **dict.fromkeys(("vae", "gan"), ("num_samples", "seed", "temperature", "label", "class_name")),
-    **dict.fromkeys(
-        ("ngram", "gpt"),
-        ("num_samples", "seed", "temperature", *FILTERS, "prompt", "num_tokens"),
-    ),
-}
-"""What a request may ask of each family; `tasks/registry/versions.py` states the types."""
-
-_BUILDERS: dict[str, Any] = {"vae": _vae, "gan": _gan, "ngram": _ngram, "gpt": _gpt}
+IMAGE_PARAMETERS = ("num_samples", "seed", "temperature", "label", "class_name")
+TEXT_PARAMETERS = ("num_samples", "seed", "temperature", *FILTERS, "prompt", "num_tokens")
+"""What a request may ask; `tasks/packaging/package.py` states the types."""
 
 
 def _json(path: Path) -> Any:

@@ -6,10 +6,10 @@ from prefect import task
 
 from tasks.data.ingestion import ImageSet
 from tasks.data.tokenization import TokenSet
-from tasks.evaluation.cache import evaluate_cached
-from tasks.evaluation.images import measured_images
+from tasks.evaluation.images import evaluate_image_model
 from tasks.evaluation.scorecard import ChampionEvaluation, Scorecard
-from tasks.evaluation.text_metrics import measure_text
+from tasks.evaluation.text import evaluate_text_model
+from tasks.families.family import Family
 from tasks.registry.loading import loaded
 from tasks.registry.verification import verified_copy
 from tasks.registry.version_tags import text_tag
@@ -23,7 +23,7 @@ from tasks.training.fit_store import TrainedModel
 
 @task(name="evaluate-champion", task_run_name="evaluate the champion of {name}", **NETWORKED)
 def evaluate_champion(
-    name: str, data: ImageSet | TokenSet, judge: TrainedModel | None = None
+    name: str, data: ImageSet | TokenSet, family: Family, judge: TrainedModel | None = None
 ) -> ChampionEvaluation | None:
     """Measure the present champion of a name on the data of today, or find that it is none.
 
@@ -40,7 +40,9 @@ def evaluate_champion(
     try:
         with verified_copy(name, str(version)):  # also where a stored evaluation answers
             pass
-        scorecard = _scorecard(name, version, text_tag(champion, "content_digest"), data, judge)
+        scorecard = _scorecard(
+            name, version, text_tag(champion, "content_digest"), data, family, judge
+        )
     except (ConnectionError, TimeoutError):
         raise
     except Exception as error:  # whatever an old version's own code may raise
@@ -53,27 +55,23 @@ def evaluate_champion(
 
 
 def _scorecard(
-    name: str, version: int, digest: str, data: ImageSet | TokenSet, judge: TrainedModel | None
+    name: str,
+    version: int,
+    digest: str,
+    data: ImageSet | TokenSet,
+    family: Family,
+    judge: TrainedModel | None,
 ) -> Scorecard:
     subject = partial(loaded, name, str(version))
     if isinstance(data, TokenSet):
-        return evaluate_cached(
-            name,
-            digest,
-            data.corpus,
-            run_id="",
-            module="tasks.evaluation.text_metrics",
-            subject=subject,
-            measure=lambda model: measure_text(model, data.corpus),
-        )
+        return evaluate_text_model(name, digest, subject, data)
     assert judge is not None, "images are measured by a classifier"
-    return evaluate_cached(
+    return evaluate_image_model(
         name,
         digest,
+        subject,
         data,
-        run_id="",
-        module="tasks.evaluation.image_metrics",
-        subject=subject,
-        measure=lambda model: measured_images(model, data, judge),
-        judge_digest=judge.digest,
+        judge,
+        likelihood=family.likelihood,
+        draws_means=family.draws_means,
     )

@@ -6,8 +6,8 @@ Each disagreement is one line, with the ways out of it, which `tasks/registry/re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tasks.families.table import FAMILIES
 from tasks.registry import audit_anchor, audit_log
-from tasks.registry.model_card import FAMILIES
 from tasks.registry.promotion import moved_outside
 from tasks.registry.verification import UNVERIFIED, check_stored, verified_copy
 from tasks.registry.versions import (

@@ -22,6 +22,7 @@ from tasks.data.identity import (
 )
 from tasks.data.ingestion import Corpus, ImageSet
 from tasks.data.source_address import source_address
+from tasks.families.table import FAMILIES, of_data
 from tasks.registry.version_tags import record_tag
 from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED
@@ -33,7 +34,6 @@ DATA_SET = "data_set"
 """The tag of a registered model that holds the identity of its data."""
 DATA_CHANGE = "data_change"
 """The tag of a version that says how its data differ from those before."""
-_FAMILIES = {ImageSet: ("vae", "gan"), Corpus: ("ngram", "gpt")}
 
 
 class OtherData(BadInput):
@@ -47,8 +47,8 @@ def check_data(data: Data) -> None:
     All models of the name count, those that this run does not train too: a data set's models are
     shown and compared beside each other.
     """
-    for family in _FAMILIES[type(data)]:
-        name = f"{data.name}-{family}"
+    for family in of_data("images" if isinstance(data, ImageSet) else "text"):
+        name = f"{data.name}-{family.name}"
         with outages_named():
             before = data_before(name)
             if before is None:
@@ -117,7 +117,8 @@ def _adopted(name: str) -> DataIdentity | None:
     if not recorded:
         return None
     latest, recipe = max(recorded, key=lambda pair: int(pair[0].version))
-    kind = "images" if recipe.family in _FAMILIES[ImageSet] else "text"
+    family = FAMILIES.get(recipe.family)
+    kind = "text" if family is None else family.data
     place, digest = _place(recipe.source), latest.tags.get("data_digest", "")
     identity = identity_by_digest(kind, place, digest, int(latest.version))
     log(

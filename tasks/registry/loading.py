@@ -7,6 +7,7 @@ from typing import Any
 
 import mlflow
 
+from tasks.packaging.bundled_code import take_out
 from tasks.registry.verification import verified_copy
 from tasks.store.names import checked_name
 from tasks.tracking.mlflow_client import client, outages_named
@@ -18,14 +19,16 @@ def loaded(name: str, alias_or_version: str = "champion") -> Iterator[Any]:
 
     What is imported is a copy of our own, which was compared with the audit log before; raises
     PackageChanged, PackageUnknown and LedgerDamaged without having executed anything of it.
-    Each version brings its own copy of `models/`. It is imported afresh for the time of the block,
-    so that a version made by older code runs on that code and leaves ours alone.
+    Each version brings its own copy of `models/` under a name of its own, so several can be loaded
+    at a time, whatever code made them; see `tasks.packaging.bundled_code`. Versions of before call
+    theirs `models`: of these one at a time, and our own code is put aside meanwhile.
     """
     checked_name("model", name)
     checked_name("alias", alias_or_version)
     client()  # points MLflow at the tracking server and the registry
     with verified_copy(name, alias_or_version) as (folder, _):
-        ours = {key: sys.modules.pop(key) for key in list(sys.modules) if _is_models(key)}
+        packages = {path.name for path in (folder / "code").glob("*") if path.is_dir()}
+        aside = take_out(packages)
         path = list(sys.path)
         try:
             with outages_named():
@@ -33,10 +36,5 @@ def loaded(name: str, alias_or_version: str = "champion") -> Iterator[Any]:
             yield model.unwrap_python_model()
         finally:
             sys.path[:] = path
-            for key in [key for key in sys.modules if _is_models(key)]:
-                del sys.modules[key]
-            sys.modules.update(ours)
-
-
-def _is_models(module_name: str) -> bool:
-    return module_name == "models" or module_name.startswith("models.")
+            take_out(packages)
+            sys.modules.update(aside)

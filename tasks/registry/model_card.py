@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.evaluation.result import title
 from tasks.evaluation.scorecard import ChampionEvaluation, PromotionDecision, Scorecard, beside_main
+from tasks.families.table import FAMILIES
 from tasks.runtime.markup import fenced, registry_markdown
 from tasks.tracking.mlflow_client import artifact_path, run_page, run_tags
 
@@ -17,23 +18,6 @@ if TYPE_CHECKING:
 
 MAX_OF_A_REASON = 1000
 """Characters of the reason for a champion that its model's page shows."""
-FAMILIES = {
-    "vae": "A variational auto-encoder: images to points of a latent space, and back.",
-    "gan": "A generative adversarial network: two networks in competition.",
-    "ngram": "A next-token model by counting: interpolated modified Kneser-Ney.",
-    "gpt": "A GPT from scratch: a decoder-only transformer.",
-}
-
-_LIMITS = {
-    "vae": "Draws only what resembles its training images; fine strokes come out smooth. Its"
-    " likelihood is a bound, so the true one is no worse.",
-    "gan": "Draws only what resembles its training images, and rare kinds less often than they"
-    " occur. It gives no likelihood, so nothing says how probable an image is.",
-    "ngram": "Knows only what follows the last few tokens: grammar holds for a line, sense does"
-    " not. It quotes its training text where that text repeats itself.",
-    "gpt": "A small model of one text: it writes in that text's manner, knows nothing else, and"
-    " what it states is not to be believed.",
-}
 
 
 def card(
@@ -49,8 +33,9 @@ def card(
     data_change: how its data differ from those of the version before, in words.
     """
     before = incumbent.scorecard if incumbent else None
+    family = FAMILIES[fitted.family]
     sections = [
-        FAMILIES[fitted.family],
+        family.purpose,
         _shown(fitted, scorecard),
         f"**{title(scorecard.main_metric)}: {scorecard.main_value:.4f}**"
         f" (95 % interval {scorecard.low:.4f} to {scorecard.high:.4f}{beside_main(scorecard)};"
@@ -60,7 +45,7 @@ def card(
         *_left_out(fitted, scorecard),
         _numbers(scorecard, before, incumbent.version if incumbent else None),
         _origin(fitted, scorecard, recipe, data_change),
-        f"**Limits.** {_LIMITS[fitted.family]}",
+        f"**Limits.** {family.limits}",
         _loading(fitted),
     ]
     return "\n\n".join(sections) + "\n"
@@ -68,7 +53,8 @@ def card(
 
 def _left_out(fitted: "TrainedModel", scorecard: Scorecard) -> list[str]:
     """What is not measured of images without labels."""
-    if fitted.family not in ("vae", "gan") or "classifier_test_accuracy" in scorecard.metrics:
+    is_text = FAMILIES[fitted.family].data == "text"
+    if is_text or "classifier_test_accuracy" in scorecard.metrics:
         return []
     return [
         "The images have no labels: distances are measured in the features of a network that"
@@ -78,7 +64,7 @@ def _left_out(fitted: "TrainedModel", scorecard: Scorecard) -> list[str]:
 
 
 def _shown(fitted: "TrainedModel", scorecard: Scorecard) -> str:
-    if fitted.family in ("vae", "gan"):
+    if FAMILIES[fitted.family].data == "images":
         return f"![samples]({artifact_path(scorecard.run_id, 'samples/samples.png')})"
     return fenced(scorecard.example)
 
@@ -125,7 +111,7 @@ def _origin(
 
 
 def _loading(fitted: "TrainedModel") -> str:
-    is_text = fitted.family in ("ngram", "gpt")
+    is_text = FAMILIES[fitted.family].data == "text"
     params: dict[str, Any] = {"num_samples": 4, "seed": 1}
     params |= {"num_tokens": 200} if is_text else {}
     return (
@@ -145,7 +131,7 @@ def family_page(family: str, name: str, champion: int | None, since: str, why: s
     now = "No champion" if champion is None else f"Champion: version {champion}"
     shown = registry_markdown(why, most=MAX_OF_A_REASON)
     return (
-        f"{FAMILIES[family]}\n\n"
+        f"{FAMILIES[family].purpose}\n\n"
         f"**{now}**, since {since} ({shown})\n\n"
         "`champion` is the version to use, `challenger` the latest that was refused.\n"
         f"`atelier history {name}` tells who was champion when, and why;"

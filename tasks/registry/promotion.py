@@ -14,9 +14,10 @@ from prefect.events import emit_event
 from prefect.settings import PREFECT_API_URL
 
 from tasks.evaluation.scorecard import PromotionDecision
+from tasks.families.table import FAMILIES
 from tasks.packaging.load_check import LoadCheckFailed, SamplesDiffer, check_loads
 from tasks.registry import audit_anchor, audit_log
-from tasks.registry.model_card import FAMILIES, family_page
+from tasks.registry.model_card import family_page
 from tasks.registry.verification import verified_copy
 from tasks.registry.version_tags import number_tag, text_tag, whole
 from tasks.registry.versions import (

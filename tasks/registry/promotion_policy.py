@@ -18,6 +18,7 @@ from models.metrics.bootstrap import paired_bootstrap
 from models.metrics.seed_variance import SeedSpread, pooled_spread
 from tasks.evaluation.cache import item_scores
 from tasks.evaluation.scorecard import ChampionEvaluation, PromotionDecision, Scorecard, beside_main
+from tasks.families.table import FAMILIES
 from tasks.registry.promotion import withdrawn
 from tasks.registry.version_tags import number_tag
 from tasks.registry.versions import tags_of, versions_of
@@ -25,28 +26,10 @@ from tasks.runtime.retries import NETWORKED
 from tasks.tracking.mlflow_client import outages_named
 from tasks.training.fit_store import TrainedModel
 
-KNOWN_SPREADS = {
-    ("vae", "quick"): SeedSpread(0.0026, 19),
-    ("gan", "quick"): SeedSpread(0.096, 19),
-    ("gpt", "quick"): SeedSpread(0.0086, 19),
-}
-"""Relative spreads of recipes on the embedded data, by family and preset, over 20 seeds each.
-
-The GAN's is that of distances to 10,000 samples, which hold no luck of the draw. Counting (`ngram`)
-knows no chance.
-"""
 FREEDOM_OF_A_GUESS = 4
 """Where a preset was not measured, the family's quick one is believed as four seeds would be."""
 CONFIDENCE = 0.95
 """That the held-out items alone do not make the candidate look better."""
-LUCK_LEVEL, LUCK_LEVELS = 0.76, {"gan": 0.86}
-"""How often another seed of one recipe stays within the margin; of families that need another one.
-
-At 0.76 the margin is one spread (`noise_margin`), with which twenty seeds in succession give at
-most one promotion after the first on the average: tests/tasks/registry/test_promotion_policy.py
-simulates it. Real seeds of the GAN scatter less evenly and need more: benchmarks/gate_power.py. A
-wider margin hides improvements.
-"""
 
 
 @task(name="gate", task_run_name="gate {fitted.name}", **NETWORKED)
@@ -77,7 +60,7 @@ def gate(
         return _undecided(fitted, incumbent)
     with outages_named():
         spread = seed_spread(fitted, preset)
-    level = LUCK_LEVELS.get(fitted.family, LUCK_LEVEL)
+    level = FAMILIES[fitted.family].luck_level
     return compared(scorecard, champion, incumbent.version, spread, level)
 
 
@@ -100,7 +83,7 @@ def compared(
     champion: Scorecard,
     champion_version: int,
     spread: SeedSpread | None,
-    level: float = LUCK_LEVEL,
+    level: float,
 ) -> PromotionDecision:
     """The verdict on two evaluations of the same items; spread: None where seeds change nothing."""
     low, high = difference_interval(candidate, champion)
@@ -163,10 +146,13 @@ def difference_bounds(
     return difference - error, difference + error
 
 
-def noise_margin(value: float, spread: SeedSpread, level: float = LUCK_LEVEL) -> float:
+def noise_margin(value: float, spread: SeedSpread, level: float) -> float:
     """What the difference of two seeds of one recipe exceeds once in 1 / (1 - level) times.
 
-    The t quantile at that level times the standard deviation of a difference, sqrt(2) spreads.
+    The t quantile at that level times the standard deviation of a difference, sqrt(2) spreads: at
+    0.76 the margin is one spread, with which twenty seeds in succession give at most one promotion
+    after the first on the average: tests/tasks/registry/test_promotion_policy.py simulates it. A
+    wider margin hides improvements.
     """
     quantile = float(stdtrit(spread.freedom, level))
     return quantile * math.sqrt(2) * spread.relative * abs(value)
@@ -174,10 +160,12 @@ def noise_margin(value: float, spread: SeedSpread, level: float = LUCK_LEVEL) ->
 
 def known_spread(family: str, preset: str) -> SeedSpread | None:
     """What is known beforehand of a family's seeds; None where they change nothing."""
-    quick = KNOWN_SPREADS.get((family, "quick"))
-    if quick is None:
+    known = FAMILIES[family].seed_spreads
+    if not known:
         return None
-    return KNOWN_SPREADS.get((family, preset), quick._replace(freedom=FREEDOM_OF_A_GUESS))
+    if preset in known:
+        return SeedSpread(*known[preset])
+    return SeedSpread(known["quick"][0], FREEDOM_OF_A_GUESS)
 
 
 def seed_spread(fitted: TrainedModel, preset: str = "") -> SeedSpread | None:

@@ -3,10 +3,10 @@
 None is gone unless a person names it.
 """
 
+from tasks.families.table import FAMILIES
 from tasks.packaging.files import digest_of_files
 from tasks.registry import audit_anchor, audit_log
 from tasks.registry.consistency import WAYS, all_models
-from tasks.registry.model_card import FAMILIES
 from tasks.registry.promotion import move_back, reconcile
 from tasks.registry.verification import PACKAGE_TAG, unlisted_files
 from tasks.registry.version_tags import whole

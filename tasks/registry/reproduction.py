@@ -17,9 +17,9 @@ from tasks.registry.verification import verified_copy
 from tasks.registry.versions import Version, recorded
 from tasks.runtime.retries import NETWORKED
 from tasks.store.files import BadInput
-from tasks.store.fingerprint import module_digests
 from tasks.tracking.mlflow_client import tracking_uri
 from tasks.training.fit_store import TrainedModel
+from tasks.training.plan import TrainingPlan
 from tasks.training.provenance import TrainingProvenance, provenance_of
 
 
@@ -78,13 +78,18 @@ def scratch_home() -> Iterator[Path]:
 def compare_with_record(
     version: Version,
     recipe: TrainingProvenance,
+    plan: TrainingPlan,
     fitted: TrainedModel,
     scorecard: Scorecard,
     data: ImageSet | TokenSet,
 ) -> Reproduction:
     """What is as it was when the version was made, and what is not: causes, then results."""
-    now = provenance_of(recipe.family, data, recipe.preset, recipe.seed)
-    changed = _changed_modules(recipe)
+    now = provenance_of(plan, data, recipe.preset)
+    changed = sorted(
+        name
+        for name in now.code.keys() | recipe.code.keys()
+        if now.code.get(name) != recipe.code.get(name)
+    )
     causes = [
         Difference(what="data", recorded=recipe.data_digest[:12], now=now.data_digest[:12]),
         Difference(
@@ -115,13 +120,6 @@ def compare_with_record(
         version=version.version,
         is_identical=is_identical,
         comparisons=(*causes, weights, metric),
-    )
-
-
-def _changed_modules(recipe: TrainingProvenance) -> list[str]:
-    now = module_digests([f"tasks.training.{recipe.family}"])
-    return sorted(
-        name for name in now.keys() | recipe.code.keys() if now.get(name) != recipe.code.get(name)
     )
 
 

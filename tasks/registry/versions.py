@@ -18,11 +18,12 @@ from tasks.data.ingestion import Corpus, ImageSet
 from tasks.data.tokenization import TokenSet
 from tasks.evaluation.result import beside
 from tasks.evaluation.scorecard import ChampionEvaluation, PromotionDecision, Scorecard
+from tasks.families.table import FAMILIES
 from tasks.packaging.files import Files, PackageChanged, digest_of_files
 from tasks.packaging.load_check import LoadCheckFailed, check_loads
 from tasks.registry import audit_anchor, audit_log
 from tasks.registry.data_owner import DATA_CHANGE, DATA_SET, accepted, data_before, keep_identity
-from tasks.registry.model_card import FAMILIES, card
+from tasks.registry.model_card import card
 from tasks.registry.verification import MAX_VERSION, PACKAGE_TAG, fetched, unlisted_files
 from tasks.registry.version_tags import beside_tag, number_tag, record_tag, text_tag
 from tasks.runtime.progress import log
@@ -116,7 +117,7 @@ def _create_checked(
     """A new complete version; on a failed check none, and no model that was not there before."""
     from tasks.packaging.package import log_package
 
-    registry, package = client(), log_package(fitted)
+    registry, package = client(), log_package(fitted, FAMILIES[fitted.family].data)
     # Late: a kill shall not leave one without versions.
     is_first = _ensure_registered_model(fitted, source)
     tags = {
@@ -184,7 +185,8 @@ def _check(
     """
     address = f"models:/{pending.name}/{pending.version}"
     with fetched(pending, files) as folder:
-        check_loads(address, folder, fitted.family, samples=scorecard.samples_digest)
+        kind = FAMILIES[fitted.family].data
+        check_loads(address, folder, kind, samples=scorecard.samples_digest)
     client().set_model_version_tag(pending.name, pending.version, "load_check", "passed")
     note_package(pending, files, "register", "loads in a clean process, and draws the same")
 
@@ -322,7 +324,7 @@ def _ensure_registered_model(fitted: "TrainedModel", source: ImageSet | Corpus |
         registry.create_registered_model(
             fitted.name,
             tags={"family": fitted.family, **anchored, **identity},
-            description=f"{FAMILIES[fitted.family]}\n\nNo version is the champion yet.",
+            description=f"{FAMILIES[fitted.family].purpose}\n\nNo version is the champion yet.",
         )
         return True
     except MlflowException as error:

@@ -54,7 +54,7 @@ def gallery_work(shown: Iterable[Any], seed: int) -> Iterator[StepRecord]:
     """Record that a page is made of some pieces (dataclasses, or names with a `seed` for all)."""
     pieces = [each if isinstance(each, str) else asdict(each) for each in shown]
     settings = {"seed": seed, "champions": pieces}
-    parts = cache_key_inputs(settings, [], ["tasks.samples.sampling"], "cpu")
+    parts = cache_key_inputs(settings, [], ["tasks.samples.html_page"], "cpu")
     with file_lock(f"gallery-{digest_of(parts)[:_KEY_DIGITS]}"), recorded("gallery", parts) as it:
         yield it
 

@@ -12,6 +12,7 @@ from tasks.registry.version_tags import text_tag, whole
 from tasks.registry.versions import get_version
 from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED
+from tasks.samples.drawing import writes_text
 from tasks.store.files import home, inside, write_bytes, write_json
 from tasks.tracking.mlflow_client import log_file, outages_named, set_version_tag
 
@@ -68,7 +69,7 @@ def show_difference(name: str, before: int, after: int) -> str:
 
 
 def _made(model: Any, prompt: str) -> np.ndarray | str:
-    if model.family in ("vae", "gan"):
+    if not writes_text(model):
         drawn: np.ndarray = model.draw_images(NUM_IMAGES, SEED)
         return drawn
     (text,) = model.write_texts(1, SEED, TEMPERATURE, prompt=prompt, num_tokens=NUM_TOKENS)

@@ -13,12 +13,10 @@ from urllib.parse import quote
 from tasks import plots
 from tasks.evaluation.result import title
 from tasks.evaluation.scorecard import with_baseline
-from tasks.registry.model_card import FAMILIES
+from tasks.families.table import FAMILIES, purpose_of
+from tasks.samples.token_attribution import CHOICES
 from tasks.store.files import read_json
 from tasks.tracking.mlflow_client import metric_history, run_exists, run_metrics
-
-CHOICES = "choices.json"
-"""In the folder of an n-gram model's work: how each token of one of its texts was chosen."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,12 +87,12 @@ def _contents(groups: Mapping[str, list[ChampionSamples]]) -> str:
 
 def _link(work: ChampionSamples) -> str:
     mark = ' class="stale" title="not of the present champion"' if work.remark else ""
-    return (
-        f'<a{mark} href="#{quote(work.name)}">{html.escape(_SHORT.get(work.family, work.name))}</a>'
-    )
+    return f'<a{mark} href="#{quote(work.name)}">{html.escape(_title(work))}</a>'
 
 
-_SHORT = {"vae": "VAE", "gan": "GAN", "ngram": "n-gram", "gpt": "GPT"}
+def _title(work: ChampionSamples) -> str:
+    family = FAMILIES.get(work.family)
+    return family.title if family else work.name
 
 
 def _group(data: str, works: list[ChampionSamples]) -> str:
@@ -114,7 +112,7 @@ def _section(work: ChampionSamples) -> str:
     remark = f'<p class="remark">{html.escape(work.remark)}</p>' if work.remark else ""
     return (
         f'<section id="{html.escape(work.name)}"><header><h2>{html.escape(work.name)}</h2>'
-        f"<p>{html.escape(FAMILIES.get(work.family, ''))} Version {work.version}.</p>"
+        f"<p>{html.escape(purpose_of(work.family))} Version {work.version}.</p>"
         f"{value}</header>{remark}"
         f'{_curves(work)}<div class="{layout}">{shown}</div>{_choices(work)}'
         f"{_beside_the_last(work)}{_numbers(work)}</section>"
@@ -180,19 +178,12 @@ def _beside_the_last(work: ChampionSamples) -> str:
     )
 
 
-_CURVES: dict[str, tuple[str, ...]] = {
-    "vae": ("reconstruction", "kl"),
-    "gan": ("generator_loss", "discriminator_loss"),
-    "gpt": ("loss", "validation_nats_per_token"),
-    "ngram": (),
-}
-
-
 def _curves(work: ChampionSamples) -> str:
     drawn: list[str] = []
     if not _is_there(work.run_id):
         return ""
-    for name in _CURVES.get(work.family, ()):
+    family = FAMILIES.get(work.family)
+    for name in family.curves if family else ():
         points = metric_history(work.run_id, name)
         if len(points) > 1:
             label = html.escape(name.replace("_", " "))
@@ -212,7 +203,8 @@ def _numbers(work: ChampionSamples) -> str:
     if not _is_there(work.scorecard_run_id):
         return ""
     metrics = run_metrics(work.scorecard_run_id)
-    has_no_labels = work.family in ("vae", "gan") and "classifier_test_accuracy" not in metrics
+    is_of_images = work.family in FAMILIES and FAMILIES[work.family].data == "images"
+    has_no_labels = is_of_images and "classifier_test_accuracy" not in metrics
     measured = {
         name: value
         for name, value in sorted(metrics.items())

@@ -13,6 +13,7 @@ from prefect.artifacts import create_markdown_artifact
 from tasks.data.ingestion import ImageSet
 from tasks.data.tokenization import TokenSet
 from tasks.evaluation.result import title
+from tasks.families.table import of_data
 from tasks.registry.versions import CHAMPION, Version
 from tasks.runtime import markup
 from tasks.runtime.markup import markdown
@@ -106,7 +107,7 @@ def _models(
     images: ImageSet | None, tokens: TokenSet | None, versions: Sequence[Version]
 ) -> Iterator[Node]:
     for version in versions:
-        is_text = version.name.endswith(("-ngram", "-gpt"))
+        is_text = bool(of_data("text", [version.name.rpartition("-")[2]]))
         source = _tokenizer(tokens) if is_text and tokens else images.name if images else ""
         yield Node(
             kind="model",

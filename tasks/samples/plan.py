@@ -6,6 +6,7 @@ from difflib import get_close_matches
 
 from prefect import task
 
+from tasks.families.table import FAMILIES
 from tasks.registry import audit_log
 from tasks.registry.version_tags import beside_tag
 from tasks.registry.versions import (
@@ -18,6 +19,7 @@ from tasks.registry.versions import (
 from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED
 from tasks.samples.cache import shown_works, taken_over
+from tasks.samples.drawing import modules
 from tasks.samples.html_page import ChampionSamples
 from tasks.store.files import BadInput
 from tasks.store.fingerprint import cache_key
@@ -136,13 +138,14 @@ def _piece(version: RegisteredVersion, seed: int) -> Piece:
     tags, number = tags_of(version), int(version.version)
     family = tags.get("family") or version.name.rpartition("-")[2]
     content = tags.get("content_digest", "unknown")
+    extras = FAMILIES[family].gallery_extras if family in FAMILIES else ()
     settings = {"seed": seed, "version": number, "comparison": tags.get("comparison", "")}
     return Piece(
         name=version.name,
         family=family,
         version=number,
         seed=seed,
-        key=cache_key(settings, [content], ["tasks.samples.sampling"], "cpu"),
+        key=cache_key(settings, [content], modules(extras), "cpu"),
         scorecard_run_id=tags.get("scorecard_run_id", ""),
         main_metric=tags.get("main_metric", ""),
         main_value=_number(tags, "main_value"),

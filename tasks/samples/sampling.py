@@ -6,7 +6,6 @@ server and can be sent to a friend.
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,8 @@ from prefect.artifacts import create_markdown_artifact
 
 from tasks import plots
 from tasks.evaluation.result import title
+from tasks.families.table import FAMILIES, purpose_of
 from tasks.registry.loading import loaded
-from tasks.registry.model_card import FAMILIES
 from tasks.registry.version_tags import beside_tag, number_tag, text_tag
 from tasks.registry.versions import CHAMPION, champion_of, get_version
 from tasks.runtime.markup import fenced, markdown
@@ -26,8 +25,8 @@ from tasks.runtime.progress import log, show
 from tasks.runtime.retries import NETWORKED
 from tasks.samples.cache import keep_gallery, works_record
 from tasks.samples.comparison import TextComparison, comparison_of
-from tasks.samples.html_page import CHOICES, ChampionSamples, data_uri, page
-from tasks.samples.token_attribution import choices
+from tasks.samples.drawing import draw, writes_text
+from tasks.samples.html_page import ChampionSamples, data_uri, page
 from tasks.store.files import inside, write_bytes, write_json, write_text
 from tasks.store.records import DamagedRecord, read_record
 from tasks.tracking.mlflow_client import (
@@ -40,83 +39,34 @@ from tasks.tracking.mlflow_client import (
     version_url,
 )
 
-NUM_SAMPLES, COLUMNS = 60, 10
-TEMPERATURES = (0.5, 0.8, 1.0)
-TEXT_TOKENS = 400
-EXPLAINED_TEMPERATURE, EXPLAINED_TOKENS = 0.8, 240
 STRIP_GAP = 8  # pixels between two moments of training
-GROWTH = {
-    "vae": "held-out images, their reconstructions, and new images, as training went on",
-    "gan": "the same latent points as training went on, top to bottom",
-}
 
 
-@task(
-    name="draw-images",
-    task_run_name="draw {name}",
-    **NETWORKED,
-)
-def draw_images(
+@task(name="draw-samples", task_run_name="draw {name}", **NETWORKED)
+def draw_samples(
     name: str, folder: str, seed: int = 0, number: int | None = None
 ) -> ChampionSamples:
-    """Let the champion of an image model draw: samples, and what its family can show besides.
+    """Let the champion of a model draw or write: samples, and what its family shows besides.
 
     number: the version that is meant, where the champion may have changed since it was looked up.
     """
     into = inside(Path(folder), name)
     captions: list[tuple[str, str]] = []
 
-    def keep(file_name: str, content: bytes, caption: str) -> None:
+    def keep(file_name: str, content: bytes, caption: str = "") -> None:
         write_bytes(into / file_name, content)
-        captions.append((file_name, caption))
+        if caption:
+            captions.append((file_name, caption))
 
     champion = _champion(name, number)
+    family = FAMILIES.get(text_tag(champion, "family"))
     with loaded(name, str(champion.version)) as model:
-        drawn = model.draw_images(NUM_SAMPLES, seed)
-        keep("samples.png", plots.grid(drawn, COLUMNS), f"{NUM_SAMPLES} samples, seed {seed}")
-        if model.family == "vae":
-            real = model.examples.numpy()[:COLUMNS]
-            pairs = np.concatenate([real, model.reconstruct(real)])
-            keep("reconstructions.png", plots.grid(pairs, COLUMNS), "held-out, reconstructed")
-            ways = [model.interpolate(real[i], real[i + 1], COLUMNS) for i in range(0, 6, 2)]
-            keep(
-                "interpolation.png",
-                plots.grid(np.concatenate(ways), COLUMNS),
-                "from one held-out image to another, through the latent space",
-            )
+        draw(model, seed, keep, family.gallery_extras if family else ())
+        if writes_text(model):
+            return _work(champion, into, seed, texts=captions)
     if (growth := _growth(champion.run_id, into)) is not None:
-        keep("training.png", growth, GROWTH[model.family])
+        keep("training.png", growth, (family and family.growth) or "as training went on")
     return _work(champion, into, seed, pictures=captions)
-
-
-@task(
-    name="write-text",
-    task_run_name="write {name}",
-    **NETWORKED,
-)
-def write_texts(
-    name: str, folder: str, seed: int = 0, number: int | None = None
-) -> ChampionSamples:
-    """Let the champion of a token model write, at several temperatures; number as above."""
-    into = inside(Path(folder), name)
-    captions = []
-    champion = _champion(name, number)
-    with loaded(name, str(champion.version)) as model:
-        for temperature in TEMPERATURES:
-            (text,) = model.write_texts(1, seed, temperature, num_tokens=TEXT_TOKENS)
-            file_name = f"temperature-{temperature}.txt"
-            write_text(into / file_name, model.prompt + text + "\n")
-            captions.append((file_name, f"temperature {temperature}"))
-        if model.family == "ngram":
-            explained = choices(
-                model,
-                model.prompt,
-                num_tokens=EXPLAINED_TOKENS,
-                temperature=EXPLAINED_TEMPERATURE,
-                seed=seed,
-            )
-            write_json(into / CHOICES, [asdict(choice) for choice in explained])
-    return _work(champion, into, seed, texts=captions)
 
 
 def _champion(name: str, number: int | None) -> Any:
@@ -247,7 +197,7 @@ def _markdown(works: list[ChampionSamples], run_id: str) -> str:
             heading = f"[{heading}]({version_url(work.name, work.version)})"
         metric = f"{markdown(title(work.main_metric))}: **{work.main_value:.4f}**"
         metric += f" ({markdown(work.beside)})" if work.beside else ""
-        lines += [f"## {heading}", f"{FAMILIES.get(work.family, '')} {metric}"]
+        lines += [f"## {heading}", f"{purpose_of(work.family)} {metric}"]
         if work.remark:
             lines.append(f"**Not of the present champion:** {markdown(work.remark)}")
         for file_name, caption in (*work.pictures, *work.differences):

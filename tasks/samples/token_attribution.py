@@ -4,7 +4,8 @@ A model of order n mixes what followed the last 0, 1, ... n - 1 tokens in its tr
 context that adds the largest part to a token's probability is said to have decided it.
 """
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,11 @@ import torch
 
 from models.text.decoding import DecodingConfig, generate
 from models.text.tokenizer import readable
+from tasks.samples.drawing import Keep
+
+CHOICES = "choices.json"
+"""In the folder of a model's samples: how each token of one of its texts was chosen."""
+TEMPERATURE, NUM_TOKENS = 0.8, 240
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,9 +40,8 @@ def choices(
 ) -> list[TokenAttribution]:
     """Continue a prompt, and tell how each token of the text came about.
 
-    model: a loaded version of the family "ngram" (`tasks.registry.loading.loaded`), with its
-    `tokenizer` and its `model`. The text is the one that its `write_texts` writes with the same
-    arguments.
+    model: a SampleModel whose `model` explains its probabilities by order. The text is the one
+    that its `write_texts` writes with the same arguments.
     """
     past = model.tokenizer.encode(prompt).tolist()
     (drawn,) = generate(
@@ -61,6 +66,13 @@ def choices(
         )
         past.append(token)
     return found
+
+
+def attributed_text(model: Any, seed: int, keep: Keep) -> None:
+    """The beginning of the gallery's text of temperature 0.8, with what decided each token."""
+    found = choices(model, model.prompt, num_tokens=NUM_TOKENS, temperature=TEMPERATURE, seed=seed)
+    told = json.dumps([asdict(choice) for choice in found], indent=2, ensure_ascii=False)
+    keep(CHOICES, told.encode())
 
 
 def _written(model: Any, tokens: Any) -> str:

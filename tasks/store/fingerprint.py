@@ -8,6 +8,8 @@ syntax tree without docstrings: a change in a helper counts, a comment or a blan
 import ast
 import hashlib
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,34 +19,14 @@ from tasks.store.files import digest_of, project_root
 PROJECT_PACKAGES = ("atelier", "flows", "tasks", "models")
 LIBRARIES = ("torch", "numpy", "tokenizers")
 """The libraries whose version can change a trained model."""
-EXCLUDED_FROM_CACHE_KEY = {
-    *{
-        "tasks.tracking.mlflow_client",
-        "tasks.tracking.runs",
-        "tasks.tracking.metric_queue",
-        "tasks.store.steps",
-    },
-    *{
-        "tasks.runtime.progress",
-        "tasks.runtime.retries",
-        "tasks.runtime.processes",
-        "tasks.tracking.system_metrics",
-    },
-    *{
-        "tasks.data.sources",
-        "tasks.data.source_address",
-        "tasks.store.names",
-        "tasks.data.image_folder",
-    },
-    *{
-        "tasks.data.text_files",
-        "tasks.data.own_files",
-        "tasks.data.manifests",
-        "tasks.data.folder_fingerprint",
-    },
-    *{"tasks.data.stored_data", "tasks.runtime.markup"},
-}
-"""Modules that cannot change a fit: they tell of it, or made its data, whose digest counts."""
+EXCLUDED_FROM_CACHE_KEY = (
+    *("tasks.runtime", "tasks.store", "tasks.data", "tasks.tracking"),
+    *("tasks.training.plan", "tasks.training.fit_store"),
+    *("tasks.training.checkpointing", "tasks.training.snapshots"),
+    *("models.ngram.attribution", "models.ngram.stream"),
+)
+"""Rooms and modules that cannot change a result: they say what is wanted, store, show or query it,
+or made the data, whose digest counts."""
 
 
 def cache_key(settings: object, inputs: list[str], modules: list[str], device: str) -> str:
@@ -77,23 +59,43 @@ def code_digest(modules: list[str], root: Path | None = None) -> str:
 def module_digests(modules: list[str], root: Path | None = None) -> dict[str, str]:
     """The sha256 of each of these modules, by dotted name: what tells which one changed."""
     closure = import_closure(modules, root or project_root())
-    return {
-        name: hashlib.sha256(_normalised(tree).encode()).hexdigest()
-        for name, tree in closure.items()
-    }
+    return {name: summary.sha256 for name, summary in closure.items()}
 
 
-def import_closure(modules: list[str], root: Path) -> dict[str, ast.Module]:
-    """The syntax trees of modules and of all they import within the project, by dotted name."""
-    found: dict[str, ast.Module] = {}
+@dataclass(frozen=True, slots=True)
+class ModuleSummary:
+    """A module of the project, without docstrings and comments."""
+
+    sha256: str
+    """Of its syntax tree."""
+    imports: tuple[str, ...]
+    """The modules of the project that it imports."""
+
+
+def import_closure(modules: list[str], root: Path) -> dict[str, ModuleSummary]:
+    """Modules and all that they import within the project, by dotted name."""
+    found: dict[str, ModuleSummary] = {}
     waiting = list(modules)
     while waiting:
         name = waiting.pop()
-        if name in found or name in EXCLUDED_FROM_CACHE_KEY:
+        if name in found or _is_excluded(name):
             continue
-        found[name] = ast.parse(_module_path(name, root).read_text(encoding="utf-8"))
-        waiting += _project_imports(found[name], root)
+        path = _module_path(name, root)
+        state = path.stat()
+        found[name] = _summary(path, root, state.st_mtime_ns, state.st_size)
+        waiting += found[name].imports
     return found
+
+
+@cache  # parsing takes a second for all that a key holds, and a process asks for dozens of keys
+def _summary(path: Path, root: Path, _mtime_ns: int, _size: int) -> ModuleSummary:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    imports = tuple(_project_imports(tree, root))
+    return ModuleSummary(hashlib.sha256(_normalised(tree).encode()).hexdigest(), imports)
+
+
+def _is_excluded(name: str) -> bool:
+    return any(name == each or name.startswith(f"{each}.") for each in EXCLUDED_FROM_CACHE_KEY)
 
 
 def _module_path(name: str, root: Path) -> Path:

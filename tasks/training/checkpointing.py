@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from safetensors import safe_open
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from models.training.checkpoint import TrainingState
 from models.training.loops import Step
+from models.training.protocol import Training
 from tasks.runtime.progress import Progress
 from tasks.store.files import ChecksumMismatch, atomic_file, remove
 from tasks.tracking.system_metrics import SystemMetrics
@@ -21,33 +22,29 @@ SECONDS_BETWEEN_CHECKPOINTS = 10.0
 NUM_LOGGED_STEPS = 200
 
 
-def checkpointed_steps(
-    steps: Callable[[int], Iterator[Step]],
-    state: TrainingState,
-    place: FitContext,
-    *,
-    num_steps: int,
-    shown: tuple[str, ...] = ("loss",),
-) -> Iterator[Step]:
-    """Resume where a checkpoint says, then pass the steps on: logged, reported and checkpointed.
-
-    shown: the terms that a progress line tells.
-    """
+def checkpointed_steps(training: Training, place: FitContext) -> Iterator[Step]:
+    """Resume where a checkpoint says, then pass the steps on: logged, reported and checkpointed."""
+    state, num_steps = training.state, training.num_steps
+    assert state is not None, "what has no state has no steps"
     _resume(state, place)
     progress = Progress(f"training {place.name}", num_steps, done=state.step)
     saved_at, seconds_before = time.monotonic(), state.seconds
     started_at = saved_at
     log_every = max(1, num_steps // NUM_LOGGED_STEPS)
     load = SystemMetrics()
-    for step in steps(state.step):
+    for step in training.steps():
         state.step = step.step
         if step.step % log_every == 0 or step.step == num_steps:
             place.journal.add(step.step, step.numbers())
+        if step.measured:
+            place.journal.add(step.step, step.measured)
+        for remark in step.remarks:
+            place.say(remark)
         yield step
         state.seconds = seconds_before + time.monotonic() - started_at
         if progress.is_due() or step.step == num_steps:
             numbers = step.numbers()
-            progress.report(step.step, {name: numbers[name] for name in shown})
+            progress.report(step.step, {name: numbers[name] for name in training.shown})
             if not place.journal.prefix:  # the names that MLflow knows bear no prefix
                 place.journal.add(step.step, load.numbers())
             place.journal.flush()

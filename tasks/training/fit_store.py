@@ -5,11 +5,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from safetensors.torch import save
 from torch import Tensor
 
+from tasks.data.ingestion import ImageSet
+from tasks.data.tokenization import TokenSet
 from tasks.runtime.progress import log
 from tasks.store.files import (
     atomic_file,
@@ -31,15 +33,7 @@ from tasks.store.steps import StepRecord, recorded
 from tasks.tracking.metric_queue import MetricQueue
 from tasks.tracking.mlflow_client import log_parameters, run_exists
 from tasks.training.device import training_device
-
-
-class FitData(Protocol):
-    """What a fit asks of its data's receipt, an image set's or a token set's."""
-
-    @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
-    def digest(self) -> str: ...  # noqa: D102
+from tasks.training.plan import TrainingPlan
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,40 +91,33 @@ class FitContext:
         self.record.reasons.append(reason)
 
 
-def fit_parts(family: str, data: FitData, settings: dict[str, Any]) -> dict[str, Any]:
-    """All that a fit's result depends on; see `tasks.store.fingerprint`.
-
-    settings: configurations (dataclasses, or None) by name.
-    """
-    plain = {key: asdict(value) if value else {} for key, value in settings.items()}
-    # Counting needs no GPU, so its result does not depend on one.
-    if family == "gan":  # the names of classes travel inside; no digest has them
-        plain["classes"] = {"names": list(getattr(data, "class_names", ()))}
-    device = "cpu" if family == "ngram" else training_device().type
-    return cache_key_inputs(plain, [data.digest], [f"tasks.training.{family}"], device)
+def fit_parts(plan: TrainingPlan, data: ImageSet | TokenSet) -> dict[str, Any]:
+    """All that a fit's result depends on; see `tasks.store.fingerprint`."""
+    settings: dict[str, Any] = plan.plain_settings()
+    if isinstance(data, ImageSet) and plan.keeps_class_names:  # no digest has them
+        settings["classes"] = {"names": list(data.class_names)}
+    device = training_device().type if plan.uses_gpu else "cpu"
+    return cache_key_inputs(settings, [data.digest], modules_of(plan), device)
 
 
-def fit_cache_key(family: str, data: FitData, settings: dict[str, Any]) -> str:
+def modules_of(plan: TrainingPlan) -> list[str]:
+    """Where the code of a fit begins: the family's, and what all fits share."""
+    return [plan.module, "tasks.training.fit"]
+
+
+def fit_cache_key(plan: TrainingPlan, data: ImageSet | TokenSet) -> str:
     """The key of a fit: what its folder, its manifest entry and its MLflow run are found by."""
-    return digest_of(fit_parts(family, data, settings))
+    return digest_of(fit_parts(plan, data))
 
 
 @contextmanager
-def open_fit(
-    family: str,
-    data: FitData,
-    settings: dict[str, Any],
-    *,
-    seed: int,
-    run_id: str,
-    prefix: str = "",
-) -> Iterator[FitContext]:
+def open_fit(plan: TrainingPlan, data: ImageSet | TokenSet, run_id: str) -> Iterator[FitContext]:
     """Give a fit its folder, for itself alone: another process that wants the same fit waits.
 
-    prefix: put before the names of its metrics. The settings are recorded with the run.
+    The settings are recorded with the run.
     """
-    parts = fit_parts(family, data, settings)
-    log_parameters(run_id, parts["settings"])
+    family, parts = plan.family, fit_parts(plan, data)
+    log_parameters(run_id, plan.parameters())
     name = f"{data.name}-{family}"
     key = digest_of(parts)[:16]
     waiting = partial(log, f"{name}: another run is at this fit; waiting for its result")
@@ -139,10 +126,10 @@ def open_fit(
             family=family,
             name=name,
             run_id=run_id,
-            seed=seed,
+            seed=plan.seed,
             data_digest=data.digest,
             folder=inside(home() / "runs", name) / key,
-            journal=MetricQueue(run_id, family, prefix),
+            journal=MetricQueue(run_id, family, plan.metric_prefix),
             record=record,
         )
         if place.folder.is_file():

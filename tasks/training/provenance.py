@@ -1,7 +1,7 @@
 """The record of how a version was made: enough to make it again, and to say what changed since."""
 
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from tasks.store.fingerprint import LIBRARIES, module_digests
 if TYPE_CHECKING:  # a record is read without PyTorch
     from tasks.data.ingestion import ImageSet
     from tasks.data.tokenization import TokenSet
+    from tasks.training.plan import TrainingPlan
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,23 +58,21 @@ class TrainingProvenance:
 
 
 def provenance_of(
-    family: str, data: "ImageSet | TokenSet", preset: str, seed: int, **settings: Any
+    plan: "TrainingPlan", data: "ImageSet | TokenSet", preset: str
 ) -> TrainingProvenance:
-    """The record of a training that is about to be registered.
-
-    settings: configurations (dataclasses) by the name of the parameter that takes them.
-    """
+    """The record of a training that is about to be registered."""
     from tasks.training.device import training_device
+    from tasks.training.fit_store import modules_of
 
     return TrainingProvenance(
-        family=family,
+        family=plan.family,
         preset=preset,
-        seed=seed,
-        settings={name: asdict(value) if value else {} for name, value in settings.items()},
+        seed=plan.seed,
+        settings=plan.plain_settings(),
         data_digest=data.digest,
-        code=module_digests([f"tasks.training.{family}"]),
+        code=module_digests(modules_of(plan)),
         libraries={name: version(name) for name in LIBRARIES},
-        device="cpu" if family == "ngram" else training_device().type,
+        device=training_device().type if plan.uses_gpu else "cpu",
         machine=f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}",
         **_of_data(data),
     )

@@ -11,10 +11,12 @@ from mlflow.utils.file_utils import local_file_uri_to_path
 
 import flows.sample_gallery as flow_module
 from flows.sample_gallery import sample_gallery, whole_gallery
+from flows.train import planned
 from models.ngram.backoff import NgramConfig
 from tasks.data.ingestion import ingest_text
 from tasks.data.tokenization import tokenize_corpus
 from tasks.evaluation.text import evaluate_tokens
+from tasks.families.table import FAMILIES
 from tasks.maintenance.garbage_collection import find_garbage
 from tasks.registry.promotion import apply_decision
 from tasks.registry.promotion_policy import gate
@@ -26,7 +28,7 @@ from tasks.store.files import BadInput
 from tasks.store.steps import history
 from tasks.tracking.mlflow_client import client
 from tasks.tracking.runs import open_run
-from tasks.training.ngram import fit_ngram
+from tasks.training.fit import fit_model
 from tasks.training.provenance import provenance_of
 
 NAMES = ["tale-ngram", "сказка-ngram"]
@@ -46,18 +48,19 @@ def use(home: Path, patch: pytest.MonkeyPatch) -> None:
     patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}")
     patch.delenv("PREFECT_API_URL", raising=False)
     patch.chdir(home)
-    for task in ("plan_gallery", "write_texts", "draw_images", "publish_gallery"):
+    for task in ("plan_gallery", "draw_samples", "publish_gallery"):
         patch.setattr(flow_module, task, getattr(flow_module, task).fn)
     patch.setattr(flow_module, "sample_gallery", sample_gallery.fn)
 
 
 def made_champion(source: str) -> None:
     tokens = tokenize_corpus.fn(ingest_text.fn(source))
+    settings = {"config": NgramConfig(order=2), "tuning": None}
+    plan = replace(planned(FAMILIES["ngram"], tokens, "quick", 0, {}), settings=settings)
     with open_run(source) as run_id:
-        config = NgramConfig(order=2)
-        fitted = fit_ngram.fn(tokens, config, None, 0, run_id)
+        fitted = fit_model.fn(tokens, plan, run_id)
         scorecard = evaluate_tokens.fn(fitted, tokens, run_id)
-    recipe = provenance_of("ngram", tokens, "quick", 0, config=config)
+    recipe = provenance_of(plan, tokens, "quick")
     verdict = gate.fn(fitted, scorecard, None)
     version = register_version.fn(fitted, scorecard, verdict, recipe, None, tokens)
     assert apply_decision.fn(version, verdict) is not None
@@ -90,13 +93,13 @@ def home(first_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 def drawn(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The models that were asked to draw, in order."""
     asked: list[str] = []
-    write = flow_module.write_texts
+    draw = flow_module.draw_samples
 
     def told(name: str, *arguments: object) -> object:
         asked.append(name)
-        return write(name, *arguments)  # type: ignore[arg-type]
+        return draw(name, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(flow_module, "write_texts", told)
+    monkeypatch.setattr(flow_module, "draw_samples", told)
     return asked
 
 

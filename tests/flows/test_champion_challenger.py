@@ -9,6 +9,7 @@ import pytest
 from flows import champion_challenger
 from flows.champion_challenger import MAX_JUDGEMENTS, evaluate_and_promote
 from tasks.evaluation.scorecard import ChampionEvaluation, PromotionDecision
+from tasks.families.table import FAMILIES
 from tasks.registry.versions import Version
 from tasks.training.fit_store import TrainedModel
 
@@ -92,7 +93,8 @@ def registry_with(num_moves: int, monkeypatch: pytest.MonkeyPatch) -> Registry:
 def admitted() -> Version:
     nothing: Any = None
     recipe: Any = SimpleNamespace(preset="quick")
-    return evaluate_and_promote(FITTED, nothing, recipe, nothing, approve_within=60)
+    family = FAMILIES["ngram"]
+    return evaluate_and_promote(FITTED, nothing, recipe, nothing, family, approve_within=60)
 
 
 def test_a_candidate_is_judged_again_by_gate_and_person_when_the_champion_moved(

@@ -15,14 +15,18 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from models.gan.model import Gan
+from models.gan.recipe import gan_recipe
 from models.gpt.model import Gpt
+from models.gpt.recipe import gpt_recipe
 from models.metrics.classifier import Classifier
-from models.presets import classifier_recipe, gan_recipe, gpt_recipe, vae_recipe
+from models.metrics.recipe import classifier_recipe
+from models.presets import ImageShape, TextShape
 from models.text.decoding import DecodingConfig, filtered_log_probs
 from models.training.batches import ImageBatches, TokenBatches
 from models.vae.model import Vae
+from models.vae.recipe import vae_recipe
 
-SHAPE, NUM_CLASSES = (1, 8, 8), 10
+SHAPE = ImageShape(1, 8, 8, 10)
 Model = TypeVar("Model", bound=nn.Module)
 
 
@@ -47,7 +51,7 @@ def on_gpu(model: Model) -> Model:
 
 
 def labelled_batch() -> tuple[Tensor, Tensor]:
-    pixels = torch.zeros(32, *SHAPE, dtype=torch.uint8, device="cuda")
+    pixels = torch.zeros(32, 1, 8, 8, dtype=torch.uint8, device="cuda")
     labels = torch.zeros(32, dtype=torch.long, device="cuda")
     batches = ImageBatches(pixels, batch_size=16, seed=0)
     return batches.at(0), labels[batches.indices_at(0)]
@@ -63,7 +67,7 @@ def test_a_tensor_left_on_the_cpu_is_noticed() -> None:
 
 
 def test_vae() -> None:
-    model = Vae(vae_recipe("quick", *SHAPE, seed=0)[0])
+    model = Vae(vae_recipe("quick", SHAPE, seed=0)["config"])
     with gpu():
         images, _ = labelled_batch()
         terms = on_gpu(model).losses(images, 0)
@@ -71,13 +75,13 @@ def test_vae() -> None:
 
 
 def test_classifier() -> None:
-    model = Classifier(classifier_recipe(*SHAPE, NUM_CLASSES)[0])
+    model = Classifier(classifier_recipe(SHAPE)["config"])
     with gpu():
         check_on_gpu(*on_gpu(model).losses(labelled_batch(), 0).values())
 
 
 def test_gan() -> None:
-    model = Gan(gan_recipe("quick", SHAPE, NUM_CLASSES, 0)[0])
+    model = Gan(gan_recipe("quick", SHAPE, 0)["config"])
     with gpu():
         images, labels = labelled_batch()
         drawn = on_gpu(model).draw((images, labels))
@@ -86,7 +90,7 @@ def test_gan() -> None:
 
 @pytest.mark.filterwarnings("ignore:CUDA is not available")  # says autocast, of lower precision
 def test_gpt() -> None:
-    model = Gpt(gpt_recipe("quick", 65, 10_000, seed=0)[0])
+    model = Gpt(gpt_recipe("quick", TextShape("characters", 65, 10_000), seed=0)["config"])
     with gpu():
         tokens = torch.zeros(1000, dtype=torch.int16, device="cuda")
         batch = TokenBatches(tokens, model.context_length, batch_size=4, seed=0).at(0)

@@ -3,24 +3,26 @@
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow.utils.file_utils import local_file_uri_to_path
 
+from flows.train import planned
 from models.ngram.backoff import NgramConfig
 from tasks.data.ingestion import ingest_text
 from tasks.data.tokenization import tokenize_corpus
 from tasks.evaluation.text import evaluate_tokens
+from tasks.families.table import FAMILIES
 from tasks.registry import promotion, versions
 from tasks.registry.champion import evaluate_champion
 from tasks.registry.promotion_policy import gate
 from tasks.registry.versions import Version
 from tasks.tracking.mlflow_client import client
 from tasks.tracking.runs import open_run
-from tasks.training.ngram import fit_ngram
+from tasks.training.fit import fit_model
 from tasks.training.provenance import provenance_of
 
 WORDS = ["the", "cat", "dog", "sees", "hears", "a", "small", "bird", "and", "sleeps"]
@@ -36,13 +38,15 @@ def use(home: Path, patch: pytest.MonkeyPatch) -> None:
 def admitted(corpus: Path, order: int, *, registers_only: bool = False) -> Version:
     """Train, judge and register an n-gram model as the flow does; no load check."""
     tokens = tokenize_corpus.fn(ingest_text.fn(f"file:{corpus}"))
-    config = NgramConfig(order=order)
+    family = FAMILIES["ngram"]
+    settings = {"config": NgramConfig(order=order), "tuning": None}
+    plan = replace(planned(family, tokens, "quick", 0, {}), settings=settings)
     with open_run(f"order {order}") as run_id:
-        fitted = fit_ngram.fn(tokens, config, None, 0, run_id)
+        fitted = fit_model.fn(tokens, plan, run_id)
         scorecard = evaluate_tokens.fn(fitted, tokens, run_id)
-    incumbent = evaluate_champion.fn(fitted.name, tokens)
+    incumbent = evaluate_champion.fn(fitted.name, tokens, family)
     verdict = gate.fn(fitted, scorecard, incumbent)
-    recipe = provenance_of("ngram", tokens, "quick", 0, config=config)
+    recipe = provenance_of(plan, tokens, "quick")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(versions, "check_loads", lambda *_, **__: None)
         version = versions.register_version.fn(fitted, scorecard, verdict, recipe, incumbent)

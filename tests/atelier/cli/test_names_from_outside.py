@@ -10,12 +10,13 @@ import pytest
 from flows.reproduce import reproduce
 from flows.sample_gallery import sample_gallery
 from tasks.evaluation.scorecard import PromotionDecision
+from tasks.families.table import FAMILIES
 from tasks.registry import promotion
 from tasks.registry.champion import evaluate_champion
 from tasks.registry.loading import loaded
 from tasks.registry.versions import Version, find_version, recorded, versions_of
 from tasks.samples.comparison import show_difference
-from tasks.samples.sampling import draw_images, write_texts
+from tasks.samples.sampling import draw_samples
 from tasks.store.files import BadInput
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -106,12 +107,11 @@ VERSION = Version(
         lambda: versions_of(CLIMBING),
         lambda: recorded(CLIMBING, "champion"),
         lambda: recorded("digits-vae", CLIMBING),
-        lambda: evaluate_champion.fn(CLIMBING, None),
+        lambda: evaluate_champion.fn(CLIMBING, None, FAMILIES["vae"]),
         lambda: show_difference.fn(CLIMBING, 1, 2),
         lambda: loaded(CLIMBING).__enter__(),
         lambda: loaded("digits-vae", "1/../2").__enter__(),
-        lambda: draw_images.fn(CLIMBING, "works"),
-        lambda: write_texts.fn(CLIMBING, "works"),
+        lambda: draw_samples.fn(CLIMBING, "works"),
     ],
 )
 def test_the_functions_below_refuse_it_too(

@@ -12,8 +12,9 @@ from models.metrics.baselines import MIN_RATIO, rubbish
 from models.metrics.classifier import Classifier, ClassifierConfig, make_optimizer
 from models.metrics.contrastive import contrast, zoomed
 from models.metrics.corruptions import KINDS, damaged
+from models.metrics.recipe import classifier_recipe
 from models.metrics.sample_quality import features_of, sample_quality, sample_soundness, seen_by
-from models.presets import classifier_recipe
+from models.presets import ImageShape
 from models.training.batches import ImageBatches
 from models.training.loops import likelihood_steps
 
@@ -33,7 +34,8 @@ TEST_LABELS = LABELS[1257:]
 
 @pytest.fixture(scope="module", params=["classes", "no labels"])
 def judge(request: pytest.FixtureRequest) -> Classifier:
-    config, fit = classifier_recipe(1, 8, 8, 10 if request.param == "classes" else 0)
+    shape = ImageShape(1, 8, 8, 10 if request.param == "classes" else 0)
+    config, fit = classifier_recipe(shape).values()
     torch.manual_seed(0)
     model = Classifier(config)
     batches = ImageBatches(torch.from_numpy(TRAIN), fit.batch_size, 0)
@@ -191,7 +193,7 @@ def test_a_zoomed_picture_is_a_part_of_it_and_zoom_1_changes_nothing():
 
 
 def test_without_labels_there_are_features_and_no_classes():
-    model = Classifier(classifier_recipe(3, 32, 32, 0)[0])
+    model = Classifier(classifier_recipe(ImageShape(3, 32, 32))["config"])
     images = torch.rand(4, 3, 32, 32)
 
     assert model.features(images).shape == (4, 32)

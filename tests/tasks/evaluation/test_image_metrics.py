@@ -11,15 +11,16 @@ import torch
 from torch import nn
 
 from models.metrics.baselines import rubbish
-from models.presets import classifier_recipe
-from models.vae.model import Vae, VaeConfig
+from models.metrics.recipe import classifier_recipe
+from models.presets import ImageShape
 from tasks.data.ingestion import ImageSet, load_images
 from tasks.evaluation import image_metrics
 from tasks.evaluation.image_metrics import measure_images
 from tasks.evaluation.images import judge_of
 from tasks.evaluation.scorecard import beside_main
 from tasks.registry.model_card import _left_out
-from tasks.training.classifier import fit_classifier
+from tasks.training.fit import fit_model
+from tasks.training.plan import feature_extractor_plan
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def unlabelled(images: ImageSet) -> ImageSet:
 def drawing(monkeypatch: pytest.MonkeyPatch, pixels: np.ndarray) -> Any:
     """A model, measured as a GAN, that draws given pictures."""
     many = np.resize(pixels, (600, *pixels.shape[1:]))
-    monkeypatch.setattr(image_metrics, "drawn_by", lambda *_: (many, None))
+    monkeypatch.setattr(image_metrics, "drawn_by", lambda *_, **__: (many, None))
     config = {"channels": 1, "height": 8, "width": 8, "num_classes": 0}
     return SimpleNamespace(family="gan", config=config, model=nn.Identity())
 
@@ -49,7 +50,7 @@ def fresh(number: int) -> np.ndarray:
 def test_images_without_labels_are_judged_by_what_needs_none(
     unlabelled: ImageSet, run_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judge = judge_of(fit_classifier.fn(unlabelled, *classifier_recipe(1, 8, 8, 0), run_id))
+    judge = judge_of(fit_model.fn(unlabelled, feature_extractor_plan(unlabelled), run_id))
 
     real = measure_images(drawing(monkeypatch, fresh(600)), unlabelled, judge)
     noise = rubbish(load_images(unlabelled, "train")[0])["noise"]
@@ -69,7 +70,7 @@ def test_images_without_labels_are_judged_by_what_needs_none(
 def test_few_pictures_over_and_over_are_a_collapse(
     images: ImageSet, run_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judge = judge_of(fit_classifier.fn(images, *classifier_recipe(1, 8, 8, 2), run_id))
+    judge = judge_of(fit_model.fn(images, feature_extractor_plan(images), run_id))
 
     measured = measure_images(drawing(monkeypatch, fresh(4)), images, judge)
 
@@ -80,7 +81,7 @@ def test_an_unfit_judge_lets_nothing_pass_and_says_why(
     images: ImageSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Brightness(nn.Module):
-        config = classifier_recipe(1, 8, 8, 2)[0]
+        config = classifier_recipe(ImageShape(1, 8, 8, 2))["config"]
 
         def features(self, seen: torch.Tensor) -> torch.Tensor:
             return torch.stack([seen.mean((1, 2, 3)), seen.amax((1, 2, 3))], 1)
@@ -104,19 +105,3 @@ def test_colour_likelihoods_stand_in_bits_per_dimension_too() -> None:
 
     assert beside_main(scored) == ", 4.500 bits per dimension"
     assert beside_main(distance) == ", real data: 0.1700"
-
-
-def test_bits_per_dimension_are_the_nats_of_a_pixels_colour(
-    images: ImageSet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (20, 3, 8, 8), dtype=np.uint8)
-    monkeypatch.setattr(image_metrics, "load_images", lambda *_: (pixels, np.zeros(20)))
-    torch.manual_seed(0)
-    model = Vae(
-        VaeConfig(channels=3, height=8, width=8, likelihood="logistic", latent_size=2, base_width=8)
-    ).eval()
-
-    metrics, nats, _ = image_metrics.likelihood_metrics(model, images)
-
-    expected = nats.mean() / (3 * 8 * 8) / np.log(2)
-    assert metrics["test_bits_per_dimension"] == pytest.approx(expected)

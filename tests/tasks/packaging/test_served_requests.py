@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,18 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc.scoring_server import invocations
 from PIL import Image
 
+from flows.train import planned
 from models.gan.networks import GanConfig
 from models.ngram.backoff import NgramConfig
 from models.training.loops import FitConfig
 from tasks.data.ingestion import ImageSet, ingest_images, ingest_text
-from tasks.data.tokenization import tokenize_corpus
+from tasks.data.tokenization import TokenSet, tokenize_corpus
+from tasks.families.table import FAMILIES
 from tasks.packaging.package import log_package
 from tasks.tracking.runs import open_run
+from tasks.training.fit import fit_model
 from tasks.training.fit_store import TrainedModel, fit_cache_key
-from tasks.training.gan import fit_gan
-from tasks.training.ngram import fit_ngram
+from tasks.training.plan import TrainingPlan
 
 FIT = FitConfig(steps=5, batch_size=16, learning_rate=3e-3, warmup_steps=1)
 SMALL = GanConfig(
@@ -47,8 +49,17 @@ class Served:
         return list(rows["predictions"] if isinstance(rows, dict) else rows)
 
 
+def plan_of(family: str, data: ImageSet | TokenSet, **settings: Any) -> TrainingPlan:
+    return replace(planned(FAMILIES[family], data, "quick", 0, {}), settings=settings)
+
+
+def game_plan(images: ImageSet) -> TrainingPlan:
+    return plan_of("gan", images, config=SMALL, fit=FIT)
+
+
 def served(fitted: TrainedModel) -> Served:
-    return Served(mlflow.pyfunc.load_model(log_package(fitted).model_uri))
+    package = log_package(fitted, FAMILIES[fitted.family].data)
+    return Served(mlflow.pyfunc.load_model(package.model_uri))
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +86,10 @@ def place(
         images = ingest_images.fn(f"folder:{folder / 'sides'}")
         tokens = tokenize_corpus.fn(ingest_text.fn(f"file:{folder / 'tale.txt'}"))
         with open_run("test") as run_id:
-            game = served(fit_gan.fn(images, SMALL, FIT, run_id))
+            game = served(fit_model.fn(images, game_plan(images), run_id))
         with open_run("test") as run_id:
-            counts = served(fit_ngram.fn(tokens, NgramConfig(order=3), None, 0, run_id))
+            counting = plan_of("ngram", tokens, config=NgramConfig(order=3), tuning=None)
+            counts = served(fit_model.fn(tokens, counting, run_id))
     yield game, counts
 
 
@@ -239,11 +251,11 @@ def test_another_name_of_a_class_is_another_fit(
     (image_folder / "left").rename(image_folder / "cat")
     (image_folder / "right").rename(image_folder / "frog")
     renamed = ingest_images.fn(f"folder:{image_folder}")
-    settings = {"gan": SMALL, "fit": FIT}
     assert renamed.digest == images.digest  # the same pictures, in the same order of classes
     with open_run("before") as before:
-        fit_gan.fn(images, SMALL, FIT, before)
+        fit_model.fn(images, game_plan(images), before)
 
-    assert fit_cache_key("gan", renamed, settings) != fit_cache_key("gan", images, settings)
-    model = served(fit_gan.fn(renamed, SMALL, FIT, run_id))
+    before_and_after = [fit_cache_key(game_plan(each), each) for each in (images, renamed)]
+    assert before_and_after[0] != before_and_after[1]
+    model = served(fit_model.fn(renamed, game_plan(renamed), run_id))
     assert requests_in(model.ask('{"inputs": [{"label": "frog"}]}')) == [0]

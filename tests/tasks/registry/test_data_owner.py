@@ -3,15 +3,18 @@
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from flows.train import planned
 from models.ngram.backoff import NgramConfig
 from tasks.data.ingestion import Corpus, ImageSet, ingest_images, ingest_text
 from tasks.data.tokenization import tokenize_corpus
 from tasks.evaluation.text import evaluate_tokens
+from tasks.families.table import FAMILIES
 from tasks.registry.champion import evaluate_champion
 from tasks.registry.data_owner import DATA_SET, OtherData, check_data, data_before
 from tasks.registry.promotion import apply_decision
@@ -20,7 +23,7 @@ from tasks.registry.versions import Version, register_version, versions_of
 from tasks.runtime.markup import registry_markdown
 from tasks.tracking.mlflow_client import client
 from tasks.tracking.runs import open_run
-from tasks.training.ngram import fit_ngram
+from tasks.training.fit import fit_model
 from tasks.training.provenance import provenance_of
 
 pytestmark = pytest.mark.usefixtures("tracking_database")
@@ -40,12 +43,14 @@ def book(path: Path, seed: int) -> str:
 def registered(corpus: Corpus, order: int = 2, *, with_data: bool = True) -> Version:
     """Train, judge and register an n-gram model, as flows/champion_challenger.py does."""
     tokens = tokenize_corpus.fn(corpus)
+    family = FAMILIES["ngram"]
+    settings = {"config": NgramConfig(order=order), "tuning": None}
+    plan = replace(planned(family, tokens, "quick", 0, {}), settings=settings)
     with open_run(f"order {order}") as run_id:
-        config = NgramConfig(order=order)
-        fitted = fit_ngram.fn(tokens, config, None, 0, run_id)
+        fitted = fit_model.fn(tokens, plan, run_id)
         scorecard = evaluate_tokens.fn(fitted, tokens, run_id)
-    recipe = provenance_of("ngram", tokens, "quick", 0, config=config)
-    incumbent = evaluate_champion.fn(fitted.name, tokens)
+    recipe = provenance_of(plan, tokens, "quick")
+    incumbent = evaluate_champion.fn(fitted.name, tokens, family)
     verdict = gate.fn(fitted, scorecard, incumbent)
     data = tokens if with_data else None
     version = register_version.fn(fitted, scorecard, verdict, recipe, incumbent, data)

@@ -9,18 +9,20 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow.utils.file_utils import local_file_uri_to_path
 
+from flows.train import planned
 from models.ngram.backoff import NgramConfig
 from tasks.data.ingestion import ingest_text
 from tasks.data.tokenization import TokenSet, tokenize_corpus
 from tasks.evaluation.scorecard import ChampionEvaluation, PromotionDecision, Scorecard
 from tasks.evaluation.text import evaluate_tokens
+from tasks.families.table import FAMILIES
 from tasks.packaging import load_check
 from tasks.packaging import package as packaging
 from tasks.packaging.files import PackageChanged
@@ -32,12 +34,12 @@ from tasks.registry.promotion_policy import gate
 from tasks.registry.versions import Version, champion_of, find_version, versions_of
 from tasks.samples.comparison import show_difference
 from tasks.samples.html_page import page
-from tasks.samples.sampling import write_texts
+from tasks.samples.sampling import draw_samples
 from tasks.store.files import BadInput
 from tasks.tracking.mlflow_client import client
 from tasks.tracking.runs import open_run
+from tasks.training.fit import fit_model
 from tasks.training.fit_store import TrainedModel
-from tasks.training.ngram import fit_ngram
 from tasks.training.provenance import TrainingProvenance, provenance_of
 
 NAME = "corpus-ngram"
@@ -55,16 +57,17 @@ class Candidate:
 
 
 def candidate_of(tokens: TokenSet, order: int) -> Candidate:
+    settings = {"config": NgramConfig(order=order), "tuning": None}
+    plan = replace(planned(FAMILIES["ngram"], tokens, "quick", 0, {}), settings=settings)
     with open_run(f"order {order}") as run_id:
-        config = NgramConfig(order=order)
-        fitted = fit_ngram.fn(tokens, config, None, 0, run_id)
+        fitted = fit_model.fn(tokens, plan, run_id)
         scorecard = evaluate_tokens.fn(fitted, tokens, run_id)
-    recipe = provenance_of("ngram", tokens, "quick", 0, config=config)
+    recipe = provenance_of(plan, tokens, "quick")
     return Candidate(fitted, scorecard, recipe, tokens)
 
 
 def judged(candidate: Candidate) -> tuple[ChampionEvaluation | None, PromotionDecision]:
-    incumbent = evaluate_champion.fn(NAME, candidate.tokens)
+    incumbent = evaluate_champion.fn(NAME, candidate.tokens, FAMILIES["ngram"])
     return incumbent, gate.fn(candidate.fitted, candidate.scorecard, incumbent)
 
 
@@ -256,7 +259,7 @@ def test_both_champions_write_from_the_same_seed_and_the_gallery_shows_it(home: 
     again = json.loads((Path(show_difference.fn(NAME, 1, 2)) / "comparison.json").read_text())
     assert again == made
     gallery = str(home / "gallery" / "test")
-    work = write_texts.fn(NAME, gallery)
+    work = draw_samples.fn(NAME, gallery)
     assert [caption.partition(",")[0] for _, caption in work.differences] == [
         "version 1",
         "version 2",
@@ -380,8 +383,8 @@ def test_a_sabotaged_package_is_refused_and_leaves_no_trace(
 
     log_package = packaging.log_package
 
-    def log_and_sabotage(fitted: TrainedModel):
-        info = log_package(fitted)
+    def log_and_sabotage(fitted: TrainedModel, kind: str):
+        info = log_package(fitted, kind)
         sabotage(Path(local_file_uri_to_path(info.artifact_path)))
         return info
 
@@ -445,6 +448,7 @@ def test_a_version_that_no_longer_loads_cannot_be_made_champion(
 KILLED = """
 import json, os, signal, sys
 from tasks.registry import promotion, versions as registration
+from tasks.training.fit import fit_model
 from tasks.training.provenance import TrainingProvenance
 from tasks.evaluation.scorecard import Scorecard, PromotionDecision
 from tasks.training.fit_store import TrainedModel

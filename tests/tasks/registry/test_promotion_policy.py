@@ -10,9 +10,9 @@ from safetensors.numpy import save_file
 
 from models.metrics.seed_variance import SeedSpread
 from tasks.evaluation.scorecard import Scorecard
+from tasks.families.table import FAMILIES
 from tasks.registry.promotion_policy import (
     FREEDOM_OF_A_GUESS,
-    KNOWN_SPREADS,
     compared,
     difference_interval,
     known_spread,
@@ -21,6 +21,7 @@ from tasks.registry.promotion_policy import (
 
 RANDOM = np.random.default_rng(3)
 ITEMS = RANDOM.normal(20.0, 3.0, 400)
+LEVEL = FAMILIES["vae"].luck_level
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def scored(tmp_path: Path):
 def test_better_on_most_items_and_by_more_than_a_seed_gives_is_better(scored):
     candidate, champion = scored(ITEMS - 1.0), scored(ITEMS)
 
-    verdict = compared(candidate, champion, 4, SeedSpread(0.005, 10))
+    verdict = compared(candidate, champion, 4, SeedSpread(0.005, 10), LEVEL)
 
     assert verdict.accepted
     assert verdict.champion_version == 4
@@ -68,7 +69,7 @@ def test_a_better_mean_that_the_items_cannot_tell_apart_is_refused(scored):
     noise = RANDOM.normal(0.0, 3.0, len(ITEMS))
     candidate = scored(ITEMS + noise - noise.mean() - 0.05)
 
-    verdict = compared(candidate, scored(ITEMS), 1, None)
+    verdict = compared(candidate, scored(ITEMS), 1, None, LEVEL)
 
     assert verdict.difference == pytest.approx(-0.05)
     assert not verdict.accepted
@@ -78,23 +79,23 @@ def test_a_better_mean_that_the_items_cannot_tell_apart_is_refused(scored):
 def test_a_sure_difference_that_another_seed_may_give_is_refused(scored):
     candidate, champion = scored(ITEMS - 0.08), scored(ITEMS)
 
-    verdict = compared(candidate, champion, 1, SeedSpread(0.005, 10))
+    verdict = compared(candidate, champion, 1, SeedSpread(0.005, 10), LEVEL)
 
     assert verdict.high is not None
     assert verdict.high < 0
     assert not verdict.accepted
     assert "another seed" in verdict.reason
-    assert compared(candidate, champion, 1, None).accepted  # counting knows no seeds
+    assert compared(candidate, champion, 1, None, LEVEL).accepted  # counting knows no seeds
 
 
 def test_a_worse_model_is_refused(scored):
-    assert not compared(scored(ITEMS + 1.0), scored(ITEMS), 1, None).accepted
+    assert not compared(scored(ITEMS + 1.0), scored(ITEMS), 1, None, LEVEL).accepted
 
 
 def test_a_champion_without_a_finite_result_is_beaten(scored):
     champion = scored(np.full(len(ITEMS), math.nan))
 
-    assert compared(scored(ITEMS), champion, 1, SeedSpread(0.005, 4)).accepted
+    assert compared(scored(ITEMS), champion, 1, SeedSpread(0.005, 4), LEVEL).accepted
 
 
 def test_resamples_give_the_interval_of_a_distance_without_their_bias(scored):
@@ -117,7 +118,7 @@ def test_scores_of_different_items_do_not_pair(scored):
 def test_the_margin_is_exceeded_by_another_seed_once_in_four_times():
     """Pairs of a known spread, which is known well."""
     pairs = np.random.default_rng(0).normal(10.0, 0.2, (100_000, 2))
-    margin = noise_margin(10.0, SeedSpread(0.02, 100_000))
+    margin = noise_margin(10.0, SeedSpread(0.02, 100_000), LEVEL)
 
     exceeded = (pairs[:, 0] - pairs[:, 1] < -margin).mean()
 
@@ -128,11 +129,13 @@ def test_the_margin_is_exceeded_by_another_seed_once_in_four_times():
 def test_a_higher_level_asks_for_more():
     spread = SeedSpread(0.02, 19)
 
-    assert noise_margin(1.0, spread, 0.86) > 1.4 * noise_margin(1.0, spread)
+    assert noise_margin(1.0, spread, 0.86) > 1.4 * noise_margin(1.0, spread, LEVEL)
 
 
 def test_a_spread_known_from_few_seeds_asks_for_more():
-    assert noise_margin(1.0, SeedSpread(0.02, 4)) > noise_margin(1.0, SeedSpread(0.02, 1000))
+    assert noise_margin(1.0, SeedSpread(0.02, 4), LEVEL) > noise_margin(
+        1.0, SeedSpread(0.02, 1000), LEVEL
+    )
 
 
 def test_twenty_seeds_of_one_recipe_promote_one_after_the_first_at_most_on_the_average():
@@ -143,7 +146,7 @@ def test_twenty_seeds_of_one_recipe_promote_one_after_the_first_at_most_on_the_a
     for history in values:
         champion, count = history[0], 0
         for value in history[1:]:
-            if value < champion - noise_margin(champion, spread):
+            if value < champion - noise_margin(champion, spread, LEVEL):
                 champion, count = value, count + 1
         promotions.append(count)
 
@@ -157,13 +160,17 @@ def test_an_improvement_of_two_spreads_and_a_fifth_is_promoted_four_times_in_fiv
     pairs = np.random.default_rng(2).normal(1.0, spread.relative, (20_000, 2))
     better = pairs[:, 0] - 2.2 * spread.relative
 
-    promoted = better - pairs[:, 1] < -noise_margin(1.0, spread)
+    promoted = better - pairs[:, 1] < -noise_margin(1.0, spread, LEVEL)
 
     assert promoted.mean() == pytest.approx(0.8, abs=0.015)
 
 
 def test_families_that_train_by_chance_have_a_known_spread_and_counting_has_none():
-    assert {family for family, _ in KNOWN_SPREADS} == {"vae", "gan", "gpt"}
+    assert {name for name, family in FAMILIES.items() if family.seed_spreads} == {
+        "vae",
+        "gan",
+        "gpt",
+    }
     assert known_spread("ngram", "quick") is None
 
 
@@ -177,4 +184,4 @@ def test_a_preset_that_was_not_measured_is_believed_less():
 def test_the_verdict_on_equal_scores_is_no(scored):
     same = scored(ITEMS)
 
-    assert not compared(same, replace(same), 1, None).accepted
+    assert not compared(same, replace(same), 1, None, LEVEL).accepted

@@ -16,6 +16,7 @@ from mlflow.tracking import MlflowClient
 
 from tasks.data.ingestion import ingest_text
 from tasks.data.tokenization import tokenize_corpus
+from tasks.families.table import FAMILIES
 from tasks.packaging import load_check
 from tasks.packaging.files import PackageChanged, PackageUnknown, check_descriptions, files_of
 from tasks.packaging.load_check import check_loads, samples_digest
@@ -24,7 +25,7 @@ from tasks.registry.champion import evaluate_champion
 from tasks.registry.loading import loaded
 from tasks.registry.verification import verified, verify_champion
 from tasks.samples.comparison import show_difference
-from tasks.samples.sampling import write_texts
+from tasks.samples.sampling import draw_samples
 from tasks.store.files import BadInput, DiskFull
 from tasks.tracking.mlflow_client import TrackingUnavailable, client
 
@@ -185,14 +186,14 @@ def test_every_door_to_a_version_asks_first(studio: Any) -> None:
     shutil.rmtree(studio.home / "evaluations")
 
     problem = verify_champion.fn(studio.name)
-    incumbent = evaluate_champion.fn(studio.name, tokens)
+    incumbent = evaluate_champion.fn(studio.name, tokens, FAMILIES["ngram"])
 
     assert "served_model.py was changed" in problem
     assert incumbent is not None
     assert incumbent.scorecard is None
     assert "served_model.py was changed" in incumbent.problem
     for door in (
-        lambda: write_texts.fn(studio.name, str(studio.home / "gallery")),
+        lambda: draw_samples.fn(studio.name, str(studio.home / "gallery")),
         lambda: show_difference.fn(studio.name, 1, 2),
         lambda: promotion.rollback(studio.name),
         lambda: promotion.promote(studio.name, 1, "it is better"),
@@ -435,11 +436,11 @@ def test_one_bad_champion_leaves_the_gallery_to_the_others(
 
     changed = "bad-ngram version 2 is not what was registered"
 
-    def write(name: str, folder: str, seed: int, number: int) -> None:
+    def draw(name: str, folder: str, seed: int, number: int) -> None:
         raise PackageChanged(changed)
 
     reported: list[tuple[str, str]] = []
-    monkeypatch.setattr(sample_gallery, "write_texts", write)
+    monkeypatch.setattr(sample_gallery, "draw_samples", draw)
     monkeypatch.setattr(sample_gallery, "report_unverified", lambda *what: reported.append(what))
     monkeypatch.setenv("ATELIER_HOME", str(tmp_path / "home"))
     bad = Piece(
@@ -497,7 +498,7 @@ def test_a_version_loads_in_a_home_whose_name_means_something_in_an_address(
         drawn = samples_digest(model)
     with verification.verified_copy("tale-ngram", "champion") as (folder, version):
         assert "%" not in str(folder)
-        check_loads(f"models:/tale-ngram/{version.version}", folder, "ngram", samples=drawn)
+        check_loads(f"models:/tale-ngram/{version.version}", folder, "text", samples=drawn)
 
 
 def test_files_behind_a_stopped_server_are_found_in_the_home(studio: Any) -> None:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -14,10 +15,10 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from flows.train import planned
 from models.gan.networks import GanConfig
 from models.gpt.model import GptConfig
 from models.ngram.backoff import NgramConfig
-from models.presets import classifier_recipe
 from models.training.loops import FitConfig
 from models.vae.model import VaeConfig
 from tasks.data.ingestion import ImageSet, ingest_images, ingest_text
@@ -26,22 +27,20 @@ from tasks.evaluation.cache import item_scores
 from tasks.evaluation.images import evaluate_images
 from tasks.evaluation.scorecard import PromotionDecision, Scorecard
 from tasks.evaluation.text import evaluate_tokens
+from tasks.families.table import FAMILIES
 from tasks.registry.champion import evaluate_champion
 from tasks.registry.loading import loaded
 from tasks.registry.promotion import apply_decision
 from tasks.registry.promotion_policy import gate
 from tasks.registry.versions import Version, champion_of, champions, register_version
-from tasks.samples.sampling import draw_images, publish_gallery, write_texts
+from tasks.samples.sampling import draw_samples, publish_gallery
 from tasks.store.files import home, read_json
 from tasks.tracking.mlflow_client import EXPERIMENT, client, tracking_experiment
 from tasks.tracking.runs import open_run
-from tasks.training.classifier import fit_classifier
+from tasks.training.fit import fit_model
 from tasks.training.fit_store import TrainedModel
-from tasks.training.gan import fit_gan
-from tasks.training.gpt import fit_gpt
-from tasks.training.ngram import fit_ngram
+from tasks.training.plan import TrainingPlan, feature_extractor_plan
 from tasks.training.provenance import TrainingProvenance, provenance_of
-from tasks.training.vae import fit_vae
 
 FIT = FitConfig(steps=150, batch_size=16, learning_rate=3e-3, warmup_steps=5)
 SHAPE = {"channels": 1, "height": 8, "width": 8}
@@ -56,6 +55,10 @@ class Candidate:
     recipe: TrainingProvenance
     data: ImageSet | TokenSet
     judge: TrainedModel | None = None
+
+
+def plan_of(family: str, data: ImageSet | TokenSet, seed: int = 0, **settings: Any) -> TrainingPlan:
+    return replace(planned(FAMILIES[family], data, "quick", seed, {}), settings=settings)
 
 
 @pytest.fixture(scope="module")
@@ -82,23 +85,38 @@ def ngram(tokens: TokenSet, run_id: str) -> Candidate:
 def vae(images: ImageSet, run_id: str) -> Candidate:
     """A judged VAE."""
     config = VaeConfig(**SHAPE, latent_size=2, base_width=8, hidden_size=32)
-    judge = fit_classifier.fn(images, *classifier_recipe(1, 8, 8, 2), run_id)
-    fitted = fit_vae.fn(images, config, FIT, run_id)
-    scorecard = evaluate_images.fn(fitted, images, judge, run_id)
-    recipe = provenance_of("vae", images, "quick", FIT.seed, config=config, fit=FIT)
-    return Candidate(fitted, scorecard, recipe, images, judge)
+    return images_of("vae", images, run_id, config, FIT)
+
+
+def images_of(
+    family: str, images: ImageSet, run_id: str, config: VaeConfig | GanConfig, fit: FitConfig
+) -> Candidate:
+    plan = plan_of(family, images, config=config, fit=fit)
+    judge = fit_model.fn(images, feature_extractor_plan(images), run_id)
+    fitted = fit_model.fn(images, plan, run_id)
+    record = FAMILIES[family]
+    scorecard = evaluate_images.fn(
+        fitted,
+        images,
+        judge,
+        run_id,
+        likelihood=record.likelihood,
+        draws_means=record.draws_means,
+    )
+    return Candidate(fitted, scorecard, provenance_of(plan, images, "quick"), images, judge)
 
 
 def ngram_of(tokens: TokenSet, run_id: str, order: int, seed: int = 0) -> Candidate:
-    config = NgramConfig(order=order)
-    fitted = fit_ngram.fn(tokens, config, None, seed, run_id)
-    recipe = provenance_of("ngram", tokens, "quick", seed, config=config)
+    plan = plan_of("ngram", tokens, seed, config=NgramConfig(order=order), tuning=None)
+    fitted = fit_model.fn(tokens, plan, run_id)
+    recipe = provenance_of(plan, tokens, "quick")
     return Candidate(fitted, evaluate_tokens.fn(fitted, tokens, run_id), recipe, tokens)
 
 
 def judged(candidate: Candidate) -> PromotionDecision:
     """The gate's verdict; the champion is judged on the candidate's data."""
-    incumbent = evaluate_champion.fn(candidate.fitted.name, candidate.data, candidate.judge)
+    family = FAMILIES[candidate.fitted.family]
+    incumbent = evaluate_champion.fn(candidate.fitted.name, candidate.data, family, candidate.judge)
     return gate.fn(candidate.fitted, candidate.scorecard, incumbent)
 
 
@@ -184,7 +202,7 @@ def test_a_champion_is_judged_anew_when_the_data_changed(
     with open_run("worse") as run_id:
         worse = ngram_of(changed, run_id, order=1)
 
-    incumbent = evaluate_champion.fn(worse.fitted.name, changed)
+    incumbent = evaluate_champion.fn(worse.fitted.name, changed, FAMILIES["ngram"])
 
     assert incumbent is not None
     assert incumbent.scorecard is not None
@@ -194,7 +212,7 @@ def test_a_champion_is_judged_anew_when_the_data_changed(
     verdict = gate.fn(worse.fitted, worse.scorecard, incumbent)
     assert not verdict.accepted
     assert verdict.champion_value == incumbent.scorecard.main_value
-    again = evaluate_champion.fn(worse.fitted.name, changed)
+    again = evaluate_champion.fn(worse.fitted.name, changed, FAMILIES["ngram"])
     assert again is not None
     assert again.scorecard is not None
     assert again.scorecard.was_stored
@@ -207,7 +225,7 @@ def test_a_champion_that_cannot_answer_for_the_data_is_not_replaced_by_itself(
     larger = ingest_images.fn(f"folder:{image_folder}", 16)
     other = replace(vae.fitted, digest="0" * 64)
 
-    incumbent = evaluate_champion.fn(vae.fitted.name, larger, vae.judge)
+    incumbent = evaluate_champion.fn(vae.fitted.name, larger, FAMILIES["vae"], vae.judge)
 
     assert incumbent is not None
     assert incumbent.problem == "it makes images of shape (1, 8, 8), the data's have (1, 16, 16)"
@@ -397,20 +415,16 @@ def test_the_gallery_is_one_self_contained_page(
 ) -> None:
     shape = GanConfig(**SHAPE, num_classes=2, latent_size=4, base_width=8, dense_width=16)
     with open_run("gan") as gan_run:
-        game = fit_gan.fn(images, shape, replace(FIT, steps=20), gan_run)
-        judge = fit_classifier.fn(images, *classifier_recipe(1, 8, 8, 2), gan_run)
-        scorecard = evaluate_images.fn(game, images, judge, gan_run)
-        recipe = provenance_of("gan", images, "quick", FIT.seed, config=shape, fit=FIT)
-        gan = Candidate(game, scorecard, recipe, images, judge)
+        gan = images_of("gan", images, gan_run, shape, replace(FIT, steps=20))
     for candidate in (vae, ngram):
         register(candidate)
     register(gan, PromotionDecision(accepted=True, reason="for the test"))
     with open_run("gallery") as gallery_run:
         folder = str(home() / "gallery" / "one")
         works = [
-            draw_images.fn(vae.fitted.name, folder),
-            draw_images.fn(gan.fitted.name, folder),
-            write_texts.fn(ngram.fitted.name, folder),
+            draw_samples.fn(vae.fitted.name, folder),
+            draw_samples.fn(gan.fitted.name, folder),
+            draw_samples.fn(ngram.fitted.name, folder),
         ]
 
         page = Path(publish_gallery.fn(works, folder, gallery_run))
@@ -433,7 +447,7 @@ def test_the_gallery_is_one_self_contained_page(
         assert candidate.fitted.name in text
     stored = MlflowClient().list_artifacts(gallery_run, "gallery")
     assert "gallery/index.html" in {file.path for file in stored}
-    again = draw_images.fn(vae.fitted.name, str(home() / "gallery" / "again"))
+    again = draw_samples.fn(vae.fitted.name, str(home() / "gallery" / "again"))
     first_picture = Path(works[0].folder) / "samples.png"
     assert (Path(again.folder) / "samples.png").read_bytes() == first_picture.read_bytes()
 
@@ -441,7 +455,7 @@ def test_the_gallery_is_one_self_contained_page(
 def test_a_gpt_is_judged_on_the_same_yardstick(tokens: TokenSet, run_id: str) -> None:
     shape = {"context_length": 16, "num_layers": 1, "num_heads": 2, "width": 16}
     config = GptConfig(vocabulary_size=tokens.vocabulary_size, **shape)
-    fitted = fit_gpt.fn(tokens, config, FIT, run_id)
+    fitted = fit_model.fn(tokens, plan_of("gpt", tokens, config=config, fit=FIT), run_id)
 
     scorecard = evaluate_tokens.fn(fitted, tokens, run_id)
 

@@ -10,7 +10,7 @@ from tasks.registry.versions import register_version
 from tasks.runtime.retries import is_transient
 from tasks.store.files import BadInput, ChecksumMismatch, DiskFull
 from tasks.tracking.mlflow_client import TrackingUnavailable
-from tasks.training.gan import fit_gan
+from tasks.training.fit import fit_model
 
 
 class FailedWith:
@@ -48,4 +48,4 @@ def test_what_will_not_pass_is_not(error: Exception) -> None:
 
 def test_each_task_has_the_retries_its_nature_needs() -> None:
     assert [task.retries for task in (ingest_images, ingest_text, register_version)] == [3, 3, 3]
-    assert fit_gan.retries == 1
+    assert fit_model.retries == 1

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ from safetensors.torch import save
 
 from atelier.__main__ import main
 from atelier.services import local_servers
+from flows.train import planned
 from models.ngram.backoff import NgramConfig
 from tasks.data.tokenization import TokenSet, tokenize_corpus
 from tasks.evaluation.scorecard import PromotionDecision
 from tasks.evaluation.text import evaluate_tokens
+from tasks.families.table import FAMILIES
 from tasks.registry import audit_log
 from tasks.registry.promotion import apply_decision
 from tasks.registry.versions import recorded, register_version
@@ -25,8 +27,9 @@ from tasks.store.records import DamagedRecord
 from tasks.tracking.metric_queue import MetricQueue, flush_run
 from tasks.tracking.mlflow_client import client, metric_history
 from tasks.tracking.runs import close_dead_runs, open_run
+from tasks.training.fit import fit_model
 from tasks.training.fit_store import TrainedModel, load_cached_fit, open_fit
-from tasks.training.ngram import fit_ngram
+from tasks.training.plan import TrainingPlan
 from tasks.training.provenance import provenance_of
 
 NAME = "corpus-ngram"
@@ -118,10 +121,10 @@ def template(tmp_path_factory: pytest.TempPathFactory, migrated_database: Path) 
         patch.chdir(place)
         tokens = _tokens(place)
         with open_run("made", key="made") as run_id:
-            config = NgramConfig(order=3)
-            fitted = fit_ngram.fn(tokens, config, None, 0, run_id)
+            plan = _plan(tokens)
+            fitted = fit_model.fn(tokens, plan, run_id)
             scorecard = evaluate_tokens.fn(fitted, tokens, run_id)
-            recipe = provenance_of("ngram", tokens, "quick", 0, config=config)
+            recipe = provenance_of(plan, tokens, "quick")
             verdict = PromotionDecision(accepted=True, reason="the first")
             version = register_version.fn(fitted, scorecard, verdict, recipe)
             apply_decision.fn(version, verdict)
@@ -132,6 +135,11 @@ def template(tmp_path_factory: pytest.TempPathFactory, migrated_database: Path) 
         (kept / "training.jsonl").write_text(json.dumps(line) + "\n")
         write_json(kept / "training.sent", {"bytes": 0})
     return Template(place / "home", place / "mlflow.db", run_id)
+
+
+def _plan(tokens: TokenSet) -> TrainingPlan:
+    settings = {"config": NgramConfig(order=3), "tuning": None}
+    return replace(planned(FAMILIES["ngram"], tokens, "quick", 0, {}), settings=settings)
 
 
 def _tokens(place: Path) -> TokenSet:
@@ -211,12 +219,12 @@ def test_what_is_damaged_is_made_again(made: Template, record: str, damage: str)
     close_dead_runs()
     tokens = _tokens(made.home.parent)
     with open_run("again", key="again") as run_id:
-        fitted = fit_ngram.fn(tokens, NgramConfig(order=3), None, 0, run_id)
+        fitted = fit_model.fn(tokens, _plan(tokens), run_id)
         scorecard = evaluate_tokens.fn(fitted, tokens, run_id)
 
     assert fitted.digest == before.digest
     assert scorecard.main_value == before.main_value
-    again = fit_ngram.fn(tokens, NgramConfig(order=3), None, 0, made.run_id)
+    again = fit_model.fn(tokens, _plan(tokens), made.run_id)
     assert again.was_stored
     assert (made.home / "steps" / f"{NAME}.jsonl").is_file()
 
@@ -235,7 +243,7 @@ def test_an_evaluation_of_another_shape_is_measured_again(
 
     tokens = _tokens(made.home.parent)
     with open_run("again", key="again") as run_id:
-        fitted = fit_ngram.fn(tokens, NgramConfig(order=3), None, 0, run_id)
+        fitted = fit_model.fn(tokens, _plan(tokens), run_id)
         scorecard = evaluate_tokens.fn(fitted, tokens, run_id)
     assert not scorecard.was_stored
     assert scorecard.main_value == recorded(NAME, "champion")[0].main_value
@@ -263,7 +271,7 @@ def test_a_checkpoint_of_another_shape_is_not_resumed(tokens: TokenSet, run_id: 
     from tasks.training.checkpointing import _digest_of_state, _resume
 
     for record in ({}, [], None, {"step": "x", "optimizers": 5, "controls": {}, "seconds": 1}):
-        with open_fit("ngram", tokens, {}, seed=0, run_id=run_id) as place:
+        with open_fit(_plan(tokens), tokens, run_id) as place:
             module = torch.nn.Linear(2, 2)
             state = TrainingState({"model": module}, {"all": torch.optim.Adam(module.parameters())})
             before = module.weight.clone()

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 import torch
 
+from flows.train import planned
 from models.training.checkpoint import TrainingState
 from models.training.loops import Step
 from tasks.data.ingestion import ImageSet
+from tasks.families.table import FAMILIES
 from tasks.store.files import (
     DiskFull,
     append_lines,
@@ -197,7 +199,7 @@ def test_rivals_at_one_task_share_its_run(tracking_database: str) -> None:
 
 @pytest.fixture
 def place(images: ImageSet, run_id: str) -> FitContext:
-    with open_fit("vae", images, {"fit": None}, seed=0, run_id=run_id) as place:
+    with open_fit(planned(FAMILIES["vae"], images, "quick", 0, {}), images, run_id) as place:
         return place
 
 
@@ -245,14 +247,17 @@ def test_the_last_line_of_a_training_tells_the_numbers_of_its_last_step(
 ) -> None:
     caplog.set_level(logging.INFO, "atelier")
 
-    def steps(start: int) -> Iterator[Step]:
-        for step in range(start + 1, 101):
-            yield Step(step, {"loss": torch.tensor(1.0 / step)})
+    class Counting:
+        shown, grid_title, num_steps, state = ("loss",), "", 100, small_state()
 
-    state = small_state()
-    for _ in checkpointed_steps(steps, state, place, num_steps=100):
+        def steps(self) -> Iterator[Step]:
+            for step in range(self.state.step + 1, 101):
+                yield Step(step, {"loss": torch.tensor(1.0 / step)})
+
+    training: Any = Counting()
+    for _ in checkpointed_steps(training, place):
         pass
-    for _ in checkpointed_steps(steps, state, place, num_steps=100):  # nothing is left to do
+    for _ in checkpointed_steps(training, place):  # nothing is left to do
         pass
 
     said = [record.getMessage().partition("  done in")[0] for record in caplog.records]

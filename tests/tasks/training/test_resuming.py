@@ -16,35 +16,36 @@ from tasks.store.files import home, remove
 
 PROGRAM = """
 import sys
-from pathlib import Path
+from dataclasses import replace
+from flows.train import planned
 from models.training.loops import FitConfig
 from models.gan.networks import GanConfig
 from models.gpt.model import GptConfig
 from models.vae.model import VaeConfig
 from tasks.data.ingestion import ingest_images, ingest_text
 from tasks.data.tokenization import tokenize_corpus
+from tasks.families.table import FAMILIES
 from tasks.tracking.runs import open_run
 from tasks.training import checkpointing as loop
-from tasks.training.gan import fit_gan
-from tasks.training.gpt import fit_gpt
-from tasks.training.vae import fit_vae
+from tasks.training.fit import fit_model
 
 loop.SECONDS_BETWEEN_CHECKPOINTS = 0.0
 family, pictures, text = sys.argv[1:]
 shape = {"channels": 1, "height": 8, "width": 8}
 fit = FitConfig(steps=120, batch_size=8, learning_rate=1e-3, warmup_steps=10)
 with open_run(family) as run_id:
+    data = ingest_images.fn(pictures)
     if family == "vae":
         config = VaeConfig(**shape, latent_size=2, base_width=4, hidden_size=8, dropout=0.1)
-        fitted = fit_vae.fn(ingest_images.fn(pictures), config, fit, run_id)
     elif family == "gan":
         config = GanConfig(**shape, num_classes=2, latent_size=4, base_width=8, dense_width=16)
-        fitted = fit_gan.fn(ingest_images.fn(pictures), config, fit, run_id)
     else:
-        tokens = tokenize_corpus.fn(ingest_text.fn(text))
-        config = GptConfig(vocabulary_size=tokens.vocabulary_size, context_length=16,
+        data = tokenize_corpus.fn(ingest_text.fn(text))
+        config = GptConfig(vocabulary_size=data.vocabulary_size, context_length=16,
                            num_layers=1, num_heads=2, width=16, dropout=0.1)
-        fitted = fit_gpt.fn(tokens, config, fit, run_id)
+    plan = replace(planned(FAMILIES[family], data, "quick", 0, {}),
+                   settings={"config": config, "fit": fit})
+    fitted = fit_model.fn(data, plan, run_id)
 print("digest", fitted.digest)
 """
 

@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow.exceptions import MlflowException
@@ -8,28 +9,25 @@ from mlflow.tracking import MlflowClient
 from PIL import Image
 from safetensors.torch import load_file
 
+from flows.train import planned
 from models.gan.networks import GanConfig
 from models.gpt.model import GptConfig
 from models.ngram.backoff import NgramConfig
-from models.presets import classifier_recipe, gan_recipe, vae_recipe
 from models.training.loops import FitConfig
 from models.vae.elbo import collapse_alarm
 from models.vae.model import VaeConfig
 from tasks.data.ingestion import ImageSet, ingest_images, ingest_text
 from tasks.data.tokenization import TokenSet, tokenize_corpus
+from tasks.families.table import FAMILIES
 from tasks.packaging.package import rebuilt_from
 from tasks.store.files import home, remove
 from tasks.tracking.runs import open_run
-from tasks.training.classifier import fit_classifier
 from tasks.training.examples import default_prompt
+from tasks.training.fit import fit_model
 from tasks.training.fit_store import TrainedModel
-from tasks.training.gan import fit_gan
-from tasks.training.gpt import fit_gpt
-from tasks.training.ngram import fit_ngram
-from tasks.training.vae import fit_vae
+from tasks.training.plan import feature_extractor_plan
 
 FIT = FitConfig(steps=12, batch_size=8, learning_rate=1e-3, warmup_steps=2)
-FAMILIES = ("vae", "gan", "ngram", "gpt")
 
 
 def fit(
@@ -37,24 +35,25 @@ def fit(
 ) -> TrainedModel:
     """Train the smallest model of a family for twelve steps."""
     shape = {"channels": 1, "height": 8, "width": 8}
-    few = replace(FIT, seed=seed)
-    if family == "vae":
-        config = VaeConfig(**shape, latent_size=2, base_width=4, hidden_size=8)
-        return fit_vae.fn(images, config, few, run_id)
-    if family == "gan":
-        game = GanConfig(**shape, num_classes=2, latent_size=4, base_width=8, dense_width=16)
-        return fit_gan.fn(images, game, few, run_id)
+    config: Any = {
+        "vae": VaeConfig(**shape, latent_size=2, base_width=4, hidden_size=8),
+        "gan": GanConfig(**shape, num_classes=2, latent_size=4, base_width=8, dense_width=16),
+        "ngram": NgramConfig(order=3),
+        "gpt": GptConfig(
+            vocabulary_size=tokens.vocabulary_size,
+            context_length=16,
+            num_layers=1,
+            num_heads=2,
+            width=16,
+            dropout=0.1,
+        ),
+    }[family]
+    settings = {"config": config, "fit": replace(FIT, seed=seed)}
     if family == "ngram":
-        return fit_ngram.fn(tokens, NgramConfig(order=3), None, seed, run_id)
-    gpt = GptConfig(
-        vocabulary_size=tokens.vocabulary_size,
-        context_length=16,
-        num_layers=1,
-        num_heads=2,
-        width=16,
-        dropout=0.1,
-    )
-    return fit_gpt.fn(tokens, gpt, few, run_id)
+        settings = {"config": config, "tuning": None}
+    data = images if FAMILIES[family].data == "images" else tokens
+    plan = replace(planned(FAMILIES[family], data, "quick", seed, {}), settings=settings)
+    return fit_model.fn(data, plan, run_id)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -115,7 +114,7 @@ def test_curves_reach_the_run_apart_and_together(
     images: ImageSet, tokens: TokenSet, run_id: str
 ) -> None:
     fit("vae", images, tokens, run_id)
-    fit_classifier.fn(images, *classifier_recipe(1, 8, 8, 2), run_id)
+    fit_model.fn(images, feature_extractor_plan(images), run_id)
 
     runs = MlflowClient()
     recorded = runs.get_run(run_id).data
@@ -150,12 +149,8 @@ def test_pictures_without_labels_make_models_that_draw(
     images = ingest_images.fn(f"folder:{tmp_path / 'flat'}")
     assert images.class_names == ()
 
-    if family == "vae":
-        config, _ = vae_recipe("quick", 1, 8, 8, seed=0)
-        fitted = fit_vae.fn(images, config, FIT, run_id)
-    else:
-        game, _ = gan_recipe("quick", (1, 8, 8), 0, seed=0)
-        fitted = fit_gan.fn(images, game, FIT, run_id)
+    plan = planned(FAMILIES[family], images, "quick", 0, {})
+    fitted = fit_model.fn(images, replace(plan, settings={**plan.settings, "fit": FIT}), run_id)
 
     model = rebuilt_from(fitted)
     assert model.draw_images(3, seed=1).shape == (3, 1, 8, 8)

@@ -1,0 +1,101 @@
+"""Train, judge and register one model: the same lines for every family."""
+
+from pkgutil import resolve_name
+from typing import Any
+
+from prefect import flow
+
+from flows.champion_challenger import evaluate_and_promote
+from flows.device_slot import released_slot
+from models.presets import Preset
+from tasks.data.ingestion import ImageSet
+from tasks.data.tokenization import TokenSet
+from tasks.evaluation.images import evaluate_images
+from tasks.evaluation.scorecard import Scorecard
+from tasks.evaluation.text import evaluate_tokens
+from tasks.families.family import Family
+from tasks.families.table import FAMILIES
+from tasks.registry.versions import Version
+from tasks.tracking.runs import task_run
+from tasks.training.fit import fit_model
+from tasks.training.fit_store import TrainedModel, fit_cache_key
+from tasks.training.plan import TrainingPlan, feature_extractor_plan, shape_of
+from tasks.training.provenance import provenance_of
+
+
+@flow(name="train-model", flow_run_name="{data.name}-{family}, {preset}, seed {seed}")
+def train_model(
+    family: str,
+    data: ImageSet | TokenSet,
+    *,
+    preset: Preset = "standard",
+    seed: int = 0,
+    parent_run_id: str | None = None,
+    options: dict[str, Any] | None = None,
+    approve_within: int | None = None,
+) -> Version:
+    """Fit a model, judge it on held-out data, register it.
+
+    Args:
+        family: a name in the table of families.
+        data: the receipt of an image set or of a tokenized corpus, whichever it learns from.
+        preset: how much work: quick, standard or full.
+        seed: 0 to 2147483647; the same seed gives the same weights on the same machine.
+        parent_run_id: the MLflow run under which this one is filed.
+        options: values for options of its own, by name; others' are left out.
+        approve_within: seconds to wait for a person's consent to a promotion; none: do not ask.
+    """
+    record = FAMILIES[family]
+    plan = planned(record, data, preset, seed, options or {})
+    key = fit_cache_key(plan, data)
+    with task_run(f"{data.name}-{family}", key, parent_run_id, meanwhile=released_slot) as run_id:
+        judge = None
+        if isinstance(data, ImageSet):
+            judge = fit_model(data, feature_extractor_plan(data), run_id)
+        fitted = fit_model(data, plan, run_id)
+        scorecard = evaluated(record, fitted, data, judge, run_id)
+        provenance = provenance_of(plan, data, preset)
+        return evaluate_and_promote(
+            fitted,
+            scorecard,
+            provenance,
+            data,
+            record,
+            judge=judge,
+            approve_within=approve_within,
+        )
+
+
+def planned(
+    family: Family, data: ImageSet | TokenSet, preset: Preset, seed: int, options: dict[str, Any]
+) -> TrainingPlan:
+    """What a family's recipe makes of a preset, data and options."""
+    own = {name: value for name, value in options.items() if name in family.options}
+    return TrainingPlan(
+        family=family.name,
+        training=family.training,
+        settings=resolve_name(family.recipe)(preset, shape_of(data), seed, **own),
+        seed=seed,
+        uses_gpu=family.uses_gpu,
+    )
+
+
+def evaluated(
+    family: Family,
+    fitted: TrainedModel,
+    data: ImageSet | TokenSet,
+    judge: TrainedModel | None,
+    run_id: str,
+) -> Scorecard:
+    """A candidate's scorecard; judge: the feature extractor of images."""
+    if isinstance(data, TokenSet):
+        return evaluate_tokens(fitted, data, run_id)
+    assert judge is not None, "images are measured by a classifier"
+    return evaluate_images(
+        fitted,
+        data,
+        judge,
+        run_id,
+        likelihood=family.likelihood,
+        draws_means=family.draws_means,
+    )

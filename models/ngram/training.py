@@ -1,0 +1,54 @@
+"""Training the n-gram model: smoothing tuned on a hold-out of the training split, then counting."""
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from models.ngram.backoff import NgramConfig
+from models.ngram.external_sort import ExternalSortConfig
+from models.ngram.model import NgramModel
+from models.ngram.tuning import TuningConfig, tune
+from models.training.loops import Step
+from models.training.protocol import TextData, Trained
+
+
+class NgramTraining:
+    """Counting, which has no steps to resume; see `models.training.protocol.Training`."""
+
+    shown: ClassVar = ()
+    grid_title: ClassVar = ""
+    num_steps = 0
+    state = None
+
+    def __init__(
+        self,
+        data: TextData,
+        _device: torch.device,
+        config: NgramConfig,
+        tuning: TuningConfig | None,
+    ) -> None:
+        """Without tuning it is plain modified Kneser-Ney; the device changes nothing."""
+        self._data, self._config, self._tuning = data, config, tuning
+
+    def steps(self) -> Iterator[Step]:
+        """None: all of the work is in `finish`."""
+        return iter(())
+
+    def drawn(self) -> Tensor:
+        """It draws no pictures."""
+        raise NotImplementedError("a token model draws no pictures")
+
+    def finish(self, scratch: str) -> Trained:
+        """Tune the smoothing on the end of the training split, then count all of it."""
+        data, config, spill = self._data, self._config, ExternalSortConfig(folder=scratch)
+        if self._tuning is not None:
+            config = tune(data.train, data.vocabulary_size, config, self._tuning, spill)
+        model = NgramModel.fit(data.train, data.vocabulary_size, config, spill)
+        tensors = model.tensors()
+        return Trained(
+            tensors=tensors,
+            config=config,
+            num_parameters=sum(tensor.numel() for tensor in tensors.values()),
+        )

@@ -1,0 +1,1 @@
+"""One record for each family of models, and the table of all."""

@@ -1,0 +1,82 @@
+"""What the rest of the project knows of a family of models: one record, data and names alone.
+
+A record is read where nothing may be imported yet (the command line) and where hardly anything may
+be (diagnostics), so it names code by `module:attribute` and imports none. No module whose code is
+part of a cache key reads the table, or every family's code would be in every key: flows look a
+record up and pass on what a step needs (`tests/test_architecture.py` holds this).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Data = Literal["images", "text"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Option:
+    """A parameter that one family's recipe takes beside preset, shape and seed."""
+
+    choices: tuple[str, ...]
+    """The first is the default."""
+    text: str
+    """What forms and the command line say of it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Family:
+    """A family of models.
+
+    Its code lies in `models/<name>/`: `serving.py`, which travels inside each version and is found
+    by the family's name, and what is named below.
+    """
+
+    name: str
+    """Of its folder in `models/`; ends the names of its registered models: `<data set>-<name>`."""
+    title: str
+    """For people: a word or two."""
+    data: Data
+    """What it learns from."""
+    purpose: str
+    """One sentence, for cards and pages."""
+    limits: str
+    """What it cannot do, for cards."""
+
+    recipe: str
+    """Its settings by preset: called with (preset, shape, seed, **options), gives them by name."""
+    settings: Mapping[str, str]
+    """The class of each of these settings, by the same names: what makes a record's again."""
+    training: str
+    """A class with the interface `models.training.protocol.Training`."""
+    options: Mapping[str, Option] = field(default_factory=dict)
+    """Parameters of its own, which forms and the command line show, by name."""
+    uses_gpu: bool = True
+    """Whether it trains on a GPU where there is one; its results then depend on the device."""
+
+    likelihood: str = ""
+    """For images: called with (model, pixels, seed), gives a `models.metrics.likelihood.Likelihood`
+    whose nats decide. Without one the Frechet distance of the samples does."""
+    draws_means: bool = False
+    """Whether a sample is the mean of what the model expects there, which is smoother than data."""
+
+    seed_spreads: Mapping[str, tuple[float, int]]
+    """By preset: the relative standard deviation of the main metric over seeds, on the embedded
+    data, and its degrees of freedom (benchmarks/gate_noise.py). "quick" must be measured, and
+    stands in for others; empty where training knows no chance."""
+    luck_level: float = 0.76
+    """How often another seed of the recipe stays within the promotion margin; see
+    `tasks.registry.promotion_policy`. Raised where real seeds scatter less evenly."""
+
+    curves: tuple[str, ...] = ()
+    """Metrics of training that the gallery draws."""
+    growth: str = ""
+    """Caption of what it drew as training went on."""
+    gallery_extras: tuple[str, ...] = ()
+    """What the gallery shows besides samples: functions called with (model, seed, keep); see
+    `tasks.samples.drawing`."""
+
+    def __post_init__(self) -> None:
+        if self.data == "text" and (self.likelihood or self.draws_means):
+            raise ValueError(f"{self.name}: likelihood and draws_means are of images, got text")
+        if self.seed_spreads and "quick" not in self.seed_spreads:
+            raise ValueError(f"{self.name}: seed_spreads has no 'quick', which others lean on")

@@ -1,0 +1,72 @@
+"""What is to be trained, as a value: which code, with what settings, for which data."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from models.metrics.recipe import classifier_recipe
+from models.presets import ImageShape, TextShape
+from tasks.data.ingestion import ImageSet
+from tasks.data.tokenization import TokenSet
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingPlan:
+    """One training, before it begins."""
+
+    family: str
+    training: str
+    """`module:class` with the interface `models.training.protocol.Training`."""
+    settings: dict[str, Any]
+    """What that class is called with: configurations (dataclasses, or None) by name."""
+    seed: int
+    uses_gpu: bool = True
+    is_generative: bool = True
+    """Whether a version is made of it, which carries examples of its data."""
+    metric_prefix: str = ""
+    """Put before the names of its metrics."""
+
+    @property
+    def module(self) -> str:
+        """Where its code begins: what a cache key is made of."""
+        return self.training.partition(":")[0]
+
+    @property
+    def keeps_class_names(self) -> bool:
+        """Whether the model knows classes, whose names then travel with it."""
+        return self.is_generative and hasattr(self.settings["config"], "num_classes")
+
+    def plain_settings(self) -> dict[str, dict[str, Any]]:
+        """The settings as JSON."""
+        return {name: asdict(value) if value else {} for name, value in self.settings.items()}
+
+    def parameters(self) -> dict[str, dict[str, Any]]:
+        """The same for its MLflow run, which several trainings may share."""
+        return {
+            self.family if name == "config" else f"{self.metric_prefix}{name}": values
+            for name, values in self.plain_settings().items()
+        }
+
+
+def feature_extractor_plan(images: ImageSet) -> TrainingPlan:
+    """Of the classifier in whose features image samples are compared: once for an image set."""
+    settings = classifier_recipe(image_shape(images))
+    return TrainingPlan(
+        family="classifier",
+        training="models.metrics.classifier_training:ClassifierTraining",
+        settings=settings,
+        seed=settings["fit"].seed,
+        is_generative=False,
+        metric_prefix="classifier_",
+    )
+
+
+def image_shape(images: ImageSet) -> ImageShape:
+    """What a recipe is told of an image set."""
+    return ImageShape(images.channels, images.height, images.width, len(images.class_names))
+
+
+def shape_of(data: ImageSet | TokenSet) -> ImageShape | TextShape:
+    """What a recipe is told of data."""
+    if isinstance(data, ImageSet):
+        return image_shape(data)
+    return TextShape(data.scheme, data.vocabulary_size, data.num_train)

@@ -1,0 +1,94 @@
+"""What is in the cache key of each step: the code that changes its result, and nothing else."""
+
+import pytest
+
+from tasks.families.table import FAMILIES
+from tasks.samples.drawing import modules
+from tasks.store.files import project_root
+from tasks.store.fingerprint import import_closure
+
+LOOP = {
+    *{"models.training.batches", "models.training.checkpoint", "models.training.loops"},
+    *{"models.training.protocol", "tasks.training.device", "tasks.training.examples"},
+    "tasks.training.fit",
+}
+FITS = {
+    "vae": {"densities", "elbo", "latent_mixture", "model", "training"},
+    "gan": {"model", "networks", "stability", "training"},
+    "ngram": {
+        *{"backoff", "counting", "external_sort", "keys", "model", "smoothing", "training"},
+        "tuning",
+    },
+    "gpt": {"model", "muon", "training"},
+}
+BESIDE = {"gan": {"models.metrics.images"}}  # the stability monitor measures Frechet distances
+
+CLASSIFIER = {
+    *{"models.metrics.classifier", "models.metrics.contrastive", "models.metrics.corruptions"},
+    *{"models.training.batches", "models.training.loops"},
+}
+IMAGE_EVALUATION = CLASSIFIER | {
+    *{"models.metrics.baselines", "models.metrics.bootstrap", "models.metrics.classes"},
+    *{"models.metrics.images", "models.metrics.sample_quality", "models.metrics.seed_variance"},
+    *{"tasks.evaluation.image_metrics", "tasks.evaluation.result", "tasks.plots"},
+}
+VAE_LIKELIHOOD = {
+    *{"models.metrics.likelihood", "models.vae.densities", "models.vae.elbo"},
+    *{"models.vae.evaluation", "models.vae.model"},
+}
+TEXT_EVALUATION = {
+    *{"models.metrics.bootstrap", "models.metrics.text", "models.text.decoding"},
+    *{"models.text.tokenizer", "models.training.batches", "tasks.evaluation.result"},
+    "tasks.evaluation.text_metrics",
+}
+DRAWING = {"tasks.plots", "tasks.samples.drawing"}
+DRAWN_BESIDES = {
+    "vae": {"tasks.samples.latent_space"},
+    "ngram": {
+        *{"models.text.decoding", "models.text.tokenizer", "models.training.batches"},
+        "tasks.samples.token_attribution",
+    },
+}
+
+
+def in_key(*starts: str) -> set[str]:
+    """The modules in the key of a step whose code begins in some modules; empty ones left out."""
+    closure = import_closure(list(starts), project_root())
+    return {name for name in closure if not is_package(name)}
+
+
+def is_package(name: str) -> bool:
+    return project_root().joinpath(*name.split(".")).is_dir()
+
+
+@pytest.mark.parametrize("family", FITS)
+def test_a_fit_has_its_familys_code_and_the_loop_in_its_key(family: str) -> None:
+    start = FAMILIES[family].training.partition(":")[0]
+    own = {f"models.{family}.{name}" for name in FITS[family]}
+
+    assert in_key(start, "tasks.training.fit") == own | LOOP | BESIDE.get(family, set())
+
+
+def test_the_classifier_has_no_generative_model_in_its_key() -> None:
+    start = "models.metrics.classifier_training"
+
+    assert in_key(start, "tasks.training.fit") == CLASSIFIER | LOOP | {start}
+
+
+def test_an_evaluation_has_what_measures_and_draws_figures_in_its_key() -> None:
+    likelihood = FAMILIES["vae"].likelihood.partition(":")[0]
+
+    assert in_key("tasks.evaluation.image_metrics") == IMAGE_EVALUATION
+    assert in_key("tasks.evaluation.image_metrics", likelihood) == IMAGE_EVALUATION | VAE_LIKELIHOOD
+    assert in_key("tasks.evaluation.text_metrics") == TEXT_EVALUATION
+
+
+@pytest.mark.parametrize("family", FITS)
+def test_samples_have_what_draws_in_their_key_and_neither_registry_nor_page(family: str) -> None:
+    found = in_key(*modules(FAMILIES[family].gallery_extras))
+
+    assert found == DRAWING | DRAWN_BESIDES.get(family, set())
+
+
+def test_tokens_have_the_tokenizer_alone_in_their_key() -> None:
+    assert in_key("models.text.tokenizer") == {"models.text.tokenizer"}

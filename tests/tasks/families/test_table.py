@@ -1,0 +1,275 @@
+"""Every record names what is there, and the table costs nothing to read."""
+
+import inspect
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import is_dataclass, replace
+from importlib import import_module
+from pkgutil import resolve_name
+from typing import Any, get_args, get_type_hints
+
+import pytest
+from prefect.utilities.callables import parameter_schema
+
+from atelier.deployment.schema import read_deployments
+from flows.retrain import HELP, retrain_flows
+from flows.train import planned
+from models.presets import ImageShape, Preset, TextShape
+from models.training.checkpoint import TrainingState
+from models.training.protocol import ImageData, TextData
+from tasks.data.ingestion import ImageSet
+from tasks.data.tokenization import TokenSet
+from tasks.families.family import Family
+from tasks.families.gan import GAN
+from tasks.families.ngram import NGRAM
+from tasks.families.table import FAMILIES, names, of_data, options_of_families, purpose_of
+from tasks.families.vae import VAE
+from tasks.store.files import project_root
+
+RECORDS = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+PRESETS: tuple[Preset, ...] = get_args(Preset)
+SHAPES = {"images": ImageShape(1, 8, 8, 2), "text": TextShape("characters", 30, 10_000)}
+DEPLOYMENTS = {each.name: each for each in read_deployments(project_root() / "prefect.yaml")}
+
+
+def settings_of(family: Family, preset: Preset = "quick", seed: int = 3) -> dict[str, Any]:
+    settings: dict[str, Any] = resolve_name(family.recipe)(preset, SHAPES[family.data], seed)
+    return settings
+
+
+def parameters_of(function: Any) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(function).parameters
+
+
+@RECORDS
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_recipe_gives_settings_of_the_classes_that_the_record_names(
+    family: Family, preset: Preset
+) -> None:
+    classes = {name: resolve_name(kind) for name, kind in family.settings.items()}
+
+    settings = settings_of(family, preset)
+
+    assert all(is_dataclass(kind) for kind in classes.values())
+    assert {name: type(value) for name, value in settings.items()} == classes
+    assert "config" in settings  # which a version keeps, and is built from
+
+
+@RECORDS
+def test_a_recipe_takes_the_options_of_its_record_with_the_first_as_the_default(
+    family: Family,
+) -> None:
+    own = list(parameters_of(resolve_name(family.recipe)).values())[3:]
+
+    assert [each.name for each in own] == list(family.options)
+    for parameter in own:
+        option = family.options[parameter.name]
+        assert parameter.default == option.choices[0]
+        assert len(set(option.choices)) == len(option.choices) > 1
+        assert option.text
+    for name, option in family.options.items():
+        recipe = resolve_name(family.recipe)
+        made = [recipe("quick", SHAPES[family.data], 0, **{name: it}) for it in option.choices]
+        assert all(made.count(each) == 1 for each in made)
+
+
+@RECORDS
+def test_a_training_is_a_class_of_the_protocol(family: Family) -> None:
+    training = resolve_name(family.training)
+
+    data, device, *rest = list(parameters_of(training))
+    assert (data, device.removeprefix("_")) == ("data", "device")
+    assert rest == list(family.settings)
+    hints = get_type_hints(training.__init__)
+    assert hints["data"] is {"images": ImageData, "text": TextData}[family.data]
+    for method in ("steps", "drawn", "finish"):
+        assert callable(getattr(training, method)), method
+    assert isinstance(training.shown, tuple)
+    assert isinstance(training.grid_title, str)
+    assert bool(training.grid_title) == bool(family.growth)
+
+
+@RECORDS
+def test_what_an_evaluation_and_a_gallery_call_is_there(family: Family) -> None:
+    for extra in family.gallery_extras:
+        taken = [name.removeprefix("_") for name in parameters_of(resolve_name(extra))]
+        assert taken == ["model", "seed", "keep"]
+    if family.likelihood:
+        assert list(parameters_of(resolve_name(family.likelihood))) == ["model", "pixels", "seed"]
+
+
+@RECORDS
+def test_a_record_has_a_folder_whose_serving_learns_from_the_same_data(family: Family) -> None:
+    serving = import_module(f"models.{family.name}.serving")
+
+    assert family.data == serving.DATA
+    assert callable(serving.build)
+    assert hasattr(serving, "draw") == (family.data == "images")
+    for address in filter(None, (family.recipe, family.training, family.likelihood)):
+        assert address.startswith(f"models.{family.name}.")
+
+
+def test_every_folder_that_serves_has_a_record() -> None:
+    serving = {path.parent.name for path in (project_root() / "models").glob("*/serving.py")}
+
+    assert set(names()) == serving
+    assert all(name == family.name for name, family in FAMILIES.items())
+    assert all("-" not in name and name.isidentifier() for name in names())
+
+
+@RECORDS
+def test_a_record_speaks_to_people(family: Family) -> None:
+    for text in (family.purpose, family.limits):
+        assert text.endswith(".")
+        assert not text.startswith(" ")
+        assert "\n" not in text
+    assert family.title
+    assert all(option.text.endswith(".") for option in family.options.values())
+
+
+@RECORDS
+def test_spreads_are_known_for_what_trains_by_chance_and_lean_on_quick(family: Family) -> None:
+    changes = settings_of(family, seed=1) != settings_of(family, seed=2)
+
+    assert bool(family.seed_spreads) == changes
+    assert set(family.seed_spreads) <= set(PRESETS)
+    for relative, freedom in family.seed_spreads.values():
+        assert 0 < relative < 1
+        assert freedom >= 1
+    assert 0.5 < family.luck_level < 1
+
+
+def test_a_record_with_spreads_of_other_presets_alone_is_refused() -> None:
+    with pytest.raises(ValueError, match="seed_spreads has no 'quick'"):
+        replace(VAE, seed_spreads={"full": (0.01, 19)})
+
+    assert replace(VAE, seed_spreads={}).seed_spreads == {}
+
+
+@pytest.mark.parametrize(
+    "given", [{"likelihood": "models.vae.evaluation:likelihood"}, {"draws_means": True}], ids=str
+)
+def test_a_record_of_text_that_is_measured_as_images_are_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="are of images"):
+        replace(NGRAM, **given)
+
+
+def test_families_are_found_by_their_data_in_the_order_of_the_table() -> None:
+    assert [*of_data("images"), *of_data("text")] == sorted(
+        FAMILIES.values(), key=lambda family: family.data
+    )
+    assert of_data("images", ["gan", "ngram"]) == (GAN,)
+    assert of_data("text", ["gan"]) == ()
+    assert options_of_families() == GAN.options
+    assert purpose_of("gan") == GAN.purpose
+    assert purpose_of("of a later program") == ""
+
+
+def test_options_of_two_families_do_not_share_a_name() -> None:
+    """They share the command line and the form of a whole run."""
+    counted = [name for family in FAMILIES.values() for name in family.options]
+
+    assert len(counted) == len(set(counted)) == len(options_of_families())
+
+
+def test_the_table_is_read_without_any_library() -> None:
+    """Before the command line knows what it is asked, and in diagnostics of a broken machine."""
+    program = """
+import sys
+from tasks.families.table import FAMILIES
+assert FAMILIES
+foreign = {name.partition(".")[0] for name in sys.modules} - set(sys.stdlib_module_names)
+imported = {n for n in sys.modules if n.partition(".")[0] in ("models", "flows", "atelier")}
+ours = {n for n in sys.modules if n.startswith("tasks.")} - {"tasks.families"}
+print(sorted(foreign - {"tasks", "__main__"}), sorted(imported),
+      sorted(n for n in ours if not n.startswith("tasks.families.")))
+"""
+    told = subprocess.run(
+        [sys.executable, "-S", "-c", program],
+        cwd=project_root(),
+        env={"PYTHONPATH": str(project_root())},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+    assert told == "[] [] []\n"
+
+
+@RECORDS
+def test_each_has_a_flow_whose_form_asks_what_it_takes(family: Family) -> None:
+    name = f"retrain_{family.name}"
+    flow = retrain_flows[name]
+
+    assert getattr(import_module("flows.retrain"), name) is flow
+    assert flow.name == f"retrain-{family.name}"
+    fields = parameter_schema(flow).properties
+    assert {family.data, "preset", "seed", "rehash", *family.options} <= set(fields)
+    others = set(options_of_families()) - set(family.options)
+    assert not set(fields) & {*others, *({"images", "text"} - {family.data})}
+    told = {**HELP, **{each: option.text for each, option in family.options.items()}}
+    assert {field: about["description"] for field, about in fields.items()} == {
+        field: told[field] for field in fields
+    }
+    for option_name, option in family.options.items():
+        assert fields[option_name]["enum"] == list(option.choices)
+        assert fields[option_name]["default"] == option.choices[0]
+
+
+@RECORDS
+def test_each_has_a_deployment_that_runs_its_flow(family: Family) -> None:
+    entry = DEPLOYMENTS[f"retrain-{family.name}"]
+
+    assert entry.entrypoint == f"flows.retrain.retrain_{family.name}"
+    assert family.name in entry.tags
+    assert family.data in entry.parameters
+
+
+def test_no_deployment_retrains_what_has_no_record() -> None:
+    found = {name.removeprefix("retrain-") for name in DEPLOYMENTS if name.startswith("retrain-")}
+
+    assert found == set(names())
+
+
+@RECORDS
+def test_a_plan_is_made_of_the_record_and_of_its_own_options_alone(
+    family: Family, images: ImageSet, tokens: TokenSet
+) -> None:
+    data = images if family.data == "images" else tokens
+    option = {name: each.choices[-1] for name, each in options_of_families().items()}
+
+    plan = planned(family, data, "quick", 3, option)
+
+    assert (plan.family, plan.training, plan.seed) == (family.name, family.training, 3)
+    assert plan.uses_gpu == family.uses_gpu
+    assert plan.module == family.training.partition(":")[0]
+    assert set(plan.settings) == set(family.settings)
+    default = planned(family, data, "quick", 3, {})
+    assert (plan.settings != default.settings) == bool(family.options)
+
+
+@RECORDS
+def test_what_can_be_resumed_has_a_state_and_steps(
+    family: Family, images: ImageSet, tokens: TokenSet
+) -> None:
+    from tasks.training.device import training_device
+    from tasks.training.fit import _splits_of
+
+    data = images if family.data == "images" else tokens
+    plan = planned(family, data, "quick", 0, {})
+
+    training = resolve_name(plan.training)(_splits_of(data), training_device(), **plan.settings)
+
+    if training.state is None:
+        assert list(training.steps()) == []
+        return
+    assert isinstance(training.state, TrainingState)
+    step = next(training.steps())
+    assert (step.step, training.num_steps) == (1, plan.settings["fit"].steps)
+    assert set(training.shown) <= set(step.numbers())
+    if training.grid_title:
+        drawn = training.drawn()
+        assert drawn.shape[1:] == (1, 8, 8)
+        assert len(drawn) % 10 == 0
+        assert 0 <= float(drawn.min()) <= float(drawn.max()) <= 1
