@@ -23,7 +23,7 @@ from flows.token_models import train_gpt, train_ngram
 from models.gan.networks import GanLoss
 from models.presets import Preset
 from tasks.data.tokenization import Scheme
-from tasks.evaluation.result import title
+from tasks.evaluation.result import reference_words, title
 from tasks.maintenance.crash_recovery import label_with_process
 from tasks.registry.versions import Version
 from tasks.runtime.progress import log_on_page
@@ -117,6 +117,6 @@ def _told(version: Version) -> Version:
     unless_stopped(version)
     state = version.alias if version.is_new else f"{version.alias}, unchanged"
     metric = f"{title(version.main_metric)} {version.main_value:.4f}"
-    metric += f" ({version.beside})" if version.beside else ""
+    metric += f" ({reference_words(version.references)})" if version.references else ""
     log_on_page(f"{version.name} version {version.version}: {state}, {metric}")
     return version

@@ -169,14 +169,14 @@ def _sample(options: argparse.Namespace) -> int:
 
 
 def _print_versions(versions: Sequence[Any]) -> None:
-    from tasks.evaluation.result import title
+    from tasks.evaluation.result import reference_words, title
 
     rows = [("model", "version", "alias", "main metric", "", "seconds")]
     for version in versions:
         metric = title(version.main_metric)
         state = version.alias if version.is_new else f"{version.alias}, unchanged"
         value = f"{version.main_value:.4f}"
-        value += f" ({version.beside})" if version.beside else ""
+        value += f" ({reference_words(version.references)})" if version.references else ""
         rows.append(
             (version.name, str(version.version), state, metric, value, f"{version.seconds:.0f}")
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from prefect.artifacts import create_table_artifact
 
 from tasks.data.ingestion import Corpus, ImageSet
-from tasks.evaluation.result import beside, title
+from tasks.evaluation.result import reference_words, references, title
 from tasks.runtime.markup import markdown
 from tasks.runtime.progress import log, show
 from tasks.store.names import artifact_key
@@ -102,7 +102,7 @@ def with_baseline(metrics: dict[str, float]) -> list[tuple[str, float, float | N
 
 def beside_main(scorecard: Scorecard) -> str:
     """What stands beside the main value, as the end of a sentence that tells it."""
-    told = beside(scorecard.main_metric, scorecard.metrics)
+    told = reference_words(references(scorecard.main_metric, scorecard.metrics))
     return f", {told}" if told else ""
 
 

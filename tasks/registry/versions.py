@@ -6,7 +6,7 @@ passed the load check and has its card; only then it is `complete`, and may be g
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
@@ -16,7 +16,7 @@ from prefect import task
 from tasks.data.identity import identity_of
 from tasks.data.ingestion import Corpus, ImageSet
 from tasks.data.tokenization import TokenSet
-from tasks.evaluation.result import beside
+from tasks.evaluation.result import references
 from tasks.evaluation.scorecard import ChampionEvaluation, PromotionDecision, Scorecard
 from tasks.packaging.files import Files, PackageChanged, digest_of_files
 from tasks.packaging.load_check import LoadCheckFailed, check_loads
@@ -24,7 +24,7 @@ from tasks.registry import audit_anchor, audit_log
 from tasks.registry.data_owner import DATA_CHANGE, DATA_SET, accepted, data_before, keep_identity
 from tasks.registry.model_card import FAMILIES, card
 from tasks.registry.verification import MAX_VERSION, PACKAGE_TAG, fetched, unlisted_files
-from tasks.registry.version_tags import beside_tag, number_tag, record_tag, text_tag
+from tasks.registry.version_tags import number_tag, record_tag, references_tag, text_tag
 from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED
 from tasks.store.files import BadInput, file_lock
@@ -57,8 +57,8 @@ class Version:
     """Wall time of its training."""
     is_new: bool
     """Whether this run added the version, rather than finding it."""
-    beside: str = ""
-    """What is told beside the main value, such as the distance of real data."""
+    references: dict[str, float] = field(default_factory=dict)
+    """See `tasks.evaluation.result.references`."""
 
 
 @task(name="register-version", task_run_name="register {fitted.name}", **NETWORKED)
@@ -102,7 +102,7 @@ def register_version(
         main_value=scorecard.main_value,
         seconds=fitted.seconds,
         is_new=is_new,
-        beside=beside(scorecard.main_metric, scorecard.metrics),
+        references=references(scorecard.main_metric, scorecard.metrics),
     )
 
 
@@ -396,7 +396,7 @@ def recorded(name: str, which: str) -> tuple[Version, TrainingProvenance | None]
         main_value=number_tag(found, "main_value"),
         seconds=0.0,
         is_new=False,
-        beside=beside_tag(found),
+        references=references_tag(found),
     )
     return version, record_tag(
         found, "recipe", TrainingProvenance

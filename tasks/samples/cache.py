@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.runtime.progress import log
-from tasks.samples.html_page import ChampionSamples, page
+from tasks.samples.html_page import ChampionSamples, page, with_references
 from tasks.store.files import (
     check_digests,
     digest_of,
@@ -124,7 +124,7 @@ def shown_works() -> dict[str, ChampionSamples]:
     found = {}
     for record in _shown_records():
         try:
-            fields: dict[str, Any] = dict(record)
+            fields = with_references(record, "works.json")
             folder = _root() / fields.pop("folder")
             check_digests(folder, fields.pop("files"))
             for name in ("pictures", "texts", "differences"):

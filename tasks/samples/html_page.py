@@ -5,16 +5,17 @@ import re
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from tasks import plots
-from tasks.evaluation.result import title
+from tasks.evaluation.result import reference_words, references_told, title
 from tasks.evaluation.scorecard import with_baseline
 from tasks.registry.model_card import FAMILIES
 from tasks.store.files import read_json
+from tasks.store.records import shaped
 from tasks.tracking.mlflow_client import metric_history, run_exists, run_metrics
 
 CHOICES = "choices.json"
@@ -44,10 +45,23 @@ class ChampionSamples:
     seed: int = 0
     key: str = ""
     """Of what decides the files: the next page takes them over while it stays the same."""
-    beside: str = ""
-    """What is told beside the main value, such as the distance of real data."""
+    references: dict[str, float] = field(default_factory=dict)
+    """See `tasks.evaluation.result.references`."""
     remark: str = ""
     """Why these are not the present champion's works, where they are not."""
+
+
+def with_references(record: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A work's record with its reference metrics as numbers; raises DamagedRecord.
+
+    Earlier versions of this project wrote them as `beside`, a finished sentence.
+    """
+    fields = dict(record)
+    if "references" not in fields:
+        told = shaped(fields.pop("beside", ""), str, f"{where}: beside")
+        fields["references"] = references_told(str(fields.get("main_metric")), told)
+    fields["references"] = shaped(fields["references"], dict[str, float], f"{where}: references")
+    return fields
 
 
 def page(works: Sequence[ChampionSamples]) -> str:
@@ -107,7 +121,8 @@ def _group(data: str, works: list[ChampionSamples]) -> str:
 
 def _section(work: ChampionSamples) -> str:
     metric = html.escape(title(work.main_metric))
-    beside = html.escape(f" ({work.beside})" if work.beside else "")
+    words = reference_words(work.references)
+    beside = html.escape(f" ({words})" if words else "")
     value = f'<p class="metric"><b>{work.main_value:.4g}</b> {metric}{beside}</p>' if metric else ""
     layout = "works texts" if work.texts else "works"
     shown = "".join(_figure(work, *piece) for piece in (*work.pictures, *work.texts))

@@ -12,7 +12,7 @@ from prefect.artifacts import create_markdown_artifact
 
 from tasks.data.ingestion import ImageSet
 from tasks.data.tokenization import TokenSet
-from tasks.evaluation.result import title
+from tasks.evaluation.result import reference_words, title
 from tasks.registry.versions import CHAMPION, Version
 from tasks.runtime import markup
 from tasks.runtime.markup import markdown
@@ -107,6 +107,7 @@ def _models(
 ) -> Iterator[Node]:
     for version in versions:
         is_text = version.name.endswith(("-ngram", "-gpt"))
+        references = reference_words(version.references)
         source = _tokenizer(tokens) if is_text and tokens else images.name if images else ""
         yield Node(
             kind="model",
@@ -114,7 +115,7 @@ def _models(
             facts=(
                 version.alias,
                 f"{title(version.main_metric)} {version.main_value:.4f}",
-                *((version.beside,) if version.beside else ()),
+                *((references,) if references else ()),
             ),
             digest=version.digest,
             made_from=(source,),

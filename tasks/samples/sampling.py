@@ -16,10 +16,10 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
 from tasks import plots
-from tasks.evaluation.result import title
+from tasks.evaluation.result import reference_words, title
 from tasks.registry.loading import loaded
 from tasks.registry.model_card import FAMILIES
-from tasks.registry.version_tags import beside_tag, number_tag, text_tag
+from tasks.registry.version_tags import number_tag, references_tag, text_tag
 from tasks.registry.versions import CHAMPION, champion_of, get_version
 from tasks.runtime.markup import fenced, markdown
 from tasks.runtime.progress import log, show
@@ -142,7 +142,7 @@ def _work(
         scorecard_run_id=text_tag(champion, "scorecard_run_id"),
         main_metric=text_tag(champion, "main_metric"),
         main_value=number_tag(champion, "main_value"),
-        beside=beside_tag(champion),
+        references=references_tag(champion),
         folder=str(folder),
         pictures=tuple(pictures),
         texts=tuple(texts),
@@ -246,7 +246,8 @@ def _markdown(works: list[ChampionSamples], run_id: str) -> str:
         if is_served():
             heading = f"[{heading}]({version_url(work.name, work.version)})"
         metric = f"{markdown(title(work.main_metric))}: **{work.main_value:.4f}**"
-        metric += f" ({markdown(work.beside)})" if work.beside else ""
+        beside = reference_words(work.references)
+        metric += f" ({markdown(beside)})" if beside else ""
         lines += [f"## {heading}", f"{FAMILIES.get(work.family, '')} {metric}"]
         if work.remark:
             lines.append(f"**Not of the present champion:** {markdown(work.remark)}")

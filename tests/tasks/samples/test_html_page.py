@@ -3,12 +3,14 @@
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
 
 from tasks.samples import html_page
-from tasks.samples.html_page import ChampionSamples, page
+from tasks.samples.html_page import ChampionSamples, page, with_references
+from tasks.store.records import DamagedRecord
 
 pytestmark = pytest.mark.usefixtures("atelier_home")
 
@@ -84,3 +86,29 @@ def test_what_is_not_measured_of_images_without_labels_is_told(
 
     assert ("have no labels" in page([pictures])) == is_told
     assert "have no labels" not in page([tokens])
+
+
+# Records -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("record", "wanted"),
+    [
+        ({"beside": "real data: 0.1700"}, {"floor_frechet_distance": 0.17}),
+        ({"beside": ""}, {}),
+        ({}, {}),
+        ({"references": {"test_bits_per_dimension": 4}}, {"test_bits_per_dimension": 4.0}),
+    ],
+)
+def test_a_record_tells_numbers_whichever_version_wrote_it(
+    record: dict[str, Any], wanted: dict[str, float]
+) -> None:
+    fields = with_references({"main_metric": "test_frechet_distance", **record}, "works.json")
+
+    assert fields == {"main_metric": "test_frechet_distance", "references": wanted}
+
+
+@pytest.mark.parametrize("record", [{"beside": 3}, {"references": "real data"}])
+def test_a_record_of_another_shape_is_damaged(record: dict[str, Any]) -> None:
+    with pytest.raises(DamagedRecord, match=r"works\.json: (beside|references): wanted "):
+        with_references(record, "works.json")
