@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.runtime.progress import log
-from tasks.samples.html_page import ChampionSamples, page, with_references
+from tasks.samples.html_page import ChampionSamples, page, template_digests, with_references
 from tasks.store.files import (
     check_digests,
     digest_of,
@@ -53,7 +53,7 @@ def one_gallery_at_a_time() -> Iterator[None]:
 def gallery_work(shown: Iterable[Any], seed: int) -> Iterator[StepRecord]:
     """Record that a page is made of some pieces (dataclasses, or names with a `seed` for all)."""
     pieces = [each if isinstance(each, str) else asdict(each) for each in shown]
-    settings = {"seed": seed, "champions": pieces}
+    settings = {"seed": seed, "champions": pieces, "templates": template_digests()}
     parts = cache_key_inputs(settings, [], ["tasks.samples.sampling"], "cpu")
     with file_lock(f"gallery-{digest_of(parts)[:_KEY_DIGITS]}"), recorded("gallery", parts) as it:
         yield it

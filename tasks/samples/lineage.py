@@ -15,9 +15,9 @@ from tasks.data.tokenization import TokenSet
 from tasks.evaluation.result import reference_words, title
 from tasks.registry.versions import CHAMPION, Version
 from tasks.runtime import markup
-from tasks.runtime.markup import markdown
 from tasks.runtime.progress import show
 from tasks.runtime.retries import NETWORKED
+from tasks.runtime.templates import prefect_page
 from tasks.store.files import home, inside, write_text
 from tasks.tracking.mlflow_client import is_served, log_file, run_url, version_url
 
@@ -150,12 +150,4 @@ def mermaid(nodes: Sequence[Node]) -> str:
 
 def table(nodes: Sequence[Node]) -> str:
     """The same as rows of markdown."""
-    rows = ["| | name | what it is | made from | sha256 |", "|---|---|---|---|---|"]
-    for node in nodes:
-        shown = markdown(node.name)
-        name = f"[{shown}]({node.link})" if node.link else shown
-        made_from = ", ".join(map(markdown, node.made_from))
-        digest = f"`{node.digest[:_SHOWN_DIGITS]}`" if node.digest else ""
-        cells = [node.kind, name, ", ".join(map(markdown, node.facts)), made_from, digest]
-        rows.append("| " + " | ".join(cells) + " |")
-    return "\n".join(rows)
+    return prefect_page("samples/lineage_table.md", nodes=nodes, digits=_SHOWN_DIGITS)

@@ -21,12 +21,18 @@ from tasks.registry.loading import loaded
 from tasks.registry.model_card import FAMILIES
 from tasks.registry.version_tags import number_tag, references_tag, text_tag
 from tasks.registry.versions import CHAMPION, champion_of, get_version
-from tasks.runtime.markup import fenced, markdown
 from tasks.runtime.progress import log, show
 from tasks.runtime.retries import NETWORKED
+from tasks.runtime.templates import prefect_page
 from tasks.samples.cache import keep_gallery, works_record
 from tasks.samples.comparison import TextComparison, comparison_of
-from tasks.samples.html_page import CHOICES, ChampionSamples, data_uri, page
+from tasks.samples.html_page import (
+    CHOICES,
+    EXPLAINED_TEMPERATURE,
+    ChampionSamples,
+    data_uri,
+    page,
+)
 from tasks.samples.token_attribution import choices
 from tasks.store.files import inside, write_bytes, write_json, write_text
 from tasks.store.records import DamagedRecord, read_record
@@ -43,7 +49,7 @@ from tasks.tracking.mlflow_client import (
 NUM_SAMPLES, COLUMNS = 60, 10
 TEMPERATURES = (0.5, 0.8, 1.0)
 TEXT_TOKENS = 400
-EXPLAINED_TEMPERATURE, EXPLAINED_TOKENS = 0.8, 240
+EXPLAINED_TOKENS = 240
 STRIP_GAP = 8  # pixels between two moments of training
 GROWTH = {
     "vae": "held-out images, their reconstructions, and new images, as training went on",
@@ -240,30 +246,37 @@ def publish_gallery(works: list[ChampionSamples], folder: str, run_id: str) -> s
 
 def _markdown(works: list[ChampionSamples], run_id: str) -> str:
     """The gallery for the Prefect UI; pictures come from MLflow, or travel inside the text."""
-    lines = []
-    for work in works:
-        heading = f"{markdown(work.name)} version {work.version}"
+    return prefect_page(
+        "samples/gallery.md",
+        works=[_shown(work, run_id) for work in works],
+        all_files=run_url(run_id) if is_served() else "",
+    )
+
+
+def _shown(work: ChampionSamples, run_id: str) -> dict[str, Any]:
+    """What the template shows of one work."""
+
+    def address(file_name: str) -> str:
         if is_served():
-            heading = f"[{heading}]({version_url(work.name, work.version)})"
-        metric = f"{markdown(title(work.main_metric))}: **{work.main_value:.4f}**"
-        beside = reference_words(work.references)
-        metric += f" ({markdown(beside)})" if beside else ""
-        lines += [f"## {heading}", f"{FAMILIES.get(work.family, '')} {metric}"]
-        if work.remark:
-            lines.append(f"**Not of the present champion:** {markdown(work.remark)}")
-        for file_name, caption in (*work.pictures, *work.differences):
-            if not file_name.endswith(".png"):
-                continue
-            address = (
-                artifact_url(run_id, f"gallery/{work.name}/{file_name}")
-                if is_served()
-                else data_uri(Path(work.folder) / file_name)
-            )
-            shown = markdown(caption)
-            lines += [f"**{shown}**", f"![{shown}]({address})"]
-        for file_name, caption in work.texts:
-            text = (Path(work.folder) / file_name).read_text(encoding="utf-8")
-            lines += [f"**{markdown(caption)}**", fenced(text)]
-    if is_served():
-        lines.append(f"[All files of this gallery]({run_url(run_id)})")
-    return "\n\n".join(lines)
+            return artifact_url(run_id, f"gallery/{work.name}/{file_name}")
+        return data_uri(Path(work.folder) / file_name)
+
+    return {
+        "name": work.name,
+        "version": work.version,
+        "page": version_url(work.name, work.version) if is_served() else "",
+        "family": FAMILIES.get(work.family, ""),
+        "metric": title(work.main_metric),
+        "value": work.main_value,
+        "references": reference_words(work.references),
+        "remark": work.remark,
+        "pictures": [
+            {"caption": caption, "address": address(file_name)}
+            for file_name, caption in (*work.pictures, *work.differences)
+            if file_name.endswith(".png")
+        ],
+        "texts": [
+            {"caption": caption, "text": (Path(work.folder) / name).read_text(encoding="utf-8")}
+            for name, caption in work.texts
+        ],
+    }

@@ -1,7 +1,9 @@
 import json
 from pathlib import Path
 
-from tasks.samples import cache
+import pytest
+
+from tasks.samples import cache, html_page
 from tasks.samples.cache import (
     fresh_folder,
     gallery_work,
@@ -38,6 +40,18 @@ def test_a_damaged_gallery_is_made_again(tracking_database: str) -> None:
 
     assert Path(drawn(1)).read_text() == "seed 1"
     assert history("gallery")[-1].state == "made"
+
+
+def test_a_changed_template_makes_a_new_page(
+    tracking_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn(1)
+    parts = tmp_path / "gallery_parts.html"
+    parts.write_text("{% macro figure(piece) %}{% endmacro %}")
+    monkeypatch.setattr(html_page, "_TEMPLATES", (html_page._TEMPLATES[0], parts))
+    drawn(1)
+
+    assert [record.state for record in history("gallery")] == ["made", "made"]
 
 
 def test_the_works_of_a_home_of_before_are_shown_with_what_stood_beside_them(

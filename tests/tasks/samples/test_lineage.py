@@ -9,7 +9,7 @@ from tasks.samples.lineage import Node, mermaid, publish_lineage, table
 from tasks.tracking.mlflow_client import fetch_artifacts
 
 
-def version(name: str, alias: str) -> Version:
+def version(name: str, alias: str, **references: float) -> Version:
     return Version(
         name=name,
         version=3,
@@ -20,6 +20,7 @@ def version(name: str, alias: str) -> Version:
         main_value=1.25,
         seconds=1.0,
         is_new=True,
+        references=references,
     )
 
 
@@ -42,12 +43,26 @@ def test_each_model_is_led_back_to_its_own_data_and_only_champions_to_the_galler
 
 
 def test_a_run_without_text_has_no_text_in_its_lineage(images: ImageSet, run_id: str) -> None:
-    drawing = version(f"{images.name}-gan", "champion")
+    drawing = version(f"{images.name}-gan", "champion", floor_bits_per_byte=0.5)
 
     page = publish_lineage.fn(images, None, [drawing], "page.html", run_id)
 
     assert "tokenizer" not in page
     assert page.count("-->") == 2
+    assert page.count("real data#58; 0.5000") == page.count("real data\\: 0.5000") == 1
+
+
+def test_the_table_byte_for_byte() -> None:
+    nodes = [
+        Node(kind="images", name="a|b", facts=("1,797 images", "1 x 8 x 8"), digest="ab" * 32),
+        Node(kind="model", name="d-vae 3", facts=(), made_from=("a|b", "c"), link="http://x/1"),
+    ]
+
+    assert table(nodes) == (
+        "| | name | what it is | made from | sha256 |\n|---|---|---|---|---|\n"
+        "| images | a\\|b | 1,797 images, 1 x 8 x 8 |  | `abababababab` |\n"
+        "| model | [d-vae 3](http://x/1) |  | a\\|b, c |  |"
+    )
 
 
 def test_names_that_mean_something_to_mermaid_or_markdown_are_made_harmless() -> None:
