@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from atelier.services import local_servers
+from atelier.services import process_settings
 from benchmarks.measured import record
 
 FAMILIES = ("ngram", "vae", "gan", "gpt")
@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("families", nargs="*", default=FAMILIES)
     parser.add_argument("--seeds", type=int, default=20)
     options = parser.parse_args()
-    local_servers.apply_settings()
+    process_settings.apply_settings()
     with tempfile.TemporaryDirectory(prefix="atelier-power-") as folder:
         os.environ.setdefault("ATELIER_HOME", folder)
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{Path(folder) / 'power.db'}"

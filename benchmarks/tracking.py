@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-from atelier.services import local_servers
+from atelier.services import local_servers, process_settings, server_records
 from benchmarks.measured import record
 
 MAX_SHARE = 0.02
@@ -34,7 +34,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["ATELIER_HOME"] = folder
-        local_servers.apply_settings()
+        process_settings.apply_settings()
         local_servers.ensure_servers()
         try:
             _measure(options.trainings)
@@ -96,7 +96,7 @@ def _turns(images: Any, journal: Any, shares: list[float]) -> tuple[float, float
 
 def _server_seconds() -> float:
     """Processor time of the tracking server and its workers so far."""
-    first = psutil.Process(local_servers.recorded()["mlflow"].pid)
+    first = psutil.Process(server_records.recorded()["mlflow"].pid)
     times = [process.cpu_times() for process in (first, *first.children(recursive=True))]
     return float(sum(each.user + each.system for each in times))
 

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atelier.services import local_servers
+from atelier.services import process_settings
 
 # Prefect makes its home when it is imported: not the one of the person who runs the tests.
 _SESSION_HOME = tempfile.TemporaryDirectory(prefix="atelier-tests-")
 os.environ["ATELIER_HOME"] = _SESSION_HOME.name
 os.environ["PYTHONWARNINGS"] = "default"
-local_servers.apply_settings()
+process_settings.apply_settings()
 
 from tasks.data.ingestion import ImageSet, ingest_images, ingest_text  # noqa: E402
 from tasks.data.tokenization import TokenSet, tokenize_corpus  # noqa: E402

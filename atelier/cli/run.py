@@ -15,7 +15,7 @@ from atelier.cli.options import (
     start_servers,
     whole_number,
 )
-from atelier.services import local_servers
+from atelier.services import server_records
 from atelier.services.credentials import how_to_log_in
 from tasks.data.own_files import writable
 from tasks.data.sources import find_source
@@ -199,7 +199,7 @@ def print_addresses(urls: dict[str, str], gallery: str) -> None:
     print(f"Prefect UI  {urls['prefect']}")
     print(f"MLflow UI   {urls['mlflow']}/#/models?workflowType=machine_learning", flush=True)
     to_log_in = how_to_log_in()
-    if to_log_in and {server.url for server in local_servers.recorded().values()} & {
+    if to_log_in and {server.url for server in server_records.recorded().values()} & {
         *urls.values()
     }:
         print(f"log in      {to_log_in}", flush=True)

@@ -154,6 +154,24 @@ def settings(environment: Mapping[str, str], folder: Path) -> Finding:
     return Finding(name="settings", state="attention", what=what, to_do=to_do)
 
 
+def unreadable(error: Exception) -> str:
+    """What keeps Prefect or MLflow from reading a setting, by their error and without its value.
+
+    Empty where the error is of another kind.
+    """
+    to_do = "correct it, or unset it: `atelier doctor` names the files that are read, too"
+    if type(error).__module__.startswith("pydantic") and getattr(error, "title", "").endswith(
+        "Settings"
+    ):
+        first = error.errors()[0]  # type: ignore[attr-defined]
+        name = " ".join(map(str, first["loc"]))
+        return f"Prefect's setting {name} ({error.title}) cannot be: {first['msg']}; {to_do}"  # type: ignore[attr-defined]
+    found = re.search(r" for (MLFLOW_\w+)(: .*)?$", str(error))
+    if isinstance(error, ValueError) and found:
+        return f"{found[1]} has a value that MLflow cannot read; {to_do}"
+    return ""
+
+
 def prefect_database(environment: Mapping[str, str]) -> dict[str, str]:
     """Where Prefect's server keeps its tables, unless a person says so in one of several ways.
 

@@ -19,7 +19,7 @@ from atelier.__main__ import main
 from atelier.cli import doctor
 from atelier.diagnostics import installation, server_checks
 from atelier.services.finding import Finding
-from atelier.services.local_servers import Server
+from atelier.services.server_records import Server
 from tasks.runtime.processes import name_of, this_process
 from tasks.tracking.mlflow_client import client, set_tags, tracking_experiment
 from tasks.tracking.runs import OWNER, close_dead_runs, open_run

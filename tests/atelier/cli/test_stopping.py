@@ -281,10 +281,10 @@ def test_a_stop_that_prefect_swallows_is_raised_again(workshop: Workshop, tmp_pa
     (tmp_path / "swallowing.py").write_text(
         textwrap.dedent("""
             import os, signal, sys
-            from atelier.services import local_servers
+            from atelier.services import local_servers, process_settings
             from tasks.runtime import stopping
             stopping.listen()
-            local_servers.apply_settings()
+            process_settings.apply_settings()
             local_servers.ensure_servers()
             from prefect import flow
             from atelier.cli.options import flow_result

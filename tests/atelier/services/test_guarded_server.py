@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from atelier.services.local_servers import GUARD
+from atelier.services.server_records import GUARD
 
 Ask = Callable[..., Any]
 Command = Callable[..., "subprocess.CompletedProcess[str]"]

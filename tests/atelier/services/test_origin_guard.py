@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from atelier.services import local_servers
+from atelier.services import background_processes, local_servers, server_records
 from atelier.services.origin_guard import (
     HOSTS_VARIABLE,
     OriginGuard,
@@ -277,9 +277,9 @@ def test_both_servers_are_started_behind_the_guard(
 
     def start(name: str, arguments: list[str], url: str, port: int, environment: Any) -> Any:
         started.append((arguments, environment))
-        return local_servers.Server(name, url, port, os.getpid(), 0.0)
+        return server_records.Server(name, url, port, os.getpid(), 0.0)
 
-    monkeypatch.setattr(local_servers, "start", start)
+    monkeypatch.setattr(background_processes, "start", start)
     monkeypatch.setenv(HOSTS_VARIABLE, "atelier.example.org")
     for name in ("prefect", "mlflow"):
         local_servers._start(name, 4321)

@@ -12,7 +12,7 @@ import pytest
 from safetensors.torch import save
 
 from atelier.__main__ import main
-from atelier.services import local_servers
+from atelier.services import server_records
 from models.ngram.backoff import NgramConfig
 from tasks.data.tokenization import TokenSet, tokenize_corpus
 from tasks.evaluation.scorecard import PromotionDecision
@@ -20,7 +20,7 @@ from tasks.evaluation.text import evaluate_tokens
 from tasks.registry import audit_log
 from tasks.registry.promotion import apply_decision
 from tasks.registry.versions import recorded, register_version
-from tasks.store.files import digest_of, folder_digests, is_whole, write_json, write_receipt
+from tasks.store.files import digest_of, folder_digests, home, is_whole, write_json, write_receipt
 from tasks.store.records import DamagedRecord
 from tasks.tracking.metric_queue import MetricQueue, flush_run
 from tasks.tracking.mlflow_client import client, metric_history
@@ -288,7 +288,7 @@ def test_numbers_before_and_after_damage_arrive(
     kept = MetricQueue(run_id)
     kept.add(1, {"loss": 1.0})
     kept.close()
-    folder = local_servers.home() / "journals" / run_id
+    folder = home() / "journals" / run_id
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "training.jsonl"
     line = {"name": "loss", "value": 2.0, "time": 1_700_000_000_000, "step": 2}
@@ -310,7 +310,7 @@ def test_numbers_before_and_after_damage_arrive(
 
 @pytest.mark.parametrize("sent", [-5, 10**9, 10**400, "x", None, 1.5])
 def test_a_mark_that_cannot_be_right_counts_as_nothing_sent(run_id: str, sent: object) -> None:
-    folder = local_servers.home() / "journals" / run_id
+    folder = home() / "journals" / run_id
     line = {"name": "loss", "value": 2.0, "time": 1_700_000_000_000, "step": 2}
     folder.mkdir(parents=True)
     (folder / "training.jsonl").write_text(json.dumps(line) + "\n")
@@ -377,17 +377,17 @@ def test_servers_that_run_are_found_again_where_their_record_is_damaged(
 
     import psutil
 
-    one = local_servers.Server(
+    one = server_records.Server(
         "mlflow", "http://127.0.0.1:9", 9, os.getpid(), psutil.Process().create_time()
     )
     atelier_home.mkdir()
-    local_servers.record({"mlflow": one})
-    monkeypatch.setattr(local_servers, "found_servers", lambda: {"mlflow": one})
+    server_records.record({"mlflow": one})
+    monkeypatch.setattr(server_records, "found_servers", lambda: {"mlflow": one})
     path = atelier_home / "servers.json"
-    assert local_servers.recorded() == {"mlflow": one}
+    assert server_records.recorded() == {"mlflow": one}
     damage(path)
 
-    found = local_servers.recorded()
+    found = server_records.recorded()
 
     assert found in ({"mlflow": one}, {})
     assert found or json.loads(path.read_text()) in ({}, {"mlflow": 1})
