@@ -54,7 +54,7 @@ def _admitted(order: int) -> Any:
     from tasks.data.ingestion import ingest_text
     from tasks.data.tokenization import tokenize_corpus
     from tasks.evaluation.text import evaluate_tokens
-    from tasks.registry import promotion, versions
+    from tasks.registry import promotion, registration
     from tasks.registry.champion import evaluate_champion
     from tasks.registry.promotion_policy import gate
     from tasks.store.files import home
@@ -62,7 +62,7 @@ def _admitted(order: int) -> Any:
     from tasks.training.ngram import fit_ngram
     from tasks.training.provenance import provenance_of
 
-    versions.check_loads = lambda *_, **__: None  # its process would outlive this one
+    registration.check_loads = lambda *_, **__: None  # its process would outlive this one
     try:
         tokens = tokenize_corpus.fn(ingest_text.fn(f"file:{home().parent / 'tale.txt'}"))
         config = NgramConfig(order=order)
@@ -72,7 +72,7 @@ def _admitted(order: int) -> Any:
         incumbent = evaluate_champion.fn(fitted.name, tokens)
         verdict = gate.fn(fitted, scorecard, incumbent)
         recipe = provenance_of("ngram", tokens, "quick", 0, config=config)
-        register = versions.register_version.fn
+        register = registration.register_version.fn
         version = register(fitted, scorecard, verdict, recipe, incumbent)
         settled = promotion.apply_decision.fn(version, verdict)
         return settled.version, settled.alias

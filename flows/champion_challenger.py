@@ -9,7 +9,8 @@ from tasks.evaluation.scorecard import Scorecard
 from tasks.registry.champion import evaluate_champion
 from tasks.registry.promotion import apply_decision
 from tasks.registry.promotion_policy import gate
-from tasks.registry.versions import Version, register_version
+from tasks.registry.registration import register_version
+from tasks.registry.versions import Version
 from tasks.runtime.stopping import unless_stopped
 from tasks.samples.comparison import show_difference
 from tasks.training.checkpointing import TrainedModel

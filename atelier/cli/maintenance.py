@@ -103,7 +103,7 @@ def _ago(seconds: float) -> str:
 
 def _gc(options: argparse.Namespace) -> int:
     from tasks.maintenance.garbage_collection import delete, find_garbage
-    from tasks.registry.audit_log import lasting_contents
+    from tasks.registry.audit_history import lasting_contents
     from tasks.store.steps import steps
 
     _print_damages(steps())

@@ -62,7 +62,7 @@ def _history(options: argparse.Namespace) -> int:
     from tasks.registry import audit_log, consistency, promotion
 
     if not find_registry():
-        return _history_without_registry(options.model, audit_log)
+        return _history_without_registry(options.model)
     names = [options.model] if options.model else consistency.all_models()
     strange = [] if options.model else consistency.misnamed_models()
     if not names and not strange:
@@ -83,15 +83,17 @@ def _history(options: argparse.Namespace) -> int:
     return 2 if damaged else 0
 
 
-def _history_without_registry(model: str | None, audit_log: Any) -> int:
+def _history_without_registry(model: str | None) -> int:
     """What the logs tell where the registry's database is gone; nothing is made in its place."""
+    from tasks.registry import audit_history, audit_log
+
     names = [name for name in audit_log.known_models() if model in (None, name)]
     if not names:
         raise BadInput(nothing_there())
     for name in names:
         print(f"{name}")
         print_table(
-            [_line(entry) for entry in audit_log.told(audit_log.entries_of(name))]
+            [_line(entry) for entry in audit_history.told(audit_log.entries_of(name))]
             or [("  no moves yet",)]
         )
     return print_error(nothing_there(), 1)

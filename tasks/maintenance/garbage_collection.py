@@ -18,7 +18,7 @@ from prefect import task
 
 from tasks.data.tokenization import Scheme
 from tasks.maintenance.pruning import find_surplus, kept_contents
-from tasks.registry.audit_log import lasting_contents
+from tasks.registry.audit_history import lasting_contents
 from tasks.runtime.processes import is_alive
 from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from prefect import task
 
-from tasks.registry import audit_anchor, audit_log
+from tasks.registry import audit_anchor, audit_history, audit_log
 from tasks.registry.versions import aliases_of, every_version, project_models
 from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED
@@ -110,7 +110,7 @@ def delete(surplus: Iterable[Surplus]) -> int:
 
 def _named(name: str) -> set[int]:
     """The versions of a model that have an alias, or that its log names for good."""
-    return aliases_of(name) | audit_log.lasting_versions(audit_log.entries_of(name))
+    return aliases_of(name) | audit_history.lasting_versions(audit_log.entries_of(name))
 
 
 def _spare(versions: list[Any], name: str, now: float) -> Iterator[Any]:
@@ -119,7 +119,7 @@ def _spare(versions: list[Any], name: str, now: float) -> Iterator[Any]:
     Nor one of which the log here does not tell: another home registered it, and may name it.
     """
     named = _named(name)
-    told = audit_log.contents_by_number(audit_log.entries_of(name))
+    told = audit_history.contents_by_number(audit_log.entries_of(name))
     ours = [v for v in versions if told.get(int(v.version)) == v.tags.get("content_digest", "")]
     others = sorted(
         (each for each in ours if int(each.version) not in named),

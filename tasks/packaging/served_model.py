@@ -262,7 +262,7 @@ PARAMETERS = {
         ("num_samples", "seed", "temperature", *FILTERS, "prompt", "num_tokens"),
     ),
 }
-"""What a request may ask of each family; `tasks/registry/versions.py` states the types."""
+"""What a request may ask of each family; `tasks/packaging/package.py` states the types."""
 
 _BUILDERS: dict[str, Any] = {"vae": _vae, "gan": _gan, "ngram": _ngram, "gpt": _gpt}
 

@@ -15,7 +15,7 @@ from prefect.settings import PREFECT_API_URL
 
 from tasks.evaluation.scorecard import PromotionDecision
 from tasks.packaging.load_check import LoadCheckFailed, SamplesDiffer, check_loads
-from tasks.registry import audit_anchor, audit_log
+from tasks.registry import audit_anchor, audit_history, audit_log
 from tasks.registry.model_card import FAMILIES, family_page
 from tasks.registry.verification import verified_copy
 from tasks.registry.version_tags import number_tag, text_tag, whole
@@ -109,7 +109,7 @@ def history(name: str) -> list[audit_log.Entry]:
         if not audit_log.ledger_path(name).exists():
             check_known(name)
         reconcile(name)
-        return audit_log.told(audit_log.entries_of(name))
+        return audit_history.told(audit_log.entries_of(name))
 
 
 def withdrawn(name: str, content: str) -> str:
@@ -118,10 +118,10 @@ def withdrawn(name: str, content: str) -> str:
     with outages_named(), file_lock(f"registry-{name}"):
         reconcile(name)
         entries = audit_log.entries_of(name)
-        told = audit_log.contents_by_number(entries)
+        told = audit_history.contents_by_number(entries)
         named = {number for e in entries for number in (e.from_version, e.to_version) if number}
         elsewhere = contents_of(name) if named - told.keys() else {}
-        return audit_log.withdrawn(entries, content, elsewhere)
+        return audit_history.withdrawn(entries, content, elsewhere)
 
 
 def reconcile(name: str) -> None:
@@ -138,7 +138,7 @@ def reconcile(name: str) -> None:
         remaining = contents_of(name)
         audit_anchor.note_loss(name, lost, now, remaining)
         entries = audit_log.entries_of(name)
-    if (intent := audit_log.unsettled(entries)) is not None:
+    if (intent := audit_history.unsettled(entries)) is not None:
         kind: audit_log.Kind = "void"
         if champion is not None and now == intent.to_version:
             kind = "done"
@@ -154,7 +154,7 @@ def reconcile(name: str) -> None:
             "outside",
             action="outside",
             who="unknown",
-            from_version=audit_log.champion_by(entries),
+            from_version=audit_history.champion_by(entries),
             to_version=now,
             why=moved,
             digests={"content": content} if content else {},
@@ -164,12 +164,12 @@ def reconcile(name: str) -> None:
 
 def moved_outside(entries: list[audit_log.Entry], champion: RegisteredVersion | None) -> str:
     """What happened to the alias that the log does not tell, in words, or nothing."""
-    known = audit_log.champion_by(entries)
+    known = audit_history.champion_by(entries)
     if champion is None:
         return "" if known is None else "the alias was taken away without this program"
     if int(champion.version) != known:
         return "the alias was moved without this program"
-    told = audit_log.contents_by_number(entries).get(known)
+    told = audit_history.contents_by_number(entries).get(known)
     if told and champion.tags.get("content_digest") != told:
         return f"version {known} is another than the log tells of"
     return ""
@@ -195,10 +195,10 @@ def _champion_before(name: str) -> int:
         raise BadInput(f"{name} has no champion to roll back from")
     now = int(champion.version)
     entries, contents = audit_log.entries_of(name), contents_of(name)
-    live, told = audit_log.live_versions(entries), audit_log.contents_by_number(entries)
+    live, told = audit_history.live_versions(entries), audit_history.contents_by_number(entries)
     came_from = [
         entry.from_version
-        for entry in audit_log.moves(entries)
+        for entry in audit_history.moves(entries)
         if entry.to_version == now
         and entry.from_version is not None  # as after a time without a champion
         and entry.action in ("promote", "override", "outside", "restore")
@@ -312,7 +312,7 @@ def _refuse(
         digests=_digests(target),
         **_who(),
     )
-    in_a_row = audit_log.refused_in_a_row(audit_log.entries_of(name))
+    in_a_row = audit_history.refused_in_a_row(audit_log.entries_of(name))
     payload = {"reason": reason, "in_a_row": in_a_row}
     _announce(REFUSED, target, payload)
     if in_a_row % refusals_to_tell() == 0:
@@ -338,7 +338,7 @@ def _digests(target: RegisteredVersion) -> dict[str, str]:
     """What a version is: its package by the audit log, which the registry's tags may not tell."""
     tags = tags_of(target)
     told = {name.removesuffix("_digest"): tags.get(name, "") for name in _DIGESTS}
-    entry = audit_log.registration_of(audit_log.entries_of(target.name), int(target.version))
+    entry = audit_history.registration_of(audit_log.entries_of(target.name), int(target.version))
     return told | ({"package": entry.digests["package"]} if entry else {})
 
 

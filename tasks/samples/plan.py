@@ -6,7 +6,7 @@ from difflib import get_close_matches
 
 from prefect import task
 
-from tasks.registry import audit_log
+from tasks.registry import audit_history, audit_log
 from tasks.registry.version_tags import references_tag
 from tasks.registry.versions import (
     RegisteredVersion,
@@ -160,7 +160,7 @@ def _number(tags: Mapping[str, str], name: str) -> float:
 def _is_missed(work: ChampionSamples) -> bool:
     """Whether the audit log still calls a model champion that the registry has lost."""
     try:
-        return audit_log.champion_by(audit_log.entries_of(work.name)) is not None
+        return audit_history.champion_by(audit_log.entries_of(work.name)) is not None
     except BadInput:  # a damaged log is no reason to forget the model
         return True
 

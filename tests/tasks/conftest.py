@@ -14,7 +14,7 @@ from models.ngram.backoff import NgramConfig
 from tasks.data.ingestion import ingest_text
 from tasks.data.tokenization import tokenize_corpus
 from tasks.evaluation.text import evaluate_tokens
-from tasks.registry import promotion, versions
+from tasks.registry import promotion, registration
 from tasks.registry.champion import evaluate_champion
 from tasks.registry.promotion_policy import gate
 from tasks.registry.versions import Version
@@ -44,8 +44,8 @@ def admitted(corpus: Path, order: int, *, registers_only: bool = False) -> Versi
     verdict = gate.fn(fitted, scorecard, incumbent)
     recipe = provenance_of("ngram", tokens, "quick", 0, config=config)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(versions, "check_loads", lambda *_, **__: None)
-        version = versions.register_version.fn(fitted, scorecard, verdict, recipe, incumbent)
+        patch.setattr(registration, "check_loads", lambda *_, **__: None)
+        version = registration.register_version.fn(fitted, scorecard, verdict, recipe, incumbent)
     if registers_only:
         return version
     settled = promotion.apply_decision.fn(version, verdict)

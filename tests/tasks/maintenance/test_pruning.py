@@ -18,11 +18,15 @@ from tasks.maintenance.garbage_collection import collect_garbage
 from tasks.maintenance.log_trimming import trim_home
 from tasks.maintenance.pruning import delete, find_surplus, kept_contents, remove_surplus
 from tasks.packaging.files import digest_of_files, files_of
-from tasks.registry import audit_anchor, audit_log, promotion
+from tasks.registry import audit_anchor, audit_history, audit_log, promotion
 from tasks.registry.consistency import problems_of
 from tasks.registry.promotion import apply_decision
+from tasks.registry.registration import note_package
 from tasks.registry.verification import PACKAGE_TAG
-from tasks.registry.versions import Version, every_version, note_package
+from tasks.registry.versions import (
+    Version,
+    every_version,
+)
 from tasks.store.files import BadInput, digest_of, file_lock, remove_unused_lock
 from tasks.store.retention import days_to_keep, versions_to_keep
 from tasks.store.steps import forget_older, history, recorded
@@ -61,7 +65,9 @@ class Years:
         """One night: a run, a fit, a package, a version, and what the gate said."""
         self.number += 1
         digest = hashlib.sha256(b"%d" % self.number).hexdigest()
-        champion = audit_log.champion_by(audit_log.entries_of(NAME)) if self.number > 1 else None
+        champion = (
+            audit_history.champion_by(audit_log.entries_of(NAME)) if self.number > 1 else None
+        )
         parts = {"settings": {"night": self.number}, "inputs": ["text"]}
         with open_run("night", key=digest) as run_id, recorded(NAME, parts):
             log_metrics(run_id, {"loss": 1 / self.number})
@@ -166,7 +172,7 @@ def test_of_versions_that_were_never_champion_the_latest_ten_stay(years: Years) 
     told = audit_log.entries_of(NAME)[-1]
     assert told.action == "prune"
     assert len(told.evidence["gone"]) == 17
-    assert told not in audit_log.told(audit_log.entries_of(NAME))
+    assert told not in audit_history.told(audit_log.entries_of(NAME))
     assert not list(problems_of(NAME, with_packages=False))
     assert kept_contents([]) >= {first.digest, second.digest, declined.digest}
     assert spare.digest not in kept_contents([])
@@ -349,7 +355,7 @@ def test_a_home_that_trains_every_night_for_a_year_stays_bounded(years: Years) -
     assert whole["runs"] <= 2 * (days_to_keep() + 7) + champions
     for name, number in whole.items():
         assert number <= 1.25 * half[name] + 5, (name, half, whole)
-    assert len(audit_log.moves(audit_log.entries_of(NAME))) == 365  # the log is whole
+    assert len(audit_history.moves(audit_log.entries_of(NAME))) == 365  # the log is whole
 
 
 def test_versions_of_another_home_stay(

@@ -16,7 +16,11 @@ from tasks.registry.champion import evaluate_champion
 from tasks.registry.data_owner import DATA_SET, OtherData, check_data, data_before
 from tasks.registry.promotion import apply_decision
 from tasks.registry.promotion_policy import gate
-from tasks.registry.versions import Version, register_version, versions_of
+from tasks.registry.registration import register_version
+from tasks.registry.versions import (
+    Version,
+    versions_of,
+)
 from tasks.runtime.markup import registry_markdown
 from tasks.tracking.mlflow_client import client
 from tasks.tracking.runs import open_run

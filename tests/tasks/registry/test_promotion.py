@@ -25,8 +25,14 @@ from tasks.packaging import load_check
 from tasks.packaging import package as packaging
 from tasks.packaging.files import PackageChanged
 from tasks.packaging.load_check import LoadCheckFailed
-from tasks.registry import audit_anchor, audit_log, promotion, verification
-from tasks.registry import versions as registration
+from tasks.registry import (
+    audit_anchor,
+    audit_history,
+    audit_log,
+    promotion,
+    registration,
+    verification,
+)
 from tasks.registry.champion import evaluate_champion
 from tasks.registry.promotion_policy import gate
 from tasks.registry.versions import Version, champion_of, find_version, versions_of
@@ -444,7 +450,7 @@ def test_a_version_that_no_longer_loads_cannot_be_made_champion(
 
 KILLED = """
 import json, os, signal, sys
-from tasks.registry import promotion, versions as registration
+from tasks.registry import promotion, registration
 from tasks.training.provenance import TrainingProvenance
 from tasks.evaluation.scorecard import Scorecard, PromotionDecision
 from tasks.training.checkpointing import TrainedModel
@@ -515,7 +521,7 @@ def test_a_move_that_was_killed_after_the_alias_is_settled_by_the_next_reader(
 ) -> None:
     announced: list[tuple[str, dict[str, Any]]] = []
     kill(candidate_of(tokens, 2), "after the alias", tmp_path)
-    assert audit_log.unsettled(audit_log.entries_of(NAME)) is not None
+    assert audit_history.unsettled(audit_log.entries_of(NAME)) is not None
     monkeypatch.setattr(
         promotion, "_announce", lambda what, _, payload: announced.append((what, payload))
     )
@@ -530,5 +536,5 @@ def test_a_move_that_was_killed_after_the_alias_is_settled_by_the_next_reader(
 
     assert champion() == 3
     assert (last.action, last.from_version, last.to_version) == ("promote", 2, 3)
-    assert audit_log.unsettled(audit_log.entries_of(NAME)) is None
+    assert audit_history.unsettled(audit_log.entries_of(NAME)) is None
     assert "Champion: version 3**" in client().get_registered_model(NAME).description

@@ -19,7 +19,14 @@ from tasks.data.tokenization import tokenize_corpus
 from tasks.packaging import load_check
 from tasks.packaging.files import PackageChanged, PackageUnknown, check_descriptions, files_of
 from tasks.packaging.load_check import check_loads, samples_digest
-from tasks.registry import audit_anchor, audit_log, promotion, verification, versions
+from tasks.registry import (
+    audit_anchor,
+    audit_log,
+    promotion,
+    registration,
+    verification,
+    versions,
+)
 from tasks.registry.champion import evaluate_champion
 from tasks.registry.loading import loaded
 from tasks.registry.verification import verified, verify_champion
@@ -347,14 +354,14 @@ def test_a_log_whose_last_line_was_altered_lets_nothing_be_loaded(studio: Any) -
 
 
 def test_a_registration_whose_files_change_on_the_way_is_undone(studio: Any) -> None:
-    real = versions.fetched
+    real = registration.fetched
 
     def changed_before(version: Any, files: Any) -> Any:
         append("code/models/vae/model.py")(studio.package(int(version.version)))
         return real(version, files)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(versions, "fetched", changed_before)
+        patch.setattr(registration, "fetched", changed_before)
         with pytest.raises(PackageChanged, match=r"code/models/vae/model\.py was changed"):
             studio.admitted(2)
 
@@ -365,7 +372,7 @@ def test_a_registration_whose_files_change_on_the_way_is_undone(studio: Any) -> 
 def test_a_version_left_pending_counts_only_if_its_files_are_of_this_fit(studio: Any) -> None:
     for tamper in (None, append("code/models/vae/model.py"), describe(loader_module="evil")):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(versions, "note_package", lambda *_: 1 / 0)
+            patch.setattr(registration, "note_package", lambda *_: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 studio.admitted(2)
         pending = max(versions.contents_of(studio.name))

@@ -19,7 +19,8 @@ from tasks.evaluation.scorecard import PromotionDecision
 from tasks.evaluation.text import evaluate_tokens
 from tasks.registry import audit_log
 from tasks.registry.promotion import apply_decision
-from tasks.registry.versions import recorded, register_version
+from tasks.registry.registration import register_version
+from tasks.registry.versions import recorded
 from tasks.store.files import digest_of, folder_digests, home, is_whole, write_json, write_receipt
 from tasks.store.records import DamagedRecord
 from tasks.tracking.metric_queue import MetricQueue, flush_run

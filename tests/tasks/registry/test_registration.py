@@ -30,7 +30,12 @@ from tasks.registry.champion import evaluate_champion
 from tasks.registry.loading import loaded
 from tasks.registry.promotion import apply_decision
 from tasks.registry.promotion_policy import gate
-from tasks.registry.versions import Version, champion_of, champions, register_version
+from tasks.registry.registration import register_version
+from tasks.registry.versions import (
+    Version,
+    champion_of,
+    champions,
+)
 from tasks.samples.sampling import draw_images, publish_gallery, write_texts
 from tasks.store.files import home, read_json
 from tasks.tracking.mlflow_client import EXPERIMENT, client, tracking_experiment
