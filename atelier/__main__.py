@@ -102,13 +102,10 @@ def _about_files(error: OSError) -> str:
 
 
 def _parser() -> "argparse.ArgumentParser":
-    import argparse
-
     from atelier.cli import doctor, maintenance, registry, run, services, verify
+    from atelier.cli.options import Parser
 
-    parser = argparse.ArgumentParser(
-        prog="atelier", description="A workshop for small generative models."
-    )
+    parser = Parser(prog="atelier", description="A workshop for small generative models.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for group in (run, registry, verify, services, maintenance, doctor):
         group.add(commands)
