@@ -98,6 +98,24 @@ def test_a_part_of_the_server_that_is_off_is_told_and_stays_a_persons_choice(
 
 
 @pytest.mark.parametrize(
+    ("said", "is_told"), [("true", False), (None, False), ("false", True), ("0", True)]
+)
+def test_a_ban_on_the_code_of_models_is_told_and_stays_a_persons_choice(
+    said: str | None, is_told: bool, tmp_path: Path
+) -> None:
+    name = "MLFLOW_ALLOW_MODEL_CODE_EXECUTION"
+    environment = {name: said} if said is not None else {}
+
+    finding = ambient_settings.settings(environment, tmp_path)
+    ambient_settings.settle(environment)
+
+    assert environment.get(name) == said
+    assert finding.state == ("attention" if is_told else "ok")
+    assert (f"{name}={said}: MLflow 3.18 loads no version then" == finding.what) is is_told
+    assert finding.to_do.startswith("unset it: ") is is_told
+
+
+@pytest.mark.parametrize(
     ("name", "content", "told"),
     [
         (".env", "PATH=x\nexport PREFECT_API_KEY=secret\n", "PREFECT_API_KEY"),
