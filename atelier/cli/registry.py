@@ -32,14 +32,14 @@ def add(commands: Commands) -> None:
     rollback = commands.add_parser("rollback", help="make the champion before this one champion")
     rollback.add_argument("model", type=model, metavar="MODEL")
     rollback.add_argument("--to", type=_version, metavar="N", help="default: the one before")
-    rollback.add_argument("--reason", default="", help="kept in the ledger")
+    rollback.add_argument("--reason", default="", help="kept in the audit log")
     add_ports(rollback)
     rollback.set_defaults(command=_rollback)
 
     promote = commands.add_parser("promote", help="make a version champion, whatever the gate said")
     promote.add_argument("model", type=model, metavar="MODEL")
     promote.add_argument("--to", type=_version, metavar="N", required=True)
-    promote.add_argument("--reason", required=True, help="kept in the ledger")
+    promote.add_argument("--reason", required=True, help="kept in the audit log")
     add_ports(promote)
     promote.set_defaults(command=_promote)
 
@@ -117,7 +117,7 @@ def _rollback(options: argparse.Namespace) -> int:
 
 def _promote(options: argparse.Namespace) -> int:
     if not options.reason.strip():
-        raise BadInput("--reason wants words: they are what the ledger keeps")
+        raise BadInput("--reason wants words: they are what the audit log keeps")
     _get_ready(options)
     from tasks.registry import promotion
 

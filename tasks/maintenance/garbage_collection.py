@@ -5,7 +5,7 @@ time that a step ran (the next run of the same settings will ask for its result)
 the last hour (a rival run may be judging it). Lineages and comparisons, of which MLflow has a copy,
 go by age alone. Data counts as referred to for as long as the process that prepared it lives: a run
 prepares all of it first, and may train other models for hours before it reads it. Only kinds of
-files that the program can make again are ever named; databases, ledgers, logs and locks are not.
+files that the program can make again are ever named; databases, audit logs, logs and locks are not.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -62,7 +62,7 @@ class _Digested:
 def find_garbage(kept_digests: Iterable[str], now: float | None = None) -> list[Garbage]:
     """Everything that nothing refers to.
 
-    kept_digests: content digests of the versions that have an alias or stand in a ledger;
+    kept_digests: content digests of the versions that have an alias or stand in an audit log;
     now: seconds since 1970, by default this moment; see `steady_now`.
     """
     now = steady_now() if now is None else now

@@ -1,4 +1,4 @@
-"""The ledger: who moved which alias, when, from where to where, and why.
+"""The audit log: who moved which alias, when, from where to where, and why.
 
 MLflow keeps no history of aliases. Each model has a file of JSON lines that is only ever appended
 to, flushed to the disk line by line. A line holds the sha256 of the line before it, so that a
@@ -38,7 +38,7 @@ _DIGITS_OF_A_NAME = 12
 
 
 class LedgerDamaged(BadInput):
-    """A line of the ledger is not what was written; the message says which."""
+    """A line of the audit log is not what was written; the message says which."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +73,7 @@ def ledger_path(model: str) -> Path:
 
 
 def known_models() -> list[str]:
-    """The models that have a ledger; a file that no model can be named after is a person's copy."""
+    """The models that have a log; a file that no model can be named after is a person's copy."""
     names = (path.stem for path in (home() / "ledger").glob("*.jsonl"))
     return sorted(name for name in names if is_name(name))
 

@@ -83,7 +83,7 @@ def card(
 def family_page(family: str, name: str, champion: int | None, since: str, why: str) -> str:
     """The description of a registered model, written whenever its champion changes.
 
-    MLflow's databases keep 5000 characters of it, so a long reason is cut; the ledger has it whole.
+    MLflow's databases keep 5000 characters of it, so a long reason is cut; the audit log has all.
     """
     return registry_page(
         "registry/registered_model.md",

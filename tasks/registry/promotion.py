@@ -1,4 +1,4 @@
-"""Who is champion: every move of an alias, written in the ledger before and after.
+"""Who is champion: every move of an alias, written in the audit log before and after.
 
 A move is intent, alias, done: a kill between them leaves the registry as it was or as it should
 be, and `reconcile` finds out which. Moving an alias emits a Prefect event, on which automations
@@ -46,7 +46,7 @@ _DIGESTS = ("content_digest", "data_digest", "code_digest", "judge_digest", "rec
 
 @task(name="settle-alias", task_run_name="name {version.name}", **NETWORKED)
 def apply_decision(version: Version, verdict: PromotionDecision) -> Version | None:
-    """Make an accepted version champion, a refused one challenger, and write it in the ledger.
+    """Make an accepted version champion, a refused one challenger, and write it in the audit log.
 
     Returns None, and moves nothing, where the champion is no longer the one that the verdict
     accepts the version against: another run or a person was faster, so it must be judged again.
@@ -83,7 +83,7 @@ def promote(name: str, number: int, reason: str) -> tuple[int | None, int]:
 
     The version left is withdrawn: no later run brings it back by itself. Raises BadInput for what
     is not there or is champion already, and where the version does not load. One that was trained
-    with other libraries, and draws differently with these, is let pass: the ledger says so.
+    with other libraries, and draws differently with these, is let pass: the audit log says so.
     """
     checked_name("model", name)
     with outages_named(), file_lock(f"registry-{name}"):
@@ -253,7 +253,7 @@ def _move(
     reason: str,
     evidence: dict[str, Any],
 ) -> None:
-    """The alias and what tells of it, between two lines of the ledger."""
+    """The alias and what tells of it, between two lines of the audit log."""
     name, before = target.name, None if champion is None else int(champion.version)
     intent = audit_anchor.append(
         name,
@@ -343,7 +343,7 @@ def _digests(target: RegisteredVersion) -> dict[str, str]:
 
 
 def _who() -> dict[str, str]:
-    """The flow run that acts, if one does; else the ledger names the person."""
+    """The flow run that acts, if one does; else the audit log names the person."""
     from prefect.context import FlowRunContext
 
     context = FlowRunContext.get()

@@ -1,4 +1,4 @@
-"""The ledger: appended to, chained, settled after a kill."""
+"""The audit log: appended to, chained, settled after a kill."""
 
 import json
 import os

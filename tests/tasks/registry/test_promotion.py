@@ -115,7 +115,7 @@ def use(home: Path, patch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def home(first_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The same registry and ledger, to change at will; files of versions are shared."""
+    """The same registry and audit log, to change at will; files of versions are shared."""
     copy = tmp_path / "home"
     shutil.copytree(first_home, copy, ignore=shutil.ignore_patterns("mlruns", "mlartifacts"))
     use(copy, monkeypatch)
@@ -134,7 +134,7 @@ def champion() -> int:
 
 
 def state() -> tuple[list[int], dict[str, int], int]:
-    """What a reader of the registry sees, and how long the ledger is."""
+    """What a reader of the registry sees, and how long the audit log is."""
     aliases = client().get_registered_model(NAME).aliases
     numbers = [int(version.version) for version in versions_of(NAME)]
     return numbers, {k: int(v) for k, v in aliases.items()}, len(promotion.history(NAME))
@@ -144,7 +144,7 @@ def content_of(number: int) -> str:
     return str(client().get_model_version(NAME, str(number)).tags["content_digest"])
 
 
-def test_a_better_model_was_promoted_and_the_ledger_tells_why(home: Path) -> None:
+def test_a_better_model_was_promoted_and_the_audit_log_tells_why(home: Path) -> None:
     first, second = promotion.history(NAME)
 
     assert champion() == 2
@@ -327,7 +327,7 @@ def test_a_model_that_somebody_deleted_is_noted_and_stops_nothing(home: Path) ->
     assert promotion.withdrawn(NAME, content) == ""  # nobody has left it by hand
 
 
-def test_a_long_reason_is_cut_on_the_page_and_whole_in_the_ledger(home: Path) -> None:
+def test_a_long_reason_is_cut_on_the_page_and_whole_in_the_audit_log(home: Path) -> None:
     reason = "because " * 700
 
     promotion.rollback(NAME, reason=reason)

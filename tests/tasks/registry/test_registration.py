@@ -71,7 +71,7 @@ def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def atelier_home(shared_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The shared home; each test still has a tracking database and a ledger of its own."""
+    """The shared home; each test still has a tracking database and an audit log of its own."""
     monkeypatch.setenv("ATELIER_HOME", str(shared_home))
     shutil.rmtree(shared_home / "ledger", ignore_errors=True)
     return shared_home
