@@ -145,6 +145,20 @@ def test_the_card_of_a_first_model_that_writes() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("metric", "is_told"), [("classifier_test_accuracy", False), ("test_recall", True)]
+)
+def test_the_card_tells_what_is_left_out_of_images_without_labels(
+    metric: str, is_told: bool
+) -> None:
+    scored = scorecard("test_frechet_distance", {"test_frechet_distance": 0.5, metric: 0.9})
+    verdict = PromotionDecision(accepted=True, reason="sound")
+
+    shown = card(fitted("gan"), scored, verdict, provenance("gan"), None)
+
+    assert ("The images have no labels" in shown) is is_told
+
+
 @pytest.mark.parametrize(("champion", "now"), [(3, "Champion: version 3"), (None, "No champion")])
 def test_the_page_of_a_registered_model(champion: int | None, now: str) -> None:
     shown = family_page("vae", "my_data-vae", champion, "2026-11-26T17:00+00:00", "it is *better*")
