@@ -6,7 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -242,16 +242,6 @@ def test_a_deleted_experiment_is_reported_until_it_is_restored(tracking_database
     assert f"--experiment-id {number}" in finding.to_do
     tracking_experiment()
     assert server_checks.experiment(mlflow).state == "ok"
-
-
-@pytest.fixture(scope="module")
-def prefect() -> Iterator[Any]:
-    """A client of a real Prefect server with a database of its own."""
-    from prefect.client.orchestration import get_client
-    from prefect.testing.utilities import prefect_test_harness
-
-    with prefect_test_harness(server_startup_timeout=180), get_client(sync_client=True) as found:
-        yield found
 
 
 @pytest.mark.slow
