@@ -308,7 +308,7 @@ def test_a_rerun_killed_between_registering_and_naming_goes_on_after_a_loss(
     promotion.rollback(studio.name, reason="it swears")
     promotion.promote(studio.name, 2, "no")  # now version 1 is withdrawn
     lose_database(studio, migrated_database)
-    assert studio.admitted(2, registers_only=True).version == 1
+    assert studio.registered(2).version == 1
 
     again = studio.admitted(2)
 

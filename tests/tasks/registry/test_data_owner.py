@@ -12,11 +12,8 @@ from models.ngram.backoff import NgramConfig
 from tasks.data.ingestion import Corpus, ImageSet, ingest_images, ingest_text
 from tasks.data.tokenization import tokenize_corpus
 from tasks.evaluation.text import evaluate_tokens
-from tasks.registry.champion import evaluate_champion
 from tasks.registry.data_owner import DATA_SET, OtherData, check_data, data_before
-from tasks.registry.promotion import apply_decision
-from tasks.registry.promotion_policy import gate
-from tasks.registry.versions import Version, register_version, versions_of
+from tasks.registry.versions import Version, versions_of
 from tasks.runtime.markup import registry_markdown
 from tasks.tracking.mlflow_client import client
 from tasks.tracking.runs import open_run
@@ -26,6 +23,7 @@ from tasks.training.provenance import provenance_of
 pytestmark = pytest.mark.usefixtures("tracking_database")
 
 Lines = Callable[[], list[str]]
+Registered = Callable[..., Version]
 
 
 def book(path: Path, seed: int) -> str:
@@ -37,21 +35,20 @@ def book(path: Path, seed: int) -> str:
     return f"file:{path}"
 
 
-def registered(corpus: Corpus, order: int = 2, *, with_data: bool = True) -> Version:
-    """Train, judge and register an n-gram model, as flows/champion_challenger.py does."""
-    tokens = tokenize_corpus.fn(corpus)
-    with open_run(f"order {order}") as run_id:
-        config = NgramConfig(order=order)
-        fitted = fit_ngram.fn(tokens, config, None, 0, run_id)
-        scorecard = evaluate_tokens.fn(fitted, tokens, run_id)
-    recipe = provenance_of("ngram", tokens, "quick", 0, config=config)
-    incumbent = evaluate_champion.fn(fitted.name, tokens)
-    verdict = gate.fn(fitted, scorecard, incumbent)
-    data = tokens if with_data else None
-    version = register_version.fn(fitted, scorecard, verdict, recipe, incumbent, data)
-    settled = apply_decision.fn(version, verdict)
-    assert settled is not None
-    return settled
+@pytest.fixture
+def registered(admit: Callable[..., Version]) -> Registered:
+    """Train, judge, register and promote an n-gram model, as the flows do."""
+
+    def by_flow(corpus: Corpus, order: int = 2) -> Version:
+        tokens = tokenize_corpus.fn(corpus)
+        with open_run(f"order {order}") as run_id:
+            config = NgramConfig(order=order)
+            fitted = fit_ngram.fn(tokens, config, None, 0, run_id)
+            scorecard = evaluate_tokens.fn(fitted, tokens, run_id)
+        recipe = provenance_of("ngram", tokens, "quick", 0, config=config)
+        return admit(fitted, scorecard, recipe, tokens)
+
+    return by_flow
 
 
 def untagged(name: str) -> None:
@@ -67,7 +64,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> Lines:
 
 
 def test_another_book_of_the_same_name_is_refused_before_training_with_the_way_out(
-    tmp_path: Path,
+    tmp_path: Path, registered: Registered
 ) -> None:
     first, second = (book(tmp_path / place / "book.txt", i) for i, place in enumerate("ab"))
     registered(ingest_text.fn(first))
@@ -84,7 +81,9 @@ def test_another_book_of_the_same_name_is_refused_before_training_with_the_way_o
     check_data.fn(ingest_text.fn(first))
 
 
-def test_a_name_stands_for_one_data_set_in_all_families(tmp_path: Path) -> None:
+def test_a_name_stands_for_one_data_set_in_all_families(
+    tmp_path: Path, registered: Registered
+) -> None:
     registered(ingest_text.fn(book(tmp_path / "a" / "book.txt", 1)))
     client().rename_registered_model("book-ngram", "book-gpt")
 
@@ -92,7 +91,9 @@ def test_a_name_stands_for_one_data_set_in_all_families(tmp_path: Path) -> None:
         check_data.fn(ingest_text.fn(book(tmp_path / "b" / "book.txt", 2)))
 
 
-def test_of_two_rivals_the_first_to_register_has_the_name(tmp_path: Path) -> None:
+def test_of_two_rivals_the_first_to_register_has_the_name(
+    tmp_path: Path, registered: Registered
+) -> None:
     """Both looked before either was registered."""
     first = ingest_text.fn(book(tmp_path / "a" / "book.txt", 1))
     second = ingest_text.fn(book(tmp_path / "b" / "book.txt", 2))
@@ -110,7 +111,7 @@ def test_of_two_rivals_the_first_to_register_has_the_name(tmp_path: Path) -> Non
 
 
 def test_a_grown_text_is_taken_and_the_card_says_how_it_changed(
-    tmp_path: Path, lines: Lines
+    tmp_path: Path, lines: Lines, registered: Registered
 ) -> None:
     source = book(tmp_path / "book.txt", 1)
     registered(ingest_text.fn(source))
@@ -134,7 +135,7 @@ def test_a_grown_text_is_taken_and_the_card_says_how_it_changed(
     assert (kept.digest, kept.version) == (grown.digest, 2)
 
 
-def test_a_moved_folder_is_followed(tmp_path: Path) -> None:
+def test_a_moved_folder_is_followed(tmp_path: Path, registered: Registered) -> None:
     source = book(tmp_path / "a" / "book.txt", 1)
     registered(ingest_text.fn(source))
     moved = tmp_path / "b" / "book.txt"
@@ -151,7 +152,11 @@ def test_a_moved_folder_is_followed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("is_kept_here", [True, False], ids=["data here", "data gone"])
 def test_a_model_from_before_these_tags_is_adopted_by_its_record(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: Lines, is_kept_here: bool
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lines: Lines,
+    is_kept_here: bool,
+    registered: Registered,
 ) -> None:
     source = book(tmp_path / "a" / "book.txt", 1)
     registered(ingest_text.fn(source))
@@ -173,7 +178,9 @@ def test_a_model_from_before_these_tags_is_adopted_by_its_record(
     assert DATA_SET in client().get_registered_model("book-ngram").tags
 
 
-def test_a_model_of_an_embedded_data_set_is_never_anothers(tmp_path: Path) -> None:
+def test_a_model_of_an_embedded_data_set_is_never_anothers(
+    tmp_path: Path, registered: Registered
+) -> None:
     registered(ingest_text.fn(book(tmp_path / "book.txt", 1)))
     client().rename_registered_model("book-ngram", "pydocs-ngram")
 
@@ -210,7 +217,9 @@ BROKEN = ["x", "[]", "{}", '{"family": 5}', '{"family": "ngram", "source": 5}', 
 
 
 @pytest.mark.parametrize("recipe", BROKEN, ids=lambda recipe: recipe[:20])
-def test_a_record_of_another_shape_tells_nothing_of_the_data(tmp_path: Path, recipe: str) -> None:
+def test_a_record_of_another_shape_tells_nothing_of_the_data(
+    tmp_path: Path, recipe: str, registered: Registered
+) -> None:
     corpus = ingest_text.fn(book(tmp_path / "book.txt", 1))
     registered(corpus)
     untagged("book-ngram")
@@ -221,7 +230,7 @@ def test_a_record_of_another_shape_tells_nothing_of_the_data(tmp_path: Path, rec
     assert data_before("book-ngram") is None
 
 
-def test_a_place_that_is_none_here_is_no_traceback(tmp_path: Path) -> None:
+def test_a_place_that_is_none_here_is_no_traceback(tmp_path: Path, registered: Registered) -> None:
     corpus = ingest_text.fn(book(tmp_path / "book.txt", 1))
     registered(corpus)
     untagged("book-ngram")
@@ -232,7 +241,9 @@ def test_a_place_that_is_none_here_is_no_traceback(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tag", ["x", '{"place": 5}', "[]"])
-def test_a_tag_that_somebody_changed_gives_way_to_the_record(tmp_path: Path, tag: str) -> None:
+def test_a_tag_that_somebody_changed_gives_way_to_the_record(
+    tmp_path: Path, tag: str, registered: Registered
+) -> None:
     registered(ingest_text.fn(book(tmp_path / "a" / "book.txt", 1)))
     client().set_registered_model_tag("book-ngram", DATA_SET, tag)
 

@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -54,6 +54,9 @@ class Candidate:
     tokens: TokenSet
 
 
+Admit = Callable[[Candidate], Version]
+
+
 def candidate_of(tokens: TokenSet, order: int) -> Candidate:
     with open_run(f"order {order}") as run_id:
         config = NgramConfig(order=order)
@@ -68,15 +71,15 @@ def judged(candidate: Candidate) -> tuple[ChampionEvaluation | None, PromotionDe
     return incumbent, gate.fn(candidate.fitted, candidate.scorecard, incumbent)
 
 
-def admit(candidate: Candidate) -> Version:
-    """The way of flows/champion_challenger.py, task by task."""
-    incumbent, verdict = judged(candidate)
-    version = registration.register_version.fn(
-        candidate.fitted, candidate.scorecard, verdict, candidate.recipe, incumbent
-    )
-    settled = promotion.apply_decision.fn(version, verdict)
-    assert settled is not None
-    return settled
+@pytest.fixture(scope="session", name="admit")
+def checked_admit(admit: Callable[..., Version]) -> Admit:
+    """Judge, register, load in a clean process, promote: the way of the flows."""
+
+    def by_flow(candidate: Candidate) -> Version:
+        parts = (candidate.fitted, candidate.scorecard, candidate.recipe, candidate.tokens)
+        return admit(*parts, checks_load=True)
+
+    return by_flow
 
 
 def write_corpus(path: Path) -> Path:
@@ -87,7 +90,9 @@ def write_corpus(path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def first_home(tmp_path_factory: pytest.TempPathFactory, migrated_database: Path) -> Iterator[Path]:
+def first_home(
+    tmp_path_factory: pytest.TempPathFactory, migrated_database: Path, admit: Admit
+) -> Iterator[Path]:
     """A registry with two champions, one after the other; tests work on copies of its records."""
     home = tmp_path_factory.mktemp("promotion")
     shutil.copy(migrated_database, home / "mlflow.db")
@@ -163,7 +168,9 @@ def test_the_page_of_the_model_says_who_is_champion_since_when(home: Path) -> No
     assert model.tags["champion_version"] == "2"
 
 
-def test_a_worse_model_is_refused_registered_and_challenger(home: Path, tokens: TokenSet) -> None:
+def test_a_worse_model_is_refused_registered_and_challenger(
+    home: Path, tokens: TokenSet, admit: Admit
+) -> None:
     version = admit(candidate_of(tokens, 2))
 
     assert version.alias == "challenger"
@@ -176,7 +183,9 @@ def test_a_worse_model_is_refused_registered_and_challenger(home: Path, tokens: 
     assert len(promotion.history(NAME)) == 3
 
 
-def test_a_verdict_on_a_champion_that_has_moved_moves_nothing(home: Path, tokens: TokenSet) -> None:
+def test_a_verdict_on_a_champion_that_has_moved_moves_nothing(
+    home: Path, tokens: TokenSet, admit: Admit
+) -> None:
     """As when two runs are judged at once, or a person rolls back while another is asked."""
     promotion.rollback(NAME)
     candidate = candidate_of(tokens, 2)
@@ -374,7 +383,12 @@ SABOTAGE = [
     ("sabotage", "message"), SABOTAGE, ids=lambda value: getattr(value, "__name__", str(value))[:24]
 )
 def test_a_sabotaged_package_is_refused_and_leaves_no_trace(
-    home: Path, tokens: TokenSet, monkeypatch: pytest.MonkeyPatch, sabotage, message: str
+    home: Path,
+    tokens: TokenSet,
+    monkeypatch: pytest.MonkeyPatch,
+    sabotage,
+    message: str,
+    admit: Admit,
 ) -> None:
     candidate, before = candidate_of(tokens, 2), state()
 
@@ -398,7 +412,7 @@ def test_a_sabotaged_package_is_refused_and_leaves_no_trace(
 
 
 def test_a_package_that_never_loads_is_refused_after_a_time_and_blocks_nobody(
-    home: Path, tokens: TokenSet, monkeypatch: pytest.MonkeyPatch
+    home: Path, tokens: TokenSet, monkeypatch: pytest.MonkeyPatch, admit: Admit
 ) -> None:
     candidate, before = candidate_of(tokens, 2), state()
 
@@ -489,7 +503,7 @@ def kill(candidate: Candidate, where: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("where", ["before the check", "before the alias"])
 def test_a_kill_between_register_and_alias_changes_nothing_that_a_reader_sees(
-    home: Path, tokens: TokenSet, tmp_path: Path, where: str
+    home: Path, tokens: TokenSet, tmp_path: Path, where: str, admit: Admit
 ) -> None:
     candidate = candidate_of(tokens, 2)
     _, aliases, length = state()
