@@ -157,7 +157,7 @@ def test_runs_without_a_server_are_kept_in_the_nastiest_home(
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["here", NASTIEST])
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(1200)
 def test_a_run_in_the_nastiest_home_writes_nowhere_else(
     tmp_path: Path, command: Callable[..., Any]

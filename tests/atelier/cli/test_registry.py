@@ -128,7 +128,7 @@ def test_promote_wants_a_version_and_a_reason(tmp_path: Path, call: Command) -> 
         assert message in done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_person_is_asked_and_the_answer_is_kept(place: Place) -> None:
     """One model is accepted, after an answer that the form refuses; another is refused."""
     printed = place.run_with_approval({"decision": "accept", "reason": "reads well"})
@@ -156,7 +156,7 @@ def test_a_person_is_asked_and_the_answer_is_kept(place: Place) -> None:
     }
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_without_an_answer_in_time_no_version_becomes_champion(place: Place) -> None:
     text = place.text.parent / "fable.txt"
     text.write_text(place.text.read_text().replace("cat", "fox"))
@@ -172,7 +172,7 @@ def test_without_an_answer_in_time_no_version_becomes_champion(place: Place) -> 
     assert "fable-ngram  1        champion" in again.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_code_appended_to_a_champion_in_the_store_is_named_and_never_run(
     place: Place, tmp_path: Path
 ) -> None:

@@ -241,7 +241,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory, ask: Ask) -> Iterator[Wor
     assert last.returncode == 0
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_stopped_training_is_cancelled_on_every_page(
     workshop: Workshop, number: signal.Signals
@@ -275,7 +275,7 @@ def test_a_stopped_training_is_cancelled_on_every_page(
     assert {run.info.status for run in latest} == {"KILLED"}
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_stop_that_prefect_swallows_is_raised_again(workshop: Workshop, tmp_path: Path) -> None:
     """It comes when a flow inside another has its result, and its run is being closed."""
     (tmp_path / "swallowing.py").write_text(
@@ -315,7 +315,7 @@ def test_a_stop_that_prefect_swallows_is_raised_again(workshop: Workshop, tmp_pa
     assert workshop.states("flow_runs")["swallowing"] == "Cancelled"
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_stop_while_a_lock_is_waited_for(workshop: Workshop) -> None:
     import fcntl
 
@@ -340,7 +340,7 @@ def test_a_stop_while_a_lock_is_waited_for(workshop: Workshop) -> None:
     assert workshop.states("flow_runs")[name] == "Cancelled"
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_page_of_a_run_with_bad_input_shows_the_message_alone(workshop: Workshop) -> None:
     short = workshop.home / "short.txt"
     short.write_text("one line\nand another\n")
@@ -358,7 +358,7 @@ def test_the_page_of_a_run_with_bad_input_shows_the_message_alone(workshop: Work
     assert not any("Traceback" in each["message"] for each in logs)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("content", ["[]", "{", '{"mlflow": {"pid": "x"}}', '{"prefect": null}'])
 def test_servers_are_found_again_where_their_record_is_damaged(
     workshop: Workshop, content: str

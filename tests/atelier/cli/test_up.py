@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[3]
 Ask = Callable[..., Any]
 SECONDS_TO_WAIT = 240  # for any one thing, on a machine that is busy with others
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.soak
 
 
 def environment(home: Path) -> dict[str, str]:

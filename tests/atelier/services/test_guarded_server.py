@@ -25,7 +25,7 @@ NOWHERE = {
     "ALL_PROXY": "socks5://127.0.0.1:9",
 }
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.soak
 
 
 @dataclass(frozen=True)
