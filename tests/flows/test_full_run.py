@@ -1,21 +1,29 @@
 """The whole run in this process: both sides, what it registers, tells and refuses."""
 
 import shutil
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any
 
+import httpx
 import pytest
 from prefect.states import State
 
+from flows import approval
 from flows.full_run import RunSummary, full_run
+from flows.reproduce import reproduce
 from tasks.registry.data_owner import OtherData
+from tasks.registry.promotion import history
 from tasks.registry.versions import champion_of, every_version
 from tasks.store.files import BadInput
 from tasks.tracking.mlflow_client import client, tracking_experiment
 
 NAMES = ["pictures-vae", "corpus-ngram"]
+SECONDS_TO_BE_ASKED = 240  # on a machine that is busy with others
 
 # Prefect's client leaves the sockets of what it asked to the garbage collector
 pytestmark = [
@@ -44,6 +52,28 @@ class Workshop:
 
     def ask(self, path: str, body: dict[str, Any]) -> Any:
         return self.prefect.request("POST", f"/{path}/filter", json=body).json()
+
+    def answer(self, decision: dict[str, str]) -> None:
+        """Be the person: wait for the question, answer nonsense, which is refused, then answer."""
+        paused = {"flow_runs": {"state": {"type": {"any_": ["PAUSED"]}}}}
+        deadline = time.monotonic() + SECONDS_TO_BE_ASKED
+        while not (runs := [run for run in self.ask("flow_runs", paused) if self.has_form(run)]):
+            assert time.monotonic() < deadline, "nobody was asked"
+            Event().wait(0.1)
+        resume = f"/flow_runs/{runs[0]['id']}/resume"
+        nonsense = {"run_input": {"decision": "perhaps"}}
+        assert self.prefect.request("POST", resume, json=nonsense).json()["status"] == "REJECT"
+        answer = {"run_input": decision}
+        assert self.prefect.request("POST", resume, json=answer).json()["status"] == "ACCEPT"
+
+    def has_form(self, run: dict[str, Any]) -> bool:
+        """Whether a paused run's form is stored already."""
+        form = run["state"]["state_details"]["run_input_keyset"]["schema"]
+        try:
+            self.prefect.request("GET", f"/flow_runs/{run['id']}/input/{form}")
+        except httpx.HTTPStatusError:
+            return False
+        return True
 
     def artifacts(self, key: str) -> list[dict[str, Any]]:
         """What was published on Prefect's pages under a key, the latest first."""
@@ -165,6 +195,60 @@ def test_other_data_of_a_known_name_are_refused_before_training(
     with pytest.raises(OtherData, match="corpus-ngram belongs to other data"):
         ended.result()
     assert len(list(every_version())) == len(NAMES)
+
+
+def test_nobody_answers_in_time_and_the_next_run_promotes(
+    workshop: Workshop, written_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(approval, "SECONDS_BETWEEN_LOOKS", 0.1)
+    text = tmp_path / "fable.txt"
+    text.write_text(written_corpus.read_text().replace("cat", "fox"))
+    wanted: dict[str, Any] = {"text": f"file:{text}", "models": ("ngram",)}
+
+    ended = workshop.run(**wanted, approve=True, approval_seconds=1)
+
+    assert [each.alias for each in ended.result().versions] == ["challenger"]
+    assert history("fable-ngram")[-1].why == "nobody approved it within 1 s; the champion stays"
+    again = workshop.run(**wanted)
+    assert [each.alias for each in again.result().versions] == ["champion"]
+    client().delete_registered_model("fable-ngram")
+
+
+@pytest.mark.parametrize(("decision", "alias"), [("accept", "champion"), ("refuse", "challenger")])
+def test_a_person_is_asked_and_the_answer_is_kept(
+    workshop: Workshop,
+    written_corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    decision: str,
+    alias: str,
+) -> None:
+    monkeypatch.setattr(approval, "SECONDS_BETWEEN_LOOKS", 0.1)
+    text = tmp_path / f"{decision}.txt"
+    text.write_text(written_corpus.read_text().replace("cat", decision))
+    answer = {"decision": decision, "reason": "it reads well"}
+
+    with ThreadPoolExecutor(1) as person:
+        answered = person.submit(workshop.answer, answer)
+        ended = workshop.run(text=f"file:{text}", models=("ngram",), approve=True)
+        answered.result()
+
+    (version,) = ended.result().versions
+    assert version.alias == alias
+    said = {"accept": "accepted", "refuse": "refused"}[decision]
+    assert history(version.name)[-1].why.endswith(f"{said} by a person: it reads well")
+    client().delete_registered_model(version.name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_it_registered_is_made_again_from_its_record(workshop: Workshop, name: str) -> None:
+    before = len(list(every_version()))
+
+    made = reproduce(name)
+
+    assert (made.name, made.version, made.is_identical) == (name, 1, True)
+    assert [each.what for each in made.comparisons if not each.is_same] == []
+    assert len(list(every_version())) == before
 
 
 @pytest.mark.parametrize(
