@@ -1,5 +1,6 @@
 """Tiny real things for tests: a home, an image set, a corpus, a tracking database, a server."""
 
+import fcntl
 import gc
 import os
 import shutil
@@ -111,12 +112,24 @@ def run_id(tracking_database: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty MLflow database with all tables: making one takes seconds, copying it none."""
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
-        patch.chdir(path.parent)  # MLflow makes a folder in the working directory
-        client().search_experiments()
+    """An empty MLflow database with all tables: making one takes seconds, copying it none.
+
+    pytest-xdist's processes share one, which the first of them makes.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    path, unfinished = folder / "mlflow.db", folder / "mlflow" / "mlflow.db"
+    with (folder / "mlflow.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            unfinished.parent.mkdir(exist_ok=True)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{unfinished}")
+                patch.chdir(unfinished.parent)  # MLflow makes a folder in the working directory
+                client().search_experiments()
+            shutil.copy(unfinished, folder / "copy.db")
+            (folder / "copy.db").rename(path)
     return path
 
 

@@ -108,6 +108,7 @@ def sections(page: str) -> list[str]:
     return [part.partition('"')[0] for part in page.split('<section id="')[1:]]
 
 
+@pytest.mark.slow
 def test_all_champions_are_shown_whoever_is_asked_for_and_draw_once(drawn: list[str]) -> None:
     first = gallery()
     again = gallery()
@@ -122,6 +123,7 @@ def test_all_champions_are_shown_whoever_is_asked_for_and_draw_once(drawn: list[
     assert 'href="#%D1%81%D0%BA%D0%B0%D0%B7%D0%BA%D0%B0-ngram"' in first
 
 
+@pytest.mark.slow
 def test_what_somebody_drew_with_a_seed_stays_while_another_draws(drawn: list[str]) -> None:
     gallery(["tale-ngram"], 3)
     gallery(["сказка-ngram"], 4)
@@ -191,6 +193,7 @@ def damaged(first_home: Path) -> Iterator[Callable[[], None]]:
         turn()
 
 
+@pytest.mark.slow
 def test_a_champion_that_cannot_draw_keeps_its_last_works_and_is_named(
     home: Path, damaged: Callable[[], None], drawn: list[str]
 ) -> None:

@@ -46,6 +46,7 @@ def fresh(number: int) -> np.ndarray:
     return pixels
 
 
+@pytest.mark.slow
 def test_images_without_labels_are_judged_by_what_needs_none(
     unlabelled: ImageSet, run_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

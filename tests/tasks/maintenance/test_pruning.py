@@ -142,6 +142,7 @@ def years(migrated_database: Path, atelier_home: Path, monkeypatch: pytest.Monke
     return made
 
 
+@pytest.mark.slow
 def test_of_versions_that_were_never_champion_the_latest_ten_stay(years: Years) -> None:
     first = years.version(accepted=True)
     for _ in range(3):
@@ -385,6 +386,7 @@ def test_a_home_that_trains_every_night_for_a_year_stays_bounded(years: Years) -
     assert len(audit_log.moves(audit_log.entries_of(NAME))) == 365  # the log is whole
 
 
+@pytest.mark.slow
 def test_versions_of_another_home_stay(
     years: Years, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -403,6 +405,7 @@ def test_versions_of_another_home_stay(
     assert before - years.numbers() == {3}
 
 
+@pytest.mark.slow
 def test_versions_whose_end_was_written_before_a_kill_go_the_next_time(years: Years) -> None:
     for night in range(13):
         years.version(accepted=night == 0)

@@ -270,6 +270,7 @@ def delete_model(studio: Any, _: Path) -> None:
     client().delete_registered_model(studio.name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lose", [lose_database, delete_model])
 def test_a_lost_registry_is_told_and_the_same_command_works_again(
     studio: Any, migrated_database: Path, lose: Callable[[Any, Path], None]
@@ -316,6 +317,7 @@ def test_a_rerun_killed_between_registering_and_naming_goes_on_after_a_loss(
     assert problems_of(studio.name) == []
 
 
+@pytest.mark.slow
 def test_an_older_database_is_told_and_withdraws_nothing(studio: Any) -> None:
     backup = back_up(studio)
     content = studio.admitted(4).digest

@@ -223,6 +223,7 @@ def num_promotions(monkeypatch: pytest.MonkeyPatch, scored) -> Callable[[np.ndar
     return promote
 
 
+@pytest.mark.slow
 def test_twenty_seeds_of_one_recipe_promote_one_after_the_first_at_most_on_the_average(
     num_promotions: Callable[[np.ndarray], int],
 ) -> None:
@@ -237,6 +238,7 @@ def test_twenty_seeds_of_one_recipe_promote_one_after_the_first_at_most_on_the_a
     assert np.mean(promotions >= 3) < 0.05
 
 
+@pytest.mark.slow
 def test_an_improvement_of_two_spreads_and_a_fifth_is_promoted_four_times_in_five(scored) -> None:
     """The other side of the same margin; what the held-out items add is measured, not simulated."""
     spread = known_spread("gpt", "quick")
