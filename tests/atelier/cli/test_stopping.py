@@ -5,13 +5,12 @@ import json
 import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -211,31 +210,18 @@ class Workshop:
         return {run["name"]: run["state_name"] for run in found}
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def workshop(tmp_path_factory: pytest.TempPathFactory, ask: Ask) -> Iterator[Workshop]:
     place = tmp_path_factory.mktemp("stopping")
     words = ["the", "cat", "dog", "sees", "hears", "a", "small", "bird", "and", "sleeps"]
     lines = [" ".join(words[(i * k + k) % 10] for k in range(1, 10)) + "." for i in range(900)]
     (place / "tale.txt").write_text("\n".join(lines) + "\n")
-    prefect, mlflow = _free_port(), _free_port()
-    made = Workshop(
-        place / "home",
-        f"http://127.0.0.1:{prefect}",
-        f"http://127.0.0.1:{mlflow}",
-        place / "tale.txt",
-        ask,
-    )
-    ports = ["--prefect-port", str(prefect), "--mlflow-port", str(mlflow)]
-    first = made.started("-m", "atelier", "sample", *ports)  # starts the servers, finds no champion
+    made = Workshop(place / "home", "", "", place / "tale.txt", ask)
+    first = made.started("-m", "atelier", "sample")  # starts the servers, finds no champion
     first.communicate()
     assert first.returncode == 2
-    yield made
+    servers = json.loads((made.home / "servers.json").read_text())
+    yield replace(made, prefect=servers["prefect"]["url"], mlflow=servers["mlflow"]["url"])
     last = made.started("-m", "atelier", "down")
     last.communicate()
     assert last.returncode == 0
