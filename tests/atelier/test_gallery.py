@@ -29,6 +29,8 @@ from tasks.tracking.runs import open_run
 from tasks.training.ngram import fit_ngram
 from tasks.training.provenance import provenance_of
 
+pytestmark = pytest.mark.slow
+
 NAMES = ["tale-ngram", "сказка-ngram"]
 Draw = Callable[..., Path]
 
@@ -108,7 +110,6 @@ def sections(page: str) -> list[str]:
     return [part.partition('"')[0] for part in page.split('<section id="')[1:]]
 
 
-@pytest.mark.slow
 def test_all_champions_are_shown_whoever_is_asked_for_and_draw_once(drawn: list[str]) -> None:
     first = gallery()
     again = gallery()
@@ -123,7 +124,6 @@ def test_all_champions_are_shown_whoever_is_asked_for_and_draw_once(drawn: list[
     assert 'href="#%D1%81%D0%BA%D0%B0%D0%B7%D0%BA%D0%B0-ngram"' in first
 
 
-@pytest.mark.slow
 def test_what_somebody_drew_with_a_seed_stays_while_another_draws(drawn: list[str]) -> None:
     gallery(["tale-ngram"], 3)
     gallery(["сказка-ngram"], 4)
@@ -193,7 +193,6 @@ def damaged(first_home: Path) -> Iterator[Callable[[], None]]:
         turn()
 
 
-@pytest.mark.slow
 def test_a_champion_that_cannot_draw_keeps_its_last_works_and_is_named(
     home: Path, damaged: Callable[[], None], drawn: list[str]
 ) -> None:
@@ -252,7 +251,6 @@ def test_a_lost_database_takes_nothing_off_the_page(
     assert gallery() == after  # nothing tells what they were: the page stays
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 360])
 def test_many_works_with_long_names_fit_every_window_and_links_arrive(
     home: Path, page: Any, width: int

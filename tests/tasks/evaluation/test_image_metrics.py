@@ -67,6 +67,7 @@ def test_images_without_labels_are_judged_by_what_needs_none(
     assert "have no labels" in _left_out(fitted, card)[0]
 
 
+@pytest.mark.slow
 def test_few_pictures_over_and_over_are_a_collapse(
     images: ImageSet, run_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

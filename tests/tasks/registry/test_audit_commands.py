@@ -13,12 +13,13 @@ from tasks.registry import audit_log
 from tasks.registry.versions import champion_of
 from tasks.tracking.mlflow_client import client
 
+pytestmark = pytest.mark.slow
+
 
 def findings() -> list[tuple[str, str]]:
     return [(finding.state, finding.what) for finding in disagreements()]
 
 
-@pytest.mark.slow
 def test_verify_tells_the_digest_or_the_file(studio: Any, capsys: Any) -> None:
     name = studio.name
     for address, number in ((name, 2), (f"{name}@champion", 2), (f"models:/{name}/1", 1)):

@@ -21,6 +21,8 @@ from tasks.samples.plan import plan_gallery
 from tasks.store.files import BadInput
 from tasks.tracking.mlflow_client import client
 
+pytestmark = pytest.mark.slow
+
 
 def problem_of(studio: Any) -> Problem:
     (problem,) = problems_of(studio.name)
@@ -270,7 +272,6 @@ def delete_model(studio: Any, _: Path) -> None:
     client().delete_registered_model(studio.name)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("lose", [lose_database, delete_model])
 def test_a_lost_registry_is_told_and_the_same_command_works_again(
     studio: Any, migrated_database: Path, lose: Callable[[Any, Path], None]
@@ -317,7 +318,6 @@ def test_a_rerun_killed_between_registering_and_naming_goes_on_after_a_loss(
     assert problems_of(studio.name) == []
 
 
-@pytest.mark.slow
 def test_an_older_database_is_told_and_withdraws_nothing(studio: Any) -> None:
     backup = back_up(studio)
     content = studio.admitted(4).digest

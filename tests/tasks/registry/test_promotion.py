@@ -40,6 +40,8 @@ from tasks.training.checkpointing import TrainedModel
 from tasks.training.ngram import fit_ngram
 from tasks.training.provenance import TrainingProvenance, provenance_of
 
+pytestmark = pytest.mark.slow
+
 NAME = "corpus-ngram"
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -500,7 +502,6 @@ def kill(candidate: Candidate, where: str, tmp_path: Path) -> None:
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("where", ["before the check", "before the alias"])
 def test_a_kill_between_register_and_alias_changes_nothing_that_a_reader_sees(
     home: Path, tokens: TokenSet, tmp_path: Path, where: str, admit: Admit
@@ -523,7 +524,6 @@ def test_a_kill_between_register_and_alias_changes_nothing_that_a_reader_sees(
     assert state() == ([1, 2, 3], {"champion": 2, "challenger": 3}, length + 1)
 
 
-@pytest.mark.slow
 def test_a_move_that_was_killed_after_the_alias_is_settled_by_the_next_reader(
     home: Path, tokens: TokenSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,6 +28,8 @@ from tasks.samples.sampling import write_texts
 from tasks.store.files import BadInput, DiskFull
 from tasks.tracking.mlflow_client import TrackingUnavailable, client
 
+pytestmark = pytest.mark.slow
+
 EVIL = "\nopen('executed', 'w').close()\n"
 
 
@@ -362,7 +364,6 @@ def test_a_registration_whose_files_change_on_the_way_is_undone(studio: Any) -> 
     assert studio.admitted(2).is_new
 
 
-@pytest.mark.slow
 def test_a_version_left_pending_counts_only_if_its_files_are_of_this_fit(studio: Any) -> None:
     for tamper in (None, append("code/models/vae/model.py"), describe(loader_module="evil")):
         with pytest.MonkeyPatch.context() as patch:

@@ -43,6 +43,8 @@ from tasks.training.ngram import fit_ngram
 from tasks.training.provenance import TrainingProvenance, provenance_of
 from tasks.training.vae import fit_vae
 
+pytestmark = pytest.mark.slow
+
 FIT = FitConfig(steps=150, batch_size=16, learning_rate=3e-3, warmup_steps=5)
 SHAPE = {"channels": 1, "height": 8, "width": 8}
 

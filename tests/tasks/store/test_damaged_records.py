@@ -29,6 +29,8 @@ from tasks.training.checkpointing import TrainedModel, load_cached_fit, open_fit
 from tasks.training.ngram import fit_ngram
 from tasks.training.provenance import provenance_of
 
+pytestmark = pytest.mark.slow
+
 NAME = "corpus-ngram"
 
 
@@ -199,7 +201,6 @@ def test_the_commands_that_read_it_survive_every_damage(
 DIFFERENT = ("text", "empty", "truncated", "list", "no key", "string values", "folder")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("damage", DIFFERENT)
 @pytest.mark.parametrize("record", [name for name in RECORDS if name != "ledger"])
 def test_what_is_damaged_is_made_again(made: Template, record: str, damage: str) -> None:

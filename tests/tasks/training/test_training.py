@@ -27,6 +27,8 @@ from tasks.training.gpt import fit_gpt
 from tasks.training.ngram import fit_ngram
 from tasks.training.vae import fit_vae
 
+pytestmark = pytest.mark.slow
+
 FIT = FitConfig(steps=12, batch_size=8, learning_rate=1e-3, warmup_steps=2)
 FAMILIES = ("vae", "gan", "ngram", "gpt")
 
