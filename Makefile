@@ -5,7 +5,8 @@ TEST_PROCESSES ?= 3  # most of a slow test is waiting for a server
 
 BIN := $(VENV)/bin
 SETUP := $(VENV)/.setup-done
-PYTEST = OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+# With more threads than one, what trains in tests takes twice the processor time: it is tiny.
+PYTEST = OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run up down test test-fast test-soak coverage faults bench lint format lock clean
