@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from models.gan.model import Gan
 from models.gpt.model import Gpt
 from models.metrics.classifier import Classifier
+from models.metrics.sample_quality import features_of
 from models.presets import classifier_recipe, gan_recipe, gpt_recipe, vae_recipe
 from models.text.decoding import DecodingConfig, filtered_log_probs
 from models.training.batches import ImageBatches, TokenBatches
@@ -74,6 +76,12 @@ def test_classifier() -> None:
     model = Classifier(classifier_recipe(*SHAPE, NUM_CLASSES)[0])
     with gpu():
         check_on_gpu(*on_gpu(model).losses(labelled_batch(), 0).values())
+
+
+def test_the_judge_sees_images_where_it_is() -> None:
+    judge = Classifier(classifier_recipe(*SHAPE, NUM_CLASSES)[0])
+    with gpu():
+        check_on_gpu(features_of(on_gpu(judge), np.zeros((5, *SHAPE), dtype=np.uint8)))
 
 
 def test_gan() -> None:
