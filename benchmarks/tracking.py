@@ -14,7 +14,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -156,6 +155,7 @@ def _training(images: Any, journal: Any) -> Iterator[Iterator[Any]]:
     from models.training.loops import likelihood_steps
     from models.vae.model import Vae, make_optimizer
     from tasks.data.ingestion import load_images
+    from tasks.store.artifacts import opened
     from tasks.training.checkpointing import checkpointed_steps
     from tasks.training.fit_store import FitContext
 
@@ -167,12 +167,11 @@ def _training(images: Any, journal: Any) -> Iterator[Iterator[Any]]:
     pixels = torch.from_numpy(load_images(images, "train")[0].copy())
     batches = ImageBatches(pixels, fit.batch_size, 0)
     state = TrainingState({"model": model}, {"all": optimizer})
-    with tempfile.TemporaryDirectory() as folder:
+    with opened("models", "digits-vae", {"benchmark": time.time()}, can_resume=True) as work:
         place = FitContext(
             **{"family": "vae", "name": "digits-vae", "run_id": "", "seed": 0, "data_digest": ""},
-            folder=Path(folder),
+            work=work,
             journal=journal,
-            record=None,  # type: ignore[arg-type]
         )
         yield checkpointed_steps(
             lambda start: likelihood_steps(model, optimizer, batches.at, fit, start),

@@ -108,7 +108,7 @@ def full_run(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
         if token_set and "gpt" in models:
             versions.append(_told(train_gpt(token_set, preset, seed, run_id, within)))
         gallery = unless_stopped(whole_gallery(run_id))
-        publish_lineage(image_set, token_set, versions, gallery, run_id)
+        publish_lineage(versions, gallery, run_id)
     return final_state(RunSummary(versions=tuple(versions), gallery=gallery), versions)
 
 

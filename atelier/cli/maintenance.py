@@ -27,7 +27,7 @@ def add(commands: Commands) -> None:
         help="show what nothing refers to any more, and with --yes free it",
         description="Frees fits, data, evaluations and galleries that no version, no job at work"
         " and no step's latest run (nor any of the last hour) refers to, and what a kill left"
-        " half-written; lineages and comparisons after 30 days, for MLflow has them too. An"
+        " half-written. An"
         " interrupted fit stays for 30 days. In MLflow: versions that were never champion and that"
         " no person named, but for the last 10 of each model (ATELIER_KEEP_VERSIONS); packages of"
         " which a crash left no version; runs older than 30 days (ATELIER_KEEP_DAYS) that no"
@@ -58,6 +58,7 @@ def _explain(options: argparse.Namespace) -> int:
 
 def _print_story(records: "list[StepRecord]") -> None:
     """The last time, the time before, and what lies between them."""
+    from tasks.store.graph import Graph
     from tasks.store.steps import changes
 
     last = records[-1]
@@ -67,6 +68,9 @@ def _print_story(records: "list[StepRecord]") -> None:
     print_table(rows)
     for reason in last.reasons:
         print(f"  {plain(reason)}")
+    for digest in last.parts.get("inputs", []):
+        if (made := Graph.of_home().named(digest)) is not None and made.key != last.key:
+            print(f"  made from {made.kind} {plain(made.name)}, {digest[:12]}")
     earlier = next((r for r in reversed(records) if r.key != last.key), None)
     if not records[:-1]:
         print(f"key {last.key[:12]}: the first time that this step ran")

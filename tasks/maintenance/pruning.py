@@ -17,9 +17,9 @@ from tasks.registry import audit_anchor, audit_log
 from tasks.registry.versions import aliases_of, every_version, project_models
 from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED
+from tasks.store.artifacts import artifacts
 from tasks.store.clock import steady_now
-from tasks.store.files import file_lock, home, read_receipt
-from tasks.store.records import DamagedRecord
+from tasks.store.files import file_lock
 from tasks.store.retention import days_to_keep, versions_to_keep
 from tasks.tracking.deletion import remove_packages, remove_runs, remove_version
 from tasks.tracking.mlflow_client import old_runs, our_packages, outages_named
@@ -42,11 +42,6 @@ class Surplus:
     """A version's model."""
     key: str
     """A version's number, a package's id, a run's id."""
-
-
-@dataclass(frozen=True, slots=True)
-class _RunOf:
-    run_id: str
 
 
 def find_surplus(now: float | None = None) -> list[Surplus]:
@@ -178,8 +173,5 @@ def _runs_of(versions: list[Any]) -> Iterator[str]:
 
 def _runs_of_fits() -> Iterator[str]:
     """The runs that have the curves of fits that are stored here."""
-    for path in (home() / "runs").glob("*/*/receipt.json"):
-        try:
-            yield read_receipt(path.parent, _RunOf).run_id
-        except (FileNotFoundError, DamagedRecord):
-            continue
+    for fit in artifacts("models"):
+        yield str(fit.record.get("run_id", ""))

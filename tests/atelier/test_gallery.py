@@ -234,7 +234,7 @@ def test_a_lost_database_takes_nothing_off_the_page(
     before = gallery()
     texts = [
         path.read_text(encoding="utf-8")
-        for path in sorted((home / "gallery").rglob("temperature-*.txt"))
+        for path in sorted((home / "artifacts").rglob("temperature-*.txt"))
     ]
     shutil.copy(migrated_database, home / "emptied.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'emptied.db'}")

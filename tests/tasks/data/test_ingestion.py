@@ -48,10 +48,10 @@ def test_digits_are_split_by_class_and_stored_in_split_order() -> None:
 
 def test_ingesting_twice_writes_nothing_new(atelier_home: Path) -> None:
     first = ingest_images.fn("digits")
-    before = files_below(atelier_home / "data")
+    before = files_below(atelier_home / "artifacts")
 
     assert ingest_images.fn("digits") == first
-    assert files_below(atelier_home / "data") == before
+    assert files_below(atelier_home / "artifacts") == before
     assert [record.state for record in history("digits-images")] == ["made", "unchanged"]
 
 

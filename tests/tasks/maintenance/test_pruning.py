@@ -1,7 +1,6 @@
 """What leaves MLflow and the home, what stays, and that a home of many nights is bounded."""
 
 import hashlib
-import json
 import os
 import sqlite3
 import time
@@ -23,7 +22,8 @@ from tasks.registry.consistency import problems_of
 from tasks.registry.promotion import apply_decision
 from tasks.registry.verification import PACKAGE_TAG
 from tasks.registry.versions import Version, every_version, note_package
-from tasks.store.files import BadInput, digest_of, file_lock, remove_unused_lock
+from tasks.store.artifacts import opened
+from tasks.store.files import BadInput, file_lock, remove_unused_lock
 from tasks.store.retention import days_to_keep, versions_to_keep
 from tasks.store.steps import forget_older, history, recorded
 from tasks.tracking.mlflow_client import client, log_metrics, tracking_experiment
@@ -63,15 +63,12 @@ class Years:
         digest = hashlib.sha256(b"%d" % self.number).hexdigest()
         champion = audit_log.champion_by(audit_log.entries_of(NAME)) if self.number > 1 else None
         parts = {"settings": {"night": self.number}, "inputs": ["text"]}
-        with open_run("night", key=digest) as run_id, recorded(NAME, parts):
+        with open_run("night", key=digest) as run_id:
             log_metrics(run_id, {"loss": 1 / self.number})
-            folder = self.home / "runs" / NAME / digest_of(parts)[:16]
-            folder.mkdir(parents=True)
-            receipt = {"receipt": {"digest": digest, "run_id": run_id}, "files": {}}
-            (folder / "receipt.json").write_text(json.dumps(receipt))
-            evaluation = self.home / "evaluations" / NAME / digest[:16]
-            evaluation.mkdir(parents=True)
-            (evaluation / "receipt.json").write_text(json.dumps(receipt))
+            with opened("models", NAME, parts) as place:
+                place.commit({"run_id": run_id}, digest=digest)
+            with opened("evaluations", NAME, {"model": digest}, inputs=[digest]) as place:
+                place.commit({})
             model_id = self.package(run_id)
         if self.number == 1:
             client().create_registered_model(NAME, tags={"family": "ngram"})

@@ -182,7 +182,7 @@ def test_every_door_to_a_version_asks_first(studio: Any) -> None:
     append("served_model.py")(studio.package(2))
     append("served_model.py")(studio.package(1))
     tokens = tokenize_corpus.fn(ingest_text.fn(f"file:{studio.corpus}"))
-    shutil.rmtree(studio.home / "evaluations")
+    shutil.rmtree(studio.home / "artifacts" / "evaluations")
 
     problem = verify_champion.fn(studio.name)
     incumbent = evaluate_champion.fn(studio.name, tokens)

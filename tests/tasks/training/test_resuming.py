@@ -60,7 +60,7 @@ def start(family: str, images: ImageSet, tokens: TokenSet) -> "subprocess.Popen[
 
 
 def checkpoints() -> list[Path]:
-    return list((home() / "runs").rglob("checkpoint.safetensors"))
+    return list((home() / "artifacts" / "models").rglob("checkpoint.safetensors"))
 
 
 @pytest.mark.slow
@@ -71,7 +71,7 @@ def test_a_killed_fit_resumes_bit_for_bit(
     whole, _ = start(family, images, tokens).communicate()
     expected = re.findall(r"digest (\w{64})", whole)
     assert expected, whole
-    remove(home() / "runs")
+    remove(home() / "artifacts" / "models")
 
     killed = start(family, images, tokens)
     deadline = time.monotonic() + 120
@@ -94,7 +94,7 @@ def test_a_damaged_checkpoint_is_told_and_training_starts_again(
     images: ImageSet, tokens: TokenSet, tracking_database: str
 ) -> None:
     whole, _ = start("vae", images, tokens).communicate()
-    (weights,) = (home() / "runs").rglob("weights.safetensors")
+    (weights,) = (home() / "artifacts" / "models").rglob("weights.safetensors")
     for path in weights.parent.iterdir():
         remove(path)
     (weights.parent / "checkpoint.safetensors").write_bytes(b"half a checkpoint")
