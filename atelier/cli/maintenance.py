@@ -25,13 +25,12 @@ def add(commands: Commands) -> None:
     gc = commands.add_parser(
         "gc",
         help="show what nothing refers to any more, and with --yes free it",
-        description="Frees fits, data, evaluations and galleries that no version, no job at work"
-        " and no step's latest run (nor any of the last hour) refers to, and what a kill left"
-        " half-written. An"
-        " interrupted fit stays for 30 days. In MLflow: versions that were never champion and that"
-        " no person named, but for the last 10 of each model (ATELIER_KEEP_VERSIONS); packages of"
-        " which a crash left no version; runs older than 30 days (ATELIER_KEEP_DAYS) that no"
-        " version refers to.",
+        description="Frees fits, data, evaluations, galleries and comparisons that no version, no"
+        " job at work and no step's latest run (nor any of the last hour) refers to, what an"
+        " earlier version of Atelier kept, and what a kill left half-written. An interrupted fit"
+        " stays for 30 days. In MLflow: versions that were never champion and that no person named,"
+        " but for the last 10 of each model (ATELIER_KEEP_VERSIONS); packages of which a crash left"
+        " no version; runs older than 30 days (ATELIER_KEEP_DAYS) that no version refers to.",
     )
     gc.add_argument("--yes", action="store_true", help="free it now")
     gc.set_defaults(command=_gc)
@@ -68,8 +67,9 @@ def _print_story(records: "list[StepRecord]") -> None:
     print_table(rows)
     for reason in last.reasons:
         print(f"  {plain(reason)}")
+    graph = Graph.of_home()
     for digest in last.parts.get("inputs", []):
-        if (made := Graph.of_home().named(digest)) is not None and made.key != last.key:
+        if (made := graph.named(digest)) is not None and made.key != last.key:
             print(f"  made from {made.kind} {plain(made.name)}, {digest[:12]}")
     earlier = next((r for r in reversed(records) if r.key != last.key), None)
     if not records[:-1]:

@@ -12,7 +12,8 @@ from atelier.cli.run import print_addresses, print_table
 from atelier.services import local_servers, local_worker
 from atelier.services.server_requests import check_access
 from tasks.runtime.markup import plain
-from tasks.store.files import file_lock, home, project_file
+from tasks.store.files import home, project_file
+from tasks.store.locks import file_lock
 
 if TYPE_CHECKING:
     from atelier.deployment.schema import DeploymentEntry

@@ -10,7 +10,8 @@ from tasks.runtime.progress import log
 from tasks.runtime.retries import LOCAL
 from tasks.store.artifacts import KINDS, folders
 from tasks.store.clock import steady_now
-from tasks.store.files import home, remove_unused_lock
+from tasks.store.files import home
+from tasks.store.locks import remove_unused_lock
 from tasks.store.retention import days_to_keep
 from tasks.store.steps import forget_older, steps
 

@@ -19,7 +19,7 @@ from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED
 from tasks.store.artifacts import artifacts
 from tasks.store.clock import steady_now
-from tasks.store.files import file_lock
+from tasks.store.locks import file_lock
 from tasks.store.retention import days_to_keep, versions_to_keep
 from tasks.tracking.deletion import remove_packages, remove_runs, remove_version
 from tasks.tracking.mlflow_client import old_runs, our_packages, outages_named

@@ -33,7 +33,8 @@ from tasks.registry.versions import (
 )
 from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED
-from tasks.store.files import BadInput, file_lock
+from tasks.store.files import BadInput
+from tasks.store.locks import file_lock
 from tasks.store.names import checked_name
 from tasks.store.retention import refusals_to_tell
 from tasks.tracking.mlflow_client import client, outages_named

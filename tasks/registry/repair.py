@@ -18,7 +18,8 @@ from tasks.registry.versions import (
     note_package,
     versions_of,
 )
-from tasks.store.files import BadInput, file_lock
+from tasks.store.files import BadInput
+from tasks.store.locks import file_lock
 from tasks.tracking.mlflow_client import client, outages_named
 
 

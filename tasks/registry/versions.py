@@ -27,7 +27,8 @@ from tasks.registry.verification import MAX_VERSION, PACKAGE_TAG, fetched, unlis
 from tasks.registry.version_tags import beside_tag, number_tag, record_tag, text_tag
 from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED
-from tasks.store.files import BadInput, file_lock
+from tasks.store.files import BadInput
+from tasks.store.locks import file_lock
 from tasks.store.names import checked_name, is_name
 from tasks.tracking.mlflow_client import client, outages_named, version_url
 from tasks.training.provenance import TrainingProvenance

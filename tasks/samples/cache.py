@@ -24,7 +24,6 @@ from tasks.store.artifacts import (
 )
 from tasks.store.files import (
     check_digests,
-    file_lock,
     folder_digests,
     home,
     portable,
@@ -34,6 +33,7 @@ from tasks.store.files import (
     write_text,
 )
 from tasks.store.fingerprint import cache_key_inputs
+from tasks.store.locks import file_lock
 from tasks.store.steps import StepRecord
 
 _NAME = "gallery"

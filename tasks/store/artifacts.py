@@ -19,7 +19,6 @@ from tasks.store.files import (
     TEMPORARY_PREFIX,
     ChecksumMismatch,
     digest_of,
-    file_lock,
     flush,
     home,
     inside,
@@ -29,6 +28,7 @@ from tasks.store.files import (
     sha256_of,
     write_errors_named,
 )
+from tasks.store.locks import file_lock
 from tasks.store.records import DamagedRecord, parsed, shaped
 from tasks.store.steps import StepRecord, recorded
 from tasks.store.storage import storage
@@ -56,15 +56,6 @@ Receipt = TypeVar("Receipt")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StoredFile:
-    """One file of an artifact."""
-
-    size: int
-    """Bytes."""
-    sha256: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Artifact:
     """What a manifest says."""
 
@@ -74,8 +65,8 @@ class Artifact:
     """The cache key: sha256 of all that the result depends on."""
     digest: str
     """sha256 of the content: what others name as their input."""
-    files: dict[str, StoredFile]
-    """By path below the artifact's folder, with slashes."""
+    files: dict[str, tuple[int, str]]
+    """Size in bytes and sha256, by path below the artifact's folder, with slashes."""
     inputs: tuple[str, ...]
     """The digests of the artifacts that it was made from."""
     record: dict[str, Any]
@@ -136,12 +127,10 @@ def write_manifest(
         found = (path for path in folder.rglob("*") if path.is_file())
         names = {path.relative_to(folder).as_posix() for path in found} - {MANIFEST}
         files = {name for name in names if not Path(name).name.startswith(TEMPORARY_PREFIX)}
-    listed = {}
-    for name in sorted(files):
+    for name in files:
         flush(folder / name)
-        size, digest = (folder / name).stat().st_size, sha256_of(folder / name)
-        listed[name] = StoredFile(size=size, sha256=digest)
-    digest = artifact.digest or digest_of({name: file.sha256 for name, file in listed.items()})
+    listed = {n: ((folder / n).stat().st_size, sha256_of(folder / n)) for n in sorted(files)}
+    digest = artifact.digest or digest_of({name: sha for name, (_, sha) in listed.items()})
     made = replace(artifact, digest=digest, files=listed, was_stored=False)
     plain = {name: value for name, value in asdict(made).items() if name != "was_stored"}
     text = json.dumps({**plain, "seal": digest_of(plain)}, indent=2, sort_keys=True)
@@ -179,13 +168,13 @@ def verify(folder: Path, record: Any = Any) -> Artifact:
     `read_manifest` does.
     """
     found = read_manifest(folder)
-    for name, file in found.files.items():
+    for name, (size, sha256) in found.files.items():
         path = folder / name
         got = path.stat().st_size if path.is_file() else "missing"
-        if got != file.size:
-            raise ChecksumMismatch(f"{path}: its size is {got}, expected {file.size}")
-        if (digest := sha256_of(path)) != file.sha256:
-            raise ChecksumMismatch(f"{path}: sha256 is {digest[:12]}, expected {file.sha256[:12]}")
+        if got != size:
+            raise ChecksumMismatch(f"{path}: its size is {got}, expected {size}")
+        if (digest := sha256_of(path)) != sha256:
+            raise ChecksumMismatch(f"{path}: sha256 is {digest[:12]}, expected {sha256[:12]}")
     more = {"folder": str(folder), "digest": found.digest}
     shaped({**found.record, **more}, record, f"{folder / MANIFEST}: record")
     return found

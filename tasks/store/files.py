@@ -5,15 +5,14 @@ in the same folder, flushed to the disk, and renamed.
 """
 
 import errno
-import fcntl
 import hashlib
 import json
 import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -123,7 +122,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
             yield temporary
             flush(temporary)
             temporary.chmod(0o644)  # mkstemp makes files that only their owner may read
-            _make_way(path)
+            make_way(path)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -209,7 +208,7 @@ def set_aside(path: Path, why: str) -> Path:
     return aside
 
 
-def _make_way(path: Path) -> None:
+def make_way(path: Path) -> None:
     """Set a folder aside that stands where a file belongs."""
     if path.is_dir():
         set_aside(path, "wanted a file, got a folder")
@@ -241,58 +240,6 @@ def _is_abandoned(path: Path) -> bool:
     try:
         return not is_alive(owner)
     except (ValueError, OverflowError):  # not a name that we give
-        return False
-
-
-@contextmanager
-def file_lock(
-    name: str,
-    waiting: Callable[[], None] = lambda: None,
-    meanwhile: Callable[[], AbstractContextManager[None]] = nullcontext,
-) -> Iterator[None]:
-    """Let only one process of this home at a time into the blocks of a name.
-
-    waiting: called once if another is in there; then its end is waited for, inside `meanwhile`.
-    """
-    path = inside(home() / "locks", f"{name}.lock")
-    with write_errors_named(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _make_way(path)
-    while True:
-        with write_errors_named(path):
-            file = path.open("w")
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                waiting()
-                with meanwhile():
-                    fcntl.flock(file, fcntl.LOCK_EX)
-            if not _is_still(path, file.fileno()):  # it was removed while we waited
-                continue
-            os.utime(file.fileno())
-            yield
-            return
-
-
-def remove_unused_lock(path: Path) -> bool:
-    """Remove a lock's file if nobody holds it; returns whether it did."""
-    try:
-        with path.open("r") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_still(path, file.fileno()):
-                path.unlink()
-                return True
-    except OSError:  # held, or gone
-        return False
-    return False
-
-
-def _is_still(path: Path, handle: int) -> bool:
-    """Whether a path is still the file that was opened under it."""
-    try:
-        return os.path.samestat(path.stat(), os.fstat(handle))
-    except FileNotFoundError:
         return False
 
 
@@ -355,7 +302,7 @@ def append_lines(path: Path, lines: Iterable[str]) -> None:
     """
     with write_errors_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _make_way(path)
+        make_way(path)
         with path.open("ab", buffering=0) as file:
             content = "".join(f"{line}\n" for line in lines).encode()
             written = file.write(content)

@@ -17,14 +17,8 @@ from typing import Any, Literal
 from tasks.runtime.messages import one_line
 from tasks.runtime.processes import is_alive, seconds_up, this_process, this_start
 from tasks.store.clock import steady_now
-from tasks.store.files import (
-    append_lines,
-    digest_of,
-    file_lock,
-    home,
-    inside,
-    write_text,
-)
+from tasks.store.files import append_lines, digest_of, home, inside, write_text
+from tasks.store.locks import file_lock
 from tasks.store.records import DamagedRecord, parsed, shaped, told
 
 State = Literal["running", "made", "unchanged", "failed", "killed"]

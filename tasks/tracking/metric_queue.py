@@ -19,16 +19,8 @@ from typing import Any
 from PIL import Image
 
 from tasks.runtime.progress import log
-from tasks.store.files import (
-    append_lines,
-    file_lock,
-    home,
-    inside,
-    portable,
-    remove,
-    set_aside,
-    write_json,
-)
+from tasks.store.files import append_lines, home, inside, portable, remove, set_aside, write_json
+from tasks.store.locks import file_lock
 from tasks.store.records import DamagedRecord, parsed, read_record, shaped, told
 from tasks.tracking.mlflow_client import (
     TrackingUnavailable,

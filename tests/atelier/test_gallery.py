@@ -1,5 +1,6 @@
 """One page of all champions: what a run adds to it, and what never takes anything off it."""
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -247,6 +248,44 @@ def test_a_lost_database_takes_nothing_off_the_page(
 
     shutil.rmtree(home / "ledger")
     assert gallery() == after  # nothing tells what they were: the page stays
+
+
+def test_a_home_that_was_moved_shows_the_same_and_draws_nothing(
+    home: Path, tmp_path: Path, drawn: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = gallery()
+    moved = home.rename(tmp_path / "moved")
+    monkeypatch.chdir(moved)
+    monkeypatch.setenv("ATELIER_HOME", str(moved))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{moved / 'mlflow.db'}")
+
+    assert gallery() == before
+    gallery(["tale-ngram"], 3)
+
+    assert drawn == [*NAMES, "tale-ngram"]
+    works = shown_works()
+    assert list(works) == NAMES
+    assert all(Path(work.folder).is_relative_to(moved) for work in works.values())
+
+
+def test_the_works_that_an_earlier_version_drew_stay_on_the_page(
+    home: Path, damaged: Callable[[], None]
+) -> None:
+    gallery()
+    record = home / "gallery" / "works.json"
+    works = json.loads(record.read_text(encoding="utf-8"))
+    for work in works:  # where it kept them, and how it named that place
+        place = home / "gallery" / "0123456789abcdef" / work["name"]
+        shutil.copytree(home / work["folder"], place)
+        work["folder"] = place.relative_to(home / "gallery").as_posix()
+    record.write_text(json.dumps(works), encoding="utf-8")
+    shutil.rmtree(home / "artifacts" / "samples")
+    damaged()
+
+    page = Path(whole_gallery("")).read_text(encoding="utf-8")
+
+    assert sections(page) == NAMES
+    assert "last works" not in page
 
 
 @pytest.mark.slow

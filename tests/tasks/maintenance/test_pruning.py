@@ -23,7 +23,8 @@ from tasks.registry.promotion import apply_decision
 from tasks.registry.verification import PACKAGE_TAG
 from tasks.registry.versions import Version, every_version, note_package
 from tasks.store.artifacts import opened
-from tasks.store.files import BadInput, file_lock, remove_unused_lock
+from tasks.store.files import BadInput
+from tasks.store.locks import file_lock, remove_unused_lock
 from tasks.store.retention import days_to_keep, versions_to_keep
 from tasks.store.steps import forget_older, history, recorded
 from tasks.tracking.mlflow_client import client, log_metrics, tracking_experiment

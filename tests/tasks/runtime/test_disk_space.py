@@ -18,9 +18,9 @@ from tasks.store.files import (
     append_lines,
     atomic_folder,
     check_space,
-    file_lock,
     write_text,
 )
+from tasks.store.locks import file_lock
 from tasks.tracking import runs
 from tasks.tracking.mlflow_client import TrackingUnavailable, outages_named
 from tasks.tracking.runs import open_run
