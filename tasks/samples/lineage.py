@@ -85,7 +85,7 @@ def _data(graph: Graph, versions: Sequence[Version]) -> Iterator[Node]:
             told = ()
         yield Node(
             kind=kind,
-            name=made.name,
+            name=_name(made),
             facts=told,
             digest=made.digest,
             made_from=_names(graph, made.inputs),
@@ -133,7 +133,12 @@ def _models(graph: Graph, versions: Sequence[Version]) -> Iterator[Node]:
 def _names(graph: Graph, digests: Iterable[str]) -> tuple[str, ...]:
     """The names of artifacts that are nodes."""
     found = (graph.named(digest) for digest in digests)
-    return tuple(made.name for made in found if made is not None and made.kind in _FACTS)
+    return tuple(_name(made) for made in found if made is not None and made.kind in _FACTS)
+
+
+def _name(made: Artifact) -> str:
+    """An artifact's name for people: a tokenizer's is that of the text, then of the scheme."""
+    return " ".join(made.name.rsplit("-", 1)) if made.kind == "tokens" else made.name
 
 
 def _label(version: Version) -> str:

@@ -41,6 +41,7 @@ def test_each_model_is_led_back_to_its_own_data_and_only_champions_to_the_galler
     # 0 images, 1 text, 2 tokenizer, 3 VAE, 4 n-gram, 5 gallery
     assert edges == ["n1 --> n2", "n0 --> n3", "n2 --> n4", "n3 --> n5"]
     assert "bits per byte 1.2500" in page
+    assert f"{tokens.name} characters" in page
     assert "the page is gallery/index.html of the home" in page
     assert str(home()) not in page
     assert images.digest[:12] in page
