@@ -16,6 +16,7 @@ from tasks.runtime.retries import NETWORKED
 from tasks.store.artifacts import get_or_create
 from tasks.store.files import write_bytes, write_json
 from tasks.store.fingerprint import cache_key_inputs
+from tasks.store.names import checked_name
 from tasks.tracking.mlflow_client import log_file, outages_named, set_version_tag
 
 SEED, NUM_IMAGES, COLUMNS = 0, 30, 6
@@ -45,6 +46,7 @@ def show_difference(name: str, before: int, after: int) -> str:
 
     Returns the folder of what they made; it holds comparison.png, or comparison.json with texts.
     """
+    checked_name("model", name)
     with outages_named():
         found = [get_version(name, number) for number in (before, after)]
     versions = [version for version in found if version is not None]
