@@ -120,7 +120,7 @@ def test_other_causes_are_told_apart(
     def refuse(*_: object) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr("tasks.store.files._flush", refuse)
+    monkeypatch.setattr("tasks.store.files.flush", refuse)
 
     with pytest.raises(kind, match=said):
         write_text(tmp_path / "x", "x")
