@@ -5,9 +5,11 @@ TEST_PROCESSES ?= 3  # most of a slow test is waiting for a server
 
 BIN := $(VENV)/bin
 SETUP := $(VENV)/.setup-done
+# With more threads than one, what trains in tests takes twice the processor time: it is tiny.
+PYTEST = OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run up down test test-fast faults bench lint format lock clean
+.PHONY: help setup run up down test test-fast test-soak coverage faults bench lint format lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -32,11 +34,17 @@ up: setup ## start servers and worker; schedules and events then work by themsel
 down: setup ## stop what `make up` started
 	@$(BIN)/atelier down
 
-test: setup ## all tests, the slow ones too
-	@OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+test: setup ## all tests but the long ones
+	@$(PYTEST) -m "not soak"
 
 test-fast: setup ## the tests of a few seconds each
-	@OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder -m "not slow"
+	@$(PYTEST) -m "not slow and not soak"
+
+test-soak: setup ## the long tests: whole commands on real servers, a browser, kills, a year of nights
+	@$(PYTEST) -m soak
+
+coverage: setup ## `make test` with every line counted; fails under 90 %
+	@$(PYTEST) -m "not soak" --cov --cov-report=term
 
 faults: setup ## kill, damage, fill disks, stop servers: all must be survived (20 minutes)
 	@$(BIN)/python -m faults

@@ -37,7 +37,8 @@ def _run(arguments: "Sequence[str] | None") -> int:
     import warnings
 
     from atelier.cli.options import print_error
-    from atelier.services import local_servers
+    from atelier.services import ambient_settings, process_settings
+    from atelier.services.background_processes import StackError
     from atelier.services.private_home import OWNER_ONLY
     from tasks.runtime import stopping
     from tasks.store.files import BadInput, ChecksumMismatch
@@ -52,9 +53,9 @@ def _run(arguments: "Sequence[str] | None") -> int:
     os.umask(OWNER_ONLY)
     try:
         if getattr(options, "applies_settings", True):
-            local_servers.apply_settings()
+            process_settings.apply_settings()
         return int(options.command(options))
-    except (BadInput, ChecksumMismatch, DamagedRecord, local_servers.StackError) as error:
+    except (BadInput, ChecksumMismatch, DamagedRecord, StackError) as error:
         return print_error(str(error), 2)
     except ConnectionError as error:
         return print_error(str(error), 1)
@@ -63,27 +64,10 @@ def _run(arguments: "Sequence[str] | None") -> int:
     except KeyboardInterrupt:
         return print_error(stopping.HOW_TO_GO_ON, stopping.EXIT_CODE)
     except Exception as error:
-        setting = _of_a_setting(error)
+        setting = ambient_settings.unreadable(error)
         if not (reason := setting or _of_a_server(error)):
             raise
         return print_error(reason, 2 if setting else 1)
-
-
-def _of_a_setting(error: Exception) -> str:
-    """What keeps Prefect or MLflow from reading a setting, without its value; else nothing."""
-    import re
-
-    to_do = "correct it, or unset it: `atelier doctor` names the files that are read, too"
-    if type(error).__module__.startswith("pydantic") and getattr(error, "title", "").endswith(
-        "Settings"
-    ):
-        first = error.errors()[0]  # type: ignore[attr-defined]
-        name = " ".join(map(str, first["loc"]))
-        return f"Prefect's setting {name} ({error.title}) cannot be: {first['msg']}; {to_do}"  # type: ignore[attr-defined]
-    found = re.search(r" for (MLFLOW_\w+)(: .*)?$", str(error))
-    if isinstance(error, ValueError) and found:
-        return f"{found[1]} has a value that MLflow cannot read; {to_do}"
-    return ""
 
 
 def _of_a_server(error: Exception) -> str:
@@ -118,13 +102,10 @@ def _about_files(error: OSError) -> str:
 
 
 def _parser() -> "argparse.ArgumentParser":
-    import argparse
-
     from atelier.cli import doctor, maintenance, registry, run, services, verify
+    from atelier.cli.options import Parser
 
-    parser = argparse.ArgumentParser(
-        prog="atelier", description="A workshop for small generative models."
-    )
+    parser = Parser(prog="atelier", description="A workshop for small generative models.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for group in (run, registry, verify, services, maintenance, doctor):
         group.add(commands)

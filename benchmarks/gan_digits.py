@@ -10,7 +10,9 @@ draw of samples to the next; trained generators differ by two thousandths. So a 
 the mean of many draws. Told besides: how many seeds pass by their first draw alone, and what real
 training images reach that are drawn alike.
 
-    python -m benchmarks.gan_digits [--seeds 0 1 ...] [--workers 2] [--validation]
+    python -m benchmarks.gan_digits [--seeds 0 1 ...] [--workers 2] [--validation] [--device cuda]
+
+--device cuda trains the `full` preset there, and judges on the CPU as ever; in rows of its own.
 
 --validation judges on the validation part, with a judge of another seed: for choosing recipes.
 """
@@ -26,7 +28,7 @@ from multiprocessing import get_context
 import numpy as np
 import torch
 
-from benchmarks.measured import record
+from benchmarks.measured import named_on, prepare, record
 from models.gan.model import Gan, labelled_batches, optimizers_of
 from models.gan.networks import Generator, sample
 from models.gan.recipe import gan_recipe
@@ -36,10 +38,10 @@ from models.metrics.classifier import make_optimizer as classifier_optimizer
 from models.metrics.images import precision_recall_density_coverage
 from models.metrics.recipe import plain_classifier_recipe
 from models.metrics.sample_quality import Labels, Pixels, bytes_of, features_of, sample_quality
-from models.presets import ImageShape
+from models.presets import ImageShape, Preset
 from models.training.batches import INITIAL_STREAM, ImageBatches, seed_at
 from models.training.loops import FitConfig, likelihood_steps
-from tasks.data.ingestion import split_images
+from tasks.data.image_splits import split_images
 from tasks.data.sources import read_digits
 from tasks.evaluation.result import EVALUATION_SEED
 
@@ -47,6 +49,7 @@ Part = tuple[Pixels, Labels]
 NUM_SAMPLES = 1000
 NUM_DRAWS, NUM_REAL_DRAWS = 50, 1000
 MIN_COVERAGE = 0.95
+PRESETS: dict[str, Preset] = {"cpu": "standard", "cuda": "full"}
 PUBLISHED = "pocket-wgan, published (same data, its own classifier, one seed)"
 
 
@@ -80,28 +83,30 @@ def trained_judge(train: Part, seed: int) -> Classifier:
     return judge.eval()
 
 
-def trained_generator(train: Part, seed: int) -> tuple[Generator, FitConfig, int]:
-    """The standard recipe under the monitor, as the pipeline plays it; with its rollbacks."""
-    pixels, labels = (torch.from_numpy(part) for part in train)
-    shape = ImageShape(*pixels.shape[1:], 10)
-    config, fit = gan_recipe("standard", shape, seed).values()
+def trained_generator(
+    train: Part, seed: int, device: str = "cpu"
+) -> tuple[Generator, FitConfig, int]:
+    """A preset under the monitor, as the pipeline plays it; with its rollbacks."""
+    pixels, labels = (torch.from_numpy(part).to(device) for part in train)
+    config, fit = gan_recipe(PRESETS[device], ImageShape(*pixels.shape[1:], 10), seed).values()
     torch.manual_seed(seed_at(fit.seed, 0, INITIAL_STREAM))
-    gan = Gan(config)
+    gan = Gan(config).to(device)
     monitor = StabilityMonitor(ControlConfig(), (pixels.float() / 255, labels))
     state = controlled_state(gan, optimizers_of(gan, fit.learning_rate), monitor)
     batch_at = labelled_batches(ImageBatches(pixels, fit.batch_size, fit.seed), labels)
     for _ in controlled_steps(gan, state, batch_at, fit, monitor):
         pass
-    return gan.average.eval(), fit, monitor.num_rollbacks
+    return gan.average.eval().cpu(), fit, monitor.num_rollbacks
 
 
-def measured(seed: int, split: str) -> dict[str, float]:
+def measured(seed: int, split: str, device: str) -> dict[str, float]:
     """Train one seed and judge it on a part of the digits."""
     torch.set_num_threads(1)
+    prepare(device)
     parts = parts_of_digits()
     judge = judge_of(parts, split)
     started = time.monotonic()
-    generator, _, num_rollbacks = trained_generator(parts["train"], seed)
+    generator, _, num_rollbacks = trained_generator(parts["train"], seed, device)
     seconds = time.monotonic() - started
     requested = np.resize(parts[split][1], NUM_SAMPLES)
     drawn = sample(generator, NUM_SAMPLES, EVALUATION_SEED, torch.from_numpy(requested))
@@ -156,11 +161,11 @@ def passes(found: dict[str, float], coverage_of: str = "mean_coverage") -> bool:
     )
 
 
-def all_measured(seeds: list[int], split: str, workers: int) -> list[dict[str, float]]:
+def all_measured(seeds: list[int], split: str, workers: int, device: str) -> list[dict[str, float]]:
     """Every seed's numbers, printed as they come; each worker uses one core."""
     results = []
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        for found in pool.map(measured, seeds, [split] * len(seeds)):
+        for found in pool.map(measured, seeds, [split] * len(seeds), [device] * len(seeds)):
             results.append(found)
             print(
                 f"seed {found['seed']:.0f}: fidelity {found['test_class_fidelity']:.3f}"
@@ -183,10 +188,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(20)))
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--validation", action="store_true")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     options = parser.parse_args()
     os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}  # of the workers
     split = "validation" if options.validation else "test"
-    results = all_measured(options.seeds, split, options.workers)
+    results = all_measured(options.seeds, split, options.workers, options.device)
     num_passed = sum(passes(found) for found in results)
     print(f"{num_passed} of {len(results)} seeds pass on the {split} part")
     real = coverages_of_training_images(split)
@@ -213,7 +219,7 @@ def main() -> None:
     slowest = max(found["seconds"] for found in results)
     for name, (metric, unit, (reference, value)) in rows.items():
         record(
-            name,
+            named_on(options.device, name),
             [found[metric] for found in results],
             unit,
             seeds=options.seeds,
@@ -223,9 +229,11 @@ def main() -> None:
         )
     by_one_draw = sum(passes(found, "test_coverage") for found in results)
     unit = f"of {len(results)} seeds"
-    record("gan_digits_seeds_passed", num_passed, unit, seeds=options.seeds)
-    record("gan_digits_seeds_passed_one_draw", by_one_draw, unit, seeds=options.seeds)
-    record("gan_digits_real_draws_below", float(np.mean(below)), "of the draws")
+    name = named_on(options.device, "gan_digits_seeds_passed")
+    record(name, num_passed, unit, seeds=options.seeds)
+    record(f"{name}_one_draw", by_one_draw, unit, seeds=options.seeds)
+    if options.device == "cpu":
+        record("gan_digits_real_draws_below", float(np.mean(below)), "of the draws")
 
 
 if __name__ == "__main__":

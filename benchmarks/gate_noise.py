@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from atelier.services import local_servers
+from atelier.services import process_settings
 
 SEEDS = tuple(range(20))
 FAMILIES = ("ngram", "gpt", "vae", "gan")
@@ -24,7 +24,7 @@ FAMILIES = ("ngram", "gpt", "vae", "gan")
 
 def main(families: list[str]) -> None:
     """Measure each family in a home of its own; in $ATELIER_HOME a second run finds its fits."""
-    local_servers.apply_settings()
+    process_settings.apply_settings()
     with tempfile.TemporaryDirectory(prefix="atelier-gate-") as folder:
         os.environ.setdefault("ATELIER_HOME", folder)
         os.environ.pop("PREFECT_API_URL", None)
@@ -81,7 +81,7 @@ def _settled(family: str, seed: int, trained: Trained) -> tuple[int, str]:
     from tasks.registry.champion import evaluate_champion
     from tasks.registry.promotion import apply_decision
     from tasks.registry.promotion_policy import gate
-    from tasks.registry.versions import register_version
+    from tasks.registry.registration import register_version
     from tasks.training.provenance import provenance_of
 
     fitted, scorecard = trained.fitted, trained.scorecard

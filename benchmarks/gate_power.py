@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from atelier.services import local_servers
+from atelier.services import process_settings
 from benchmarks.measured import record
 
 FAMILIES = ("ngram", "vae", "gan", "gpt")
@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("families", nargs="*", default=FAMILIES)
     parser.add_argument("--seeds", type=int, default=20)
     options = parser.parse_args()
-    local_servers.apply_settings()
+    process_settings.apply_settings()
     with tempfile.TemporaryDirectory(prefix="atelier-power-") as folder:
         os.environ.setdefault("ATELIER_HOME", folder)
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{Path(folder) / 'power.db'}"
@@ -241,7 +241,7 @@ def _judge(images: Any, run_id: str) -> Any:
 
 def _nats(subject: Any, images: Any) -> Scores:
     from models.vae.evaluation import likelihood
-    from tasks.data.ingestion import load_images
+    from tasks.data.splits import load_images
     from tasks.evaluation.result import EVALUATION_SEED
 
     found = likelihood(subject.model, load_images(images, "test")[0], EVALUATION_SEED)
@@ -252,7 +252,7 @@ def _distances(subject: Any, images: Any, judge: Any) -> Scores:
     from models.metrics.images import frechet_distance
     from models.metrics.sample_quality import seen_by
     from models.metrics.seed_variance import resampled_frechet_distances
-    from tasks.data.ingestion import load_images
+    from tasks.data.splits import load_images
     from tasks.evaluation.image_metrics import drawn_by
     from tasks.evaluation.result import EVALUATION_SEED
 

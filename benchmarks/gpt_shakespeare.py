@@ -5,7 +5,8 @@ scored, once, at the end. benchmarks/gpt_training.py tells the recipe and the pr
 Wall times are of whole processes: ours counts the imports before the training.
 
 nanoGPT runs beside ours if $NANOGPT_SOURCE names a checkout of it (benchmarks/nanogpt.py).
-`--device cuda` measures the same recipe there, in rows of its own; it needs PyTorch alone.
+`--device cuda` measures the recipe of the `full` preset there, and that model together with one
+of another kind, trained one after the other, in rows of their own; it needs PyTorch alone.
 """
 
 import argparse
@@ -17,8 +18,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.gpt_training import STEPS, protocol_a, protocol_b, recipe, trained
-from benchmarks.measured import named_on, record
+from benchmarks.gpt_training import (
+    STEPS,
+    joined,
+    members,
+    protocol_a,
+    protocol_b,
+    recipe,
+    trained,
+)
+from benchmarks.measured import named_on, prepare, record
 from benchmarks.nanogpt import TOKENS_PER_ITERATION, NanoGpt, run_nanogpt
 from benchmarks.shakespeare import characters
 from models.gpt.model import Gpt, GptConfig
@@ -26,6 +35,7 @@ from models.gpt.muon import ROUNDS
 from models.text.decoding import generate
 
 PUBLISHED_NANOGPT = 1.88
+BEST_PUBLISHED = "best published GPT (AI-Scientist's nanoGPT, 3 seeds, 76 s on a GPU; protocol A)"
 NANOGPT_CONTEXT = 64
 
 
@@ -36,17 +46,19 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     options = parser.parse_args()
+    if options.device == "cuda":
+        _measure_on_gpu(options.seeds)
+        return
     train, held_out, num_symbols = characters()
-    train, held_out = train.to(options.device), held_out.to(options.device)
     source = os.environ.get("NANOGPT_SOURCE")
     theirs, start_up = None, 0.0
-    if source and options.device == "cpu":
+    if source:
         import psutil
 
         start_up = time.time() - psutil.Process().create_time()
         theirs = run_nanogpt(Path(source))
     else:
-        print("nanoGPT was not run beside: that needs $NANOGPT_SOURCE, and the CPU")
+        print("nanoGPT was not run beside: that needs $NANOGPT_SOURCE")
 
     a, a_short, b, seconds = [], [], [], []
     for seed in options.seeds:
@@ -70,6 +82,40 @@ def main() -> None:
     )
     _record_speed(model, fit.batch_size, options.steps / mean_seconds, theirs)
     _record_sampling(model)
+
+
+def _measure_on_gpu(seeds: list[int]) -> None:
+    """Each seed's first model alone, and with the second one; times are of training."""
+    prepare("cuda")
+    train, held_out, num_symbols = characters()
+    train, held_out = train.to("cuda"), held_out.to("cuda")
+    losses: dict[str, list[float]] = {}
+    seconds: dict[str, list[float]] = {"": [], "pair_": []}
+    for seed in seeds:
+        models, taken = [], 0.0
+        for config, fit, optimizer_of in members(num_symbols, len(train), seed):
+            model, alone = trained(train, config, fit, optimizer_of=optimizer_of)
+            models.append(model)
+            taken += alone
+            kind = "" if len(models) == 1 else "pair_"
+            seconds[kind].append(taken)
+            for name, protocol in (("protocol_a", protocol_a), ("protocol_b", protocol_b)):
+                found = protocol(joined(models), held_out, config.context_length)
+                losses.setdefault(f"{kind}{name}", []).append(found)
+                print(f"seed {seed}: {kind}{name} {found:.4f}, {taken:.1f} s", flush=True)
+        for name, values in losses.items():
+            record(
+                f"gpt_cuda_{name}_nats",
+                values,
+                "nats per character",
+                seeds=seeds[: len(values)],
+                seconds=max(seconds["pair_" if name.startswith("pair_") else ""]),
+                reference=BEST_PUBLISHED,
+                reference_value=1.4603,
+            )
+    steps = members(num_symbols, len(train), 0)[0][1]
+    _record_speed(models[0], steps.batch_size, steps.steps / max(seconds[""]), None)
+    _record_sampling(models[0])
 
 
 def _record_losses(
@@ -100,7 +146,7 @@ def _record_losses(
         )
     for (protocol, found), value in zip(losses.items(), values, strict=True):
         record(
-            f"gpt_{held_out.device.type}_{protocol}_nats",
+            f"gpt_cpu_{protocol}_nats",
             found,
             "nats per character",
             seeds=seeds,

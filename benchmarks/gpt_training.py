@@ -9,8 +9,10 @@ B  every character but the first, once, in windows of the model's own context le
    prediction sees at least a context less 31 characters, where the text has begun that early.
 """
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +20,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from models.gpt.model import Gpt, GptConfig, make_optimizer
+from models.gpt.muon import MuonWithAdam
+from models.gpt.recipe import gpt_recipe
+from models.presets import TextShape
 from models.training.batches import INITIAL_STREAM, TokenBatches, generator_at, seed_at
 from models.training.loops import FitConfig, likelihood_steps
 
@@ -37,6 +42,42 @@ def recipe(num_symbols: int, steps: int, seed: int) -> tuple[GptConfig, FitConfi
         seed=seed,
     )
     return config, fit
+
+
+def members(
+    num_symbols: int, num_tokens: int, seed: int
+) -> list[tuple[GptConfig, FitConfig, Callable[[Gpt, FitConfig], Optimizer]]]:
+    """What is trained on a GPU: the product's `full` preset, and one of another kind to join it.
+
+    The second knows no n-grams and learns by Adam alone, as nanoGPT does: what the two get wrong
+    differs more than between two seeds, so the mean of their probabilities gains more.
+    """
+    shape = TextShape("characters", num_symbols, num_tokens)
+    first, fit = gpt_recipe("full", shape, seed).values()
+    second = replace(first, longest_ngram=1, dropout=0.2, embedding_rate=1.0)
+    other = replace(fit, steps=1000, learning_rate=0.002)
+    return [(first, fit, make_optimizer), (second, other, adam)]
+
+
+def adam(model: Gpt, fit: FitConfig) -> Optimizer:
+    """Adam for all parameters."""
+    return MuonWithAdam(
+        [],
+        [model.embedding, model.ngram_embedding, model.head, *model.blocks.parameters()],
+        matrix_rate=fit.learning_rate,
+        other_rate=fit.learning_rate,
+        betas=(0.9, 0.99),
+    )
+
+
+def joined(models: Sequence[Gpt]) -> Callable[[Tensor], Tensor]:
+    """The mean of the members' probabilities, as logits."""
+
+    def logits(tokens: Tensor) -> Tensor:
+        found = torch.stack([model(tokens).log_softmax(-1) for model in models])
+        return found.logsumexp(0) - math.log(len(models))
+
+    return logits
 
 
 def trained(

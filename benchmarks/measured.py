@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from models.training.device import make_repeatable
+
 RESULTS = Path(__file__).parent / "results.json"
 
 
@@ -57,6 +59,13 @@ def named_on(device: torch.device | str, name: str) -> str:
     family, _, rest = name.partition("_")
     kind = torch.device(device).type
     return name if kind == "cpu" else f"{family}_{kind}_{rest}"
+
+
+def prepare(device: str) -> None:
+    """Ask of a GPU what the product asks of it: the same bits again (models/training/device.py)."""
+    if device == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        make_repeatable()
 
 
 def rows_of(path: Path) -> list[dict[str, object]]:

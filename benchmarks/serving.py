@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from atelier.services import local_servers
+from atelier.services import local_servers, process_settings
 from benchmarks.measured import record
 
 SECONDS_PER_MEASUREMENT = 10.0
@@ -27,7 +27,7 @@ SECONDS_PER_MEASUREMENT = 10.0
 
 def main(names: list[str]) -> None:
     """Serve one champion after the other and measure it."""
-    local_servers.apply_settings()
+    process_settings.apply_settings()
     local_servers.ensure_servers(say=print)
     image_model, text_model = names or ["digits-gan", "pydocs-ngram"]
     with served(image_model) as url:

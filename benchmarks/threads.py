@@ -1,7 +1,7 @@
 """Training beside a busy neighbour: OpenMP's defaults against what the program sets by itself.
 
 Each turn starts two processes that train the same small GPT, one with the defaults, one with
-`atelier.services.local_servers.apply_settings`, which makes idle OpenMP threads sleep instead of
+`atelier.services.process_settings.apply_settings`, which makes idle OpenMP threads sleep instead of
 spin. Each trains alone first and then beside a process that only counts; a slowdown is the ratio of
 the two median times of a step. With two threads and a neighbour on two cores 1.33 would be a fair
 share of the time, and 2 where each step waits for the thread that shares its core. Spinning threads
@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 
-from atelier.services.local_servers import apply_settings
+from atelier.services.process_settings import apply_settings
 
 SETTINGS = ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 NUM_TURNS, STEPS, MAX_SECONDS = 3, 12, 20.0

@@ -14,12 +14,11 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import psutil
 
-from atelier.services import local_servers
+from atelier.services import local_servers, process_settings, server_records
 from benchmarks.measured import record
 
 MAX_SHARE = 0.02
@@ -34,7 +33,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["ATELIER_HOME"] = folder
-        local_servers.apply_settings()
+        process_settings.apply_settings()
         local_servers.ensure_servers()
         try:
             _measure(options.trainings)
@@ -96,7 +95,7 @@ def _turns(images: Any, journal: Any, shares: list[float]) -> tuple[float, float
 
 def _server_seconds() -> float:
     """Processor time of the tracking server and its workers so far."""
-    first = psutil.Process(local_servers.recorded()["mlflow"].pid)
+    first = psutil.Process(server_records.recorded()["mlflow"].pid)
     times = [process.cpu_times() for process in (first, *first.children(recursive=True))]
     return float(sum(each.user + each.system for each in times))
 
@@ -155,7 +154,8 @@ def _training(images: Any, journal: Any) -> Iterator[Iterator[Any]]:
     from models.training.loops import Step, likelihood_steps
     from models.vae.model import Vae, make_optimizer
     from models.vae.recipe import vae_recipe
-    from tasks.data.ingestion import load_images
+    from tasks.data.splits import load_images
+    from tasks.store.artifacts import opened
     from tasks.training.checkpointing import checkpointed_steps
     from tasks.training.fit_store import FitContext
     from tasks.training.plan import image_shape
@@ -177,12 +177,11 @@ def _training(images: Any, journal: Any) -> Iterator[Iterator[Any]]:
             return likelihood_steps(model, optimizer, batches.at, fit, self.state.step)
 
     training: Any = Updates()
-    with tempfile.TemporaryDirectory() as folder:
+    with opened("models", "digits-vae", {"benchmark": time.time()}, can_resume=True) as work:
         place = FitContext(
             **{"family": "vae", "name": "digits-vae", "run_id": "", "seed": 0, "data_digest": ""},
-            folder=Path(folder),
+            work=work,
             journal=journal,
-            record=None,  # type: ignore[arg-type]
         )
         yield checkpointed_steps(training, place)
 

@@ -17,7 +17,7 @@ from playwright.sync_api import Page, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from atelier.services import local_servers
+from atelier.services import local_servers, process_settings
 
 FOLDER = Path(__file__).resolve().parent
 MAX_BYTES = 250_000
@@ -111,7 +111,7 @@ def close_popups(page: Page) -> None:
 
 def main() -> None:
     """Take all pictures."""
-    local_servers.apply_settings()
+    process_settings.apply_settings()
     urls = {server.name: server.url for server, is_up in local_servers.servers() if is_up}
     browser_path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if len(urls) < 2 or browser_path is None:

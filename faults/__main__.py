@@ -52,9 +52,9 @@ def _kinds(text: str) -> tuple[str, ...]:
 def _inject(  # noqa: ANN202
     kinds: tuple[str, ...], families: tuple[str, ...], num_kills: int, seed: int, scratch: Path
 ):
-    from atelier.services import local_servers
+    from atelier.services import process_settings
 
-    local_servers.apply_settings()
+    process_settings.apply_settings()
     from faults import clocks, damage, databases, full_home, kills, servers, tampering
     from faults.fits import make_empty_database
     from faults.tally import Tally

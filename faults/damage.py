@@ -37,8 +37,11 @@ def corrupt_results(dice: random.Random, scratch: Path, empty: Path, tally: Tall
     for family in FAMILIES:
         home = fresh(scratch / f"{family}-damaged", empty)
         expected = fitted(family, home)
-        data = home.glob("data/*/*/*") if family in ("vae", "ngram") else ()  # others share theirs
-        for path in filter(Path.is_file, sorted([*home.glob("runs/*/*/*"), *data])):
+        kinds = ["models"]
+        if family in ("vae", "ngram"):  # others share their data
+            kinds += ["images", "corpora", "tokens"]
+        files = [path for kind in kinds for path in home.glob(f"artifacts/{kind}/*/*/*")]
+        for path in filter(Path.is_file, sorted(files)):
             damage = dice.choice(DAMAGES)
             tally.corruptions += 1
             before = inspected(home, num_reasons)
@@ -80,9 +83,10 @@ def fill_disks(scratch: Path, empty: Path, tally: Tally) -> None:
     for family in FAMILIES:
         expected = fitted(family, fresh(scratch / "whole", empty))
         home = fresh(scratch / "small", empty)
-        for part, size_kb in (("runs", 12), ("data", 32)):
-            disk = home / part
-            disk.mkdir()
+        data = "images" if family in ("vae", "gan") else "corpora"
+        for kind, size_kb in (("models", 12), (data, 32)):
+            disk = home / "artifacts" / kind
+            disk.mkdir(parents=True)
             if not mount(disk, size_kb):
                 tally.no_full_disks = "no right to mount"
                 print("  disks: not tested, no right to mount; --skip disks says so", flush=True)
@@ -93,7 +97,7 @@ def fill_disks(scratch: Path, empty: Path, tally: Tally) -> None:
                 subprocess.run(["mount", "-o", "remount,size=200m", disk], check=True)
                 again = fitted(family, home)
                 if not full.error.startswith("DiskFull") or "\n" in full.error:
-                    tally.note(f"{family}: full disk below {part}/: {full.error or 'unnoticed'}")
+                    tally.note(f"{family}: full disk below {kind}/: {full.error or 'unnoticed'}")
                 elif again.digest != expected.digest:
                     tally.note(f"{family}: after a full disk: {again.error or 'differs'}")
                 else:
@@ -101,9 +105,8 @@ def fill_disks(scratch: Path, empty: Path, tally: Tally) -> None:
                 count_leftovers(home, tally)
             finally:
                 subprocess.run(["umount", disk], check=True)
-            shutil.rmtree(disk, ignore_errors=True)
-            shutil.rmtree(home / "data", ignore_errors=True)
-    print("  disks: full below runs/ and below data/, for each family", flush=True)
+            shutil.rmtree(home / "artifacts", ignore_errors=True)
+    print("  disks: full below models/ and below its data, for each family", flush=True)
 
 
 def mount(folder: Path, size_kb: int) -> bool:

@@ -132,6 +132,7 @@ def _run(family: str, home: str, variant: int, sender: Connection) -> None:
 
 def _fit(family: str, variant: int) -> Outcome:
     """Ingest and train, as the flows do, with a checkpoint every tenth of a second."""
+    from flows.train import plan_of
     from models.gan.networks import GanConfig
     from models.gpt.model import GptConfig
     from models.ngram.backoff import NgramConfig
@@ -145,7 +146,6 @@ def _fit(family: str, variant: int) -> Outcome:
     from tasks.training import checkpointing
     from tasks.training.fit import fit_model
     from tasks.training.fit_store import fit_cache_key
-    from tasks.training.plan import TrainingPlan
 
     checkpointing.SECONDS_BETWEEN_CHECKPOINTS = 0.1
     recover_from_crashes()
@@ -170,13 +170,7 @@ def _fit(family: str, variant: int) -> Outcome:
         settings = {"config": gpt, "fit": fit}
     else:
         settings = {"config": NgramConfig(order=6), "tuning": TuningConfig(num_iterations=10)}
-    plan = TrainingPlan(
-        family=family,
-        training=record.training,
-        settings=settings,
-        seed=variant,
-        uses_gpu=record.uses_gpu,
-    )
+    plan = plan_of(record, settings, variant)
     with task_run(
         f"{data.name}-{family}", fit_cache_key(plan, data), meanwhile=nullcontext
     ) as run_id:

@@ -4,9 +4,9 @@ import logging
 
 import torch
 
-from atelier.services import local_servers
+from atelier.services import process_settings
 
-local_servers.apply_settings()
+process_settings.apply_settings()
 torch.set_num_threads(1)  # a forked process cannot use the threads of its parent
 
 # What is imported only where it is used takes two thirds of a small fit.

@@ -50,38 +50,32 @@ def admit_3() -> Any:
 
 
 def _admitted(order: int) -> Any:
+    from flows.train import plan_of
     from models.ngram.backoff import NgramConfig
     from tasks.data.ingestion import ingest_text
     from tasks.data.tokenization import tokenize_corpus
     from tasks.evaluation.text import evaluate_tokens
     from tasks.families.table import FAMILIES
-    from tasks.registry import promotion, versions
+    from tasks.registry import promotion, registration
     from tasks.registry.champion import evaluate_champion
     from tasks.registry.promotion_policy import gate
     from tasks.store.files import home
     from tasks.tracking.runs import open_run
     from tasks.training.fit import fit_model
-    from tasks.training.plan import TrainingPlan
     from tasks.training.provenance import provenance_of
 
-    versions.check_loads = lambda *_, **__: None  # its process would outlive this one
+    registration.check_loads = lambda *_, **__: None  # its process would outlive this one
     try:
         tokens = tokenize_corpus.fn(ingest_text.fn(f"file:{home().parent / 'tale.txt'}"))
         family = FAMILIES["ngram"]
-        plan = TrainingPlan(
-            family=family.name,
-            training=family.training,
-            settings={"config": NgramConfig(order=order), "tuning": None},
-            seed=0,
-            uses_gpu=family.uses_gpu,
-        )
+        plan = plan_of(family, {"config": NgramConfig(order=order), "tuning": None}, 0)
         with open_run(f"order {order}") as run_id:
             fitted = fit_model.fn(tokens, plan, run_id)
             scorecard = evaluate_tokens.fn(fitted, tokens, run_id)
         incumbent = evaluate_champion.fn(fitted.name, tokens, family)
         verdict = gate.fn(fitted, scorecard, incumbent)
         recipe = provenance_of(plan, tokens, "quick")
-        register = versions.register_version.fn
+        register = registration.register_version.fn
         version = register(fitted, scorecard, verdict, recipe, incumbent)
         settled = promotion.apply_decision.fn(version, verdict)
         return settled.version, settled.alias

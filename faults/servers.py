@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 
+from faults.contention import Contention
 from faults.tally import Tally
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -185,22 +186,24 @@ def stop_servers_in_between(studio: Studio, seconds_away: float, tally: Tally) -
     studio.run("up")
     for seed, name in enumerate(("mlflow", "prefect"), start=50):
         tally.outages += 1
-        run = studio.start("run", *LONG, "--seed", str(seed))
-        if not wait_for(run, PROGRESS.pattern):
-            tally.note(f"no training to interrupt: {output_of(run)[-500:]}")
-            continue
-        server = studio.server(name)
-        kill_tree(server["pid"])
-        away = time.time()
-        time.sleep(seconds_away)
-        back = time.time()
-        studio.run("up", f"--{name}-port", str(server["port"]))
-        code = run.wait()
+        with Contention() as contention:
+            run = studio.start("run", *LONG, "--seed", str(seed))
+            if not wait_for(run, PROGRESS.pattern):
+                tally.note(f"no training to interrupt: {output_of(run)[-500:]}")
+                continue
+            server = studio.server(name)
+            kill_tree(server["pid"])
+            away = time.time()
+            time.sleep(seconds_away)
+            back = time.time()
+            studio.run("up", f"--{name}-port", str(server["port"]))
+            code = run.wait()
         points = studio.curve("digits-vae", "loss")
         total = int(PROGRESS.findall(output_of(run))[-1][1])
         every = max(1, total // 200)
         steps = [step for step, _ in points]
-        slowdown = _slowdown([at for _, at in points], away, back)
+        busier = contention.growth(away, back)
+        slowdown = _slowdown([at for _, at in points], away, back) / busier
         if code:
             tally.note(f"{name} was away: {output_of(run)[-700:]}")
         elif steps != sorted({*range(every, total + 1, every), total}):
@@ -211,7 +214,8 @@ def stop_servers_in_between(studio: Studio, seconds_away: float, tally: Tally) -
             tally.outages_survived += 1
         print(
             f"  {name} killed, and back after {seconds_away:.0f} s: {len(steps)} numbers in order,"
-            f" a step took {slowdown:.2f} times as long meanwhile",
+            f" a step took {slowdown:.2f} times as long meanwhile (the machine was"
+            f" {busier:.2f} times as busy)",
             flush=True,
         )
         _count_leftovers(studio, tally)

@@ -11,6 +11,7 @@ from pathlib import Path
 from faults.damage import cut, flip
 from faults.registries import NAME, copied, done_in, load, make_registry, packages, problems
 from faults.tally import Tally
+from tasks.packaging.bundled_code import package_name
 
 MARK = "executed"
 _EVIL = f"\nopen({MARK!r}, 'w').close()\n"
@@ -55,13 +56,15 @@ Change = Callable[[Path, dict[int, Path]], None]
 
 def _changes(dice: random.Random) -> list[tuple[str, Change, str]]:
     """What is done, how, and what the refusal must name."""
-    bitten = dice.choice(("artifacts/weights.safetensors", "code/models/ngram/model.py", "MLmodel"))
+    bitten = dice.choice(
+        ("artifacts/weights.safetensors", f"code/{package_name()}/ngram/model.py", "MLmodel")
+    )
     return [
         ("code appended", _append("served_model.py"), "served_model.py"),
         (
             "a module appended",
-            _append("code/models/text/tokenizer.py"),
-            "code/models/text/tokenizer.py",
+            _append(f"code/{package_name()}/text/tokenizer.py"),
+            f"code/{package_name()}/text/tokenizer.py",
         ),
         ("a module added", _append("code/sitecustomize.py"), "code/sitecustomize.py"),
         ("requirements added", _append("requirements.txt"), "requirements.txt"),

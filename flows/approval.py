@@ -27,7 +27,7 @@ class Decision(RunInput):
     decision: Literal["accept", "refuse"] = Field(
         description="accept: this version becomes champion; refuse: the present champion stays"
     )
-    reason: str = Field(default="", description="kept in the ledger")
+    reason: str = Field(default="", description="kept in the audit log")
 
 
 @flow(name="ask-a-person", flow_run_name="{version.name} version {version.version}: approve?")

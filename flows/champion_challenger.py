@@ -10,7 +10,8 @@ from tasks.families.family import Family
 from tasks.registry.champion import evaluate_champion
 from tasks.registry.promotion import apply_decision
 from tasks.registry.promotion_policy import gate
-from tasks.registry.versions import Version, register_version
+from tasks.registry.registration import register_version
+from tasks.registry.versions import Version
 from tasks.runtime.stopping import unless_stopped
 from tasks.samples.comparison import show_difference
 from tasks.training.fit_store import TrainedModel

@@ -22,7 +22,7 @@ from flows.train import train_model
 from models.gan.networks import GanLoss
 from models.presets import Preset
 from tasks.data.tokenization import Scheme
-from tasks.evaluation.result import title
+from tasks.evaluation.result import reference_words, title
 from tasks.families.table import names, of_data
 from tasks.maintenance.crash_recovery import label_with_process
 from tasks.registry.versions import Version
@@ -116,7 +116,7 @@ def full_run(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
             )
             versions.append(_told(version))
         gallery = unless_stopped(whole_gallery(run_id))
-        publish_lineage(image_set, token_set, versions, gallery, run_id)
+        publish_lineage(versions, gallery, run_id)
     return final_state(RunSummary(versions=tuple(versions), gallery=gallery), versions)
 
 
@@ -125,6 +125,6 @@ def _told(version: Version) -> Version:
     unless_stopped(version)
     state = version.alias if version.is_new else f"{version.alias}, unchanged"
     metric = f"{title(version.main_metric)} {version.main_value:.4f}"
-    metric += f" ({version.beside})" if version.beside else ""
+    metric += f" ({reference_words(version.references)})" if version.references else ""
     log_on_page(f"{version.name} version {version.version}: {state}, {metric}")
     return version

@@ -7,7 +7,7 @@ from prefect import flow
 
 from flows.parameters import Alias, ModelName
 from flows.prepare_data import prepare_corpus, prepare_images
-from flows.train import evaluated
+from flows.train import evaluated, plan_of
 from tasks.data.ingestion import ImageSet
 from tasks.data.tokenization import Scheme, TokenSet
 from tasks.families.family import Family
@@ -66,13 +66,8 @@ def _data_again(family: Family, recipe: TrainingProvenance) -> ImageSet | TokenS
 
 
 def _plan_again(family: Family, recipe: TrainingProvenance) -> TrainingPlan:
-    return TrainingPlan(
-        family=family.name,
-        training=family.training,
-        settings={name: _setting(kind, recipe, name) for name, kind in family.settings.items()},
-        seed=recipe.seed,
-        uses_gpu=family.uses_gpu,
-    )
+    settings = {name: _setting(kind, recipe, name) for name, kind in family.settings.items()}
+    return plan_of(family, settings, recipe.seed)
 
 
 def _setting(kind: str, recipe: TrainingProvenance, name: str) -> Any:

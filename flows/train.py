@@ -71,10 +71,15 @@ def planned(
 ) -> TrainingPlan:
     """What a family's recipe makes of a preset, data and options."""
     own = {name: value for name, value in options.items() if name in family.options}
+    return plan_of(family, resolve_name(family.recipe)(preset, shape_of(data), seed, **own), seed)
+
+
+def plan_of(family: Family, settings: dict[str, Any], seed: int) -> TrainingPlan:
+    """A training of a family with settings (configurations by name)."""
     return TrainingPlan(
         family=family.name,
         training=family.training,
-        settings=resolve_name(family.recipe)(preset, shape_of(data), seed, **own),
+        settings=settings,
         seed=seed,
         uses_gpu=family.uses_gpu,
     )

@@ -1,23 +1,26 @@
 """Tiny real things for tests: a home, an image set, a corpus, a tracking database, a server."""
 
+import fcntl
+import gc
 import os
 import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from atelier.services import local_servers
+from atelier.services import process_settings
 
 # Prefect makes its home when it is imported: not the one of the person who runs the tests.
 _SESSION_HOME = tempfile.TemporaryDirectory(prefix="atelier-tests-")
 os.environ["ATELIER_HOME"] = _SESSION_HOME.name
 os.environ["PYTHONWARNINGS"] = "default"
-local_servers.apply_settings()
+process_settings.apply_settings()
 
 from tasks.data.ingestion import ImageSet, ingest_images, ingest_text  # noqa: E402
 from tasks.data.tokenization import TokenSet, tokenize_corpus  # noqa: E402
@@ -45,29 +48,47 @@ def atelier_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return home
 
 
-@pytest.fixture
-def image_folder(tmp_path: Path) -> Path:
-    """120 grey 8x8 pictures in two classes: bright on the left, bright on the right."""
+def _write_pictures(folder: Path) -> Path:
     random = np.random.default_rng(0)
     for label, columns in (("left", slice(0, 4)), ("right", slice(4, 8))):
-        folder = tmp_path / "pictures" / label
-        folder.mkdir(parents=True)
+        (folder / label).mkdir(parents=True)
         for index in range(60):
             pixels = random.integers(0, 60, (8, 8), dtype=np.uint8)
             pixels[:, columns] += 150
-            Image.fromarray(pixels).save(folder / f"{index:02d}.png")
-    return tmp_path / "pictures"
+            Image.fromarray(pixels).save(folder / label / f"{index:02d}.png")
+    return folder
+
+
+def _write_corpus(path: Path) -> Path:
+    random = np.random.default_rng(1)
+    words = ["the", "cat", "dog", "sees", "hears", "a", "small", "bird", "and", "sleeps"]
+    lines = [" ".join(random.choice(words, size=9)) + "." for _ in range(320)]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture
+def image_folder(tmp_path: Path) -> Path:
+    """120 grey 8x8 pictures in two classes: bright on the left, bright on the right."""
+    return _write_pictures(tmp_path / "pictures")
 
 
 @pytest.fixture
 def text_file(tmp_path: Path) -> Path:
     """A corpus of 14 kB in which some words follow others more often."""
-    random = np.random.default_rng(1)
-    words = ["the", "cat", "dog", "sees", "hears", "a", "small", "bird", "and", "sleeps"]
-    lines = [" ".join(random.choice(words, size=9)) + "." for _ in range(320)]
-    path = tmp_path / "corpus.txt"
-    path.write_text("\n".join(lines) + "\n")
-    return path
+    return _write_corpus(tmp_path / "corpus.txt")
+
+
+@pytest.fixture(scope="session")
+def written_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same pictures, written once: to be read only."""
+    return _write_pictures(tmp_path_factory.mktemp("images") / "pictures")
+
+
+@pytest.fixture(scope="session")
+def written_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same corpus, written once: to be read only."""
+    return _write_corpus(tmp_path_factory.mktemp("text") / "corpus.txt")
 
 
 @pytest.fixture
@@ -91,12 +112,24 @@ def run_id(tracking_database: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty MLflow database with all tables: making one takes seconds, copying it none."""
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
-        patch.chdir(path.parent)  # MLflow makes a folder in the working directory
-        client().search_experiments()
+    """An empty MLflow database with all tables: making one takes seconds, copying it none.
+
+    pytest-xdist's processes share one, which the first of them makes.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    path, unfinished = folder / "mlflow.db", folder / "mlflow" / "mlflow.db"
+    with (folder / "mlflow.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            unfinished.parent.mkdir(exist_ok=True)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{unfinished}")
+                patch.chdir(unfinished.parent)  # MLflow makes a folder in the working directory
+                client().search_experiments()
+            shutil.copy(unfinished, folder / "copy.db")
+            (folder / "copy.db").rename(path)
     return path
 
 
@@ -109,6 +142,21 @@ def tracking_database(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     monkeypatch.chdir(tmp_path)
     return os.environ["MLFLOW_TRACKING_URI"]
+
+
+@pytest.fixture(scope="module")
+def prefect() -> Iterator[Any]:
+    """A client of a Prefect server with a database of its own; flows called here report to it.
+
+    For a module, and not for all of them: while it is open, its address is a setting of the
+    whole process, and what emits events or asks for a server would find it.
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=180), get_client(sync_client=True) as found:
+        yield found
+    gc.collect()  # what Prefect left open is reported to the module that opened it
 
 
 def _is_pickle(path: Path) -> bool:

@@ -27,6 +27,7 @@ MLFLOW_DOORS = {
     *{
         "tasks/tracking/mlflow_client.py",
         "tasks/registry/versions.py",
+        "tasks/registry/registration.py",
         "tasks/packaging/package.py",
     },
     *{

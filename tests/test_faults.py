@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_few_kills_change_nothing(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "faults", "--kills", "2", "--only", "kills"]
     command += ["--family", "vae"]
@@ -31,7 +31,7 @@ def test_a_few_kills_change_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.glob("atelier-*")) == []
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_hostile_pages_are_refused(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "faults", "--only", "pages"],

@@ -11,7 +11,7 @@ from pathlib import Path
 from atelier.cli import repair
 from atelier.cli.options import Commands
 from atelier.diagnostics import access_checks, installation, machine, server_checks
-from atelier.services import ambient_settings, local_servers
+from atelier.services import ambient_settings, local_servers, process_settings, server_records
 from atelier.services.finding import Finding
 from atelier.services.private_home import check_place
 from atelier.services.server_requests import ask_mlflow, ask_prefect
@@ -44,7 +44,7 @@ def add(commands: Commands) -> None:
 def _doctor(options: argparse.Namespace) -> int:
     check_place()  # without one no check can be made
     if options.repair is not None:
-        local_servers.apply_settings()
+        process_settings.apply_settings()
         return repair.repair(options.repair)
     findings: list[Finding] = []
     left_out = []
@@ -131,7 +131,7 @@ def _settings() -> Callable[[], Found]:
     """Make the settings; what is looked at must not be asked for through a proxy, nor elsewhere."""
     finding = Finding(name="values", state="ok", what="every setting of ours can be")
     try:
-        local_servers.apply_settings(makes_files=False)
+        process_settings.apply_settings(makes_files=False)
     except BadInput as error:
         finding = Finding(
             name="values", state="failed", what=str(error), to_do="correct it, or unset it"
@@ -149,7 +149,7 @@ def _database_checks(place: Path) -> list[Check]:
 
 
 def _our_processes() -> list[int]:
-    return [server.pid for server in local_servers.recorded().values()]
+    return [server.pid for server in server_records.recorded().values()]
 
 
 def _guard() -> Finding:

@@ -25,13 +25,12 @@ def add(commands: Commands) -> None:
     gc = commands.add_parser(
         "gc",
         help="show what nothing refers to any more, and with --yes free it",
-        description="Frees fits, data, evaluations and galleries that no version, no job at work"
-        " and no step's latest run (nor any of the last hour) refers to, and what a kill left"
-        " half-written; lineages and comparisons after 30 days, for MLflow has them too. An"
-        " interrupted fit stays for 30 days. In MLflow: versions that were never champion and that"
-        " no person named, but for the last 10 of each model (ATELIER_KEEP_VERSIONS); packages of"
-        " which a crash left no version; runs older than 30 days (ATELIER_KEEP_DAYS) that no"
-        " version refers to.",
+        description="Frees fits, data, evaluations, galleries and comparisons that no version, no"
+        " job at work and no step's latest run (nor any of the last hour) refers to, what an"
+        " earlier version of Atelier kept, and what a kill left half-written. An interrupted fit"
+        " stays for 30 days. In MLflow: versions that were never champion and that no person named,"
+        " but for the last 10 of each model (ATELIER_KEEP_VERSIONS); packages of which a crash left"
+        " no version; runs older than 30 days (ATELIER_KEEP_DAYS) that no version refers to.",
     )
     gc.add_argument("--yes", action="store_true", help="free it now")
     gc.set_defaults(command=_gc)
@@ -58,6 +57,7 @@ def _explain(options: argparse.Namespace) -> int:
 
 def _print_story(records: "list[StepRecord]") -> None:
     """The last time, the time before, and what lies between them."""
+    from tasks.store.graph import Graph
     from tasks.store.steps import changes
 
     last = records[-1]
@@ -67,6 +67,10 @@ def _print_story(records: "list[StepRecord]") -> None:
     print_table(rows)
     for reason in last.reasons:
         print(f"  {plain(reason)}")
+    graph = Graph.of_home()
+    for digest in last.parts.get("inputs", []):
+        if (made := graph.named(digest)) is not None and made.key != last.key:
+            print(f"  made from {made.kind} {plain(made.name)}, {digest[:12]}")
     earlier = next((r for r in reversed(records) if r.key != last.key), None)
     if not records[:-1]:
         print(f"key {last.key[:12]}: the first time that this step ran")
@@ -103,7 +107,7 @@ def _ago(seconds: float) -> str:
 
 def _gc(options: argparse.Namespace) -> int:
     from tasks.maintenance.garbage_collection import delete, find_garbage
-    from tasks.registry.audit_log import lasting_contents
+    from tasks.registry.audit_history import lasting_contents
     from tasks.store.steps import steps
 
     _print_damages(steps())

@@ -5,19 +5,28 @@ import os
 import sys
 from contextlib import suppress
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
 from atelier.services import local_servers
 from tasks.runtime import stopping
 from tasks.runtime.disk_space import lack_of_room
 from tasks.runtime.markup import plain_lines
-from tasks.runtime.messages import one_line
+from tasks.runtime.messages import one_line, shortened
 from tasks.store.files import BadInput, CannotWrite, ChecksumMismatch, home
 from tasks.store.names import What, checked_name, is_name
 from tasks.store.records import DamagedRecord
 
 Commands = Any
 """argparse's collection of sub-commands, whose class has no public name."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Quotes what it refuses only so far as a page goes."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, and exit."""
+        super().error(plain_lines(shortened(message)))
+
 
 MAX_SEED = 2**31 - 1
 NOTHING_YET = "no model is registered yet: train some with `atelier run`"
@@ -140,7 +149,7 @@ def _cancel(signal: str) -> None:
 def print_error(message: str, code: int) -> int:
     """Say what is wrong, and return the exit code."""
     with suppress(OSError):  # the terminal may be gone
-        print(f"atelier: {plain_lines(message)}", file=sys.stderr, flush=True)
+        print(f"atelier: {plain_lines(shortened(message))}", file=sys.stderr, flush=True)
     return code
 
 

@@ -32,14 +32,14 @@ def add(commands: Commands) -> None:
     rollback = commands.add_parser("rollback", help="make the champion before this one champion")
     rollback.add_argument("model", type=model, metavar="MODEL")
     rollback.add_argument("--to", type=_version, metavar="N", help="default: the one before")
-    rollback.add_argument("--reason", default="", help="kept in the ledger")
+    rollback.add_argument("--reason", default="", help="kept in the audit log")
     add_ports(rollback)
     rollback.set_defaults(command=_rollback)
 
     promote = commands.add_parser("promote", help="make a version champion, whatever the gate said")
     promote.add_argument("model", type=model, metavar="MODEL")
     promote.add_argument("--to", type=_version, metavar="N", required=True)
-    promote.add_argument("--reason", required=True, help="kept in the ledger")
+    promote.add_argument("--reason", required=True, help="kept in the audit log")
     add_ports(promote)
     promote.set_defaults(command=_promote)
 
@@ -62,7 +62,7 @@ def _history(options: argparse.Namespace) -> int:
     from tasks.registry import audit_log, consistency, promotion
 
     if not find_registry():
-        return _history_without_registry(options.model, audit_log)
+        return _history_without_registry(options.model)
     names = [options.model] if options.model else consistency.all_models()
     strange = [] if options.model else consistency.misnamed_models()
     if not names and not strange:
@@ -83,15 +83,17 @@ def _history(options: argparse.Namespace) -> int:
     return 2 if damaged else 0
 
 
-def _history_without_registry(model: str | None, audit_log: Any) -> int:
+def _history_without_registry(model: str | None) -> int:
     """What the logs tell where the registry's database is gone; nothing is made in its place."""
+    from tasks.registry import audit_history, audit_log
+
     names = [name for name in audit_log.known_models() if model in (None, name)]
     if not names:
         raise BadInput(nothing_there())
     for name in names:
         print(f"{name}")
         print_table(
-            [_line(entry) for entry in audit_log.told(audit_log.entries_of(name))]
+            [_line(entry) for entry in audit_history.told(audit_log.entries_of(name))]
             or [("  no moves yet",)]
         )
     return print_error(nothing_there(), 1)
@@ -115,7 +117,7 @@ def _rollback(options: argparse.Namespace) -> int:
 
 def _promote(options: argparse.Namespace) -> int:
     if not options.reason.strip():
-        raise BadInput("--reason wants words: they are what the ledger keeps")
+        raise BadInput("--reason wants words: they are what the audit log keeps")
     _get_ready(options)
     from tasks.registry import promotion
 

@@ -15,7 +15,7 @@ from atelier.cli.options import (
     start_servers,
     whole_number,
 )
-from atelier.services import local_servers
+from atelier.services import server_records
 from atelier.services.credentials import how_to_log_in
 from tasks.data.own_files import writable
 from tasks.data.sources import find_source
@@ -168,14 +168,14 @@ def _sample(options: argparse.Namespace) -> int:
 
 
 def _print_versions(versions: Sequence[Any]) -> None:
-    from tasks.evaluation.result import title
+    from tasks.evaluation.result import reference_words, title
 
     rows = [("model", "version", "alias", "main metric", "", "seconds")]
     for version in versions:
         metric = title(version.main_metric)
         state = version.alias if version.is_new else f"{version.alias}, unchanged"
         value = f"{version.main_value:.4f}"
-        value += f" ({version.beside})" if version.beside else ""
+        value += f" ({reference_words(version.references)})" if version.references else ""
         rows.append(
             (version.name, str(version.version), state, metric, value, f"{version.seconds:.0f}")
         )
@@ -198,7 +198,7 @@ def print_addresses(urls: dict[str, str], gallery: str) -> None:
     print(f"Prefect UI  {urls['prefect']}")
     print(f"MLflow UI   {urls['mlflow']}/#/models?workflowType=machine_learning", flush=True)
     to_log_in = how_to_log_in()
-    if to_log_in and {server.url for server in local_servers.recorded().values()} & {
+    if to_log_in and {server.url for server in server_records.recorded().values()} & {
         *urls.values()
     }:
         print(f"log in      {to_log_in}", flush=True)

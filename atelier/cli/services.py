@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from atelier.cli.options import Commands, add_ports
 from atelier.cli.run import print_addresses, print_table
-from atelier.services import local_servers, local_worker
+from atelier.services import local_servers, local_worker, server_records
 from atelier.services.server_requests import check_access
 from tasks.runtime.markup import plain
-from tasks.store.files import file_lock, home, project_file
+from tasks.store.files import home, project_file
+from tasks.store.locks import file_lock
 
 if TYPE_CHECKING:
     from atelier.deployment.schema import DeploymentEntry
@@ -100,7 +101,7 @@ def _status(options: argparse.Namespace) -> int:
 
 def _prefect_url() -> str | None:
     named = os.environ.get("PREFECT_API_URL", "").removesuffix("/api")
-    recorded = local_servers.recorded().get("prefect")
+    recorded = server_records.recorded().get("prefect")
     return named or (recorded.url if recorded else None)
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from atelier.services.credentials import access_digest, secret, secret_path
 from atelier.services.finding import Finding
-from atelier.services.local_servers import GUARD, Server
 from atelier.services.private_home import is_shared_place, not_ours, open_to_others
+from atelier.services.server_records import GUARD, Server
 
 
 def private_home(home: Path) -> Finding:

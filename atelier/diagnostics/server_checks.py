@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from atelier.services.finding import Finding
-from atelier.services.local_servers import Server
+from atelier.services.server_records import Server
 from tasks.runtime.processes import is_alive, is_elsewhere
 
 HEARTBEATS_UNTIL_STUCK = 3

@@ -75,6 +75,9 @@ DROPPED = {
 _WORKSPACES = ("MLFLOW_ENABLE_WORKSPACES", "MLFLOW_WORKSPACE")
 """Meant for a server of a person's own: ours has none, and would put all into another place."""
 
+_MODEL_CODE = "MLFLOW_ALLOW_MODEL_CODE_EXECUTION"
+"""MLflow 3.18's: where it is false, no pyfunc is loaded, and every version of ours is one."""
+
 _SERVICE = re.compile("PREFECT_(SERVER|API)_SERVICES_.*_ENABLED")
 
 _PLAIN_TEMPORARY = "/tmp"
@@ -138,7 +141,8 @@ def settings(environment: Mapping[str, str], folder: Path) -> Finding:
     read = [f"{folder / name} ({what})" for name in _FILES if (what := _said_in(folder / name))]
     overruled += [f"{name} (our servers have none)" for name in _stray_workspaces(environment)]
     off = _services_off(environment)
-    if not overruled and not read and not off:
+    refuses = _is_false(environment.get(_MODEL_CODE, ""))
+    if not overruled and not read and not off and not refuses:
         return Finding(name="settings", state="ok", what="no stray one of MLflow or Prefect")
     found, steps = [], []
     if overruled:
@@ -147,11 +151,32 @@ def settings(environment: Mapping[str, str], folder: Path) -> Finding:
     if off:
         found.append(f"a part of Prefect's server is off: {', '.join(off)}")
         steps.append("unset what turns it off, and restart it")
+    if refuses:
+        found.append(f"{_MODEL_CODE}={environment[_MODEL_CODE]}: MLflow 3.18 loads no version then")
+        steps.append("unset it: the files of a version are compared before its code is run")
     if read:
         found.append(f"Prefect reads {', '.join(read)}")
         steps.append("start `atelier` in another folder, or take them out")
     what, to_do = "; ".join(found), "; ".join(steps)
     return Finding(name="settings", state="attention", what=what, to_do=to_do)
+
+
+def unreadable(error: Exception) -> str:
+    """What keeps Prefect or MLflow from reading a setting, by their error and without its value.
+
+    Empty where the error is of another kind.
+    """
+    to_do = "correct it, or unset it: `atelier doctor` names the files that are read, too"
+    if type(error).__module__.startswith("pydantic") and getattr(error, "title", "").endswith(
+        "Settings"
+    ):
+        first = error.errors()[0]  # type: ignore[attr-defined]
+        name = " ".join(map(str, first["loc"]))
+        return f"Prefect's setting {name} ({error.title}) cannot be: {first['msg']}; {to_do}"  # type: ignore[attr-defined]
+    found = re.search(r" for (MLFLOW_\w+)(: .*)?$", str(error))
+    if isinstance(error, ValueError) and found:
+        return f"{found[1]} has a value that MLflow cannot read; {to_do}"
+    return ""
 
 
 def prefect_database(environment: Mapping[str, str]) -> dict[str, str]:
@@ -183,9 +208,12 @@ def _services_off(environment: Mapping[str, str]) -> list[str]:
     return [
         name
         for name, value in sorted(environment.items())
-        if _SERVICE.fullmatch(_read_as(name))
-        and value.strip().lower() in ("false", "0", "no", "off", "f")
+        if _SERVICE.fullmatch(_read_as(name)) and _is_false(value)
     ]
+
+
+def _is_false(value: str) -> bool:
+    return value.strip().lower() in ("false", "0", "no", "off", "f")
 
 
 def _is_misread(environment: Mapping[str, str]) -> bool:

@@ -39,8 +39,9 @@ def mlflow_application(port: int) -> App:
     further = os.environ.get("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", "")
     hosts = allowed(port, origins=further.split(","))
     policy = page_policy(hosts.origins, scripts="'unsafe-eval'")
-    application = tracking_application(with_accounts=TRACKING_ACCOUNTS in os.environ)
-    return OriginGuard(application, hosts, policy, wants_json=False)
+    has_accounts = TRACKING_ACCOUNTS in os.environ
+    application = tracking_application(with_accounts=has_accounts)
+    return OriginGuard(application, hosts, policy, wants_json=False, wants_password=has_accounts)
 
 
 def prefect_timing() -> dict[str, Any]:

@@ -1,136 +1,34 @@
-"""The processes of one machine: both servers, and records of what else was started.
+"""The two servers of one machine: Prefect's and MLflow's.
 
 Both bind to 127.0.0.1, keep their state below the home folder, and go on running when a run has
 ended, so that its pages can be read. Servers that PREFECT_API_URL or MLFLOW_TRACKING_URI name are
-used as they are. Nothing here may import prefect, mlflow or torch: `apply_settings` decides what
-they find in the environment when they are imported.
+used as they are. Imports neither prefect nor mlflow; see `atelier.services.process_settings`.
 """
 
-import fcntl
 import os
-import signal
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import replace
 
-import psutil
-
-from atelier.services import ambient_settings, credentials, own_processes
+from atelier.services import ambient_settings, background_processes, credentials, own_processes
+from atelier.services.background_processes import StackError, log_path
 from atelier.services.origin_guard import HOSTS_VARIABLE, allowed
-from atelier.services.private_home import OWNER_ONLY, check_place, make_private
-from atelier.services.proxies import bypass_proxies
+from atelier.services.server_records import (
+    GUARD,
+    SERVER_MODULE,
+    Server,
+    lock,
+    record,
+    record_path,
+    recorded,
+)
 from atelier.services.server_requests import check_access, is_healthy
 from tasks.runtime.disk_space import lack_of_room
-from tasks.runtime.processes import is_alive, is_elsewhere, name_of
 from tasks.runtime.stopping import deferred
-from tasks.store.files import home, project_root, set_aside, sqlite_address, write_json
-from tasks.store.records import DamagedRecord, read_record
-from tasks.store.retention import days_to_keep
+from tasks.store.files import home, project_root, sqlite_address
 
 SECONDS_TO_BECOME_HEALTHY = 180.0
-GUARD = "2"
-"""Raised when the guard changes, so that servers that run behind an older one are replaced."""
-
-
-class StackError(RuntimeError):
-    """A server cannot be started or reached; the message says what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """A server that this home started."""
-
-    name: str
-    url: str
-    """Its address for people."""
-    port: int
-    pid: int
-    created_at: float = 0.0
-    """When the process began, in seconds since 1970; in records of versions before, which knew a
-    process by nothing else."""
-    tracking_digest: str = ""
-    """Of the MLflow address that a worker's runs inherit: a digest, as it may hold a password."""
-    guard: str = ""
-    """Which guard stands before a server; empty where it was started without one."""
-    access: str = ""
-    """Of what a server asks for, as a digest; empty where anybody may ask it."""
-    hosts: str = ""
-    """Under which further hosts it can be asked."""
-    process: str = ""
-    """The name of the process: see `tasks.runtime.processes`."""
-    heard_before: str = ""
-    """When the Prefect server had last heard of a worker of this name before this one began."""
-
-    def is_running(self) -> bool:
-        """Whether that very process still lives."""
-        if not self.process:
-            return own_processes.is_running_since_before(self.name, self.pid, self.created_at)
-        return own_processes.is_held(self.name) if self.is_elsewhere else is_alive(self.process)
-
-    @property
-    def is_elsewhere(self) -> bool:
-        """Whether it is a process of another machine, or of another container."""
-        return bool(self.process) and is_elsewhere(self.process)
-
-
-def apply_settings(*, makes_files: bool = True) -> None:
-    """Put the settings that every process of ours needs into the environment, before imports.
-
-    A variable that a person has set stays, but for those of `atelier.services.ambient_settings`.
-    makes_files: make the home, and a secret where one is asked for.
-    Raises BadInput for a setting of a person's that cannot be.
-    """
-    check_place()
-    ambient_settings.settle(os.environ)
-    prefect_home = home() / "prefect"
-    if makes_files:
-        make_private(home())
-        prefect_home.mkdir(mode=0o700, exist_ok=True)  # Prefect makes the last folder only
-    for name, value in {
-        # OpenMP threads that spin at barriers slow training tenfold beside a busy neighbour.
-        "OMP_WAIT_POLICY": "passive",
-        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # without it, products on a GPU vary from run to run
-        "DO_NOT_TRACK": "1",
-        "PREFECT_HOME": str(prefect_home),
-        "PREFECT_PROFILES_PATH": str(prefect_home / "profiles.toml"),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
-        # By default the server stores one task state per transaction and falls behind.
-        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
-        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "100",
-        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
-        # The server forgets old flow runs with their tasks, logs and artifacts by itself.
-        "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
-        "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(days_to_keep() * 86_400),
-        # In memory, a server's restart would forget who holds a slot and never give it back.
-        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
-            "prefect.server.concurrency.lease_storage.filesystem"
-        ),
-        "PREFECT_LOGGING_SETTINGS_PATH": str(Path(__file__).with_name("logging.yml")),
-        "PREFECT_LOGGING_EXTRA_LOGGERS": "",  # atelier/services/logging.yml configures ours in full
-        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
-        # A flow waits for an API that is away, 2 + 4 + ... + 128 seconds in all.
-        "PREFECT_CLIENT_MAX_RETRIES": "7",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_LOGGING_LEVEL": "ERROR",
-        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4",
-        "GIT_PYTHON_REFRESH": "quiet",
-        "PYTHONWARNINGS": "ignore",
-    }.items():
-        os.environ.setdefault(name, value)
-    bypass_proxies()
-    own_urls = [server.url for server in recorded().values()]
-    credentials.apply_credentials(own_urls, creates=makes_files)
-    ambient_settings.check_files(os.environ)
 
 
 def ensure_servers(
@@ -188,11 +86,11 @@ def _listener_in_place_of(
     keeps_port = old is not None and port in (None, old.port)
     if old and keeps_port:
         say(f"stopping the {name} server, to start it with the present guard")
-        stop(old)
+        background_processes.stop(old)
     # Before a running server is stopped for another port.
     listener = _listener(name, old.port if old and keeps_port else port)
     if old:
-        stop(old)
+        background_processes.stop(old)
     return listener
 
 
@@ -215,8 +113,8 @@ def stop_servers() -> list[Server]:
     with lock():
         servers = list(recorded().values())
         for server in reversed(servers):
-            stop(server)
-        _record_path().unlink(missing_ok=True)
+            background_processes.stop(server)
+        record_path().unlink(missing_ok=True)
     return servers
 
 
@@ -231,7 +129,6 @@ def servers() -> list[tuple[Server, bool]]:
 
 _ADDRESS_VARIABLES = {"prefect": "PREFECT_API_URL", "mlflow": "MLFLOW_TRACKING_URI"}
 _PREFERRED_PORTS = {"prefect": 4200, "mlflow": 5000}
-_SERVER_MODULE = "atelier.services.guarded_server"
 
 
 def address_of(name: str) -> str:
@@ -258,61 +155,6 @@ def named_address(name: str) -> str:
             f" http://127.0.0.1:{_PREFERRED_PORTS[name]}; unset it to use a local server"
         )
     return told.rstrip("/").removesuffix("/api").rstrip("/")
-
-
-def _record_path() -> Path:
-    return home() / "servers.json"
-
-
-@contextmanager
-def lock() -> Iterator[None]:
-    """Only one process of a home starts or stops others at a time; not to be nested."""
-    home().mkdir(parents=True, exist_ok=True)
-    with (home() / "servers.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def recorded() -> dict[str, Server]:
-    """The recorded processes that still run; leftovers of a crash or a reboot are dropped."""
-    try:
-        noted = read_record(_record_path(), dict[str, Server])
-    except FileNotFoundError:
-        return {}
-    except DamagedRecord as error:
-        set_aside(_record_path(), str(error))
-        noted = found_servers()
-        record(noted)
-    return {name: server for name, server in noted.items() if server.is_running()}
-
-
-def found_servers() -> dict[str, Server]:
-    """The processes of this home that answer like its servers, where no record tells of them.
-
-    A second pair on the same databases would schedule everything twice. A worker cannot be told
-    from another home's so, and is started anew.
-    """
-    found = {}
-    for process in psutil.process_iter():
-        try:
-            if process.cwd() != str(home()):
-                continue
-            words, pid = process.cmdline(), process.pid
-            known_as = name_of(pid)
-        except (psutil.Error, OSError):
-            continue
-        following = dict(pairwise(words))
-        name = following.get(_SERVER_MODULE, "")
-        port = following.get(name, "")
-        url = f"http://127.0.0.1:{port}"
-        if name in _ADDRESS_VARIABLES and port.isdecimal() and is_healthy(name, url):
-            found[name] = Server(name, url, int(port), pid, process=known_as, guard=GUARD)
-    return found
-
-
-def record(running: dict[str, Server]) -> None:
-    """Note what now runs, for the next command."""
-    write_json(_record_path(), {name: asdict(each) for name, each in running.items()})
 
 
 def _serves_as_wanted(server: Server, port: int | None) -> bool:
@@ -356,7 +198,7 @@ def _start(name: str, port: int, listener: socket.socket | None = None) -> Serve
     hosts = allowed(port)
     origins = ",".join(sorted(hosts.origins))
     # -P: a folder of the home, where it runs, must not stand before a library of the same name.
-    command = ["-P", "-m", _SERVER_MODULE, name, str(port)]
+    command = ["-P", "-m", SERVER_MODULE, name, str(port)]
     paths = [str(project_root()), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {
         # By environment, not by argument: an address may hold a password, and `ps` shows arguments.
@@ -378,77 +220,11 @@ def _start(name: str, port: int, listener: socket.socket | None = None) -> Serve
     sockets = [] if listener is None else [listener.fileno()]
     command += map(str, sockets)
     return replace(
-        start(name, command, url, port, environment, *sockets),
+        background_processes.start(name, command, url, port, environment, *sockets),
         guard=GUARD,
         access=credentials.access_digest(name),
         hosts=os.environ.get(HOSTS_VARIABLE, ""),
     )
-
-
-def start(
-    name: str,
-    arguments: list[str],
-    url: str,
-    port: int,
-    environment: dict[str, str] | None,
-    *sockets: int,
-) -> Server:
-    """Start a Python process that outlives this one, with its output in a file of its name.
-
-    sockets: which it inherits.
-    Raises StackError where nothing can be written, and where such a process runs already.
-    """
-    if lack := lack_of_room(home(), try_it=True):
-        raise StackError(f"the {name} process cannot be started: {lack}")
-    with (
-        open(log_path(name), "ab", opener=_private_file) as log,
-        open(own_processes.held_path(name), "w", opener=_private_file) as held,
-    ):
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StackError(
-                f"a {name} process of this home still runs, which servers.json does not tell of: a"
-                f" second one would work on the same data; `fuser {held.name}` names it, end it"
-                " and try again"
-            ) from None
-        process = subprocess.Popen(
-            [sys.executable, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            cwd=home(),
-            env=environment,
-            umask=OWNER_ONLY,
-            # The lock is held for as long as the process lives, wherever one asks.
-            pass_fds=[held.fileno(), *sockets],
-            preexec_fn=_restore_interrupts if _ignores_interrupts() else None,  # noqa: PLW1509
-        )
-    return Server(name, url, port, process.pid, process=name_of(process.pid))
-
-
-def _private_file(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
-def _ignores_interrupts() -> bool:
-    """Whether a shell started us in its background; children would inherit that.
-
-    Prefect's worker stops by sending itself an interrupt, so that it would never end.
-    """
-    return signal.getsignal(signal.SIGINT) == signal.SIG_IGN
-
-
-def _restore_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def log_path(name: str) -> Path:
-    """Where a process's output goes."""
-    path = home() / "logs" / f"{name}{'' if name == 'worker' else '-server'}.log"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
 
 
 def _wait_until_healthy(server: Server) -> None:
@@ -467,24 +243,3 @@ def _wait_until_healthy(server: Server) -> None:
                 + (lack_of_room(home(), try_it=True) or f"see {log_path(server.name)}")
             )
         time.sleep(0.2)
-
-
-def stop(server: Server, *, with_family: bool = False) -> None:
-    """Ask a process to end, and insist on it and its children after ten seconds.
-
-    with_family: ask the children as well, which a server does itself.
-    Raises StackError for a process of another machine or container.
-    """
-    if not server.is_running():
-        return
-    if server.is_elsewhere:
-        raise StackError(f"{server.name} runs elsewhere, as {server.process}: stop it there")
-    parent = psutil.Process(server.pid)
-    family = [parent, *parent.children(recursive=True)]
-    for process in family if with_family else [parent]:
-        with suppress(psutil.NoSuchProcess):
-            process.terminate()
-    _, alive = psutil.wait_procs(family, timeout=10)
-    for process in alive:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()

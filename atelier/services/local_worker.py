@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from atelier.services import credentials, local_servers
-from atelier.services.local_servers import Server, StackError
+from atelier.services import background_processes, credentials, local_servers, server_records
+from atelier.services.background_processes import StackError
+from atelier.services.server_records import Server
 from atelier.services.server_requests import AccessRefused, ask_prefect
 from tasks.runtime.stopping import deferred
 from tasks.store.files import digest_of, home, project_root
@@ -27,8 +28,8 @@ def ensure_worker(prefect_url: str, say: Say = lambda _: None) -> bool:
     MLFLOW_TRACKING_URI must be set: its runs get this process's environment.
     Raises StackError when it does not come up.
     """
-    with local_servers.lock():
-        running = local_servers.recorded()
+    with server_records.lock():
+        running = server_records.recorded()
         worker = running.get("worker")
         serves_prefect = worker is not None and worker.url == _page(prefect_url)
         if worker and serves_prefect and worker.tracking_digest == _tracking_digest():
@@ -39,28 +40,28 @@ def ensure_worker(prefect_url: str, say: Say = lambda _: None) -> bool:
         else:
             say("starting the worker")
         if worker:
-            local_servers.stop(running.pop("worker"))
+            background_processes.stop(running.pop("worker"))
         with deferred():
             running["worker"] = worker = _start(prefect_url)
-            local_servers.record(running)
+            server_records.record(running)
         _wait_until_online(worker)
         return True
 
 
 def stop_worker() -> Server | None:
     """Stop the worker and the runs that it started; returns it, or None when there was none."""
-    with local_servers.lock():
-        running = local_servers.recorded()
+    with server_records.lock():
+        running = server_records.recorded()
         worker = running.pop("worker", None)
         if worker:
-            local_servers.stop(worker, with_family=True)
-            local_servers.record(running)
+            background_processes.stop(worker, with_family=True)
+            server_records.record(running)
         return worker
 
 
 def worker() -> list[tuple[Server, bool]]:
     """The worker that this home started, if it runs, with whether its server hears from it."""
-    found = local_servers.recorded().get("worker")
+    found = server_records.recorded().get("worker")
     if found is None:
         return []
     try:
@@ -96,7 +97,7 @@ def _start(prefect_url: str) -> Server:
         "PREFECT_WORKER_QUERY_SECONDS": "5",
     }
     heard_before = next((each["last_heartbeat_time"] for each in _heard(prefect_url)), "")
-    started = local_servers.start("worker", command, _page(prefect_url), 0, environment)
+    started = background_processes.start("worker", command, _page(prefect_url), 0, environment)
     return replace(started, tracking_digest=_tracking_digest(), heard_before=heard_before)
 
 
@@ -104,12 +105,14 @@ def _wait_until_online(worker: Server) -> None:
     deadline = time.monotonic() + local_servers.SECONDS_TO_BECOME_HEALTHY
     while not is_online(worker):
         if not worker.is_running():
-            raise StackError(f"the worker ended at once; see {local_servers.log_path('worker')}")
+            raise StackError(
+                f"the worker ended at once; see {background_processes.log_path('worker')}"
+            )
         if time.monotonic() > deadline:
             raise StackError(
                 f"the Prefect server has not heard from the worker for"
                 f" {local_servers.SECONDS_TO_BECOME_HEALTHY:.0f} s;"
-                f" see {local_servers.log_path('worker')}"
+                f" see {background_processes.log_path('worker')}"
             )
         time.sleep(0.3)
 

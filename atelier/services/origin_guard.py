@@ -152,13 +152,23 @@ class OriginGuard:
     """Refuses what is not addressed to us, or comes from a page that is not ours.
 
     wants_json: refuse bodies of any other type, which browsers send without asking first.
+    wants_password: refuse other credentials than a user's password; MLflow's accounts fail at them.
     """
 
-    def __init__(self, app: App, allowed: Allowed, policy: str, *, wants_json: bool) -> None:
+    def __init__(
+        self,
+        app: App,
+        allowed: Allowed,
+        policy: str,
+        *,
+        wants_json: bool,
+        wants_password: bool = False,
+    ) -> None:
         self._app = app
         self._allowed = allowed
         self._policy = (b"content-security-policy", policy.encode("latin-1"))
         self._wants_json = wants_json
+        self._wants_password = wants_password
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Pass on, or refuse. The server's own start and stop pass through."""
@@ -183,10 +193,22 @@ class OriginGuard:
         origins = headers.get("origin", [])
         if not all(origin.lower() in self._allowed.origins for origin in origins):
             return 403, f"a page of another origin may not ask; {HOSTS_VARIABLE} can add its host"
+        if self._wants_password and not all(map(_is_password, headers.get("authorization", []))):
+            return 401, (
+                "a user and a password are wanted: set MLFLOW_TRACKING_USERNAME and"
+                " MLFLOW_TRACKING_PASSWORD, and no MLFLOW_TRACKING_TOKEN"
+            )
+        return self._refused_request(scope, headers)
+
+    def _refused_request(
+        self, scope: Message, headers: Mapping[str, list[str]]
+    ) -> tuple[int, str] | None:
+        """The same of a request to us, of nobody's page or one of ours: by what it asks."""
+        origins = headers.get("origin", [])
         is_safe = scope["type"] == "http" and scope["method"] in _SAFE_METHODS
         if is_safe and not _is_question(scope["path"]):  # a link, or a picture
             return None
-        is_between_ours = bool(origins) and urlsplit(origins[0]).netloc != hosts[0]
+        is_between_ours = bool(origins) and urlsplit(origins[0]).netloc != headers["host"][0]
         sites = headers.get("sec-fetch-site", [])
         if not is_between_ours and not set(sites) <= {"same-origin", "none"}:
             return 403, "a page of another site may not ask or change anything"
@@ -218,6 +240,10 @@ def _is_question(path: str) -> bool:
     return path.lstrip("/").partition("/")[0] in _QUESTIONS
 
 
+def _is_password(authorization: str) -> bool:
+    return authorization.partition(" ")[0].lower() == "basic"
+
+
 def _is_json_or_empty(headers: Mapping[str, list[str]]) -> bool:
     types = headers.get("content-type", [])
     if types:
@@ -233,5 +259,7 @@ async def _answer(send: Send, status: int, reason: str) -> None:
         (b"content-length", str(len(body)).encode()),
         (b"connection", b"close"),  # the body of the request is left unread
     ]
+    if status == 401:
+        headers.append((b"www-authenticate", b'Basic realm="mlflow"'))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -1,6 +1,6 @@
 """Which processes of a home live, beyond what their names tell: locks, ports, older records.
 
-Imports neither prefect nor mlflow; see `atelier.services.local_servers`.
+Imports neither prefect nor mlflow; see `atelier.services.process_settings`.
 """
 
 import fcntl

@@ -29,6 +29,8 @@ class Gan(nn.Module):
     A batch is a pair: images (B, C, H, W) float in [0, 1], and labels (B,) int64 or None.
     """
 
+    is_capturable = True
+
     def __init__(self, config: GanConfig) -> None:
         super().__init__()
         self.config = config
@@ -45,13 +47,19 @@ class Gan(nn.Module):
         return fake
 
     def discriminator_terms(
-        self, batch: tuple[Tensor, Tensor | None], fake: Tensor, progress: float, scale: float
+        self,
+        batch: tuple[Tensor, Tensor | None],
+        fake: Tensor,
+        progress: float | Tensor,
+        scale: float | Tensor,
     ) -> dict[str, Tensor]:
         """What the discriminator minimises, and its parts; `scale` multiplies the penalty."""
         real = self._augmented(batch[0] * 2 - 1, progress)
         fake = self._augmented(fake.detach(), progress)
         floor = self.config.final_penalty_fraction
-        fading = floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
+        angle = math.pi * progress
+        cosine = torch.cos(angle) if isinstance(angle, Tensor) else math.cos(angle)
+        fading = floor + (1 - floor) * 0.5 * (1 + cosine)
         penalty = self.config.penalty * fading * scale
         return discriminator_terms(
             self.discriminator,
@@ -64,7 +72,7 @@ class Gan(nn.Module):
         )
 
     def generator_terms(
-        self, batch: tuple[Tensor, Tensor | None], fake: Tensor, progress: float
+        self, batch: tuple[Tensor, Tensor | None], fake: Tensor, progress: float | Tensor
     ) -> dict[str, Tensor]:
         """What the generator minimises."""
         real = self._augmented(batch[0] * 2 - 1, progress)
@@ -76,7 +84,7 @@ class Gan(nn.Module):
         half_life = max(1.0, self.config.average_fraction * step)
         return 0.5 ** (1 / half_life) if step > 0 else 0.0
 
-    def _augmented(self, images: Tensor, progress: float) -> Tensor:
+    def _augmented(self, images: Tensor, progress: float | Tensor) -> Tensor:
         """Shift some images, more of them as training goes on; differentiable."""
         config = self.config
         if config.augment_probability == 0 or config.augment_shift == 0:
@@ -98,7 +106,7 @@ def discriminator_terms(
     fake: Tensor,
     labels: Tensor | None,
     loss: str,
-    penalty: float,
+    penalty: float | Tensor,
     *,
     class_weight: float = 0.0,
 ) -> dict[str, Tensor]:

@@ -40,6 +40,8 @@ class GptConfig:
     """Fraction of n-grams left out while training, so that no prediction rests on one alone."""
     dropout: float = 0.0
     """Fraction of activations dropped while training."""
+    embedding_rate: float = 1.0
+    """Learning rate of embeddings and head, as a share of the matrices' rate."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -52,6 +54,8 @@ class GptConfig:
                 f"width must be a multiple of 2 * num_heads = {2 * self.num_heads}, so that each"
                 f" head has an even number of dimensions to rotate, got {self.width}"
             )
+        if not self.embedding_rate > 0:
+            raise ValueError(f"embedding_rate must be positive, got {self.embedding_rate}")
         for name in ("ngram_dropout", "dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
@@ -96,7 +100,9 @@ class Attention(nn.Module):
         projected = F.linear(x, self.inputs.view(3 * C, C))  # (B, T, 3C)
         heads = projected.view(B, T, 3 * self.num_heads, -1)
         queries_keys, v = heads[:, :, : 2 * self.num_heads], heads[:, :, 2 * self.num_heads :]
-        q, k = rotated(normalised(queries_keys), rotation).transpose(1, 2).chunk(2, dim=1)
+        queries_keys = normalised(queries_keys).to(projected.dtype)  # half as many bytes on a GPU
+        turned = rotated(queries_keys, rotation.to(projected.dtype))
+        q, k = turned.transpose(1, 2).chunk(2, dim=1)
         v = v.transpose(1, 2)  # (B, H, T, D)
         mask = None
         if cache is not None:
@@ -133,6 +139,9 @@ class Block(nn.Module):
 
 class Gpt(nn.Module):
     """A distribution over the next token at every position of a sequence."""
+
+    is_capturable = True
+    needs_strict_kernels = True  # the gradient of attention
 
     def __init__(self, config: GptConfig) -> None:
         super().__init__()
@@ -195,14 +204,16 @@ class Gpt(nn.Module):
         if self.config.longest_ngram == 1:
             return x
         rows = ngram_rows(tokens, self.config.longest_ngram, self.config.ngram_rows)
-        # Sparse gradients: a step touches few of the rows.
-        ngrams = F.embedding(rows, self.ngram_embedding, sparse=True)  # (B, T, n - 1, C)
+        # Sparse gradients, as a step touches few of the rows; a GPU would have to tell the CPU
+        # how many, and is faster with all of them.
+        is_sparse = not self.ngram_embedding.is_cuda
+        ngrams = F.embedding(rows, self.ngram_embedding, sparse=is_sparse)  # (B, T, n - 1, C)
         if self.training and self.config.ngram_dropout:
             kept = F.dropout(torch.ones_like(ngrams[..., :1]), self.config.ngram_dropout)
             ngrams = ngrams * kept
         return x + ngrams.sum(dim=2)
 
-    def losses(self, batch: tuple[Tensor, Tensor], step: int) -> dict[str, Tensor]:
+    def losses(self, batch: tuple[Tensor, Tensor], step: int | Tensor) -> dict[str, Tensor]:
         """Mean negative log-likelihood in nats per token of (inputs, targets), each (B, T).
 
         On a GPU matrices are multiplied in bfloat16; a CPU may lack units for it.
@@ -286,8 +297,9 @@ def make_optimizer(model: Gpt, fit: FitConfig) -> Optimizer:
     return MuonWithAdam(
         model.blocks.parameters(),
         [model.embedding, model.ngram_embedding, model.head],
+        tables=[model.ngram_embedding],
         matrix_rate=fit.learning_rate,
-        other_rate=fit.learning_rate,
+        other_rate=fit.learning_rate * model.config.embedding_rate,
         weight_decay=fit.weight_decay,
     )
 

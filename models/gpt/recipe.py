@@ -17,11 +17,12 @@ def gpt_recipe(preset: Preset, shape: TextShape, seed: int) -> dict[str, Any]:
             num_layers=6,
             num_heads=6,
             width=384,
-            dropout=0.2,
-            ngram_rows=65_536,
+            dropout=0.3,
+            ngram_dropout=0.5,
+            embedding_rate=0.3,
         )
         fit = FitConfig(
-            steps=2000, batch_size=64, learning_rate=0.02, warmup_steps=100, weight_decay=0.1
+            steps=1400, batch_size=64, learning_rate=0.01, warmup_steps=100, weight_decay=0.1
         )
     else:
         config = GptConfig(

@@ -4,6 +4,7 @@ The pipeline's evaluation and the benchmarks call the same function. Beside each
 what real images score: the floor that a perfect model would reach.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -140,19 +141,21 @@ def evenly_chosen(num_items: int, most: int) -> NDArray[np.int64]:
 @torch.inference_mode()
 def features_of(judge: Classifier, pixels: Pixels) -> Tensor:
     """The judge's features of images (N, C, H, W) uint8: (N, feature_size)."""
-    return torch.cat([judge.features(part) for part in _in_parts(pixels)])
+    return torch.cat([judge.features(part) for part in _in_parts(judge, pixels)])
 
 
 @torch.inference_mode()
 def predicted_classes(judge: Classifier, pixels: Pixels) -> Labels:
     """The class that the judge sees in each image (N, C, H, W) uint8: (N,)."""
-    found: Labels = torch.cat([judge(part).argmax(1) for part in _in_parts(pixels)]).numpy()
+    found: Labels = (
+        torch.cat([judge(part).argmax(1) for part in _in_parts(judge, pixels)]).cpu().numpy()
+    )
     return found
 
 
 def bytes_of(images: Tensor) -> Pixels:
     """Images in [0, 1], as uint8."""
-    found: Pixels = (images * 255).round().clamp(0, 255).to(torch.uint8).numpy()
+    found: Pixels = (images * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
     return found
 
 
@@ -161,9 +164,11 @@ def _at_most(pixels: Pixels, labels: Labels) -> tuple[Pixels, Labels]:
     return pixels[chosen], labels[chosen]
 
 
-def _in_parts(pixels: Pixels, size: int = 1024) -> list[Tensor]:
-    starts = range(0, len(pixels), size)
-    return [torch.from_numpy(np.array(pixels[i : i + size])).float() / 255 for i in starts]
+def _in_parts(judge: Classifier, pixels: Pixels, size: int = 1024) -> Iterator[Tensor]:
+    """Images (N, C, H, W) uint8 in parts in [0, 1], where the judge is."""
+    device = next((each.device for each in judge.parameters()), torch.device("cpu"))
+    for start in range(0, len(pixels), size):
+        yield torch.from_numpy(np.array(pixels[start : start + size])).to(device).float() / 255
 
 
 def flat_bytes(pixels: Pixels) -> NDArray[np.void]:

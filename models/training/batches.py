@@ -81,5 +81,6 @@ class TokenBatches:
         generator = generator_at(self.seed, step, DATA_STREAM)
         num_starts = len(self.tokens) - self.context_length
         starts = torch.randint(num_starts, (self.batch_size, 1), generator=generator)
-        windows = self.tokens[starts.to(self.tokens.device) + self._offsets].long()  # (B, T + 1)
+        moved = starts.to(self.tokens.device, non_blocking=True)  # else a GPU is waited for
+        windows = self.tokens[moved + self._offsets].long()  # (B, T + 1)
         return windows[:, :-1], windows[:, 1:]

@@ -63,7 +63,11 @@ class TrainingState:
                         tensors[f"optimizer/{name}/{index}/{key}"] = _copied(value)
                     else:
                         scalars.setdefault(str(index), {})[key] = value
-            record["optimizers"][name] = {"groups": state["param_groups"], "scalars": scalars}
+            groups = [
+                {key: _plain(value) for key, value in group.items()}
+                for group in state["param_groups"]
+            ]
+            record["optimizers"][name] = {"groups": groups, "scalars": scalars}
         for name, control in self.controls.items():
             record["controls"][name] = control.state_dict()
         return tensors, record
@@ -124,6 +128,11 @@ def _lay_out_as_parameters(optimizer: Optimizer) -> None:
         for key, value in slots.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape:
                 slots[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
+def _plain(value: Any) -> Any:
+    """A setting as JSON: where updates are recorded, rates and counts lie on the device."""
+    return value.item() if isinstance(value, Tensor) else value
 
 
 def _copied(tensor: Tensor) -> Tensor:

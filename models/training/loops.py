@@ -4,6 +4,9 @@ A loop yields after every update what it did; whoever consumes it decides what t
 when to stop. Randomness inside an update (latent noise, dropout) comes from torch's global
 generator, seeded anew at each step from (seed, step): a resumed run therefore repeats an
 uninterrupted one bit for bit, with no random state to save.
+
+On a GPU the updates of models that bear it are replayed as CUDA graphs
+(models/training/captured.py); there the models are told the step, or the progress, in a tensor.
 """
 
 import math
@@ -16,6 +19,19 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from models.training.batches import NOISE_STREAM, seed_at
+from models.training.captured import (
+    Captured,
+    Watch,
+    can_be_captured,
+    held,
+    put_on_device,
+    refill,
+    stacked,
+    step_of,
+)
+
+CHECKED_EVERY = 25
+"""Steps on a GPU between two questions whether everything is still finite."""
 
 
 class Diverged(RuntimeError):
@@ -83,8 +99,11 @@ class Step:
 class LikelihoodModel(Protocol):
     """What `likelihood_steps` asks of a model."""
 
-    def losses(self, batch: Any, step: int) -> dict[str, Tensor]:
-        """Scalars by name for one batch; "loss" is minimised, the others are only reported."""
+    def losses(self, batch: Any, step: int | Tensor) -> dict[str, Tensor]:
+        """Scalars by name for one batch; "loss" is minimised, the others are only reported.
+
+        step: in a recorded update a scalar on the device.
+        """
         ...
 
 
@@ -98,11 +117,15 @@ def likelihood_steps(
     """Minimise `model.losses(batch, step)["loss"]`, one update for each step from `start`.
 
     Each parameter group's `initial_lr` (or else its `lr`) is the peak that the schedule scales.
-    Raises Diverged before an update whose loss or gradient is not finite.
+    Raises Diverged before an update whose loss or gradient is not finite; on a GPU up to
+    CHECKED_EVERY steps later, with the weights of that update.
     """
     for group in optimizer.param_groups:
         group.setdefault("initial_lr", group["lr"])
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    if can_be_captured(model, parameters):
+        yield from captured_likelihood_steps(model, optimizer, batch_at, config, start)
+        return
     model.train()
     for step in range(start, config.steps):
         for group in optimizer.param_groups:
@@ -122,14 +145,77 @@ def likelihood_steps(
         model.train()  # the consumer may have evaluated
 
 
+def captured_likelihood_steps(
+    model: nn.Module,
+    optimizer: Optimizer,
+    batch_at: Callable[[int], Any],
+    config: FitConfig,
+    start: int = 0,
+) -> Iterator[Step]:
+    """The same updates as `likelihood_steps`, in the form that a GPU can record."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    device = parameters[0].device
+    watch, at = Watch(device), torch.zeros((), device=device)
+    put_on_device(optimizer, device, watch)
+    names: list[str] = []
+    model.train()
+    if start >= config.steps:
+        return
+    batch = held(batch_at(start))
+
+    def update() -> Tensor:
+        terms = model.losses(batch, at)  # type: ignore[operator]
+        names[:] = terms
+        optimizer.zero_grad(set_to_none=True)
+        terms["loss"].backward()
+        norm = nn.utils.clip_grad_norm_(parameters, config.gradient_clip)
+        watch.look(0, at, terms["loss"], norm)
+        step_of(optimizer)
+        return stacked(terms)
+
+    run = Captured(update, device, is_strict=getattr(model, "needs_strict_kernels", False))
+    for step in range(start, config.steps):
+        for group in optimizer.param_groups:
+            group["lr"].fill_(group["initial_lr"] * config.rate_at(step))
+        torch.manual_seed(seed_at(config.seed, step, NOISE_STREAM))
+        refill(batch, batch_at(step))
+        told = run_at(run, at, step)
+        if (step + 1) % CHECKED_EVERY == 0 or step + 1 == config.steps:
+            _raise_if_broken(watch, ("",), config)
+        yield Step(step + 1, dict(zip(names, told.unbind(), strict=True)))
+        model.train()  # the consumer may have evaluated
+
+
+def run_at(run: Captured, at: Tensor, step: int) -> Tensor:
+    """Run an update that reads its step in `at`; gives a copy of what it tells."""
+    at.fill_(step)
+    return run().clone()
+
+
+def _raise_if_broken(watch: Watch, networks: tuple[str, ...], config: FitConfig) -> None:
+    found = watch.verdict()
+    if found is not None:
+        network, step, loss, norm = found
+        raise Diverged(
+            f"step {step + 1}: {networks[network]}loss {loss}, gradient norm {norm};"
+            f" lower the learning rate ({config.learning_rate})"
+            f"{' or raise the penalty' if networks[network] else ''}"
+        )
+
+
 @torch.no_grad()
-def update_ema(average: nn.Module, model: nn.Module, decay: float) -> None:
+def update_ema(average: nn.Module, model: nn.Module, decay: float | Tensor) -> None:
     """Move `average` towards `model`: a <- decay * a + (1 - decay) * m, for every parameter.
 
-    Buffers are copied. `decay` is per step, in [0, 1).
+    Buffers are copied. `decay` is per step, in [0, 1); a scalar on the device of the weights is
+    read there.
     """
-    averages = list(average.parameters())
-    torch._foreach_lerp_(averages, list(model.parameters()), 1 - decay)  # type: ignore[arg-type]
+    averages: list[Tensor] = list(average.parameters())
+    if isinstance(decay, Tensor):
+        torch._foreach_mul_(averages, decay)
+        torch._foreach_add_(averages, torch._foreach_mul(list(model.parameters()), 1 - decay))
+    else:
+        torch._foreach_lerp_(averages, list(model.parameters()), 1 - decay)
     for mine, theirs in zip(average.buffers(), model.buffers(), strict=True):
         mine.copy_(theirs)
 
@@ -162,12 +248,17 @@ class AdversarialModel(Protocol):
         ...
 
     def discriminator_terms(
-        self, batch: Any, fake: Tensor, progress: float, scale: float
+        self, batch: Any, fake: Tensor, progress: float | Tensor, scale: float | Tensor
     ) -> dict[str, Tensor]:
-        """Scalars by name; "discriminator_loss" is minimised. `scale` multiplies penalties."""
+        """Scalars by name; "discriminator_loss" is minimised. `scale` multiplies penalties.
+
+        progress, scale: in a recorded update scalars on the device.
+        """
         ...
 
-    def generator_terms(self, batch: Any, fake: Tensor, progress: float) -> dict[str, Tensor]:
+    def generator_terms(
+        self, batch: Any, fake: Tensor, progress: float | Tensor
+    ) -> dict[str, Tensor]:
         """Scalars by name; "generator_loss" is minimised."""
         ...
 
@@ -203,12 +294,16 @@ def adversarial_steps(
 
     The generated examples are drawn once for both updates. With several discriminator updates
     each sees its own batch, and the generator plays against the last of them.
-    Raises Diverged before an update whose loss or gradient is not finite.
+    Raises Diverged before an update whose loss or gradient is not finite; on a GPU up to
+    CHECKED_EVERY steps later, with the weights of that update.
     """
     scales = scales or Unscaled()
     for optimizer in optimizers.values():
         for group in optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
+    if can_be_captured(model, optimizers["generator"].param_groups[0]["params"]):
+        yield from captured_adversarial_steps(model, optimizers, batch_at, config, start, scales)
+        return
     for step in range(start, config.steps):
         rate, progress = config.rate_at(step) * scales.learning_rate_scale, step / config.steps
         torch.manual_seed(seed_at(config.seed, step, NOISE_STREAM))
@@ -225,6 +320,68 @@ def adversarial_steps(
         terms["generator_gradient_norm"] = norm
         update_ema(model.average, model.generator, model.average_decay_at(step))
         yield Step(step + 1, {name: value.detach() for name, value in terms.items()})
+
+
+def captured_adversarial_steps(
+    model: AdversarialModel,
+    optimizers: Mapping[str, Optimizer],
+    batch_at: Callable[[int], Any],
+    config: FitConfig,
+    start: int,
+    scales: Scales,
+) -> Iterator[Step]:
+    """The same updates as `adversarial_steps`, in the form that a GPU can record."""
+    turns, networks = model.discriminator_updates, ("discriminator", "generator")
+    device = optimizers["generator"].param_groups[0]["params"][0].device
+    watch = Watch(device)
+    at, progress, penalty, decay = (torch.zeros((), device=device) for _ in range(4))
+    for optimizer in optimizers.values():
+        put_on_device(optimizer, device, watch)
+    names: list[str] = []
+    if start >= config.steps:
+        return
+    batches = tuple(held(batch_at(start * turns + turn)) for turn in range(turns))
+
+    def descend(network: int, terms: dict[str, Tensor]) -> None:
+        name = networks[network]
+        optimizer, loss = optimizers[name], terms[f"{name}_loss"]
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        norm = nn.utils.clip_grad_norm_(parameters, config.gradient_clip)
+        watch.look(network, at, loss, norm)
+        step_of(optimizer)
+        terms[f"{name}_gradient_norm"] = norm
+
+    def update() -> Tensor:
+        model.discriminator.requires_grad_(True)
+        for batch in batches:
+            fake = model.draw(batch)
+            terms = model.discriminator_terms(batch, fake, progress, penalty)
+            descend(0, terms)
+        model.discriminator.requires_grad_(False)
+        terms |= model.generator_terms(batch, fake, progress)
+        descend(1, terms)
+        update_ema(model.average, model.generator, decay)
+        names[:] = terms
+        return stacked(terms)
+
+    run = Captured(update, device)
+    for step in range(start, config.steps):
+        rate = config.rate_at(step) * scales.learning_rate_scale
+        for optimizer in optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"].fill_(group["initial_lr"] * rate)
+        torch.manual_seed(seed_at(config.seed, step, NOISE_STREAM))
+        for turn, memory in enumerate(batches):
+            refill(memory, batch_at(step * turns + turn))
+        progress.fill_(step / config.steps)
+        penalty.fill_(scales.penalty_scale)
+        decay.fill_(model.average_decay_at(step))
+        told = run_at(run, at, step)
+        if (step + 1) % CHECKED_EVERY == 0 or step + 1 == config.steps:
+            _raise_if_broken(watch, tuple(f"{name} " for name in networks), config)
+        yield Step(step + 1, dict(zip(names, told.unbind(), strict=True)))
 
 
 def _descend(

@@ -183,6 +183,7 @@ class Vae(nn.Module):
     mixture_weights: Tensor
     mixture_means: Tensor
     mixture_factors: Tensor
+    is_capturable = True
 
     def __init__(self, config: VaeConfig) -> None:
         super().__init__()
@@ -250,7 +251,7 @@ class Vae(nn.Module):
         logits = logits.view(*noise.shape[:2], *images.shape[1:])
         return self.log_likelihood(images, logits), log_ratio, gaussian_kl(mean, log_variance)
 
-    def losses(self, images: Tensor, step: int) -> dict[str, Tensor]:
+    def losses(self, images: Tensor, step: int | Tensor) -> dict[str, Tensor]:
         """The two losses of a batch of images (B, C, H, W) in [0, 1], apart and together.
 
         Scalars in nats per image: "reconstruction", "kl", their sum "negative_elbo", and "loss",
@@ -258,7 +259,10 @@ class Vae(nn.Module):
         Noise comes from torch's global generator, which `likelihood_steps` seeds at each step.
         """
         config = self.config
-        kl_weight = min(1.0, (step + 1) / (config.kl_warmup_steps + 1))
+        kl_weight = (step + 1) / (config.kl_warmup_steps + 1)
+        kl_weight = (
+            kl_weight.clamp(max=1.0) if isinstance(kl_weight, Tensor) else min(1.0, kl_weight)
+        )
         if config.likelihood == "bernoulli":
             images = torch.bernoulli(images)
         shape = config.num_importance_samples, len(images), config.latent_size
@@ -274,7 +278,7 @@ class Vae(nn.Module):
             "reconstruction": reconstruction,
             "kl": kl.sum(),
             "negative_elbo": reconstruction + kl.sum(),
-            "kl_weight": torch.tensor(kl_weight),
+            "kl_weight": torch.as_tensor(kl_weight),
         }
 
     @torch.no_grad()

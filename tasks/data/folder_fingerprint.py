@@ -8,12 +8,12 @@ written again without a change of its times, so the content of such files is com
 import hashlib
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from tasks.data.own_files import OwnFile, listed, opened
+from tasks.store.artifacts import facts_of
 from tasks.store.files import digest_of, home, read_json, sha256_of, write_json
 
 SECONDS_TO_SETTLE = 10.0
@@ -29,13 +29,13 @@ _READERS = (
 class Fingerprint:
     """How some files look now.
 
-    path: a folder or a file; kind: "images" or "text"; options: all else that decides what is
+    path: a folder or a file; kind: "images" or "corpora"; options: all else that decides what is
     made of them.
     """
 
     def __init__(self, path: Path, kind: str, options: Mapping[str, Any]) -> None:
         self._root = path
-        key = digest_of([str(home()), str(path.resolve()), dict(options)])[:16]
+        key = digest_of([str(path.resolve()), dict(options)])[:16]
         self._path = home() / "data" / "fingerprints" / f"{kind}-{key}.json"
         self._readers = _readers()
         listing = listed(path)
@@ -65,11 +65,11 @@ class Fingerprint:
     def keep(self, receipt: Any) -> None:
         """Remember what was made of the files; not if they have changed meanwhile.
 
-        receipt: a dataclass.
+        receipt: a dataclass; the folder that it names is not kept, for homes move.
         """
         is_same = listed(self._root).digest() == self._listing
         if is_same and self._contents_of(self._fresh) == self._contents:
-            self._write(asdict(receipt))
+            self._write({**facts_of(receipt), "digest": receipt.digest})
 
     def _write(self, receipt: dict[str, Any]) -> None:
         kept = {

@@ -20,10 +20,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tasks.data.ingestion import SPLITS, Corpus, ImageSet
+from tasks.data.ingestion import Corpus, ImageSet
 from tasks.data.source_address import source_address
+from tasks.data.splits import SPLITS
 from tasks.runtime.progress import log
-from tasks.store.files import BadInput, digest_of, home, read_json
+from tasks.store.artifacts import find
+from tasks.store.files import BadInput, digest_of
 from tasks.store.records import DamagedRecord, parsed
 
 MIN_KEPT, MIN_KEPT_ELSEWHERE = 0.25, 0.5
@@ -103,15 +105,13 @@ def identity_by_digest(kind: str, place: str, digest: str, version: int) -> Data
 
     kind: "images" or "text". Where they are gone, their contents, size and shape are not known.
     """
-    if (folder := _stored(kind, digest)) is not None:
+    if (kept := find("corpora" if kind == "text" else "images", digest)) is not None:
+        receipt: type[Data] = Corpus if kind == "text" else ImageSet
         try:
-            receipt = read_json(folder / "receipt.json")["receipt"]
-            fields = {**receipt, "folder": str(folder), "source": place}
-            data = Corpus(**fields) if kind == "text" else ImageSet(**fields)
-            return identity_of(data, version)
+            return identity_of(kept.as_receipt(receipt, source=place), version)
         except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
             # damaged, of other code, or of a place that is none here
-            log(f"{folder} cannot be compared with: {type(error).__name__}: {error}")
+            log(f"{kept.folder} cannot be compared with: {type(error).__name__}: {error}")
     return DataIdentity(place=place, digest=digest, size=0, shape=(), version=version)
 
 
@@ -167,18 +167,12 @@ def _grown(before: DataIdentity, now: DataIdentity, data: Data) -> str:
 
 def _counted(before: DataIdentity, data: Data) -> tuple[int, int] | None:
     """Images added and removed, where the folder of the data before is still in this home."""
-    folder = _stored("images", before.digest)
-    if folder is None:
+    kept = find("images", before.digest)
+    if kept is None:
         return None
-    old, new = (_digests(each).value_counts() for each in (folder, Path(data.folder)))
+    old, new = (_digests(each).value_counts() for each in (kept.folder, Path(data.folder)))
     apart = new.sub(old, fill_value=0)
     return int(apart[apart > 0].sum()), int(-apart[apart < 0].sum())
-
-
-def _stored(kind: str, digest: str) -> Path | None:
-    """Where this home keeps data of a digest, if it does; kind: "images" or "text"."""
-    found = sorted((home() / "data" / kind).glob(f"*-{digest[:12]}"))
-    return next((folder for folder in found if (folder / "receipt.json").exists()), None)
 
 
 def _is_place(place: str) -> bool:

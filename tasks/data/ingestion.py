@@ -2,14 +2,13 @@
 
 Images become one uint8 array, ordered by split so that each split is a slice of a memory map,
 beside a parquet manifest with a row for every file that was seen. Text becomes three UTF-8 files.
-A data set's folder is named by its digest, so ingesting twice finds the first result.
+A data set is stored under its digest, so ingesting twice finds the first result.
 """
 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -22,24 +21,14 @@ from tasks.data.manifests import image_manifest, text_manifest
 from tasks.data.own_files import counted, one_line
 from tasks.data.source_address import source_address
 from tasks.data.sources import SOURCES, Source, find_source
-from tasks.data.stored_data import (
-    bring_up_to_date,
-    digest_of_rows,
-    fingerprint_of,
-    made_before,
-    seal,
-    unchanged,
-    write_manifest,
-)
+from tasks.data.splits import SPLITS
+from tasks.data.stored_data import digest_of_rows, fingerprint_of, made_before, store
 from tasks.data.text_files import RawText
 from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED
-from tasks.store.files import BadInput, digest_of, home
+from tasks.store.artifacts import artifact_folder
+from tasks.store.files import BadInput, digest_of
 from tasks.store.names import derived_name
-from tasks.store.steps import StepRecord, cached_step
-
-Split = Literal["train", "validation", "test"]
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 MIN_CHARACTERS = 10_000
 
@@ -123,8 +112,9 @@ def ingest_images(source: str, image_size: int | None = None, rehash: bool = Fal
     source = str(source_address(source))  # the same from every working directory
     settings = {"source": source, "image_size": image_size}
     fingerprint = fingerprint_of(found.path, "images", settings)
-    if not rehash and (kept := made_before(fingerprint, ImageSet)) is not None:
-        _log_images(kept, unchanged(f"{kept.name}-images", _parts(kept, settings)))
+    kept = None if rehash else made_before(fingerprint, "images", settings, ImageSet)
+    if kept is not None:
+        _log_images(kept, "; unchanged")
         return kept
     assert found.read_images is not None
     raw = found.read_images()
@@ -133,16 +123,16 @@ def ingest_images(source: str, image_size: int | None = None, rehash: bool = Fal
     splits = split_images(raw.labels, hashes, raw.official_test, raw.official_validation)
     manifest = image_manifest(raw, hashes, splits, SPLITS, source)
     images = _image_set(source, found, raw, manifest, image_size)
-    record = cached_step(
-        f"{images.name}-images",
-        _parts(images, settings),
-        Path(images.folder),
-        lambda folder: _write_images(folder, images, raw.pixels, manifest),
+    made = store(
+        "images",
+        images,
+        settings,
+        lambda folder: _write_images(folder, raw.pixels, manifest),
+        manifest,
     )
-    bring_up_to_date(images, manifest)
     if fingerprint is not None:
         fingerprint.keep(images)
-    _log_images(images, record)
+    _log_images(images, made.remark)
     return images
 
 
@@ -163,7 +153,7 @@ def _image_set(
         source=source,
         title=found.title,
         licence=found.licence,
-        folder=str(home() / "data" / "images" / f"{name}-{digest[:12]}"),
+        folder=str(artifact_folder("images", name, digest)),
         digest=digest,
         channels=raw.pixels.shape[1],
         height=raw.pixels.shape[2],
@@ -182,30 +172,22 @@ def _image_set(
     )
 
 
-def _parts(receipt: ImageSet | Corpus, settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {"settings": dict(settings), "inputs": [receipt.digest]}
-
-
-def _write_images(
-    folder: Path, images: ImageSet, pixels: np.ndarray, manifest: pd.DataFrame
-) -> None:
+def _write_images(folder: Path, pixels: np.ndarray, manifest: pd.DataFrame) -> None:
     kept = manifest[manifest["row"] >= 0]
     order = np.empty(len(pixels), dtype=np.int64)
     order[kept["row"].to_numpy()] = np.arange(len(pixels))
     np.save(folder / "pixels.npy", pixels[order])
     np.save(folder / "labels.npy", kept["label"].to_numpy(dtype=np.int64)[order])
-    write_manifest(folder, manifest)
-    seal(folder, images)
 
 
-def _log_images(images: ImageSet, record: StepRecord) -> None:
+def _log_images(images: ImageSet, remark: str) -> None:
     sizes = f"{images.num_train} / {images.num_validation} / {images.num_test}"
     classes = f"{len(images.class_names)} classes" if images.class_names else "no classes"
     log(
         f"{images.name}: {sizes} images (train / validation / test),"
         f" {images.width}x{images.height}x{images.channels}, {classes};"
         f" {images.num_duplicates} exact duplicates, {images.num_leaked} of them across splits"
-        f"{_left_out(images)}{record.remark}"
+        f"{_left_out(images)}{remark}"
     )
     for note in images.notes:
         log(f"{images.name}: {note}")
@@ -213,16 +195,6 @@ def _log_images(images: ImageSet, record: StepRecord) -> None:
 
 def _left_out(receipt: ImageSet | Corpus) -> str:
     return f"; set aside: {receipt.set_aside}" if receipt.set_aside else ""
-
-
-def load_images(images: ImageSet, split: Split) -> tuple[np.ndarray, np.ndarray]:
-    """One split: pixels (N, C, H, W) uint8, memory-mapped, and labels (N,) int64."""
-    sizes = [images.num_train, images.num_validation, images.num_test]
-    start = sum(sizes[: SPLITS.index(split)])
-    part = slice(start, start + sizes[SPLITS.index(split)])
-    folder = Path(images.folder)
-    pixels = np.load(folder / "pixels.npy", mmap_mode="r")
-    return pixels[part], np.load(folder / "labels.npy")[part]
 
 
 @task(
@@ -239,9 +211,10 @@ def ingest_text(source: str, glob: str | None = None, rehash: bool = False) -> C
     found = find_source(source, "text", glob=glob)
     source = str(source_address(source))
     settings = {"source": source, **({"glob": glob} if glob is not None else {})}
-    fingerprint = fingerprint_of(found.path, "text", settings)
-    if not rehash and (kept := made_before(fingerprint, Corpus)) is not None:
-        _log_text(kept, unchanged(f"{kept.name}-text", _parts(kept, settings)))
+    fingerprint = fingerprint_of(found.path, "corpora", settings)
+    kept = None if rehash else made_before(fingerprint, "corpora", settings, Corpus)
+    if kept is not None:
+        _log_text(kept, "; unchanged")
         return kept
     assert found.read_text is not None
     raw = found.read_text()
@@ -250,16 +223,10 @@ def ingest_text(source: str, glob: str | None = None, rehash: bool = False) -> C
     parts = split_text(text) if raw.parts is None else _official_parts(raw.parts)
     manifest = text_manifest(raw, source) if raw.files else None
     corpus = _corpus(source, found, raw, parts, manifest, glob)
-    record = cached_step(
-        f"{corpus.name}-text",
-        _parts(corpus, settings),
-        Path(corpus.folder),
-        lambda folder: _write_text(folder, corpus, parts, manifest),
-    )
-    bring_up_to_date(corpus, manifest)
+    made = store("corpora", corpus, settings, lambda folder: _write_text(folder, parts), manifest)
     if fingerprint is not None:
         fingerprint.keep(corpus)
-    _log_text(corpus, record)
+    _log_text(corpus, made.remark)
     return corpus
 
 
@@ -278,7 +245,7 @@ def _corpus(
         source=source,
         title=found.title,
         licence=found.licence,
-        folder=str(home() / "data" / "text" / f"{name}-{digest[:12]}"),
+        folder=str(artifact_folder("corpora", name, digest)),
         digest=digest,
         num_characters=sum(map(len, parts.values())),
         bytes_train=len(parts["train"].encode()),
@@ -293,25 +260,21 @@ def _corpus(
     )
 
 
-def _log_text(corpus: Corpus, record: StepRecord) -> None:
+def _log_text(corpus: Corpus, remark: str) -> None:
     files = f" in {corpus.num_files} files" if corpus.num_files > 1 else ""
     log(
         f"{corpus.name}: {corpus.num_characters} characters{files}; held out:"
         f" {corpus.bytes_validation} bytes for validation, {corpus.bytes_test} for the test;"
         f" {corpus.leaked_lines_fraction:.1%} of the test's long lines also stand in the training"
-        f" text{_left_out(corpus)}{record.remark}"
+        f" text{_left_out(corpus)}{remark}"
     )
     if corpus.note:
         log(f"{corpus.name}: {corpus.note}")
 
 
-def _write_text(
-    folder: Path, corpus: Corpus, parts: Mapping[str, str], manifest: pd.DataFrame | None
-) -> None:
+def _write_text(folder: Path, parts: Mapping[str, str]) -> None:
     for split, part in parts.items():
         (folder / f"{split}.txt").write_text(part, encoding="utf-8", newline="")
-    write_manifest(folder, manifest)
-    seal(folder, corpus)
 
 
 def normalised(text: str) -> str:
@@ -357,11 +320,6 @@ def _leaked_lines(train: str, test: str) -> float:
     known = set(train.split("\n"))
     long_lines = [line for line in test.split("\n") if len(line) >= 30]
     return sum(line in known for line in long_lines) / max(1, len(long_lines))
-
-
-def load_text(corpus: Corpus, split: Split) -> str:
-    """One split of a corpus."""
-    return (Path(corpus.folder) / f"{split}.txt").read_bytes().decode("utf-8")
 
 
 def short_name(source: str) -> str:

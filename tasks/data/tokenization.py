@@ -1,7 +1,6 @@
 """From a corpus to tokens: fit a vocabulary on the training split, encode every split.
 
-Token ids lie in memory-mappable arrays beside the vocabulary that made them; the folder is named by
-the digest of both.
+Token ids lie in memory-mappable arrays beside the vocabulary that made them.
 """
 
 from collections.abc import Mapping
@@ -13,23 +12,14 @@ import numpy as np
 from prefect import task
 
 from models.text.tokenizer import BpeTokenizer, CharacterTokenizer, Tokenizer, tokenizer_from_dict
-from tasks.data.ingestion import SPLITS, Corpus, Split, load_text
+from tasks.data.ingestion import Corpus
 from tasks.data.own_files import one_line
+from tasks.data.splits import SPLITS, Split, load_text
 from tasks.runtime.progress import log
 from tasks.runtime.retries import LOCAL
-from tasks.store.files import (
-    BadInput,
-    digest_of,
-    folder_digests,
-    home,
-    inside,
-    read_json,
-    read_receipt,
-    write_json,
-    write_receipt,
-)
+from tasks.store.artifacts import get_or_create
+from tasks.store.files import BadInput, read_json, write_json
 from tasks.store.fingerprint import cache_key_inputs
-from tasks.store.steps import cached_step
 
 Scheme = Literal["characters", "bpe"]
 
@@ -39,7 +29,7 @@ MIN_TOKENS: dict[Split, int] = {"train": 1000, "validation": 100, "test": 100}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenCounts:
-    """What the receipt in a token set's folder says; see `TokenSet`."""
+    """What a token set's manifest says; see `TokenSet`."""
 
     digest: str
     vocabulary_size: int
@@ -80,22 +70,22 @@ def tokenize_corpus(
     """
     settings = {"scheme": scheme, "vocabulary_size": vocabulary_size}
     parts = cache_key_inputs(settings, [corpus.digest], ["models.text.tokenizer"], "cpu")
-    folder = inside(home() / "data" / "tokens", f"{corpus.name}-{scheme}-{digest_of(parts)[:12]}")
-    step = cached_step(
+    made = get_or_create(
+        "tokens",
         f"{corpus.name}-{scheme}",
         parts,
-        folder,
-        lambda into: _write(into, corpus, scheme, vocabulary_size),
-        TokenCounts,
+        lambda folder: _write(folder, corpus, scheme, vocabulary_size),
+        inputs=[corpus.digest],
+        record=TokenCounts,
     )
-    record = read_receipt(folder, TokenCounts)
+    counts = asdict(made.as_receipt(TokenCounts))
     tokens = TokenSet(
-        name=corpus.name, corpus=corpus, scheme=scheme, folder=str(folder), **asdict(record)
+        name=corpus.name, corpus=corpus, scheme=scheme, folder=str(made.folder), **counts
     )
-    _check_lengths(corpus, scheme, asdict(record))
+    _check_lengths(corpus, scheme, counts)
     log(
         f"{tokens.name}: {tokens.vocabulary_size} {scheme} in the vocabulary;"
-        f" {tokens.num_train} / {tokens.num_validation} / {tokens.num_test} tokens{step.remark}"
+        f" {tokens.num_train} / {tokens.num_validation} / {tokens.num_test} tokens{made.remark}"
     )
     return tokens
 
@@ -107,7 +97,7 @@ def fit_tokenizer(text: str, scheme: Scheme, vocabulary_size: int) -> Tokenizer:
     return BpeTokenizer.fit(text, vocabulary_size)
 
 
-def _write(folder: Path, corpus: Corpus, scheme: Scheme, vocabulary_size: int) -> None:
+def _write(folder: Path, corpus: Corpus, scheme: Scheme, vocabulary_size: int) -> dict[str, int]:
     tokenizer = fit_tokenizer(load_text(corpus, "train"), scheme, vocabulary_size)
     write_json(folder / "tokenizer.json", tokenizer.to_dict())
     dtype = np.uint16 if tokenizer.vocabulary_size <= 2**16 else np.uint32
@@ -117,9 +107,7 @@ def _write(folder: Path, corpus: Corpus, scheme: Scheme, vocabulary_size: int) -
         np.save(folder / f"{split}.npy", ids)
         sizes[f"num_{split}"] = len(ids)
     _check_lengths(corpus, scheme, sizes)
-    files = folder_digests(folder)
-    record = {"digest": digest_of(files), "vocabulary_size": tokenizer.vocabulary_size, **sizes}
-    write_receipt(folder, record, files)
+    return {"vocabulary_size": tokenizer.vocabulary_size, **sizes}
 
 
 def _check_lengths(corpus: Corpus, scheme: Scheme, sizes: Mapping[str, Any]) -> None:
@@ -133,12 +121,6 @@ def _check_lengths(corpus: Corpus, scheme: Scheme, sizes: Mapping[str, Any]) -> 
             f" ({' / '.join(SPLITS)}) in {corpus.num_characters} characters; wanted at least"
             f" {' / '.join(map(str, wanted))}: give a longer or less repetitive text{instead}"
         )
-
-
-def load_tokens(tokens: TokenSet, split: Split) -> np.ndarray:
-    """The ids of one split: (N,) uint16 or uint32, memory-mapped."""
-    ids: np.ndarray = np.load(Path(tokens.folder) / f"{split}.npy", mmap_mode="r")
-    return ids
 
 
 def load_tokenizer(tokens: TokenSet) -> Tokenizer:

@@ -1,8 +1,8 @@
 """Evaluations on disk: what was measured once, of the same model on the same data, is kept.
 
-An evaluation's folder is named by the content of the model, the data, the judge and the code that
-measures: `measured.json`, the scores of single items as safetensors, pictures or texts, and last a
-receipt with the digests of them all.
+An evaluation's key is the content of the model, the data, the judge and the code that measures. Its
+manifest holds the numbers; beside it lie the scores of single items as safetensors, and pictures or
+texts.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,19 +18,10 @@ from tasks.data.ingestion import Corpus, ImageSet
 from tasks.evaluation.result import EVALUATION_SEED, EvaluationResult
 from tasks.evaluation.scorecard import Scorecard
 from tasks.packaging.load_check import samples_digest
-from tasks.runtime.progress import log
-from tasks.store.files import (
-    atomic_folder,
-    digest_of,
-    folder_digests,
-    home,
-    inside,
-    is_whole,
-    remove,
-    write_json,
-)
-from tasks.store.fingerprint import cache_key
-from tasks.store.records import DamagedRecord, read_record
+from tasks.store.artifacts import get_or_create
+from tasks.store.files import digest_of, write_bytes
+from tasks.store.fingerprint import cache_key_inputs
+from tasks.store.records import DamagedRecord
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,18 +54,22 @@ def evaluate_cached(
     settings = {"seed": EVALUATION_SEED, **measurement.settings}
     judge_digest = measurement.judge_digest
     modules = list(measurement.modules)
-    evaluation = cache_key(settings, [data.digest, judge_digest], modules, "cpu")
-    key = digest_of([evaluation, content_digest])[:16]
-    folder = inside(home() / "evaluations", name) / key
-    stored = _stored(folder)
-    was_stored = stored is not None
-    if stored is None:
+    compared = cache_key_inputs(settings, [data.digest, judge_digest], modules, "cpu")
+
+    def make(folder: Path) -> dict[str, Any]:
         with subject() as model:
             measured, drawn = measurement.measure(model), samples_digest(model)
-        _store(folder, content_digest, measured, drawn)
-        stored = read_record(folder / "measured.json", _Stored)
-    value = stored.metrics[stored.main_metric]
-    plain = {f.name: getattr(stored, f.name) for f in fields(stored)}
+        _write(folder, measured)
+        facts = {f.name: getattr(measured, f.name) for f in fields(measured)}
+        kept = {name: value for name, value in facts.items() if name not in _APART}
+        return {**kept, "samples_digest": drawn}
+
+    key_parts = {"model": content_digest, **compared}
+    inputs = (content_digest, data.digest, judge_digest)
+    made = get_or_create("evaluations", name, key_parts, make, inputs=inputs, record=_Recorded)
+    recorded = made.as_receipt(_Recorded)
+    value = recorded.metrics[recorded.main_metric]
+    plain = {f.name: getattr(recorded, f.name) for f in fields(recorded)}
     return Scorecard(
         name=name,
         run_id=run_id,
@@ -83,17 +78,17 @@ def evaluate_cached(
         judge_digest=judge_digest,
         data_title=data.title,
         data_licence=data.licence,
-        evaluation_digest=evaluation,
-        folder=str(folder),
-        was_stored=was_stored,
+        evaluation_digest=digest_of(compared),
+        folder=str(made.folder),
+        was_stored=made.was_stored,
         # The decisive one first.
-        **{**plain, "metrics": {stored.main_metric: value, **stored.metrics}},
+        **{**plain, "metrics": {recorded.main_metric: value, **recorded.metrics}},
     )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Stored:
-    """The content of measured.json; see `EvaluationResult` and `Scorecard`."""
+class _Recorded:
+    """What the manifest says of an evaluation; see `EvaluationResult` and `Scorecard`."""
 
     main_metric: str
     unit: str
@@ -104,38 +99,20 @@ class _Stored:
     example: str
     samples_digest: str
 
-
-def _stored(folder: Path) -> _Stored | None:
-    """What was measured before, where all of it can be read; a damaged folder is removed."""
-    if not is_whole(folder, log):
-        return None
-    try:
-        stored = read_record(folder / "measured.json", _Stored)
-        if stored.main_metric not in stored.metrics:
-            raise DamagedRecord(f"{folder / 'measured.json'}: no metric {stored.main_metric!r}")
-        _scores_in(folder)
-    except (FileNotFoundError, DamagedRecord) as error:
-        log(f"a stored evaluation is damaged and will be made again: {error}")
-        remove(folder)
-        return None
-    return stored
+    def __post_init__(self) -> None:
+        if self.main_metric not in self.metrics:
+            raise DamagedRecord(f"an evaluation has no metric {self.main_metric!r}")
 
 
 _APART = ("scores", "are_resamples", "files")
 
 
-def _store(folder: Path, content_digest: str, measured: EvaluationResult, drawn: str) -> None:
-    plain = {f.name: getattr(measured, f.name) for f in fields(measured) if f.name not in _APART}
+def _write(folder: Path, measured: EvaluationResult) -> None:
     kind = "resamples" if measured.are_resamples else "items"
-    with atomic_folder(folder) as temporary:
-        write_json(temporary / "measured.json", {**plain, "samples_digest": drawn})
-        scores = np.ascontiguousarray(measured.scores, dtype=np.float64)
-        (temporary / "scores.safetensors").write_bytes(save({kind: scores}))
-        (temporary / "samples").mkdir()
-        for name, content in measured.files.items():
-            (temporary / "samples" / name).write_bytes(content)
-        receipt = {"receipt": {"digest": content_digest}, "files": folder_digests(temporary)}
-        write_json(temporary / "receipt.json", receipt)
+    scores = np.ascontiguousarray(measured.scores, dtype=np.float64)
+    write_bytes(folder / "scores.safetensors", save({kind: scores}))
+    for name, content in measured.files.items():
+        write_bytes(folder / "samples" / name, content)
 
 
 def item_scores(scorecard: Scorecard) -> tuple[np.ndarray, bool]:

@@ -8,7 +8,7 @@ pictures from rubbish is measured every time; one that cannot lets no model pass
 
 import math
 import sys
-from pkgutil import resolve_name
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ import torch
 from models.metrics.baselines import Soundness
 from models.metrics.bootstrap import bootstrap_mean_interval
 from models.metrics.classifier import Classifier
+from models.metrics.likelihood import Likelihood
 from models.metrics.sample_quality import (
     MAX_IMAGES,
     bytes_of,
@@ -28,7 +29,8 @@ from models.metrics.sample_quality import (
 )
 from models.metrics.seed_variance import resampled_frechet_distances
 from tasks import plots
-from tasks.data.ingestion import ImageSet, load_images
+from tasks.data.ingestion import ImageSet
+from tasks.data.splits import load_images
 from tasks.evaluation.result import EVALUATION_SEED, EvaluationResult, not_finite
 
 MIN_SAMPLES, SAMPLES_PER_IMAGE = 10_000, 5
@@ -38,24 +40,26 @@ MIN_DIFFERENT = 0.5
 """Share of different pictures among the samples of a model that is not collapsed."""
 
 
+MeasureLikelihood = Callable[[Any, np.ndarray, int], Likelihood]
+
+
 def measure_images(
     subject: Any,
     images: ImageSet,
     judge: Classifier,
     *,
-    likelihood: str = "",
+    likelihood: MeasureLikelihood | None = None,
     draws_means: bool = False,
 ) -> EvaluationResult:
     """Measure an image model's samples, and its likelihood, on the test split.
 
     subject: a SampleModel, ours or one that a registered version brought along; judge: in whose
-    features samples are compared; likelihood: what measures it, as `module:function` (see
-    `tasks.families.family.Family`), nothing for a model that has none; draws_means: whether a
-    sample is a mean of what the model expects. Raises ValueError for a model of images of another
-    shape.
+    features samples are compared; likelihood: measures it from (model, pixels, seed), nothing for a
+    model that has none; draws_means: whether a sample is a mean of what the model expects. Raises
+    ValueError for a model of images of another shape.
     """
     _check_shape(subject, images)
-    drawn, requested = drawn_by(subject, images, by_distance=not likelihood)
+    drawn, requested = drawn_by(subject, images, by_distance=likelihood is None)
     train, test = load_images(images, "train"), load_images(images, "test")
     seen = seen_by(judge, drawn, train[0], test[0], load_images(images, "validation")[0])
     numbers = sample_quality(judge, drawn, requested, train, test, seen)
@@ -63,8 +67,8 @@ def measure_images(
     numbers["rubbish_frechet_distance"] = sound.nearest[1]
     faults = [*_sample_faults(numbers, len(images.class_names)), *_told(sound, draws_means)]
     metrics: dict[str, float]
-    if likelihood:
-        found = resolve_name(likelihood)(subject.model, test[0], EVALUATION_SEED)
+    if likelihood is not None:
+        found = likelihood(subject.model, test[0], EVALUATION_SEED)
         metrics, interval = {**found.metrics, **numbers}, _interval(found.nats)
         faults += found.faults
         decisive: dict[str, Any] = {

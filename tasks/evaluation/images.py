@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
+from pkgutil import resolve_name
 from typing import Any
 
 from prefect import task
@@ -57,14 +58,18 @@ def evaluate_image_model(
 ) -> Scorecard:
     """The same for a candidate and for a champion, measured once for each judge.
 
-    subject: gives the SampleModel; it is not asked where a stored evaluation answers.
+    subject: gives the SampleModel; it is not asked where a stored evaluation answers. likelihood:
+    `module:function`, see `tasks.families.family.Family`.
     """
     modules = ("tasks.evaluation.image_metrics", likelihood.partition(":")[0])
-    told: dict[str, Any] = {"likelihood": likelihood, "draws_means": draws_means}
+    # Now: an old version's own `models` may stand in the place of ours while it is measured.
+    measure_likelihood = resolve_name(likelihood) if likelihood else None
     measurement = Measurement(
         modules=tuple(filter(None, modules)),
-        measure=lambda model: measure_images(model, images, judge_of(judge), **told),
-        settings=told,
+        measure=lambda model: measure_images(
+            model, images, judge_of(judge), likelihood=measure_likelihood, draws_means=draws_means
+        ),
+        settings={"likelihood": likelihood, "draws_means": draws_means},
         judge_digest=judge.digest,
     )
     return evaluate_cached(

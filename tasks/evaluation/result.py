@@ -1,6 +1,7 @@
 """What measuring a model gives, and what its numbers are called."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -50,19 +51,38 @@ def title(metric: str) -> str:
     return _TITLES.get(metric, metric.removeprefix("test_").replace("_", " "))
 
 
-def beside(main_metric: str, metrics: Mapping[str, float]) -> str:
-    """What is told wherever the main value is; empty where there is nothing to tell.
+def references(main_metric: str, metrics: Mapping[str, float]) -> dict[str, float]:
+    """The metrics that are told wherever the main one is, by name; empty where there are none.
 
-    A Fréchet distance says nothing without the one of real data.
+    A Fréchet distance says nothing without the one of real data; likelihoods of colours can be
+    compared with others' in bits per dimension.
     """
-    told = []
-    floor = metrics.get(f"floor_{main_metric.removeprefix('test_')}")
-    if floor is not None:
-        told.append(f"real data: {floor:.4f}")
-    bits = metrics.get("test_bits_per_dimension")
-    if bits is not None:
-        told.append(f"{bits:.3f} bits per dimension")
-    return ", ".join(told)
+    names = (f"floor_{main_metric.removeprefix('test_')}", _BITS)
+    return {name: metrics[name] for name in names if name in metrics}
+
+
+_BITS = "test_bits_per_dimension"
+
+
+def reference_words(told: Mapping[str, float]) -> str:
+    """What `references` gives, as words; empty where there are none."""
+    return ", ".join(
+        f"{value:.3f} bits per dimension" if name == _BITS else f"real data: {value:.4f}"
+        for name, value in told.items()
+    )
+
+
+def references_told(main_metric: str, words: str) -> dict[str, float]:
+    """What `reference_words` told of a main metric, to the digits that it told."""
+    floor = f"floor_{main_metric.removeprefix('test_')}"
+    return {
+        _BITS if of_bits else floor: float(of_bits or of_floor)
+        for of_bits, of_floor in _TOLD(words)
+    }
+
+
+_NUMBER = r"(-?(?:\d+\.\d+|inf|nan))"
+_TOLD = re.compile(f"{_NUMBER} bits per dimension|real data: {_NUMBER}").findall
 
 
 def not_finite(metrics: dict[str, float]) -> list[str]:

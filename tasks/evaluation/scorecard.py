@@ -1,14 +1,15 @@
 """What an evaluation says of a model, and where it says it: MLflow, the Prefect UI, the log."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prefect.artifacts import create_table_artifact
 
 from tasks.data.ingestion import Corpus, ImageSet
-from tasks.evaluation.result import beside, title
+from tasks.evaluation.result import reference_words, references, title
 from tasks.runtime.markup import markdown
 from tasks.runtime.progress import log, show
 from tasks.store.names import artifact_key
@@ -91,10 +92,21 @@ class PromotionDecision:
     """The difference that re-training with another seed alone may give."""
 
 
-def with_baseline(metrics: dict[str, float]) -> list[tuple[str, float, float | None]]:
-    """Rows of (title, value, what real held-out data scores or None)."""
+class Measured(NamedTuple):
+    """A metric of held-out data."""
+
+    name: str
+    title: str
+    """Its name for people."""
+    value: float
+    baseline: float | None
+    """What real held-out data score, where that says something."""
+
+
+def with_baseline(metrics: Mapping[str, float]) -> list[Measured]:
+    """Each metric of a model beside what real data score."""
     return [
-        (title(name), value, metrics.get(f"floor_{name.removeprefix('test_')}"))
+        Measured(name, title(name), value, metrics.get(f"floor_{name.removeprefix('test_')}"))
         for name, value in metrics.items()
         if not name.startswith("floor_")
     ]
@@ -102,7 +114,7 @@ def with_baseline(metrics: dict[str, float]) -> list[tuple[str, float, float | N
 
 def beside_main(scorecard: Scorecard) -> str:
     """What stands beside the main value, as the end of a sentence that tells it."""
-    told = beside(scorecard.main_metric, scorecard.metrics)
+    told = reference_words(references(scorecard.main_metric, scorecard.metrics))
     return f", {told}" if told else ""
 
 
@@ -141,11 +153,11 @@ def _table(scorecard: Scorecard) -> list[dict[str, Any]]:
     """Each held-out number, and beside it what real held-out data scores, where that exists."""
     return [
         {
-            "metric": name,
-            "value": f"{value:.5g}",
-            "real data": "" if floor is None else f"{floor:.5g}",
+            "metric": row.title,
+            "value": f"{row.value:.5g}",
+            "real data": "" if row.baseline is None else f"{row.baseline:.5g}",
         }
-        for name, value, floor in with_baseline(scorecard.metrics)
+        for row in with_baseline(scorecard.metrics)
     ]
 
 

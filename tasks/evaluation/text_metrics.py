@@ -15,7 +15,8 @@ from models.metrics.text import (
 )
 from models.text.decoding import generate
 from models.text.tokenizer import readable
-from tasks.data.ingestion import Corpus, load_text
+from tasks.data.ingestion import Corpus
+from tasks.data.splits import load_text
 from tasks.evaluation.result import EVALUATION_SEED, EvaluationResult, not_finite
 
 SAMPLED_TEXTS, SAMPLED_TOKENS = 8, 500

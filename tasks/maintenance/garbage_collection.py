@@ -1,41 +1,48 @@
-"""What in the home nobody refers to any more, so that it may be thrown away.
+"""What in the home nobody refers to any more, so that it may be thrown away: mark and sweep.
 
-A reference is a version that stays (see `tasks.maintenance.pruning`), a job at work, the latest
-time that a step ran (the next run of the same settings will ask for its result), or any time within
-the last hour (a rival run may be judging it). Lineages and comparisons, of which MLflow has a copy,
-go by age alone. Data counts as referred to for as long as the process that prepared it lives: a run
-prepares all of it first, and may train other models for hours before it reads it. Only kinds of
-files that the program can make again are ever named; databases, ledgers, logs and locks are not.
+Marked are, with all that they were made from: the contents of versions that stay (see
+`tasks.maintenance.pruning`), the results of jobs at work, of the latest time that each step ran
+(the next run of the same settings will ask for it) and of any time within the last hour (a rival
+run may be judging it), and what the latest gallery shows. An evaluation goes with its model. Data
+is marked for as long as the process that prepared it lives: a run prepares all of it first, and may
+train other models for hours before it reads it. Only artifacts are ever swept, and what a version
+of before left in places of its own; databases, audit logs, logs and locks are not.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from prefect import task
 
 from tasks.data.tokenization import Scheme
 from tasks.maintenance.pruning import find_surplus, kept_contents
-from tasks.registry.audit_log import lasting_contents
+from tasks.registry.audit_history import lasting_contents
 from tasks.runtime.processes import is_alive
 from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED
 from tasks.samples.cache import shown_folder
+from tasks.store.artifacts import (
+    FOLDERS_OF_BEFORE,
+    KEY_DIGITS,
+    KINDS,
+    Artifact,
+    Kind,
+    artifact_folder,
+    folders,
+)
 from tasks.store.clock import steady_now
-from tasks.store.files import TEMPORARY_PREFIX, home, orphaned_temp_files, read_receipt, remove
-from tasks.store.records import DamagedRecord, read_record, shaped
+from tasks.store.files import home, orphaned_temp_files, read_json, remove
+from tasks.store.graph import Graph
+from tasks.store.records import shaped
 from tasks.store.steps import StepRecord, history, steps
 
 SECONDS_IN_USE = 3600.0
 """How long after a step its result may still be read by the run that asked for it."""
 DAYS_FOR_UNFINISHED = 30.0
 """How long a fit that was interrupted can still be resumed."""
-DAYS_FOR_LINEAGE = 30.0
-"""How long the page that tells where a run's models come from stays here too."""
-DAYS_FOR_COMPARISONS = 30.0
-"""How long what two versions made side by side stays here too."""
 DAYS_OF_A_RUN = 30.0
 """How long a run is taken to work at most: of one on another machine nobody knows if it lives."""
 
@@ -52,33 +59,61 @@ class Garbage:
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Digested:
-    """The one part of a receipt that tells whose it is."""
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """What a data set's artifact is found by."""
 
+    name: str
     digest: str
+
+
+_REASONS: dict[Kind, str] = {
+    **{"images": "images of which no kept model was made", "models": "an earlier fit"},
+    **{"corpora": "text of which no kept model was made"},
+    **{"tokens": "tokens of which no kept model was made"},
+    **{"evaluations": "an evaluation of a model that is not kept"},
+    **{"samples": "an earlier gallery; MLflow has its own copy"},
+    **{"comparisons": "two versions side by side; MLflow has its own copy"},
+}
+_GIVEN_UP = "a fit that was given up"
 
 
 def find_garbage(kept_digests: Iterable[str], now: float | None = None) -> list[Garbage]:
     """Everything that nothing refers to.
 
-    kept_digests: content digests of the versions that have an alias or stand in a ledger;
+    kept_digests: content digests of the versions that have an alias or stand in an audit log;
     now: seconds since 1970, by default this moment; see `steady_now`.
     """
     now = steady_now() if now is None else now
-    kept = set(kept_digests)
-    every = {step: history(step) for step in steps()}
-    latest = _asked_for(every, now)
-    fits = set(_kept_fits(kept, latest, now))
+    graph, every = Graph.of_home(), {step: history(step) for step in steps()}
+    finished = {artifact.folder: artifact for artifact in graph}
+    every_folder = [(kind, folder) for kind in KINDS for folder in folders(kind)]
+    keys = {record.key[:KEY_DIGITS] for record in _asked_for(every, now)}
+    in_use = {
+        folder
+        for kind, folder in every_folder
+        if folder.name.partition("-")[0] in keys
+        or (kind == "models" and folder not in finished and _can_be_resumed(folder, now))
+    }
+    # What is being made, or can be resumed, has no manifest yet that would name its inputs.
+    keys |= {folder.name for folder in in_use}
+    at_work = [each for each in chain(*every.values()) if each.key[:KEY_DIGITS] in keys]
+    inputs = {digest for record in at_work for digest in record.parts.get("inputs", [])}
+    used = [finished[folder] for folder in in_use if folder in finished]
+    inputs |= {digest for artifact in used for digest in artifact.inputs}
+    marked, shown = graph.reachable({*kept_digests, *inputs}), shown_folder()
+    models = marked | {artifact.digest for artifact in used}
     found = [
-        *_old_fits(fits),
-        *_old_lineages(now),
-        *_old_data(_inputs_of(every, fits, latest), latest),
+        *(
+            (folder, _REASONS[kind] if folder in finished or kind != "models" else _GIVEN_UP)
+            for kind, folder in every_folder
+            if folder not in in_use
+            and folder != shown
+            and not _is_marked(finished.get(folder), marked, models)
+        ),
         *_old_fingerprints(),
-        *_old_evaluations(kept | {_digest(folder) for folder in fits}),
-        *_old_galleries(latest),
-        *_old_comparisons(now),
-        *_temporaries(),
+        *_of_earlier_versions(shown),
+        *((path, "left half-written by a kill") for path in orphaned_temp_files(home())),
     ]
     return [
         Garbage(path=path, num_bytes=_size(path), reason=reason)
@@ -105,6 +140,18 @@ def delete(garbage: Iterable[Garbage]) -> int:
     return freed
 
 
+def _is_marked(artifact: Artifact | None, marked: Collection[str], models: Collection[str]) -> bool:
+    """Whether something refers to an artifact; one without a manifest is nobody's.
+
+    models: the contents of those that stay for any reason: their evaluations stay with them.
+    """
+    if artifact is None:
+        return False
+    if artifact.kind == "evaluations" and artifact.inputs:
+        return artifact.inputs[0] in models
+    return artifact.digest in marked
+
+
 def _asked_for(every: Mapping[str, list[StepRecord]], now: float) -> list[StepRecord]:
     """What each step did last, what is being done, what was just done, and living runs' data."""
     found = []
@@ -125,123 +172,30 @@ def _may_be_read_later(record: StepRecord, age: float) -> bool:
     return age < DAYS_OF_A_RUN * 86_400 and is_alive(record.owner)
 
 
-def _kept_fits(kept: set[str], latest: list[StepRecord], now: float) -> Iterator[Path]:
-    """The folders of fits that something refers to, or that can be resumed."""
-    keys = {record.key[:16] for record in latest}
-    for folder in _fits():
-        is_finished = (folder / "receipt.json").exists()
-        can_resume = not is_finished and _age_days(folder, now) < DAYS_FOR_UNFINISHED
-        if folder.name in keys or can_resume or (is_finished and _digest(folder) in kept):
-            yield folder
-
-
-def _old_fits(fits: set[Path]) -> Iterator[tuple[Path, str]]:
-    for folder in _fits():
-        if folder not in fits:
-            is_finished = (folder / "receipt.json").exists()
-            yield folder, "an earlier fit" if is_finished else "a fit that was given up"
-
-
-def _fits() -> list[Path]:
-    """The folders of all fits; lineages lie beside them, and are none."""
-    return [folder for folder in _folders("runs", "*/*") if folder.parent.name != "lineage"]
-
-
-def _old_lineages(now: float) -> Iterator[tuple[Path, str]]:
-    for folder in _folders("runs/lineage", "*"):
-        if _age_days(folder, now) >= DAYS_FOR_LINEAGE:
-            yield folder, "the lineage of an earlier run; MLflow has its own copy"
-
-
-def _inputs_of(
-    every: Mapping[str, list[StepRecord]], fits: set[Path], latest: list[StepRecord]
-) -> set[str]:
-    """The digests of all data that kept fits and latest steps were made from."""
-    keys, all_records = {folder.name for folder in fits}, list(chain(*every.values()))
-    records = latest + [record for record in all_records if record.key[:16] in keys]
-    inputs = {digest for record in records for digest in record.parts.get("inputs", [])}
-    # Token sets are made from corpora.
-    of_tokens = {_key(folder) for folder in _tokens_of(inputs)}
-    for record in all_records:
-        if record.key[:12] in of_tokens:
-            inputs |= set(record.parts.get("inputs", []))
-    return inputs
-
-
-def _tokens_of(digests: set[str]) -> list[Path]:
-    return [folder for folder in _folders("data/tokens", "*") if _digest(folder) in digests]
-
-
-def _key(folder: Path) -> str:
-    return folder.name.rsplit("-", 1)[-1]
-
-
-def _old_data(inputs: set[str], latest: list[StepRecord]) -> Iterator[tuple[Path, str]]:
-    # Tokens are nobody's input yet while their run still trains other models.
-    made = {record.key[:12] for record in latest}
-    for kind in ("images", "text", "tokens"):
-        for folder in _folders(f"data/{kind}", "*"):
-            if _digest(folder) not in inputs and _key(folder) not in made:
-                yield folder, f"{kind} of which no kept model was made"
+def _can_be_resumed(folder: Path, now: float) -> bool:
+    """Whether anything in an unfinished folder was written in the last month."""
+    newest = max(file.lstat().st_mtime for file in [folder, *folder.rglob("*")])
+    return (now - newest) / 86_400 < DAYS_FOR_UNFINISHED
 
 
 def _old_fingerprints() -> Iterator[tuple[Path, str]]:
     for path in (home() / "data" / "fingerprints").glob("*.json"):
         try:
-            kept = read_record(path, dict[str, Any])["kept"]
-            folder = Path(shaped(kept["receipt"]["folder"], str, str(path)))
-        except (OSError, DamagedRecord, KeyError, TypeError):
+            kept = shaped(read_json(path)["kept"]["receipt"], _Named, str(path))
+            kind: Kind = "images" if path.name.startswith("images-") else "corpora"
+            folder = artifact_folder(kind, kept.name, kept.digest)
+        except (OSError, ValueError, KeyError, TypeError):
             yield path, "a damaged fingerprint"
             continue
         if not folder.is_dir():
             yield path, "the fingerprint of data that are gone"
 
 
-def _old_evaluations(kept: set[str]) -> Iterator[tuple[Path, str]]:
-    for folder in _folders("evaluations", "*/*"):
-        if _digest(folder) not in kept:
-            yield folder, "an evaluation of a model that is not kept"
-
-
-def _old_galleries(latest: list[StepRecord]) -> Iterator[tuple[Path, str]]:
-    keys = {record.key[:16] for record in latest}
-    shown = shown_folder()  # the next page is made of what this one shows
-    folders = sorted(_folders("gallery", "*"), key=lambda folder: folder.stat().st_mtime)
-    for folder in folders[:-1]:
-        if folder.name.partition("-")[0] not in keys and folder != shown:
-            yield folder, "an earlier gallery; MLflow has its own copy"
-
-
-def _old_comparisons(now: float) -> Iterator[tuple[Path, str]]:
-    for folder in _folders("comparisons", "*/*"):
-        if _age_days(folder, now) >= DAYS_FOR_COMPARISONS:
-            yield folder, "two versions side by side; MLflow has its own copy"
-
-
-def _temporaries() -> Iterator[tuple[Path, str]]:
-    for path in orphaned_temp_files(home()):
-        yield path, "left half-written by a kill"
-
-
-def _folders(below: str, pattern: str) -> list[Path]:
-    found = (home() / below).glob(pattern)
-    return [path for path in found if path.is_dir() and not path.name.startswith(TEMPORARY_PREFIX)]
-
-
-def _digest(folder: Path) -> str:
-    """The digest in a folder's receipt; a folder whose receipt says none has its own name."""
-    try:
-        return read_receipt(folder, _Digested).digest
-    except (FileNotFoundError, DamagedRecord):
-        return folder.name
-
-
-def _age_days(path: Path, now: float) -> float:
-    """Days since anything in it was written."""
-    newest = max(
-        (file.lstat().st_mtime for file in [path, *path.rglob("*")]), default=path.lstat().st_mtime
-    )
-    return (now - newest) / 86_400
+def _of_earlier_versions(shown: Path | None) -> Iterator[tuple[Path, str]]:
+    """What the version before kept in places of its own, but for what the latest page shows."""
+    galleries = [path for path in (home() / "gallery").glob("*") if path.is_dir() and path != shown]
+    for path in (*(home() / name for name in FOLDERS_OF_BEFORE), *galleries):
+        yield path, "made by an earlier version; this one does not read it"
 
 
 def _size(path: Path) -> int:

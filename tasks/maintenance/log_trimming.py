@@ -8,8 +8,10 @@ from prefect import task
 
 from tasks.runtime.progress import log
 from tasks.runtime.retries import LOCAL
+from tasks.store.artifacts import KINDS, folders
 from tasks.store.clock import steady_now
-from tasks.store.files import home, remove_unused_lock
+from tasks.store.files import home
+from tasks.store.locks import remove_unused_lock
 from tasks.store.retention import days_to_keep
 from tasks.store.steps import forget_older, steps
 
@@ -23,8 +25,8 @@ MAX_BYTES_OF_A_LOG, BYTES_OF_A_LOG_TO_KEEP = 20_000_000, 2_000_000
 def trim_home() -> None:
     """Shorten records and logs, and remove locks that nobody holds."""
     before = steady_now() - days_to_keep() * 86_400
-    fits = {path.name for path in (home() / "runs").glob("*/*")}
-    forgotten = sum(forget_older(step, before, RECORDS_TO_KEEP, fits) for step in steps())
+    there = {path.name for kind in KINDS for path in folders(kind)}
+    forgotten = sum(forget_older(step, before, RECORDS_TO_KEEP, there) for step in steps())
     locks = sum(map(remove_unused_lock, _old_locks()))
     shortened = sum(map(_shortened, sorted((home() / "logs").glob("*.log"))))
     if forgotten or locks or shortened:

@@ -13,13 +13,13 @@ from typing import Any, Literal
 
 from prefect import task
 
-from tasks.registry import audit_anchor, audit_log
+from tasks.registry import audit_anchor, audit_history, audit_log
 from tasks.registry.versions import aliases_of, every_version, project_models
 from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED
+from tasks.store.artifacts import artifacts
 from tasks.store.clock import steady_now
-from tasks.store.files import file_lock, home, read_receipt
-from tasks.store.records import DamagedRecord
+from tasks.store.locks import file_lock
 from tasks.store.retention import days_to_keep, versions_to_keep
 from tasks.tracking.deletion import remove_packages, remove_runs, remove_version
 from tasks.tracking.mlflow_client import old_runs, our_packages, outages_named
@@ -42,11 +42,6 @@ class Surplus:
     """A version's model."""
     key: str
     """A version's number, a package's id, a run's id."""
-
-
-@dataclass(frozen=True, slots=True)
-class _RunOf:
-    run_id: str
 
 
 def find_surplus(now: float | None = None) -> list[Surplus]:
@@ -110,7 +105,7 @@ def delete(surplus: Iterable[Surplus]) -> int:
 
 def _named(name: str) -> set[int]:
     """The versions of a model that have an alias, or that its log names for good."""
-    return aliases_of(name) | audit_log.lasting_versions(audit_log.entries_of(name))
+    return aliases_of(name) | audit_history.lasting_versions(audit_log.entries_of(name))
 
 
 def _spare(versions: list[Any], name: str, now: float) -> Iterator[Any]:
@@ -119,7 +114,7 @@ def _spare(versions: list[Any], name: str, now: float) -> Iterator[Any]:
     Nor one of which the log here does not tell: another home registered it, and may name it.
     """
     named = _named(name)
-    told = audit_log.contents_by_number(audit_log.entries_of(name))
+    told = audit_history.contents_by_number(audit_log.entries_of(name))
     ours = [v for v in versions if told.get(int(v.version)) == v.tags.get("content_digest", "")]
     others = sorted(
         (each for each in ours if int(each.version) not in named),
@@ -178,8 +173,5 @@ def _runs_of(versions: list[Any]) -> Iterator[str]:
 
 def _runs_of_fits() -> Iterator[str]:
     """The runs that have the curves of fits that are stored here."""
-    for path in (home() / "runs").glob("*/*/receipt.json"):
-        try:
-            yield read_receipt(path.parent, _RunOf).run_id
-        except (FileNotFoundError, DamagedRecord):
-            continue
+    for fit in artifacts("models"):
+        yield str(fit.record.get("run_id", ""))

@@ -39,6 +39,11 @@ def renamed(source: bytes, name: str) -> bytes:
     return _IMPORT.sub(rb"\g<1>" + name.encode() + b" as models", source)
 
 
+def package_name() -> str:
+    """What `models` is called inside a version that is made now."""
+    return _project_code(project_root())[0]
+
+
 def code_files() -> dict[str, bytes]:
     """The code of a version by its path in the package, as this project would write it now."""
     return _project_code(project_root())[1]
@@ -50,7 +55,7 @@ def written_code() -> Iterator[tuple[Path, Path]]:
 
     The copy can be imported meanwhile, since MLflow executes that file when it logs a version.
     """
-    name, files = _project_code(project_root())
+    name, files = package_name(), code_files()
     path = list(sys.path)
     with tempfile.TemporaryDirectory(prefix="atelier-package-") as folder:
         for place, content in files.items():

@@ -19,6 +19,7 @@ from mlflow.types.schema import ColSpec, DataType, ParamSchema, ParamSpec, Schem
 from tasks.packaging.bundled_code import code_files, written_code
 from tasks.packaging.files import SERVED_LIBRARIES, Files, files_of
 from tasks.packaging.served_model import SampleModel
+from tasks.store.artifacts import MANIFEST
 from tasks.store.files import sha256_of
 from tasks.tracking.mlflow_client import client
 from tasks.training.fit_store import TrainedModel
@@ -87,7 +88,7 @@ def expected_files(fitted: TrainedModel) -> dict[str, str]:
 
 def _files(fitted: TrainedModel) -> dict[str, Path]:
     folder = Path(fitted.folder)
-    left_out = ("receipt.json", "checkpoint.safetensors")
+    left_out = (MANIFEST, "checkpoint.safetensors")
     return {
         path.name: path
         for path in sorted(folder.iterdir())

@@ -34,6 +34,29 @@ MAX_TOKENS_IN_ALL = 1_000_000
 """Samples and tokens that one request may ask for, all rows together."""
 MAX_PROMPT_CHARACTERS = 100_000
 MAX_CLASSES_TOLD = 20
+READ_AS_MISSING = frozenset(
+    [
+        "#N/A",
+        "#N/A N/A",
+        "#NA",
+        "-1.#IND",
+        "-1.#QNAN",
+        "-NaN",
+        "-nan",
+        "1.#IND",
+        "1.#QNAN",
+        "<NA>",
+        "N/A",
+        "NA",
+        "NULL",
+        "NaN",
+        "None",
+        "n/a",
+        "nan",
+        "null",
+    ]
+)
+"""What `pandas.read_csv`, by which MLflow reads CSV before us, takes for no value."""
 
 
 class SampleModel(PythonModel):
@@ -111,6 +134,12 @@ class SampleModel(PythonModel):
                     f"unknown column {name!r:.60}; this model knows {self._column!r}{hint}"
                 )
         given = {name: value for name, value in row.items() if not _is_missing(value)}
+        unclear = READ_AS_MISSING.intersection(self.class_names) if self._column == "label" else ()
+        if row and not given and unclear:
+            raise _refused(
+                f"label is missing, and the class {min(unclear)!r} of this model is read as missing"
+                " in CSV: name it in JSON, or by its index; -1 is any class"
+            )
         if "label" in given:
             given["label"] = self._index_of(given["label"])
         if "prompt" in given:

@@ -14,7 +14,7 @@ from typing import Any
 from mlflow.exceptions import MlflowException
 
 from tasks.packaging.files import PackageUnknown
-from tasks.registry import audit_log
+from tasks.registry import audit_history, audit_log
 from tasks.registry.version_tags import whole
 from tasks.tracking.mlflow_client import client
 
@@ -114,8 +114,8 @@ def loss(found: audit_log.Log, tags: Mapping[str, str] | None) -> str:
     tags: those of the registered model; None where the registry has no such model.
     """
     if tags is None:
-        is_known = bool(audit_log.live_versions(found.entries))
-        is_known = is_known or audit_log.champion_by(list(found.entries)) is not None
+        is_known = bool(audit_history.live_versions(found.entries))
+        is_known = is_known or audit_history.champion_by(list(found.entries)) is not None
         return (
             "the registry has no such model any more: its database was lost or replaced, or the"
             " model was deleted in MLflow"
@@ -138,7 +138,7 @@ def note_loss(model: str, why: str, champion: int | None, remaining: Mapping[int
     remaining: the versions that the registry has, and the content digest of each.
     """
     entries = audit_log.entries_of(model)
-    live = audit_log.live_versions(entries)
+    live = audit_history.live_versions(entries)
     gone = sorted(number for number, content in live.items() if remaining.get(number) != content)
     content = "" if champion is None else remaining.get(champion, "")
     append(
@@ -146,7 +146,7 @@ def note_loss(model: str, why: str, champion: int | None, remaining: Mapping[int
         "outside",
         action="lost",
         who="unknown",
-        from_version=audit_log.champion_by(entries),
+        from_version=audit_history.champion_by(entries),
         to_version=champion,
         why=why,
         evidence={"gone": gone},
@@ -172,7 +172,7 @@ def note_lost_model(model: str) -> None:
 
 def registered_package(model: str, number: int) -> audit_log.Entry:
     """The entry that tells what a version's package is; raises PackageUnknown, LedgerDamaged."""
-    entry = audit_log.registration_of(checked_log(model).entries, number)
+    entry = audit_history.registration_of(checked_log(model).entries, number)
     if entry is None:
         raise PackageUnknown(
             f"{model} version {number}: the audit log does not say what its package is, so nothing"

@@ -1,4 +1,4 @@
-"""The ledger: who moved which alias, when, from where to where, and why.
+"""The audit log: who moved which alias, when, from where to where, and why.
 
 MLflow keeps no history of aliases. Each model has a file of JSON lines that is only ever appended
 to, flushed to the disk line by line. A line holds the sha256 of the line before it, so that a
@@ -38,7 +38,7 @@ _DIGITS_OF_A_NAME = 12
 
 
 class LedgerDamaged(BadInput):
-    """A line of the ledger is not what was written; the message says which."""
+    """A line of the audit log is not what was written; the message says which."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,20 +73,9 @@ def ledger_path(model: str) -> Path:
 
 
 def known_models() -> list[str]:
-    """The models that have a ledger; a file that no model can be named after is a person's copy."""
+    """The models that have a log; a file that no model can be named after is a person's copy."""
     names = (path.stem for path in (home() / "ledger").glob("*.jsonl"))
     return sorted(name for name in names if is_name(name))
-
-
-def lasting_contents() -> set[str]:
-    """The content digests of all versions that were champion, or that a person named."""
-    found = set()
-    for model in known_models():
-        entries = entries_of(model)
-        lasting = lasting_versions(entries)
-        told = [entry for entry in entries if entry.to_version in lasting]
-        found |= {e.digests["content"] for e in told if e.digests.get("content")}
-    return found
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -242,121 +231,6 @@ def _flush_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def unsettled(entries: list[Entry]) -> Entry | None:
-    """The intent whose outcome is not known, if there is one."""
-    settled = {entry.settles for entry in entries}
-    waiting = [e for e in entries if e.kind == "intent" and e.number not in settled]
-    return waiting[-1] if waiting else None
-
-
-def moves(entries: list[Entry]) -> list[Entry]:
-    """What happened, oldest first: moves that took effect, and refusals."""
-    done = {entry.settles for entry in entries if entry.kind == "done"}
-    return [
-        entry
-        for entry in entries
-        if entry.kind in ("refused", "outside") or (entry.kind == "intent" and entry.number in done)
-    ]
-
-
-def told(entries: list[Entry]) -> list[Entry]:
-    """What a reader of the history wants to know: moves, refusals, and repairs of the records.
-
-    Not that versions were removed which were never champion: that happens every night.
-    """
-    shown = {entry.number for entry in moves(entries)}
-    return [
-        entry
-        for entry in entries
-        if entry.number in shown
-        or entry.action == "adopt"
-        or (entry.kind == "repair" and entry.action != "prune")
-    ]
-
-
-def live_versions(entries: Sequence[Entry]) -> dict[int, str]:
-    """The versions that the registry must have by the log, and the content digest of each."""
-    found: dict[int, str] = {}
-    for entry in entries:
-        found |= contents_by_number([entry])
-        for number in entry.evidence.get("gone", ()):
-            found.pop(number, None)
-    return found
-
-
-def champion_by(entries: list[Entry]) -> int | None:
-    """The version that the last move made champion."""
-    champions = [entry.to_version for entry in moves(entries) if entry.kind != "refused"]
-    return champions[-1] if champions else None
-
-
-def lasting_versions(entries: list[Entry]) -> set[int]:
-    """The versions that were champion, and those that a person named: kept as long as the log.
-
-    One that the gate refused is not among them.
-    """
-    kept = [e for e in moves(entries) if e.kind != "refused" or e.action == "decline"]
-    return {v for entry in kept for v in (entry.from_version, entry.to_version) if v is not None}
-
-
-def refused_in_a_row(entries: list[Entry]) -> int:
-    """How many versions were refused since the champion last changed."""
-    versions = set()
-    for entry in reversed(moves(entries)):
-        if entry.kind != "refused":
-            break
-        versions.add(entry.to_version)
-    return len(versions)
-
-
-def contents_by_number(entries: Sequence[Entry]) -> dict[int, str]:
-    """The content digest of each version, as the log last told it."""
-    return {
-        entry.to_version: entry.digests["content"]
-        for entry in entries
-        if entry.to_version is not None and entry.digests.get("content")
-    }
-
-
-def withdrawn(
-    entries: list[Entry], content: str, elsewhere: Mapping[int, str] | None = None
-) -> str:
-    """Why a person left or declined a content, unless it was made champion again; or nothing.
-
-    A move without this program counts as a person's, whoever made it: what lost the name there
-    shall not take it back by itself. What was lost with its database was not left by anybody.
-    Versions are told apart by content: after a loss their numbers begin again.
-    elsewhere: the contents of versions, by number, of which the log never told.
-    """
-    contents, why = dict(elsewhere or {}), ""
-    taking_effect = {(entry.number, entry.kind) for entry in moves(entries)}
-    for entry in entries:
-        left = contents.get(entry.from_version or 0)
-        contents |= contents_by_number([entry])
-        if (entry.number, entry.kind) not in taking_effect:
-            if entry.action == "begin":
-                why = entry.evidence.get("withdrawn", {}).get(content, why)
-            continue
-        arrived = contents.get(entry.to_version or 0)
-        if entry.kind != "refused" and arrived == content:
-            why = ""
-        by_hand = entry.action in ("rollback", "override", "outside", "restore")
-        if by_hand and left == content and arrived != content:
-            why = entry.why
-        if entry.action == "decline" and arrived == content:
-            why = entry.why
-    return why
-
-
-def withdrawn_contents(entries: list[Entry]) -> dict[str, str]:
-    """All contents that persons left or declined, and why."""
-    begun = [entry.evidence.get("withdrawn", {}) for entry in entries if entry.action == "begin"]
-    contents = {*contents_by_number(entries).values(), *(c for each in begun for c in each)}
-    contents |= {e.digests["content"] for e in entries if e.digests.get("content")}
-    found = {content: withdrawn(entries, content) for content in contents}
-    return {content: why for content, why in found.items() if why}
-
-
 def readable_entries(model: str) -> list[Entry]:
     """Whatever can be read of a damaged log; nothing of it is proven."""
     try:
@@ -368,29 +242,6 @@ def readable_entries(model: str) -> list[Entry]:
         with suppress(DamagedRecord):
             entries.append(_entry(parsed(line, dict[str, Any], "")))
     return entries
-
-
-def answered(entries: list[Entry]) -> list[Entry]:
-    """The entries up to the last decision of this program or of a person."""
-    for index in range(len(entries), 0, -1):
-        last = entries[index - 1]
-        gave_up = last.kind == "outside" and last.action == "discard"  # the champion
-        if last.kind == "done" or last.action in ("accept", "begin") or gave_up:
-            return entries[:index]
-    return []
-
-
-def last_move_without_us(entries: list[Entry]) -> Entry | None:
-    """A move that this program did not make, or a loss, if nobody has answered it since."""
-    later = entries[len(answered(entries)) :]
-    found = [e for e in later if e.kind == "outside" and e.action in ("outside", "lost")]
-    return found[-1] if found else None
-
-
-def registration_of(entries: Sequence[Entry], number: int) -> Entry | None:
-    """The entry that tells what the package of a version is; the latest, for a number again."""
-    told = [e for e in entries if e.kind == "registered" and e.to_version == number]
-    return told[-1] if told else None
 
 
 def set_aside(model: str) -> Path | None:

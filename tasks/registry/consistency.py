@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tasks.families.table import FAMILIES
-from tasks.registry import audit_anchor, audit_log
+from tasks.registry import audit_anchor, audit_history, audit_log
 from tasks.registry.promotion import moved_outside
 from tasks.registry.verification import UNVERIFIED, check_stored, verified_copy
 from tasks.registry.versions import (
@@ -85,10 +85,10 @@ def _problems(name: str, with_packages: bool) -> Iterator[Problem]:
         yield Problem(model=name, what=f"{name}: {lost}", ways=("accept",))
     elif moved := _moved(entries, champion):
         now = "none" if champion is None else f"version {champion.version}"
-        known = audit_log.champion_by(entries)
+        known = audit_history.champion_by(entries)
         what = f"{name}: {moved}: the champion is {now}, and by the log version {known or 'none'}"
         yield Problem(model=name, what=what, ways=("restore", "accept"))
-    elif (last := audit_log.last_move_without_us(entries)) is not None:
+    elif (last := audit_history.last_move_without_us(entries)) is not None:
         what = (
             f"{name}: {last.why} (noted {last.at[:10]}), from version {last.from_version or 'none'}"
         )
@@ -106,7 +106,7 @@ def _problems(name: str, with_packages: bool) -> Iterator[Problem]:
         yield from _gone(name, entries, versions)
     yield from _unknown(name, entries, versions)
     # One whose package the log does not tell was told of already.
-    if champion and audit_log.registration_of(entries, int(champion.version)) is not None:
+    if champion and audit_history.registration_of(entries, int(champion.version)) is not None:
         yield from _champions_files(champion, with_packages)
 
 
@@ -126,7 +126,7 @@ def _moved(entries: list[audit_log.Entry], champion: RegisteredVersion | None) -
 
     Where this program moved it and was killed then, the next reader settles that.
     """
-    intent = audit_log.unsettled(entries)
+    intent = audit_history.unsettled(entries)
     if intent and champion and int(champion.version) == intent.to_version:
         return ""
     return moved_outside(entries, champion) if entries else ""
@@ -155,7 +155,7 @@ def _gone(
 ) -> Iterator[Problem]:
     """Versions of the log that the registry lacks, or has with another content."""
     contents = {int(v.version): v.tags.get("content_digest", "") for v in versions}
-    live = audit_log.live_versions(entries)
+    live = audit_history.live_versions(entries)
     missing = sorted(number for number in live if number not in contents)
     others = sorted(n for n in live.keys() & contents.keys() if live[n] != contents[n])
     if missing:
@@ -171,12 +171,12 @@ def _unknown(
     name: str, entries: list[audit_log.Entry], versions: list[RegisteredVersion]
 ) -> Iterator[Problem]:
     """Versions of the registry whose packages the log does not tell of."""
-    told, named, strange = audit_log.contents_by_number(entries), [], []
+    told, named, strange = audit_history.contents_by_number(entries), [], []
     for version in versions:
         number = int(version.version)
         if version.tags.get("state") != "complete":
             continue  # being made, or left pending by a kill: no reader sees it
-        if audit_log.registration_of(entries, number) is not None:
+        if audit_history.registration_of(entries, number) is not None:
             continue
         if told.get(number) == version.tags.get("content_digest"):
             named.append(number)

@@ -1,4 +1,4 @@
-"""Who is champion: every move of an alias, written in the ledger before and after.
+"""Who is champion: every move of an alias, written in the audit log before and after.
 
 A move is intent, alias, done: a kill between them leaves the registry as it was or as it should
 be, and `reconcile` finds out which. Moving an alias emits a Prefect event, on which automations
@@ -16,7 +16,7 @@ from prefect.settings import PREFECT_API_URL
 from tasks.evaluation.scorecard import PromotionDecision
 from tasks.families.table import FAMILIES
 from tasks.packaging.load_check import LoadCheckFailed, SamplesDiffer, check_loads
-from tasks.registry import audit_anchor, audit_log
+from tasks.registry import audit_anchor, audit_history, audit_log
 from tasks.registry.model_card import family_page
 from tasks.registry.verification import verified_copy
 from tasks.registry.version_tags import number_tag, text_tag, whole
@@ -34,7 +34,8 @@ from tasks.registry.versions import (
 )
 from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED
-from tasks.store.files import BadInput, file_lock
+from tasks.store.files import BadInput
+from tasks.store.locks import file_lock
 from tasks.store.names import checked_name
 from tasks.store.retention import refusals_to_tell
 from tasks.tracking.mlflow_client import client, outages_named
@@ -47,7 +48,7 @@ _DIGESTS = ("content_digest", "data_digest", "code_digest", "judge_digest", "rec
 
 @task(name="settle-alias", task_run_name="name {version.name}", **NETWORKED)
 def apply_decision(version: Version, verdict: PromotionDecision) -> Version | None:
-    """Make an accepted version champion, a refused one challenger, and write it in the ledger.
+    """Make an accepted version champion, a refused one challenger, and write it in the audit log.
 
     Returns None, and moves nothing, where the champion is no longer the one that the verdict
     accepts the version against: another run or a person was faster, so it must be judged again.
@@ -84,7 +85,7 @@ def promote(name: str, number: int, reason: str) -> tuple[int | None, int]:
 
     The version left is withdrawn: no later run brings it back by itself. Raises BadInput for what
     is not there or is champion already, and where the version does not load. One that was trained
-    with other libraries, and draws differently with these, is let pass: the ledger says so.
+    with other libraries, and draws differently with these, is let pass: the audit log says so.
     """
     checked_name("model", name)
     with outages_named(), file_lock(f"registry-{name}"):
@@ -110,7 +111,7 @@ def history(name: str) -> list[audit_log.Entry]:
         if not audit_log.ledger_path(name).exists():
             check_known(name)
         reconcile(name)
-        return audit_log.told(audit_log.entries_of(name))
+        return audit_history.told(audit_log.entries_of(name))
 
 
 def withdrawn(name: str, content: str) -> str:
@@ -119,10 +120,10 @@ def withdrawn(name: str, content: str) -> str:
     with outages_named(), file_lock(f"registry-{name}"):
         reconcile(name)
         entries = audit_log.entries_of(name)
-        told = audit_log.contents_by_number(entries)
+        told = audit_history.contents_by_number(entries)
         named = {number for e in entries for number in (e.from_version, e.to_version) if number}
         elsewhere = contents_of(name) if named - told.keys() else {}
-        return audit_log.withdrawn(entries, content, elsewhere)
+        return audit_history.withdrawn(entries, content, elsewhere)
 
 
 def reconcile(name: str) -> None:
@@ -139,7 +140,7 @@ def reconcile(name: str) -> None:
         remaining = contents_of(name)
         audit_anchor.note_loss(name, lost, now, remaining)
         entries = audit_log.entries_of(name)
-    if (intent := audit_log.unsettled(entries)) is not None:
+    if (intent := audit_history.unsettled(entries)) is not None:
         kind: audit_log.Kind = "void"
         if champion is not None and now == intent.to_version:
             kind = "done"
@@ -155,7 +156,7 @@ def reconcile(name: str) -> None:
             "outside",
             action="outside",
             who="unknown",
-            from_version=audit_log.champion_by(entries),
+            from_version=audit_history.champion_by(entries),
             to_version=now,
             why=moved,
             digests={"content": content} if content else {},
@@ -165,12 +166,12 @@ def reconcile(name: str) -> None:
 
 def moved_outside(entries: list[audit_log.Entry], champion: RegisteredVersion | None) -> str:
     """What happened to the alias that the log does not tell, in words, or nothing."""
-    known = audit_log.champion_by(entries)
+    known = audit_history.champion_by(entries)
     if champion is None:
         return "" if known is None else "the alias was taken away without this program"
     if int(champion.version) != known:
         return "the alias was moved without this program"
-    told = audit_log.contents_by_number(entries).get(known)
+    told = audit_history.contents_by_number(entries).get(known)
     if told and champion.tags.get("content_digest") != told:
         return f"version {known} is another than the log tells of"
     return ""
@@ -196,10 +197,10 @@ def _champion_before(name: str) -> int:
         raise BadInput(f"{name} has no champion to roll back from")
     now = int(champion.version)
     entries, contents = audit_log.entries_of(name), contents_of(name)
-    live, told = audit_log.live_versions(entries), audit_log.contents_by_number(entries)
+    live, told = audit_history.live_versions(entries), audit_history.contents_by_number(entries)
     came_from = [
         entry.from_version
-        for entry in audit_log.moves(entries)
+        for entry in audit_history.moves(entries)
         if entry.to_version == now
         and entry.from_version is not None  # as after a time without a champion
         and entry.action in ("promote", "override", "outside", "restore")
@@ -225,13 +226,20 @@ def _by_hand(
         raise BadInput(f"{name} has no version {number}; there are: {_numbers(name)}")
     if champion is not None and champion.version == target.version:
         raise BadInput(f"version {number} is the champion of {name} already")
+    family = FAMILIES.get(text_tag(target, "family"))
+    if family is None:
+        told = text_tag(target, "family")
+        raise BadInput(
+            f"version {number} of {name} is of the family {told!r}; this program knows"
+            f" {', '.join(FAMILIES)}"
+        )
     evidence = _evidence(target, None)
     try:
         with verified_copy(name, str(number)) as (folder, _):
             check_loads(
                 f"models:/{name}/{number}",
                 folder,
-                text_tag(target, "family"),
+                family.data,
                 samples=text_tag(target, "samples_digest"),
             )
     except SamplesDiffer as error:
@@ -254,7 +262,7 @@ def _move(
     reason: str,
     evidence: dict[str, Any],
 ) -> None:
-    """The alias and what tells of it, between two lines of the ledger."""
+    """The alias and what tells of it, between two lines of the audit log."""
     name, before = target.name, None if champion is None else int(champion.version)
     intent = audit_anchor.append(
         name,
@@ -313,7 +321,7 @@ def _refuse(
         digests=_digests(target),
         **_who(),
     )
-    in_a_row = audit_log.refused_in_a_row(audit_log.entries_of(name))
+    in_a_row = audit_history.refused_in_a_row(audit_log.entries_of(name))
     payload = {"reason": reason, "in_a_row": in_a_row}
     _announce(REFUSED, target, payload)
     if in_a_row % refusals_to_tell() == 0:
@@ -339,12 +347,12 @@ def _digests(target: RegisteredVersion) -> dict[str, str]:
     """What a version is: its package by the audit log, which the registry's tags may not tell."""
     tags = tags_of(target)
     told = {name.removesuffix("_digest"): tags.get(name, "") for name in _DIGESTS}
-    entry = audit_log.registration_of(audit_log.entries_of(target.name), int(target.version))
+    entry = audit_history.registration_of(audit_log.entries_of(target.name), int(target.version))
     return told | ({"package": entry.digests["package"]} if entry else {})
 
 
 def _who() -> dict[str, str]:
-    """The flow run that acts, if one does; else the ledger names the person."""
+    """The flow run that acts, if one does; else the audit log names the person."""
     from prefect.context import FlowRunContext
 
     context = FlowRunContext.get()

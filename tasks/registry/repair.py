@@ -5,9 +5,10 @@ None is gone unless a person names it.
 
 from tasks.families.table import FAMILIES
 from tasks.packaging.files import digest_of_files
-from tasks.registry import audit_anchor, audit_log
+from tasks.registry import audit_anchor, audit_history, audit_log
 from tasks.registry.consistency import WAYS, all_models
 from tasks.registry.promotion import move_back, reconcile
+from tasks.registry.registration import note_package
 from tasks.registry.verification import PACKAGE_TAG, unlisted_files
 from tasks.registry.version_tags import whole
 from tasks.registry.versions import (
@@ -15,10 +16,10 @@ from tasks.registry.versions import (
     champion_of,
     contents_of,
     get_version,
-    note_package,
     versions_of,
 )
-from tasks.store.files import BadInput, file_lock
+from tasks.store.files import BadInput
+from tasks.store.locks import file_lock
 from tasks.tracking.mlflow_client import client, outages_named
 
 
@@ -44,7 +45,7 @@ def repair(name: str, way: str) -> str:
 
 def _begin(name: str) -> str:
     """A new log: the old one is kept aside, and what was withdrawn stays withdrawn."""
-    withdrawn = audit_log.withdrawn_contents(audit_log.readable_entries(name))
+    withdrawn = audit_history.withdrawn_contents(audit_log.readable_entries(name))
     aside = audit_log.set_aside(name)
     tags = audit_anchor.model_tags(name) or {}
     kept = f"the one before is kept as {aside.name}" if aside else "the one before is not here"
@@ -72,7 +73,7 @@ def _begin(name: str) -> str:
 def _accept(name: str) -> str:
     reconcile(name)
     entries, contents = audit_log.entries_of(name), contents_of(name)
-    live = audit_log.live_versions(entries)
+    live = audit_history.live_versions(entries)
     gone = sorted(number for number, content in live.items() if contents.get(number) != content)
     anchors = audit_anchor.anchors(audit_anchor.model_tags(name) or {})
     others = sorted(anchors.keys() - {audit_log.read(name).name})
@@ -88,12 +89,12 @@ def _restore(name: str) -> str:
     entries = audit_log.entries_of(name)
     if (audit_anchor.model_tags(name) or {}).get("family") not in FAMILIES:
         return _restore_family(name)
-    last = audit_log.last_move_without_us(entries)
+    last = audit_history.last_move_without_us(entries)
     if last is None:
         raise BadInput(f"{name}: the audit log and the registry name the same champion")
-    before = audit_log.champion_by(audit_log.answered(entries))
+    before = audit_history.champion_by(audit_history.answered(entries))
     target = None if before is None else get_version(name, before)
-    told = audit_log.contents_by_number(entries).get(before or 0)
+    told = audit_history.contents_by_number(entries).get(before or 0)
     if target is None or target.tags.get("content_digest") != told:
         raise BadInput(f"{name}: the registry does not have the champion of the log, {before}")
     move_back(target, "restored by hand after a move without this program")
@@ -118,14 +119,14 @@ def _adopt(name: str, number: int | None) -> str:
     """Keep the digests of versions whose files are what their tags and the log say."""
     reconcile(name)
     entries = audit_log.entries_of(name)
-    told = audit_log.contents_by_number(entries)
+    told = audit_history.contents_by_number(entries)
     versions = [
         version
         for version in versions_of(name)
         if int(version.version) == number
         or (
             number is None
-            and audit_log.registration_of(entries, int(version.version)) is None
+            and audit_history.registration_of(entries, int(version.version)) is None
             and told.get(int(version.version)) == version.tags.get("content_digest")
         )
     ]

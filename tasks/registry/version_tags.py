@@ -4,7 +4,7 @@ import math
 import re
 from typing import Any, TypeVar
 
-from tasks.evaluation.result import beside
+from tasks.evaluation.result import references
 from tasks.runtime.progress import log
 from tasks.store.records import DamagedRecord, parsed
 
@@ -43,16 +43,16 @@ def record_tag(version: Any, name: str, kind: type[Kind]) -> Kind:
     return parsed(text_tag(version, name), kind, f"{_of(version)}: its tag {name}")
 
 
-def beside_tag(version: Any) -> str:
-    """What is told beside a version's main value, such as the distance of real data; or nothing."""
+def references_tag(version: Any) -> dict[str, float]:
+    """The metrics that are told beside a version's main value (`tasks.evaluation.result`)."""
     if "metrics" not in version.tags:  # of a version of long ago
-        return ""
+        return {}
     try:
         metrics: dict[str, float] = record_tag(version, "metrics", dict[str, float])
     except DamagedRecord as error:
         log(str(error))
-        return ""
-    return beside(version.tags.get("main_metric", ""), metrics)
+        return {}
+    return references(version.tags.get("main_metric", ""), metrics)
 
 
 def _of(version: Any) -> str:

@@ -3,7 +3,8 @@
 A file's name, a sample, a reason that somebody typed may hold anything: a fence's end, an image of
 a foreign host, an escape sequence of a terminal. One function for each kind of place: Markdown
 (MLflow's descriptions, Prefect's artifacts and forms), Mermaid, terminals and logs. The gallery's
-page escapes by `html.escape`. Imports nothing of ours.
+page escapes by `html.escape`; templates escape by themselves (`tasks.runtime.templates`). Imports
+nothing of ours.
 """
 
 import logging
@@ -85,6 +86,18 @@ def fenced(text: object, language: str = "text") -> str:
     longest = max(map(len, re.findall("`+", shown)), default=0)
     fence = "`" * max(_SHORTEST_FENCE, longest + 1)
     return f"{fence}{language}\n{shown}\n{fence}"
+
+
+def code(text: object) -> str:
+    """A span of code in a line of Markdown, which no run of backticks inside closes.
+
+    Not for the cells of a table, where a bar ends the cell, unless the text can hold none.
+    """
+    shown = plain(text)
+    runs = re.findall("`+", shown)
+    fence = "`" * (max(map(len, runs), default=0) + 1)
+    gap = " " if shown[:1] == "`" or shown[-1:] == "`" else ""
+    return f"{fence}{gap}{shown}{gap}{fence}"
 
 
 def mermaid(text: object) -> str:

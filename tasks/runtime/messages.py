@@ -1,6 +1,14 @@
-"""What an error says, in one line."""
+"""What an error says, at a length that people read."""
+
+import re
 
 MAX_CHARACTERS = 400
+MAX_OF_A_MESSAGE = 2000
+"""Characters of what a command says at its end; what it was given may be longer than any page."""
+MAX_OF_A_WORD = 400
+"""Characters without a blank, as of a path, that are shown in full."""
+
+_LONG_WORDS = re.compile(rf"\S{{{MAX_OF_A_WORD + 1},}}")
 
 
 def one_line(error: BaseException) -> str:
@@ -19,6 +27,20 @@ def one_line(error: BaseException) -> str:
     if said.endswith(":"):  # nothing followed
         said = said[:-1]
     return said if len(said) <= MAX_CHARACTERS else f"{said[: MAX_CHARACTERS - 4]} ..."
+
+
+def shortened(message: str) -> str:
+    """A message in which long values, and what is too much in all, lack their middle.
+
+    Their ends stay: a path's last part, and what is to be done.
+    """
+    words = _LONG_WORDS.sub(lambda word: _without_middle(word[0], MAX_OF_A_WORD // 4), message)
+    return _without_middle(words, MAX_OF_A_MESSAGE // 2) if len(words) > MAX_OF_A_MESSAGE else words
+
+
+def _without_middle(text: str, kept: int) -> str:
+    """kept: characters at each end."""
+    return f"{text[:kept]}[... {len(text) - 2 * kept:,} characters ...]{text[-kept:]}"
 
 
 def _counts_errors(said: str) -> bool:

@@ -1,8 +1,8 @@
 """The gallery on disk: one page of all champions, put together of what each made once.
 
-`gallery/index.html` is the page, `gallery/works.json` says what it shows and where its files lie:
-in a folder below, named by what the page shows. What a champion made for an earlier page is copied
-to the next one, so that only new champions draw; and where one cannot, its last works stay.
+`gallery/index.html` is the page, `gallery/works.json` says what it shows and where in the home its
+files lie: in the artifact of the page. What a champion made for an earlier page is copied to the
+next one, so that only new champions draw; and where one cannot, its last works stay.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,24 +13,30 @@ from pathlib import Path
 from typing import Any
 
 from tasks.runtime.progress import log
-from tasks.samples.html_page import ChampionSamples, page
+from tasks.samples.html_page import ChampionSamples, page, template_digests, with_references
+from tasks.store.artifacts import (
+    KEY_DIGITS,
+    Artifact,
+    artifact_folder,
+    opened,
+    verify,
+    write_manifest,
+)
 from tasks.store.files import (
     check_digests,
-    digest_of,
-    file_lock,
     folder_digests,
     home,
-    is_whole,
+    portable,
     read_json,
     remove,
     write_bytes,
-    write_json,
     write_text,
 )
 from tasks.store.fingerprint import cache_key_inputs
-from tasks.store.steps import StepRecord, recorded
+from tasks.store.locks import file_lock
+from tasks.store.steps import StepRecord
 
-_KEY_DIGITS = 16
+_NAME = "gallery"
 
 
 class GalleryIncomplete(RuntimeError):
@@ -53,19 +59,26 @@ def one_gallery_at_a_time() -> Iterator[None]:
 def gallery_work(shown: Iterable[Any], seed: int) -> Iterator[StepRecord]:
     """Record that a page is made of some pieces (dataclasses, or names with a `seed` for all)."""
     pieces = [each if isinstance(each, str) else asdict(each) for each in shown]
-    settings = {"seed": seed, "champions": pieces}
+    settings = {"seed": seed, "champions": pieces, "templates": template_digests()}
     parts = cache_key_inputs(settings, [], ["tasks.samples.html_page"], "cpu")
-    with file_lock(f"gallery-{digest_of(parts)[:_KEY_DIGITS]}"), recorded("gallery", parts) as it:
-        yield it
+    with opened("samples", _NAME, parts, can_resume=True) as place:
+        yield place.step
 
 
 def stored_gallery(record: StepRecord) -> str | None:
     """The page of this very gallery, made before and whole; it becomes the latest."""
     for folder in _folders(record):
-        if (folder / "receipt.json").exists() and is_whole(folder, log):
-            record.state = "unchanged"
-            log("gallery: unchanged")
-            return _made_latest(folder)
+        try:
+            verify(folder)
+        except FileNotFoundError:  # it lacked a work
+            continue
+        except (OSError, ValueError) as error:
+            log(f"gallery: a stored page is damaged and will be made again: {error}")
+            remove(folder)
+            continue
+        record.state = "unchanged"
+        log("gallery: unchanged")
+        return _made_latest(folder)
     return None
 
 
@@ -75,10 +88,10 @@ def fresh_folder(record: StepRecord) -> str:
     for folder in _folders(record):
         if folder != latest:
             remove(folder)
-    folder, number = _folder(record), 1
+    folder, number = artifact_folder("samples", _NAME, record.key), 1
     while folder.exists():
         number += 1
-        folder = folder.with_name(f"{record.key[:_KEY_DIGITS]}-{number}")
+        folder = folder.with_name(f"{record.key[:KEY_DIGITS]}-{number}")
     folder.mkdir(parents=True)
     return str(folder)
 
@@ -86,10 +99,15 @@ def fresh_folder(record: StepRecord) -> str:
 def keep_gallery(folder: str, *, is_complete: bool = True) -> str:
     """Make a finished gallery the latest, and return the path of the latest page.
 
-    A complete one is sealed, and found again; of one that lacks a work the next run makes another.
+    A complete one gets its manifest, and is found again; of one that lacks a work the next run
+    makes another.
     """
     if is_complete:
-        write_json(Path(folder) / "receipt.json", {"files": folder_digests(Path(folder))})
+        key = Path(folder).name.partition("-")[0]
+        page = Artifact(
+            kind="samples", name=_NAME, key=key, digest="", files={}, inputs=(), record={}
+        )
+        write_manifest(Path(folder), page)
     return _made_latest(Path(folder))
 
 
@@ -112,7 +130,7 @@ def works_record(works: Iterable[ChampionSamples]) -> list[dict[str, Any]]:
     return [
         {
             **asdict(work),
-            "folder": Path(work.folder).relative_to(Path(work.folder).parents[1]).as_posix(),
+            "folder": portable(Path(work.folder)),
             "files": folder_digests(Path(work.folder)) if Path(work.folder).is_dir() else {},
         }
         for work in works
@@ -124,8 +142,8 @@ def shown_works() -> dict[str, ChampionSamples]:
     found = {}
     for record in _shown_records():
         try:
-            fields: dict[str, Any] = dict(record)
-            folder = _root() / fields.pop("folder")
+            fields = with_references(record, "works.json")
+            folder = _located(fields.pop("folder"))
             check_digests(folder, fields.pop("files"))
             for name in ("pictures", "texts", "differences"):
                 fields[name] = tuple((str(file), str(caption)) for file, caption in fields[name])
@@ -139,8 +157,14 @@ def shown_folder() -> Path | None:
     """The folder whose files the latest page was made of."""
     for record in _shown_records():
         if isinstance(record, Mapping) and isinstance(record.get("folder"), str):
-            return _root() / Path(record["folder"]).parts[0]
+            return _located(record["folder"]).parent
     return None
+
+
+def _located(folder: str) -> Path:
+    """Where a work's files lie; the version before named them from the gallery's folder on."""
+    path = home() / folder
+    return path if path.parent.is_dir() else _root() / folder
 
 
 def _shown_records() -> list[Any]:
@@ -168,12 +192,9 @@ def _root() -> Path:
     return home() / "gallery"
 
 
-def _folder(record: StepRecord) -> Path:
-    return _root() / record.key[:_KEY_DIGITS]
-
-
 def _folders(record: StepRecord) -> list[Path]:
-    return sorted(_root().glob(f"{record.key[:_KEY_DIGITS]}*"))
+    own = artifact_folder("samples", _NAME, record.key)
+    return sorted(own.parent.glob(f"{own.name}*"))
 
 
 def _made_latest(folder: Path) -> str:

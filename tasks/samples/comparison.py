@@ -1,6 +1,7 @@
 """The visual difference: two versions of a model, from the same seeds, side by side."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,10 @@ from tasks.registry.versions import get_version
 from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED
 from tasks.samples.drawing import writes_text
-from tasks.store.files import home, inside, write_bytes, write_json
+from tasks.store.artifacts import get_or_create
+from tasks.store.files import write_bytes, write_json
+from tasks.store.fingerprint import cache_key_inputs
+from tasks.store.names import checked_name
 from tasks.tracking.mlflow_client import log_file, outages_named, set_version_tag
 
 SEED, NUM_IMAGES, COLUMNS = 0, 30, 6
@@ -43,7 +47,33 @@ def show_difference(name: str, before: int, after: int) -> str:
 
     Returns the folder of what they made; it holds comparison.png, or comparison.json with texts.
     """
-    folder = inside(home() / "comparisons", name) / f"{before}-{after}"
+    checked_name("model", name)
+    with outages_named():
+        found = [get_version(name, number) for number in (before, after)]
+    versions = [version for version in found if version is not None]
+    if len(versions) < len(found):
+        raise LookupError(
+            f"{name}: version {before} or {after} is gone; run the same command again"
+        )
+    digests = [version.tags.get("content_digest") or str(version.run_id) for version in versions]
+    made = get_or_create(
+        "comparisons",
+        name,
+        cache_key_inputs({"versions": [before, after]}, digests, [__name__], "cpu"),
+        lambda folder: _compare(folder, name, before, after),
+        inputs=digests,
+    )
+    with outages_named():
+        run_id = text_tag(versions[1], "scorecard_run_id")
+        for file_name in made.files:
+            log_file(run_id, made.folder / file_name, "comparison")
+        set_version_tag(name, after, "comparison", f"{run_id} {before}")
+    log(f"{name}: versions {before} and {after} side by side in its run's comparison/ folder")
+    return str(made.folder)
+
+
+def _compare(folder: Path, name: str, before: int, after: int) -> dict[str, int]:
+    """Let both make the same, and keep it as comparison.png, or comparison.json with texts."""
     made = []
     prompt = ""
     for number in (before, after):
@@ -58,14 +88,7 @@ def show_difference(name: str, before: int, after: int) -> str:
         texts = tuple(WrittenBy(version=version, text=str(text)) for version, text in pairs)
         record = TextComparison(prompt=prompt, temperature=TEMPERATURE, texts=texts)
         write_json(folder / "comparison.json", record)
-    with outages_named():
-        target = get_version(name, after)
-        assert target is not None, "it was loaded a moment ago"
-        run_id = text_tag(target, "scorecard_run_id")
-        log_file(run_id, folder, "comparison")
-        set_version_tag(name, after, "comparison", f"{run_id} {before}")
-    log(f"{name}: versions {before} and {after} side by side in its run's comparison/ folder")
-    return str(folder)
+    return {"before": before, "after": after}
 
 
 def _made(model: Any, prompt: str) -> np.ndarray | str:

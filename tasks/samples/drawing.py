@@ -3,8 +3,7 @@
 This is the code that a gallery's cache keys hold, so it knows neither the registry nor the page.
 """
 
-from collections.abc import Iterable
-from pkgutil import resolve_name
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from tasks import plots
@@ -22,15 +21,18 @@ class Keep(Protocol):
         ...
 
 
+Extra = Callable[[Any, int, Keep], None]
+
+
 def writes_text(model: Any) -> bool:
     """Whether a SampleModel, of whatever version, writes text; else it draws images."""
     return hasattr(model, "tokenizer")
 
 
-def draw(model: Any, seed: int, keep: Keep, extras: Iterable[str] = ()) -> None:
+def draw(model: Any, seed: int, keep: Keep, extras: Iterable[Extra] = ()) -> None:
     """Let a SampleModel make its samples, and what its family shows besides.
 
-    extras: `module:function`, each called with (model, seed, keep).
+    extras: each is called with (model, seed, keep).
     """
     if writes_text(model):
         for temperature in TEMPERATURES:
@@ -41,7 +43,7 @@ def draw(model: Any, seed: int, keep: Keep, extras: Iterable[str] = ()) -> None:
         drawn = model.draw_images(NUM_SAMPLES, seed)
         keep("samples.png", plots.grid(drawn, COLUMNS), f"{NUM_SAMPLES} samples, seed {seed}")
     for extra in extras:
-        resolve_name(extra)(model, seed, keep)
+        extra(model, seed, keep)
 
 
 def modules(extras: Iterable[str]) -> list[str]:

@@ -4,22 +4,25 @@ The picture is Mermaid text in a markdown artifact of the flow run. Prefect's ne
 the older ones show its source, and so the same is told in a table below it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
-from tasks.data.ingestion import ImageSet
-from tasks.data.tokenization import TokenSet
-from tasks.evaluation.result import title
-from tasks.families.table import of_data
+from tasks.data.ingestion import Corpus, ImageSet
+from tasks.data.tokenization import TokenCounts
+from tasks.evaluation.result import reference_words, title
 from tasks.registry.versions import CHAMPION, Version
 from tasks.runtime import markup
-from tasks.runtime.markup import markdown
-from tasks.runtime.progress import show
+from tasks.runtime.progress import log, show
 from tasks.runtime.retries import NETWORKED
-from tasks.store.files import home, inside, write_text
+from tasks.runtime.templates import prefect_page
+from tasks.store.artifacts import Artifact, Kind
+from tasks.store.files import portable, scratch_folder, write_text
+from tasks.store.graph import Graph
+from tasks.store.records import DamagedRecord
 from tasks.tracking.mlflow_client import is_served, log_file, run_url, version_url
 
 _SHOWN_DIGITS = 12
@@ -39,33 +42,28 @@ class Node:
 
 
 @task(name="publish-lineage", task_run_name="lineage", **NETWORKED)
-def publish_lineage(
-    images: ImageSet | None,
-    tokens: TokenSet | None,
-    versions: Sequence[Version],
-    gallery: str,
-    run_id: str,
-) -> str:
+def publish_lineage(versions: Sequence[Version], gallery: str, run_id: str) -> str:
     """Publish the lineage with the flow run and with the MLflow run; returns its markdown.
 
-    images, tokens: the receipts of the data that the versions were trained on, if any.
+    What the versions were made from is read from the manifests of the home.
     gallery: the page of samples; run_id: the MLflow run of the whole.
     """
-    nodes = [*_data(images, tokens), *_models(images, tokens, versions)]
+    graph = Graph.of_home()
+    nodes = [*_data(graph, versions), *_models(graph, versions)]
     nodes.append(
         Node(
             kind="samples",
             name="gallery",
-            facts=(f"the page is {gallery}",),
+            facts=(f"the page is {portable(Path(gallery))} of the home",),
             made_from=tuple(_label(each) for each in versions if each.alias == CHAMPION),
         )
     )
     page = f"```mermaid\n{mermaid(nodes)}\n```\n\n{table(nodes)}\n"
     if is_served():
         page += f"\nThe whole run in MLflow: [{run_id[:8]}]({run_url(run_id)})\n"
-    path = inside(home() / "runs" / "lineage", run_id) / "lineage.md"
-    write_text(path, page)
-    log_file(run_id, path)
+    with scratch_folder() as scratch:
+        write_text(scratch / "lineage.md", page)
+        log_file(run_id, scratch / "lineage.md")
     show(
         "lineage",
         lambda: create_markdown_artifact(
@@ -75,56 +73,73 @@ def publish_lineage(
     return page
 
 
-def _data(images: ImageSet | None, tokens: TokenSet | None) -> Iterator[Node]:
-    if images is not None:
-        number = images.num_train + images.num_validation + images.num_test
-        size = f"{images.channels} x {images.height} x {images.width}"
+def _data(graph: Graph, versions: Sequence[Version]) -> Iterator[Node]:
+    for made in graph.origins(version.digest for version in versions):
+        if made.kind not in _FACTS:
+            continue
+        kind, facts = _FACTS[made.kind]
+        try:
+            told = facts(made)
+        except DamagedRecord as error:
+            log(f"lineage: {error}")
+            told = ()
         yield Node(
-            kind="images",
-            name=images.name,
-            facts=(f"{number:,} images", size),
-            digest=images.digest,
-        )
-    if tokens is not None:
-        text = tokens.corpus
-        size_bytes = text.bytes_train + text.bytes_validation + text.bytes_test
-        yield Node(
-            kind="text",
-            name=text.name,
-            facts=(f"{size_bytes / 1e3:,.0f} kB",),
-            digest=text.digest,
-        )
-        yield Node(
-            kind="tokenizer",
-            name=_tokenizer(tokens),
-            facts=(f"{tokens.vocabulary_size:,} tokens",),
-            digest=tokens.digest,
-            made_from=(text.name,),
+            kind=kind,
+            name=_name(made),
+            facts=told,
+            digest=made.digest,
+            made_from=_names(graph, made.inputs),
         )
 
 
-def _models(
-    images: ImageSet | None, tokens: TokenSet | None, versions: Sequence[Version]
-) -> Iterator[Node]:
+def _of_images(made: Artifact) -> tuple[str, ...]:
+    images = made.as_receipt(ImageSet)
+    number = images.num_train + images.num_validation + images.num_test
+    return (f"{number:,} images", f"{images.channels} x {images.height} x {images.width}")
+
+
+def _of_text(made: Artifact) -> tuple[str, ...]:
+    text = made.as_receipt(Corpus)
+    return (f"{(text.bytes_train + text.bytes_validation + text.bytes_test) / 1e3:,.0f} kB",)
+
+
+def _of_tokens(made: Artifact) -> tuple[str, ...]:
+    return (f"{made.as_receipt(TokenCounts).vocabulary_size:,} tokens",)
+
+
+_FACTS: dict[Kind, tuple[str, Callable[[Artifact], tuple[str, ...]]]] = {
+    **{"images": ("images", _of_images), "corpora": ("text", _of_text)},
+    **{"tokens": ("tokenizer", _of_tokens)},
+}
+
+
+def _models(graph: Graph, versions: Sequence[Version]) -> Iterator[Node]:
     for version in versions:
-        is_text = bool(of_data("text", [version.name.rpartition("-")[2]]))
-        source = _tokenizer(tokens) if is_text and tokens else images.name if images else ""
+        made = graph.named(version.digest)
+        references = reference_words(version.references)
         yield Node(
             kind="model",
             name=_label(version),
             facts=(
                 version.alias,
                 f"{title(version.main_metric)} {version.main_value:.4f}",
-                *((version.beside,) if version.beside else ()),
+                *((references,) if references else ()),
             ),
             digest=version.digest,
-            made_from=(source,),
+            made_from=_names(graph, made.inputs if made else ()),
             link=version_url(version.name, version.version) if is_served() else "",
         )
 
 
-def _tokenizer(tokens: TokenSet) -> str:
-    return f"{tokens.name} {tokens.scheme}"
+def _names(graph: Graph, digests: Iterable[str]) -> tuple[str, ...]:
+    """The names of artifacts that are nodes."""
+    found = (graph.named(digest) for digest in digests)
+    return tuple(_name(made) for made in found if made is not None and made.kind in _FACTS)
+
+
+def _name(made: Artifact) -> str:
+    """An artifact's name for people: a tokenizer's is that of the text, then of the scheme."""
+    return " ".join(made.name.rsplit("-", 1)) if made.kind == "tokens" else made.name
 
 
 def _label(version: Version) -> str:
@@ -150,12 +165,4 @@ def mermaid(nodes: Sequence[Node]) -> str:
 
 def table(nodes: Sequence[Node]) -> str:
     """The same as rows of markdown."""
-    rows = ["| | name | what it is | made from | sha256 |", "|---|---|---|---|---|"]
-    for node in nodes:
-        shown = markdown(node.name)
-        name = f"[{shown}]({node.link})" if node.link else shown
-        made_from = ", ".join(map(markdown, node.made_from))
-        digest = f"`{node.digest[:_SHOWN_DIGITS]}`" if node.digest else ""
-        cells = [node.kind, name, ", ".join(map(markdown, node.facts)), made_from, digest]
-        rows.append("| " + " | ".join(cells) + " |")
-    return "\n".join(rows)
+    return prefect_page("samples/lineage_table.md", nodes=nodes, digits=_SHOWN_DIGITS)

@@ -1,14 +1,14 @@
 """What a gallery is to show: every champion, with the seed of what it makes."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
 from prefect import task
 
 from tasks.families.table import FAMILIES
-from tasks.registry import audit_log
-from tasks.registry.version_tags import beside_tag
+from tasks.registry import audit_history, audit_log
+from tasks.registry.version_tags import references_tag
 from tasks.registry.versions import (
     RegisteredVersion,
     champion_of,
@@ -42,7 +42,7 @@ class Piece:
     scorecard_run_id: str
     main_metric: str
     main_value: float
-    beside: str = ""
+    references: dict[str, float] = field(default_factory=dict)
     lost: str = ""
     """Why the registry cannot be asked for it any more; its last works are shown."""
 
@@ -99,7 +99,7 @@ def kept_work(piece: Piece, folder: str) -> ChampionSamples | None:
         scorecard_run_id=piece.scorecard_run_id,
         main_metric=piece.main_metric,
         main_value=piece.main_value,
-        beside=piece.beside,
+        references=piece.references,
     )
 
 
@@ -124,7 +124,7 @@ def last_work(piece: Piece, folder: str, reason: str) -> ChampionSamples:
         scorecard_run_id=piece.scorecard_run_id,
         main_metric=piece.main_metric,
         main_value=piece.main_value,
-        beside=piece.beside,
+        references=piece.references,
         folder=f"{folder}/{piece.name}",
         pictures=(),
         texts=(),
@@ -149,7 +149,7 @@ def _piece(version: RegisteredVersion, seed: int) -> Piece:
         scorecard_run_id=tags.get("scorecard_run_id", ""),
         main_metric=tags.get("main_metric", ""),
         main_value=_number(tags, "main_value"),
-        beside=beside_tag(version),
+        references=references_tag(version),
     )
 
 
@@ -163,7 +163,7 @@ def _number(tags: Mapping[str, str], name: str) -> float:
 def _is_missed(work: ChampionSamples) -> bool:
     """Whether the audit log still calls a model champion that the registry has lost."""
     try:
-        return audit_log.champion_by(audit_log.entries_of(work.name)) is not None
+        return audit_history.champion_by(audit_log.entries_of(work.name)) is not None
     except BadInput:  # a damaged log is no reason to forget the model
         return True
 
@@ -183,6 +183,6 @@ def _lost(work: ChampionSamples) -> Piece:
         scorecard_run_id=work.scorecard_run_id,
         main_metric=work.main_metric,
         main_value=work.main_value,
-        beside=work.beside,
+        references=work.references,
         lost=remark,
     )

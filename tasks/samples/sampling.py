@@ -7,6 +7,7 @@ server and can be sent to a friend.
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,14 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
 from tasks import plots
-from tasks.evaluation.result import title
+from tasks.evaluation.result import reference_words, title
 from tasks.families.table import FAMILIES, purpose_of
 from tasks.registry.loading import loaded
-from tasks.registry.version_tags import beside_tag, number_tag, text_tag
+from tasks.registry.version_tags import number_tag, references_tag, text_tag
 from tasks.registry.versions import CHAMPION, champion_of, get_version
-from tasks.runtime.markup import fenced, markdown
 from tasks.runtime.progress import log, show
 from tasks.runtime.retries import NETWORKED
+from tasks.runtime.templates import prefect_page
 from tasks.samples.cache import keep_gallery, works_record
 from tasks.samples.comparison import TextComparison, comparison_of
 from tasks.samples.drawing import draw, writes_text
@@ -60,8 +61,10 @@ def draw_samples(
 
     champion = _champion(name, number)
     family = FAMILIES.get(text_tag(champion, "family"))
+    # Before it is loaded: an old version's own `models` then stands in the place of ours.
+    extras = [resolve_name(extra) for extra in family.gallery_extras] if family else []
     with loaded(name, str(champion.version)) as model:
-        draw(model, seed, keep, family.gallery_extras if family else ())
+        draw(model, seed, keep, extras)
         if writes_text(model):
             return _work(champion, into, seed, texts=captions)
     if (growth := _growth(champion.run_id, into)) is not None:
@@ -92,7 +95,7 @@ def _work(
         scorecard_run_id=text_tag(champion, "scorecard_run_id"),
         main_metric=text_tag(champion, "main_metric"),
         main_value=number_tag(champion, "main_value"),
-        beside=beside_tag(champion),
+        references=references_tag(champion),
         folder=str(folder),
         pictures=tuple(pictures),
         texts=tuple(texts),
@@ -190,29 +193,37 @@ def publish_gallery(works: list[ChampionSamples], folder: str, run_id: str) -> s
 
 def _markdown(works: list[ChampionSamples], run_id: str) -> str:
     """The gallery for the Prefect UI; pictures come from MLflow, or travel inside the text."""
-    lines = []
-    for work in works:
-        heading = f"{markdown(work.name)} version {work.version}"
+    return prefect_page(
+        "samples/gallery.md",
+        works=[_shown(work, run_id) for work in works],
+        all_files=run_url(run_id) if is_served() else "",
+    )
+
+
+def _shown(work: ChampionSamples, run_id: str) -> dict[str, Any]:
+    """What the template shows of one work."""
+
+    def address(file_name: str) -> str:
         if is_served():
-            heading = f"[{heading}]({version_url(work.name, work.version)})"
-        metric = f"{markdown(title(work.main_metric))}: **{work.main_value:.4f}**"
-        metric += f" ({markdown(work.beside)})" if work.beside else ""
-        lines += [f"## {heading}", f"{purpose_of(work.family)} {metric}"]
-        if work.remark:
-            lines.append(f"**Not of the present champion:** {markdown(work.remark)}")
-        for file_name, caption in (*work.pictures, *work.differences):
-            if not file_name.endswith(".png"):
-                continue
-            address = (
-                artifact_url(run_id, f"gallery/{work.name}/{file_name}")
-                if is_served()
-                else data_uri(Path(work.folder) / file_name)
-            )
-            shown = markdown(caption)
-            lines += [f"**{shown}**", f"![{shown}]({address})"]
-        for file_name, caption in work.texts:
-            text = (Path(work.folder) / file_name).read_text(encoding="utf-8")
-            lines += [f"**{markdown(caption)}**", fenced(text)]
-    if is_served():
-        lines.append(f"[All files of this gallery]({run_url(run_id)})")
-    return "\n\n".join(lines)
+            return artifact_url(run_id, f"gallery/{work.name}/{file_name}")
+        return data_uri(Path(work.folder) / file_name)
+
+    return {
+        "name": work.name,
+        "version": work.version,
+        "page": version_url(work.name, work.version) if is_served() else "",
+        "family": purpose_of(work.family),
+        "metric": title(work.main_metric),
+        "value": work.main_value,
+        "references": reference_words(work.references),
+        "remark": work.remark,
+        "pictures": [
+            {"caption": caption, "address": address(file_name)}
+            for file_name, caption in (*work.pictures, *work.differences)
+            if file_name.endswith(".png")
+        ],
+        "texts": [
+            {"caption": caption, "text": (Path(work.folder) / name).read_text(encoding="utf-8")}
+            for name, caption in work.texts
+        ],
+    }

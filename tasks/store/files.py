@@ -5,16 +5,15 @@ in the same folder, flushed to the disk, and renamed.
 """
 
 import errno
-import fcntl
 import hashlib
 import json
 import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field, is_dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from urllib.parse import quote
 
 from tasks.runtime.disk_space import cause_of, lack_of_room
 from tasks.runtime.processes import is_alive, this_process
-from tasks.store.records import Kind, read_record, shaped
+from tasks.store.records import read_record
 
 TEMPORARY_PREFIX = ".partial-"
 MAX_BYTES_OF_A_FULL_DISK = 1 << 14
@@ -114,19 +113,51 @@ def atomic_file(path: Path) -> Iterator[Path]:
     Raises DiskFull when the disk is full; on any error the temporary file is removed and an older
     `path` stays as it was.
     """
-    with _disk_full_named(path):
+    with write_errors_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=_prefix(), suffix=path.suffix, dir=path.parent)
         os.close(handle)
         temporary = Path(name)
         try:
             yield temporary
-            _flush(temporary)
+            flush(temporary)
             temporary.chmod(0o644)  # mkstemp makes files that only their owner may read
-            _make_way(path)
+            make_way(path)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def create_file(path: Path, content: bytes) -> bool:
+    """Write a file unless there is one, whole or not at all; returns whether it was written.
+
+    Raises DiskFull when the disk is full.
+    """
+    with write_errors_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=_prefix(), dir=path.parent)
+        temporary = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            flush(temporary)
+            temporary.chmod(0o644)
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                return False
+            except OSError as error:  # a file system without links: the caller's lock must do
+                if error.errno not in (errno.EPERM, errno.ENOTSUP):
+                    raise
+                temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    return True
+
+
+def portable(path: Path) -> str:
+    """A path as records keep it: below the home from there on, so that the home can be moved."""
+    return path.relative_to(home()).as_posix() if path.is_relative_to(home()) else str(path)
 
 
 @contextmanager
@@ -136,15 +167,15 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     If another process finished the same folder first, its result stays and ours is dropped: folders
     are named by the digest of what they hold, so the two are the same.
     """
-    with _disk_full_named(path):
+    with write_errors_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=_prefix(), dir=path.parent))
     try:
-        with _disk_full_named(path):
+        with write_errors_named(path):
             yield temporary
             for file in temporary.rglob("*"):
                 if file.is_file():
-                    _flush(file)
+                    flush(file)
             temporary.chmod(0o755)
             try:
                 temporary.rename(path)
@@ -158,7 +189,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
     """A folder for the time of a block, in the home, that nobody else may enter."""
-    with _disk_full_named(home()):
+    with write_errors_named(home()):
         home().mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=_prefix(), dir=home()))
     try:
@@ -177,7 +208,7 @@ def set_aside(path: Path, why: str) -> Path:
     return aside
 
 
-def _make_way(path: Path) -> None:
+def make_way(path: Path) -> None:
     """Set a folder aside that stands where a file belongs."""
     if path.is_dir():
         set_aside(path, "wanted a file, got a folder")
@@ -212,58 +243,6 @@ def _is_abandoned(path: Path) -> bool:
         return False
 
 
-@contextmanager
-def file_lock(
-    name: str,
-    waiting: Callable[[], None] = lambda: None,
-    meanwhile: Callable[[], AbstractContextManager[None]] = nullcontext,
-) -> Iterator[None]:
-    """Let only one process of this home at a time into the blocks of a name.
-
-    waiting: called once if another is in there; then its end is waited for, inside `meanwhile`.
-    """
-    path = inside(home() / "locks", f"{name}.lock")
-    with _disk_full_named(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _make_way(path)
-    while True:
-        with _disk_full_named(path):
-            file = path.open("w")
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                waiting()
-                with meanwhile():
-                    fcntl.flock(file, fcntl.LOCK_EX)
-            if not _is_still(path, file.fileno()):  # it was removed while we waited
-                continue
-            os.utime(file.fileno())
-            yield
-            return
-
-
-def remove_unused_lock(path: Path) -> bool:
-    """Remove a lock's file if nobody holds it; returns whether it did."""
-    try:
-        with path.open("r") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_still(path, file.fileno()):
-                path.unlink()
-                return True
-    except OSError:  # held, or gone
-        return False
-    return False
-
-
-def _is_still(path: Path, handle: int) -> bool:
-    """Whether a path is still the file that was opened under it."""
-    try:
-        return os.path.samestat(path.stat(), os.fstat(handle))
-    except FileNotFoundError:
-        return False
-
-
 def inside(folder: Path, name: str) -> Path:
     """The path of a name directly in a folder; BadInput for one that would lead out of it."""
     if name in ("", ".", "..") or Path(name).name != name or "\0" in name:
@@ -274,7 +253,11 @@ def inside(folder: Path, name: str) -> Path:
 
 
 @contextmanager
-def _disk_full_named(path: Path) -> Iterator[None]:
+def write_errors_named(path: Path) -> Iterator[None]:
+    """Turn what the system says of writes in a block into DiskFull or CannotWrite, with a way out.
+
+    path: what is being written.
+    """
     try:
         yield
     except CannotWrite:
@@ -300,7 +283,8 @@ def _tells_of_a_full_disk(error: OSError, path: Path) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Have a file's content on the disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
@@ -316,9 +300,9 @@ def append_lines(path: Path, lines: Iterable[str]) -> None:
 
     Raises DiskFull when the disk is full; then nothing is added.
     """
-    with _disk_full_named(path):
+    with write_errors_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _make_way(path)
+        make_way(path)
         with path.open("ab", buffering=0) as file:
             content = "".join(f"{line}\n" for line in lines).encode()
             written = file.write(content)
@@ -367,42 +351,6 @@ def folder_digests(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
 
 
-def write_receipt(folder: Path, receipt: Any, files: dict[str, str]) -> None:
-    """Write `receipt.json`, the last file of a result: what it is, and the sha256 of its files.
-
-    receipt: a JSON value or dataclass; it is sealed by a digest of its own, so that a damaged one
-    is known. Raises DiskFull.
-    """
-    plain = asdict(receipt) if is_dataclass(receipt) and not isinstance(receipt, type) else receipt
-    sealed = {**files, "receipt.json": digest_of([plain, files])}
-    write_json(folder / "receipt.json", {"receipt": plain, "files": sealed})
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _SealedReceipt:
-    files: dict[str, str] = field(default_factory=dict)
-    receipt: Any = None
-
-
-def _check_receipt(folder: Path) -> None:
-    """Raise ChecksumMismatch unless the receipt and all files are as `write_receipt` left them."""
-    kept = read_record(folder / "receipt.json", _SealedReceipt)
-    files = dict(kept.files)
-    if not files:
-        raise ChecksumMismatch(f"{folder / 'receipt.json'} names no file")
-    seal = files.pop("receipt.json", None)
-    if seal is not None and seal != digest_of([kept.receipt, files]):
-        raise ChecksumMismatch(f"{folder / 'receipt.json'} was changed")
-    check_digests(folder, files)
-
-
-def read_receipt(folder: Path, kind: type[Kind]) -> Kind:
-    """The receipt that `write_receipt` put into a folder; raises what `read_record` does."""
-    sealed = read_record(folder / "receipt.json", _SealedReceipt)
-    receipt: Kind = shaped(sealed.receipt, kind, str(folder / "receipt.json"))
-    return receipt
-
-
 def check_digests(folder: Path, expected: dict[str, str]) -> None:
     """Raise ChecksumMismatch unless each named file is there with its sha256."""
     for name, wanted in expected.items():
@@ -410,33 +358,6 @@ def check_digests(folder: Path, expected: dict[str, str]) -> None:
         got = sha256_of(path) if path.is_file() else "missing"
         if got != wanted:
             raise ChecksumMismatch(f"{path}: sha256 is {got[:12]}, expected {wanted[:12]}")
-
-
-def is_intact(folder: Path) -> bool:
-    """Whether a folder with a receipt is there and unchanged since; nothing is removed."""
-    try:
-        _check_receipt(folder)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return False
-    return True
-
-
-def is_whole(folder: Path, say: Callable[[str], None], kind: Any = Any) -> bool:
-    """Whether a folder with a receipt was written to its end and is unchanged since.
-
-    kind: what its receipt must be (see `tasks.store.records`). A damaged one is removed, and `say`
-    hears why, so that the caller can write it again.
-    """
-    if not folder.exists():
-        return False
-    try:
-        _check_receipt(folder)
-        read_receipt(folder, kind)
-    except (OSError, ValueError) as error:
-        say(f"a stored result is damaged and will be made again: {error}")
-        remove(folder)
-        return False
-    return True
 
 
 def keep_aside(path: Path) -> Path:

@@ -27,6 +27,8 @@ EXCLUDED_FROM_CACHE_KEY = (
 )
 """Rooms and modules that cannot change a result: they say what is wanted, store, show or query it,
 or made the data, whose digest counts."""
+INCLUDED_ALL_THE_SAME = "tasks.data.splits"
+"""Of the data's room, what hands the data on."""
 
 
 def cache_key(settings: object, inputs: list[str], modules: list[str], device: str) -> str:
@@ -95,6 +97,8 @@ def _summary(path: Path, root: Path, _mtime_ns: int, _size: int) -> ModuleSummar
 
 
 def _is_excluded(name: str) -> bool:
+    if name == INCLUDED_ALL_THE_SAME:
+        return False
     return any(name == each or name.startswith(f"{each}.") for each in EXCLUDED_FROM_CACHE_KEY)
 
 

@@ -8,27 +8,17 @@ import json
 import re
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from tasks.runtime.messages import one_line
 from tasks.runtime.processes import is_alive, seconds_up, this_process, this_start
-from tasks.runtime.progress import log
 from tasks.store.clock import steady_now
-from tasks.store.files import (
-    append_lines,
-    atomic_folder,
-    digest_of,
-    file_lock,
-    home,
-    inside,
-    is_whole,
-    write_text,
-)
+from tasks.store.files import append_lines, digest_of, home, inside, write_text
+from tasks.store.locks import file_lock
 from tasks.store.records import DamagedRecord, parsed, shaped, told
 
 State = Literal["running", "made", "unchanged", "failed", "killed"]
@@ -75,11 +65,6 @@ class StepRecord:
     seconds: float | None = None
     """How long it took; None while it runs, or when its process died."""
 
-    @property
-    def remark(self) -> str:
-        """A word for the step's log line, where there is one to add."""
-        return "; unchanged" if self.state == "unchanged" else ""
-
     def seconds_since_its_end(self, now: float) -> float:
         """How long ago it ended, or began if that is not known; now: see `steady_now`."""
         since_start = now - self.started_at
@@ -89,11 +74,14 @@ class StepRecord:
 
 
 @contextmanager
-def recorded(step: str, parts: Mapping[str, Any]) -> Iterator[StepRecord]:
-    """Record that a step runs while the block does, and how it ended."""
+def recorded(step: str, parts: Mapping[str, Any], key: str = "") -> Iterator[StepRecord]:
+    """Record that a step runs while the block does, and how it ended.
+
+    key: what its result is found by, where that is not the digest of the parts.
+    """
     record = StepRecord(
         step=step,
-        key=digest_of(dict(parts)),
+        key=key or digest_of(dict(parts)),
         parts=dict(parts),
         owner=this_process(),
         started_at=time.time(),
@@ -116,33 +104,6 @@ def recorded(step: str, parts: Mapping[str, Any]) -> Iterator[StepRecord]:
         record.state, record.seconds = state, seconds_up() - (record.started_up or 0.0)
         ending = {name: getattr(record, name) for name in ("state", "reasons", "seconds")}
         _append(step, {"mark": mark, **ending})
-
-
-def cached_step(
-    step: str,
-    parts: Mapping[str, Any],
-    folder: Path,
-    fill: Callable[[Path], None],
-    receipt: Any = Any,
-) -> StepRecord:
-    """Record a step that fills a folder, unless an earlier one did and nothing was damaged since.
-
-    fill: writes all files, a receipt among them, into the folder that it is given.
-    receipt: what the receipt must be, where the caller reads it (see `tasks.store.records`).
-    """
-
-    def say(reason: str) -> None:
-        log(f"{step}: {reason}")
-        record.reasons.append(reason)
-
-    waiting = partial(log, f"{step}: another run is at it; waiting for its result")
-    with file_lock(folder.name, waiting), recorded(step, parts) as record:
-        if is_whole(folder, say, receipt):
-            record.state = "unchanged"
-        else:
-            with atomic_folder(folder) as temporary:
-                fill(temporary)
-    return record
 
 
 def history(step: str) -> list[StepRecord]:

@@ -19,7 +19,8 @@ from typing import Any
 from PIL import Image
 
 from tasks.runtime.progress import log
-from tasks.store.files import append_lines, file_lock, home, inside, remove, set_aside, write_json
+from tasks.store.files import append_lines, home, inside, portable, remove, set_aside, write_json
+from tasks.store.locks import file_lock
 from tasks.store.records import DamagedRecord, parsed, read_record, shaped, told
 from tasks.tracking.mlflow_client import (
     TrackingUnavailable,
@@ -86,7 +87,7 @@ class MetricQueue:
         """Keep a picture of one step, to be stored in a folder and shown on the key's slider."""
         if self._is_new(f"picture {key}", step):
             self._waiting.append(
-                {"name": f"picture {key}", "png": str(png), "folder": folder, "step": step}
+                {"name": f"picture {key}", "png": portable(png), "folder": folder, "step": step}
             )
 
     def flush(self) -> None:
@@ -259,7 +260,7 @@ def _sent_bytes(mark: Path, path: Path) -> int:
 
 
 def _send_picture(run_id: str, line: _Picture) -> None:
-    png = Path(line.png)
+    png = home() / line.png
     if not png.exists():  # a damaged result is removed with its pictures, and drawn again
         return
     try:

@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 from tasks.runtime.disk_space import lack_of_room, watch
 from tasks.runtime.processes import is_alive, this_process
 from tasks.runtime.progress import log
-from tasks.store.files import DiskFull, file_lock, home, remove_orphaned_temp_files
+from tasks.store.files import DiskFull, home, remove_orphaned_temp_files
+from tasks.store.locks import file_lock
 from tasks.store.names import artifact_key
 from tasks.tracking.metric_queue import discard, flush_run, pending_runs
 from tasks.tracking.mlflow_client import (

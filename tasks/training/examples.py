@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tasks.data.ingestion import Corpus, ImageSet, load_images, load_text
+from tasks.data.ingestion import Corpus, ImageSet
+from tasks.data.splits import load_images, load_text
 
 
 def example_images(images: ImageSet, number: int = 16) -> Tensor:

@@ -7,8 +7,9 @@ from typing import Any
 from prefect import task
 
 from models.training.protocol import ImageData, TextData, Training
-from tasks.data.ingestion import ImageSet, load_images
-from tasks.data.tokenization import TokenSet, load_tokens
+from tasks.data.ingestion import ImageSet
+from tasks.data.splits import load_images, load_tokens
+from tasks.data.tokenization import TokenSet
 from tasks.runtime.retries import TRAINING
 from tasks.store.files import read_json
 from tasks.training.checkpointing import checkpointed_steps

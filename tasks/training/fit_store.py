@@ -1,9 +1,8 @@
-"""Fits on disk: where a fit works, the key that names its folder, its result and the receipt."""
+"""Fits on disk: where a fit works, its key, its result and the receipt."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +12,9 @@ from torch import Tensor
 from tasks.data.ingestion import ImageSet
 from tasks.data.tokenization import TokenSet
 from tasks.runtime.progress import log
-from tasks.store.files import (
-    atomic_file,
-    digest_of,
-    file_lock,
-    home,
-    inside,
-    is_whole,
-    read_receipt,
-    remove,
-    remove_orphaned_temp_files,
-    set_aside,
-    sha256_of,
-    write_json,
-    write_receipt,
-)
+from tasks.store.artifacts import Workplace, opened
+from tasks.store.files import atomic_file, digest_of, remove, write_json
 from tasks.store.fingerprint import cache_key_inputs
-from tasks.store.steps import StepRecord, recorded
 from tasks.tracking.metric_queue import MetricQueue
 from tasks.tracking.mlflow_client import log_parameters, run_exists
 from tasks.training.device import training_device
@@ -76,9 +61,13 @@ class FitContext:
     run_id: str
     seed: int
     data_digest: str
-    folder: Path
+    work: Workplace
     journal: MetricQueue
-    record: StepRecord
+
+    @property
+    def folder(self) -> Path:
+        """Where its files go."""
+        return self.work.folder
 
     @property
     def checkpoint_path(self) -> Path:
@@ -87,8 +76,7 @@ class FitContext:
 
     def say(self, reason: str) -> None:
         """Log why this fit goes as it does, and keep it for `atelier explain`."""
-        log(f"{self.name}: {reason}")
-        self.record.reasons.append(reason)
+        self.work.say(reason)
 
 
 def fit_parts(plan: TrainingPlan, data: ImageSet | TokenSet) -> dict[str, Any]:
@@ -119,22 +107,16 @@ def open_fit(plan: TrainingPlan, data: ImageSet | TokenSet, run_id: str) -> Iter
     family, parts = plan.family, fit_parts(plan, data)
     log_parameters(run_id, plan.parameters())
     name = f"{data.name}-{family}"
-    key = digest_of(parts)[:16]
-    waiting = partial(log, f"{name}: another run is at this fit; waiting for its result")
-    with file_lock(f"{name}-{key}", waiting), recorded(name, parts) as record:
+    with opened("models", name, parts, inputs=[data.digest], can_resume=True) as work:
         place = FitContext(
             family=family,
             name=name,
             run_id=run_id,
             seed=plan.seed,
             data_digest=data.digest,
-            folder=inside(home() / "runs", name) / key,
+            work=work,
             journal=MetricQueue(run_id, family, plan.metric_prefix),
-            record=record,
         )
-        if place.folder.is_file():
-            set_aside(place.folder, "wanted a folder, got a file")
-        remove_orphaned_temp_files(place.folder)
         try:
             yield place
         finally:
@@ -143,19 +125,14 @@ def open_fit(plan: TrainingPlan, data: ImageSet | TokenSet, run_id: str) -> Iter
 
 def load_cached_fit(place: FitContext) -> TrainedModel | None:
     """The receipt of an earlier run of exactly this fit, if its files are still as it left them."""
-    if not (place.folder / "receipt.json").exists():
-        if (place.folder / "config.json").exists():
-            place.say("an earlier fit has no receipt: it was interrupted, or its files are damaged")
-        return None
-    if not is_whole(place.folder, place.say, TrainedModel):
+    found = place.work.found(TrainedModel)
+    if found is None:
         return None
     remove(place.checkpoint_path)  # a process that was killed at its very end left it
-    kept = read_receipt(place.folder, TrainedModel)
-    place.record.state = "unchanged"
+    kept = found.as_receipt(TrainedModel, was_stored=True)
     place.say(f"unchanged, trained before in {kept.seconds:.0f} s")
     # Its run has the curves; another tracking server does not know it.
-    run_id = kept.run_id if run_exists(kept.run_id) else place.run_id
-    return replace(kept, run_id=run_id, was_stored=True)
+    return kept if run_exists(kept.run_id) else replace(kept, run_id=place.run_id)
 
 
 def save_fit(
@@ -168,7 +145,7 @@ def save_fit(
     extra_json: dict[str, Any] | None = None,
     extra_tensors: dict[str, dict[str, Tensor]] | None = None,
 ) -> TrainedModel:
-    """Write weights, configuration and, last, the receipt; then drop the checkpoint.
+    """Write weights, configuration and, last, the manifest; then drop the checkpoint.
 
     extra_json, extra_tensors: what else belongs to the model, such as its tokenizer or example
     images, by file name.
@@ -184,19 +161,12 @@ def save_fit(
         with atomic_file(place.folder / name) as temporary:
             plain = {k: v.detach().cpu().contiguous() for k, v in values.items()}
             temporary.write_bytes(save(plain))  # save_file hides a full disk in an error of its own
-    files = {name: sha256_of(place.folder / name) for name in [*json_files, *tensor_files]}
-    fitted = TrainedModel(
-        family=place.family,
-        name=place.name,
-        run_id=place.run_id,
-        folder=str(place.folder),
-        digest=digest_of(files),
-        data_digest=place.data_digest,
-        seed=place.seed,
-        seconds=seconds,
-        num_parameters=num_parameters,
-    )
-    write_receipt(place.folder, fitted, files)
+    facts = {
+        **{"family": place.family, "name": place.name, "run_id": place.run_id},
+        **{"data_digest": place.data_digest, "seed": place.seed},
+        **{"seconds": seconds, "num_parameters": num_parameters},
+    }
+    made = place.work.commit(facts, files=[*json_files, *tensor_files])
     remove(place.checkpoint_path)
     log(f"{place.name}: trained in {seconds:.0f} s, {num_parameters:,} parameters")
-    return fitted
+    return made.as_receipt(TrainedModel)

@@ -1,4 +1,4 @@
-"""What tests with real servers share: the command in its own process, questions, a browser."""
+"""What tests of commands share: the command itself, questions to its servers, a browser."""
 
 import importlib.util
 import json
@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from atelier.__main__ import main
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 MILLISECONDS = 60_000
@@ -39,6 +41,34 @@ def command() -> Command:
             cwd=ROOT,
             env={**clean, "ATELIER_HOME": str(home), **extra},
         )
+
+    return run
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run `atelier` as `command` does, but in this process: starting one costs seconds.
+
+    It returns the same; what an interpreter adds (exit codes of signals, what is imported, an
+    encoding) is not seen here.
+    """
+
+    def run(home: Path, *arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
+        umask = os.umask(0o077)
+        with monkeypatch.context() as patch:
+            for name in [name for name in os.environ if name.startswith(("ATELIER_", "MLFLOW_"))]:
+                patch.delenv(name)
+            for name, value in {**extra, "ATELIER_HOME": str(home)}.items():
+                patch.setenv(name, value)
+            capsys.readouterr()
+            try:
+                code = main(list(arguments))
+            except SystemExit as left:  # argparse ends the program itself
+                code = left.code if isinstance(left.code, int) else 1
+            finally:
+                os.umask(umask)
+        said = capsys.readouterr()
+        return subprocess.CompletedProcess(list(arguments), code, said.out, said.err)
 
     return run
 

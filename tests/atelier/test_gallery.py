@@ -1,5 +1,6 @@
 """One page of all champions: what a run adds to it, and what never takes anything off it."""
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -20,7 +21,7 @@ from tasks.families.table import FAMILIES
 from tasks.maintenance.garbage_collection import find_garbage
 from tasks.registry.promotion import apply_decision
 from tasks.registry.promotion_policy import gate
-from tasks.registry.versions import register_version
+from tasks.registry.registration import register_version
 from tasks.samples.cache import GalleryIncomplete, shown_works
 from tasks.samples.html_page import ChampionSamples
 from tasks.samples.html_page import page as gallery_page
@@ -30,6 +31,8 @@ from tasks.tracking.mlflow_client import client
 from tasks.tracking.runs import open_run
 from tasks.training.fit import fit_model
 from tasks.training.provenance import provenance_of
+
+pytestmark = pytest.mark.slow
 
 NAMES = ["tale-ngram", "сказка-ngram"]
 Draw = Callable[..., Path]
@@ -237,7 +240,7 @@ def test_a_lost_database_takes_nothing_off_the_page(
     before = gallery()
     texts = [
         path.read_text(encoding="utf-8")
-        for path in sorted((home / "gallery").rglob("temperature-*.txt"))
+        for path in sorted((home / "artifacts").rglob("temperature-*.txt"))
     ]
     shutil.copy(migrated_database, home / "emptied.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'emptied.db'}")
@@ -252,7 +255,44 @@ def test_a_lost_database_takes_nothing_off_the_page(
     assert gallery() == after  # nothing tells what they were: the page stays
 
 
-@pytest.mark.slow
+def test_a_home_that_was_moved_shows_the_same_and_draws_nothing(
+    home: Path, tmp_path: Path, drawn: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = gallery()
+    moved = home.rename(tmp_path / "moved")
+    monkeypatch.chdir(moved)
+    monkeypatch.setenv("ATELIER_HOME", str(moved))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{moved / 'mlflow.db'}")
+
+    assert gallery() == before
+    gallery(["tale-ngram"], 3)
+
+    assert drawn == [*NAMES, "tale-ngram"]
+    works = shown_works()
+    assert list(works) == NAMES
+    assert all(Path(work.folder).is_relative_to(moved) for work in works.values())
+
+
+def test_the_works_that_an_earlier_version_drew_stay_on_the_page(
+    home: Path, damaged: Callable[[], None]
+) -> None:
+    gallery()
+    record = home / "gallery" / "works.json"
+    works = json.loads(record.read_text(encoding="utf-8"))
+    for work in works:  # where it kept them, and how it named that place
+        place = home / "gallery" / "0123456789abcdef" / work["name"]
+        shutil.copytree(home / work["folder"], place)
+        work["folder"] = place.relative_to(home / "gallery").as_posix()
+    record.write_text(json.dumps(works), encoding="utf-8")
+    shutil.rmtree(home / "artifacts" / "samples")
+    damaged()
+
+    page = Path(whole_gallery("")).read_text(encoding="utf-8")
+
+    assert sections(page) == NAMES
+    assert "last works" not in page
+
+
 @pytest.mark.parametrize("width", [1280, 360])
 def test_many_works_with_long_names_fit_every_window_and_links_arrive(
     home: Path, page: Any, width: int

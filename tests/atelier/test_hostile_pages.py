@@ -14,7 +14,7 @@ import pytest
 Ask = Callable[..., Any]
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.soak
 
 MILLISECONDS_TO_FETCH = 3000  # what a page would fetch, it asks for at once; MLflow's is never idle
 

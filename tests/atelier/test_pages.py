@@ -12,7 +12,7 @@ LOADED = "image => image.complete && image.naturalWidth > 0"
 Ask = Callable[..., Any]
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.soak
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from sqlalchemy import create_engine, text
 
 from atelier.__main__ import main
 from atelier.diagnostics import installation
-from atelier.services import local_servers
-from atelier.services.local_servers import Server
+from atelier.services import background_processes, local_servers
+from atelier.services.server_records import Server
 from tasks.store.files import sqlite_address
 from tasks.tracking.runs import open_run
 
@@ -72,7 +72,7 @@ def test_the_servers_are_given_addresses_inside_the_home(
     given: list[dict[str, str]] = []
     monkeypatch.setenv("ATELIER_HOME", str(tmp_path / name))
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / name / "prefect"))
-    monkeypatch.setattr(local_servers, "start", noted(given))
+    monkeypatch.setattr(background_processes, "start", noted(given))
     for server in ("prefect", "mlflow"):
         local_servers._start(server, 1)
 
@@ -131,7 +131,7 @@ def test_a_database_of_ones_own_stays(
 ) -> None:
     given: list[dict[str, str]] = []
     monkeypatch.setenv(variable, "postgresql+asyncpg://somebody@host/prefect")
-    monkeypatch.setattr(local_servers, "start", noted(given))
+    monkeypatch.setattr(background_processes, "start", noted(given))
 
     local_servers._start("prefect", 1)
 
@@ -157,7 +157,7 @@ def test_runs_without_a_server_are_kept_in_the_nastiest_home(
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["here", NASTIEST])
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(1200)
 def test_a_run_in_the_nastiest_home_writes_nowhere_else(
     tmp_path: Path, command: Callable[..., Any]

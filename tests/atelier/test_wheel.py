@@ -34,7 +34,13 @@ def test_a_wheel_brings_all_it_reads_and_keeps_its_home_in_the_working_directory
     with zipfile.ZipFile(wheel) as opened:
         opened.extractall(installed)
         names = set(opened.namelist())
-    data = ("atelier/services/logging.yml", "tasks/samples/gallery.html")
+    found = (path for name in SOURCES for path in (ROOT / name).rglob("*"))
+    data = {
+        path.relative_to(ROOT).as_posix()
+        for path in found
+        if path.is_file() and path.suffix not in (".py", ".pyc")
+    }
+    assert {"atelier/services/logging.yml", "tasks/samples/gallery.html"} <= data
     assert {*data, "atelier/project/prefect.yaml"} <= names
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/", "faults/"))]
 
@@ -45,6 +51,9 @@ def test_a_wheel_brings_all_it_reads_and_keeps_its_home_in_the_working_directory
         "from atelier.__main__ import main\n"
         "from tasks.store.files import home, project_file\n"
         "from atelier.deployment.schema import read_deployments\n"
+        "from tasks.registry.model_card import family_page\n"
+        "from tasks.samples.html_page import page\n"
+        "assert '</html>' in page([]) and 'champion' in family_page('gan', 'x', 1, '', '')\n"
         "print(home(), len(read_deployments(project_file('prefect.yaml'))), flush=True)\n"
         "sys.exit(main(['doctor', '--verbose']))\n"
     )

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from flows import device_slot as turns
-from tasks.store.files import file_lock
+from tasks.store.locks import file_lock
 
 
 class Device:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from models.gpt.model import Gpt
 from models.gpt.recipe import gpt_recipe
 from models.metrics.classifier import Classifier
 from models.metrics.recipe import classifier_recipe
+from models.metrics.sample_quality import features_of
 from models.presets import ImageShape, TextShape
 from models.text.decoding import DecodingConfig, filtered_log_probs
 from models.training.batches import ImageBatches, TokenBatches
@@ -78,6 +80,12 @@ def test_classifier() -> None:
     model = Classifier(classifier_recipe(SHAPE)["config"])
     with gpu():
         check_on_gpu(*on_gpu(model).losses(labelled_batch(), 0).values())
+
+
+def test_the_judge_sees_images_where_it_is() -> None:
+    judge = Classifier(classifier_recipe(SHAPE)["config"])
+    with gpu():
+        check_on_gpu(features_of(on_gpu(judge), np.zeros((5, 1, 8, 8), dtype=np.uint8)))
 
 
 def test_gan() -> None:

@@ -2,28 +2,31 @@
 
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow.utils.file_utils import local_file_uri_to_path
+from prefect import Task
 
+from flows import champion_challenger
+from flows.champion_challenger import evaluate_and_promote
 from flows.train import planned
 from models.ngram.backoff import NgramConfig
 from tasks.data.ingestion import ingest_text
-from tasks.data.tokenization import tokenize_corpus
+from tasks.data.tokenization import TokenSet, tokenize_corpus
+from tasks.evaluation.scorecard import Scorecard
 from tasks.evaluation.text import evaluate_tokens
 from tasks.families.table import FAMILIES
-from tasks.registry import promotion, versions
-from tasks.registry.champion import evaluate_champion
-from tasks.registry.promotion_policy import gate
+from tasks.registry import promotion, registration
 from tasks.registry.versions import Version
 from tasks.tracking.mlflow_client import client
 from tasks.tracking.runs import open_run
 from tasks.training.fit import fit_model
-from tasks.training.provenance import provenance_of
+from tasks.training.fit_store import TrainedModel
+from tasks.training.provenance import TrainingProvenance, provenance_of
 
 WORDS = ["the", "cat", "dog", "sees", "hears", "a", "small", "bird", "and", "sleeps"]
 
@@ -35,8 +38,36 @@ def use(home: Path, patch: pytest.MonkeyPatch) -> None:
     patch.chdir(home)
 
 
-def admitted(corpus: Path, order: int, *, registers_only: bool = False) -> Version:
-    """Train, judge and register an n-gram model as the flow does; no load check."""
+def admit(
+    fitted: TrainedModel,
+    scorecard: Scorecard,
+    recipe: TrainingProvenance,
+    data: TokenSet,
+    *,
+    checks_load: bool = False,
+) -> Version:
+    """The flows' own way of a candidate, its tasks called as functions: no Prefect is needed.
+
+    checks_load: load it in a clean process first, which takes seconds.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in list(vars(champion_challenger).items()):
+            if isinstance(value, Task):
+                patch.setattr(champion_challenger, name, value.fn)
+        if not checks_load:
+            patch.setattr(registration, "check_loads", lambda *_, **__: None)
+        family = FAMILIES[fitted.family]
+        return evaluate_and_promote(fitted, scorecard, recipe, data, family)
+
+
+@pytest.fixture(scope="session", name="admit")
+def admit_as_fixture() -> Callable[..., Version]:
+    """Judge, register and promote a candidate as the flows do."""
+    return admit
+
+
+def admitted(corpus: Path, order: int) -> Version:
+    """Train, judge, register and promote an n-gram model; no load check."""
     tokens = tokenize_corpus.fn(ingest_text.fn(f"file:{corpus}"))
     family = FAMILIES["ngram"]
     settings = {"config": NgramConfig(order=order), "tuning": None}
@@ -44,17 +75,12 @@ def admitted(corpus: Path, order: int, *, registers_only: bool = False) -> Versi
     with open_run(f"order {order}") as run_id:
         fitted = fit_model.fn(tokens, plan, run_id)
         scorecard = evaluate_tokens.fn(fitted, tokens, run_id)
-    incumbent = evaluate_champion.fn(fitted.name, tokens, family)
-    verdict = gate.fn(fitted, scorecard, incumbent)
     recipe = provenance_of(plan, tokens, "quick")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(versions, "check_loads", lambda *_, **__: None)
-        version = versions.register_version.fn(fitted, scorecard, verdict, recipe, incumbent)
-    if registers_only:
-        return version
-    settled = promotion.apply_decision.fn(version, verdict)
-    assert settled is not None
-    return settled
+    return admit(fitted, scorecard, recipe, tokens)
+
+
+class Killed(Exception):
+    """The process died here, as far as the registry can tell."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +91,20 @@ class Studio:
     corpus: Path
     name: str = "tale-ngram"
 
-    def admitted(self, order: int, *, registers_only: bool = False) -> Version:
-        return admitted(self.corpus, order, registers_only=registers_only)
+    def admitted(self, order: int) -> Version:
+        return admitted(self.corpus, order)
+
+    def registered(self, order: int) -> Version:
+        """The same, killed between registering and moving the alias."""
+
+        def die(version: Version, _: object) -> None:
+            raise Killed(version)
+
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed) as death:
+            patch.setattr(promotion.apply_decision, "fn", die)
+            self.admitted(order)
+        version: Version = death.value.args[0]
+        return version
 
     def package(self, number: int) -> Path:
         """Where the files of a version lie in the store."""

@@ -172,7 +172,7 @@ def test_no_file_of_a_whole_run_holds_a_pickle(
     assert number > 200
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_same_run_again_trains_and_registers_nothing(studio: Studio) -> None:
     again = atelier(studio.home, *studio.arguments)
 
@@ -182,7 +182,7 @@ def test_the_same_run_again_trains_and_registers_nothing(studio: Studio) -> None
     assert len(studio.registry.search_model_versions()) == len(NAMES)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("name", ["shapes-vae", "shapes-gan", "tale-ngram", "tale-gpt"])
 def test_a_champion_is_made_again_from_its_record(studio: Studio, name: str) -> None:
     again = atelier(studio.home, "reproduce", f"{name}@champion")
@@ -228,7 +228,7 @@ BAD_REQUESTS = [
 ]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_champion_is_served(studio: Studio, ask: Ask) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -369,7 +369,7 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
     assert f"port {port} is taken by another program" in done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_bad_data_stops_the_run_before_any_model(studio: Studio, tmp_path: Path) -> None:
     """One line, exit code 2, nothing registered; the good images were not trained on either."""
     (tmp_path / "repeated.txt").write_text("ab" * 12_000)
@@ -388,7 +388,7 @@ def test_bad_data_stops_the_run_before_any_model(studio: Studio, tmp_path: Path)
     assert len(studio.registry.search_model_versions()) == len(NAMES)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_other_data_of_a_known_name_are_refused_and_a_name_of_ones_own_is_the_way_out(
     studio: Studio, tmp_path: Path, ask: Ask
 ) -> None:

@@ -6,7 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from atelier.__main__ import main
 from atelier.cli import doctor
 from atelier.diagnostics import installation, server_checks
 from atelier.services.finding import Finding
-from atelier.services.local_servers import Server
+from atelier.services.server_records import Server
 from tasks.runtime.processes import name_of, this_process
 from tasks.tracking.mlflow_client import client, set_tags, tracking_experiment
 from tasks.tracking.runs import OWNER, close_dead_runs, open_run
@@ -242,16 +242,6 @@ def test_a_deleted_experiment_is_reported_until_it_is_restored(tracking_database
     assert f"--experiment-id {number}" in finding.to_do
     tracking_experiment()
     assert server_checks.experiment(mlflow).state == "ok"
-
-
-@pytest.fixture(scope="module")
-def prefect() -> Iterator[Any]:
-    """A client of a real Prefect server with a database of its own."""
-    from prefect.client.orchestration import get_client
-    from prefect.testing.utilities import prefect_test_harness
-
-    with prefect_test_harness(server_startup_timeout=180), get_client(sync_client=True) as found:
-        yield found
 
 
 @pytest.mark.slow

@@ -1,9 +1,8 @@
-"""A name given to the real command never becomes a path."""
+"""A name given to a command never becomes a path."""
 
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,21 +18,7 @@ from tasks.samples.comparison import show_difference
 from tasks.samples.sampling import draw_samples
 from tasks.store.files import BadInput
 
-ROOT = Path(__file__).resolve().parents[3]
 CLIMBING = "../../../../x"
-
-
-def atelier(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    kept = ("ATELIER_", "PREFECT_", "MLFLOW_", "PYTHONWARNINGS")
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(kept)}
-    return subprocess.run(
-        [sys.executable, "-m", "atelier", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-        env={**clean, "ATELIER_HOME": str(home)},
-    )
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -59,7 +44,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     ids=lambda arguments: " ".join(arguments)[:40].encode("ascii", "replace").decode(),
 )
 def test_a_name_that_is_a_path_is_refused_and_nothing_is_touched(
-    tmp_path: Path, arguments: tuple[str, ...]
+    tmp_path: Path, arguments: tuple[str, ...], call: Callable[..., Any]
 ) -> None:
     home = tmp_path / "a" / "b" / "c" / "home"
     for step in (tmp_path, *home.parents[:4]):
@@ -70,7 +55,7 @@ def test_a_name_that_is_a_path_is_refused_and_nothing_is_touched(
     (home / "mlflow.db").touch()  # as if models were registered
     before = contents(tmp_path)
 
-    done = atelier(home, *arguments)
+    done = call(home, *arguments)
 
     assert done.returncode == 2, done.stderr
     assert "cannot be the name of a" in done.stderr
@@ -95,7 +80,7 @@ VERSION = Version(
 
 
 @pytest.mark.parametrize(
-    "call",
+    "use",
     [
         lambda: promotion.history(CLIMBING),
         lambda: promotion.rollback(CLIMBING),
@@ -115,12 +100,12 @@ VERSION = Version(
     ],
 )
 def test_the_functions_below_refuse_it_too(
-    tracking_database: str, tmp_path: Path, call: object
+    tracking_database: str, tmp_path: Path, use: Callable[[], object]
 ) -> None:
     before = contents(tmp_path)
 
     with pytest.raises(BadInput):
-        call()
+        use()
 
     assert contents(tmp_path) == before
 

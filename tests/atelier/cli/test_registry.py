@@ -19,6 +19,7 @@ from tasks.registry.audit_log import append
 ROOT = Path(__file__).resolve().parents[3]
 NAME = "tale-ngram"
 Ask = Callable[..., Any]
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def environment(home: Path) -> dict[str, str]:
@@ -99,14 +100,14 @@ def place(tmp_path_factory: pytest.TempPathFactory, ask: Ask) -> Iterator[Place]
         atelier(folder / "home", "down")
 
 
-def test_without_a_registry_the_commands_say_so_in_one_line(tmp_path: Path) -> None:
+def test_without_a_registry_the_commands_say_so_in_one_line(tmp_path: Path, call: Command) -> None:
     for arguments in (
         ("history",),
         ("rollback", NAME),
         ("promote", NAME, "--to", "1", "--reason", "why not"),
         ("reproduce", f"{NAME}@champion"),
     ):
-        done = atelier(tmp_path / "home", *arguments)
+        done = call(tmp_path / "home", *arguments)
 
         assert done.returncode == 2
         assert done.stderr == (
@@ -115,19 +116,19 @@ def test_without_a_registry_the_commands_say_so_in_one_line(tmp_path: Path) -> N
         assert not (tmp_path / "home" / "servers.json").exists()
 
 
-def test_promote_wants_a_version_and_a_reason(tmp_path: Path) -> None:
+def test_promote_wants_a_version_and_a_reason(tmp_path: Path, call: Command) -> None:
     for arguments, message in (
         (("--to", "1"), "the following arguments are required: --reason"),
         (("--to", "zero", "--reason", "x"), "a version is a whole number"),
         (("--to", "1", "--reason", " "), "--reason wants words"),
     ):
-        done = atelier(tmp_path / "home", "promote", NAME, *arguments)
+        done = call(tmp_path / "home", "promote", NAME, *arguments)
 
         assert done.returncode == 2
         assert message in done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_person_is_asked_and_the_answer_is_kept(place: Place) -> None:
     """One model is accepted, after an answer that the form refuses; another is refused."""
     printed = place.run_with_approval({"decision": "accept", "reason": "reads well"})
@@ -155,7 +156,7 @@ def test_a_person_is_asked_and_the_answer_is_kept(place: Place) -> None:
     }
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_without_an_answer_in_time_no_version_becomes_champion(place: Place) -> None:
     text = place.text.parent / "fable.txt"
     text.write_text(place.text.read_text().replace("cat", "fox"))
@@ -171,7 +172,7 @@ def test_without_an_answer_in_time_no_version_becomes_champion(place: Place) -> 
     assert "fable-ngram  1        champion" in again.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_code_appended_to_a_champion_in_the_store_is_named_and_never_run(
     place: Place, tmp_path: Path
 ) -> None:
@@ -204,34 +205,29 @@ def test_code_appended_to_a_champion_in_the_store_is_named_and_never_run(
 
 @pytest.mark.parametrize("arguments", [("history",), ("gc",), ("history", NAME)])
 def test_a_server_that_is_down_is_named_in_one_line(
-    tmp_path: Path, arguments: tuple[str, ...]
+    tmp_path: Path, arguments: tuple[str, ...], call: Command
 ) -> None:
     with socket.socket() as taken:  # bound and not listening: nobody answers there
         taken.bind(("127.0.0.1", 0))
         uri = f"http://127.0.0.1:{taken.getsockname()[1]}"
         settings = {"MLFLOW_TRACKING_URI": uri, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
-        done = subprocess.run(
-            [sys.executable, "-m", "atelier", *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=ROOT,
-            env={**environment(tmp_path / "home"), **settings},
-        )
+        done = call(tmp_path / "home", *arguments, **settings)
 
     assert done.returncode == 1
     assert done.stderr.startswith(f"atelier: MLflow at {uri} does not answer: ")
     assert done.stderr.count("\n") == 1
 
 
-def test_space_is_not_freed_while_the_registry_is_out_of_reach(tmp_path: Path) -> None:
+def test_space_is_not_freed_while_the_registry_is_out_of_reach(
+    tmp_path: Path, call: Command
+) -> None:
     ledger = tmp_path / "home" / "ledger"
     ledger.mkdir(parents=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ATELIER_HOME", str(tmp_path / "home"))
         append(NAME, "refused", action="refuse", to_version=1, digests={"content": "abc"})
 
-    done = atelier(tmp_path / "home", "gc", "--yes")
+    done = call(tmp_path / "home", "gc", "--yes")
 
     assert done.returncode == 2
     assert "the registry cannot be reached; start its server with `atelier up`" in done.stderr

@@ -5,13 +5,12 @@ import json
 import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -211,37 +210,24 @@ class Workshop:
         return {run["name"]: run["state_name"] for run in found}
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def workshop(tmp_path_factory: pytest.TempPathFactory, ask: Ask) -> Iterator[Workshop]:
     place = tmp_path_factory.mktemp("stopping")
     words = ["the", "cat", "dog", "sees", "hears", "a", "small", "bird", "and", "sleeps"]
     lines = [" ".join(words[(i * k + k) % 10] for k in range(1, 10)) + "." for i in range(900)]
     (place / "tale.txt").write_text("\n".join(lines) + "\n")
-    prefect, mlflow = _free_port(), _free_port()
-    made = Workshop(
-        place / "home",
-        f"http://127.0.0.1:{prefect}",
-        f"http://127.0.0.1:{mlflow}",
-        place / "tale.txt",
-        ask,
-    )
-    ports = ["--prefect-port", str(prefect), "--mlflow-port", str(mlflow)]
-    first = made.started("-m", "atelier", "sample", *ports)  # starts the servers, finds no champion
+    made = Workshop(place / "home", "", "", place / "tale.txt", ask)
+    first = made.started("-m", "atelier", "sample")  # starts the servers, finds no champion
     first.communicate()
     assert first.returncode == 2
-    yield made
+    servers = json.loads((made.home / "servers.json").read_text())
+    yield replace(made, prefect=servers["prefect"]["url"], mlflow=servers["mlflow"]["url"])
     last = made.started("-m", "atelier", "down")
     last.communicate()
     assert last.returncode == 0
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_stopped_training_is_cancelled_on_every_page(
     workshop: Workshop, number: signal.Signals
@@ -275,16 +261,16 @@ def test_a_stopped_training_is_cancelled_on_every_page(
     assert {run.info.status for run in latest} == {"KILLED"}
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_stop_that_prefect_swallows_is_raised_again(workshop: Workshop, tmp_path: Path) -> None:
     """It comes when a flow inside another has its result, and its run is being closed."""
     (tmp_path / "swallowing.py").write_text(
         textwrap.dedent("""
             import os, signal, sys
-            from atelier.services import local_servers
+            from atelier.services import local_servers, process_settings
             from tasks.runtime import stopping
             stopping.listen()
-            local_servers.apply_settings()
+            process_settings.apply_settings()
             local_servers.ensure_servers()
             from prefect import flow
             from atelier.cli.options import flow_result
@@ -315,7 +301,7 @@ def test_a_stop_that_prefect_swallows_is_raised_again(workshop: Workshop, tmp_pa
     assert workshop.states("flow_runs")["swallowing"] == "Cancelled"
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_stop_while_a_lock_is_waited_for(workshop: Workshop) -> None:
     import fcntl
 
@@ -340,7 +326,7 @@ def test_a_stop_while_a_lock_is_waited_for(workshop: Workshop) -> None:
     assert workshop.states("flow_runs")[name] == "Cancelled"
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_page_of_a_run_with_bad_input_shows_the_message_alone(workshop: Workshop) -> None:
     short = workshop.home / "short.txt"
     short.write_text("one line\nand another\n")
@@ -358,7 +344,7 @@ def test_the_page_of_a_run_with_bad_input_shows_the_message_alone(workshop: Work
     assert not any("Traceback" in each["message"] for each in logs)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("content", ["[]", "{", '{"mlflow": {"pid": "x"}}', '{"prefect": null}'])
 def test_servers_are_found_again_where_their_record_is_damaged(
     workshop: Workshop, content: str

@@ -24,6 +24,7 @@ from prefect.events import emit_event
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from atelier.deployment.automations import NAMES, apply_automations
+from tasks.families.table import FAMILIES
 from tasks.maintenance.crash_recovery import MAX_RETRIES, retry_crashed_runs
 from tasks.store.files import BadInput
 
@@ -31,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[3]
 Ask = Callable[..., Any]
 SECONDS_TO_WAIT = 240  # for any one thing, on a machine that is busy with others
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.soak
 
 
 def environment(home: Path) -> dict[str, str]:
@@ -150,7 +151,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, ask: Ask) -> Iterator[Stack]
 def test_up_starts_all_three_and_deploys_what_the_file_says(stack: Stack) -> None:
     assert set(stack.processes) == {"prefect", "mlflow", "worker"}
     names = {"nightly", "samples", "smoke", "housekeeping"}
-    names |= {f"retrain-{family}" for family in ("vae", "gan", "ngram", "gpt")}
+    names |= {f"retrain-{family}" for family in FAMILIES}
     assert set(stack.deployments()) == names
     assert all(f"/{name}\n" in stack.printed for name in names)
     seed = stack.deployments()["nightly"]["parameter_openapi_schema"]["properties"]["seed"]

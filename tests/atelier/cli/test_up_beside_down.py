@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 SECONDS_TO_WAIT = 240
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.soak
 
 
 def begun(home: Path, *arguments: str) -> "subprocess.Popen[str]":

@@ -1,6 +1,7 @@
 """prefect.yaml, read strictly: Prefect itself ignores unknown keys and unfit parameters."""
 
 import re
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ from prefect.utilities.callables import parameter_schema
 from atelier.deployment import sync
 from atelier.deployment.schema import DeploymentEntry, read_deployments
 from atelier.services.local_worker import WORK_POOL
+from tasks.families.table import FAMILIES
 from tasks.store.files import BadInput
 
 PREFECT_YAML = Path(__file__).resolve().parents[3] / "prefect.yaml"
@@ -19,10 +21,16 @@ ENTRIES = {entry.name: entry for entry in read_deployments(PREFECT_YAML)}
 
 
 def test_every_deployment_of_the_project_would_run() -> None:
-    retrained = {f"retrain-{family}" for family in ("vae", "gan", "ngram", "gpt")}
+    retrained = {f"retrain-{family}" for family in FAMILIES}
     assert {"nightly", "samples", "smoke", "housekeeping", *retrained} == set(ENTRIES)
     assert all(entry.work_pool.name == WORK_POOL for entry in ENTRIES.values())
     assert all("atelier" in entry.tags for entry in ENTRIES.values())
+
+
+def test_deployments_bear_the_version_of_the_project() -> None:
+    project = tomllib.loads(PREFECT_YAML.with_name("pyproject.toml").read_text(encoding="utf-8"))
+
+    assert {entry.version for entry in ENTRIES.values()} == {project["project"]["version"]}
 
 
 GOOD = """\

@@ -10,7 +10,7 @@ import pytest
 
 from atelier.__main__ import main
 from atelier.diagnostics import machine
-from atelier.services import local_servers
+from atelier.services import background_processes
 from tasks.store import clock
 from tasks.store.clock import steady_now
 
@@ -188,8 +188,10 @@ def test_no_server_is_started_on_a_full_disk(disk: Path, monkeypatch: pytest.Mon
             file.write(b"\0" * 65_536)
             file.flush()
 
-    with pytest.raises(local_servers.StackError, match=f"no space is left at {disk}.*free some"):
-        local_servers.start("mlflow", ["-c", ""], "url", 1, None)
+    with pytest.raises(
+        background_processes.StackError, match=f"no space is left at {disk}.*free some"
+    ):
+        background_processes.start("mlflow", ["-c", ""], "url", 1, None)
 
 
 def test_too_few_open_files_are_told() -> None:

@@ -9,7 +9,7 @@ import certifi
 import pytest
 
 from atelier.__main__ import main
-from atelier.services import ambient_settings, local_servers
+from atelier.services import ambient_settings, background_processes, local_servers
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -98,6 +98,24 @@ def test_a_part_of_the_server_that_is_off_is_told_and_stays_a_persons_choice(
 
 
 @pytest.mark.parametrize(
+    ("said", "is_told"), [("true", False), (None, False), ("false", True), ("0", True)]
+)
+def test_a_ban_on_the_code_of_models_is_told_and_stays_a_persons_choice(
+    said: str | None, is_told: bool, tmp_path: Path
+) -> None:
+    name = "MLFLOW_ALLOW_MODEL_CODE_EXECUTION"
+    environment = {name: said} if said is not None else {}
+
+    finding = ambient_settings.settings(environment, tmp_path)
+    ambient_settings.settle(environment)
+
+    assert environment.get(name) == said
+    assert finding.state == ("attention" if is_told else "ok")
+    assert (f"{name}={said}: MLflow 3.18 loads no version then" == finding.what) is is_told
+    assert finding.to_do.startswith("unset it: ") is is_told
+
+
+@pytest.mark.parametrize(
     ("name", "content", "told"),
     [
         (".env", "PATH=x\nexport PREFECT_API_KEY=secret\n", "PREFECT_API_KEY"),
@@ -145,7 +163,7 @@ def test_an_address_that_is_none_is_refused_before_anything_is_started(
     monkeypatch.setenv(variable, value)
     monkeypatch.setattr(local_servers, "_start", lambda *_: pytest.fail("a server was started"))
 
-    with pytest.raises(local_servers.StackError, match=f"{variable} is .*unset it"):
+    with pytest.raises(background_processes.StackError, match=f"{variable} is .*unset it"):
         local_servers.ensure_servers()
 
 
@@ -246,7 +264,7 @@ def test_what_the_libraries_read_is_what_was_set(tmp_path: Path) -> None:
     (tmp_path / "prefect.toml").write_text("[tasks]\ndefault_retries = 3\n")
     (tmp_path / ".env").write_text("PREFECT_FLOWS_DEFAULT_RETRIES=4\n")
     script = (
-        "from atelier.services import local_servers; local_servers.apply_settings()\n"
+        "from atelier.services import process_settings; process_settings.apply_settings()\n"
         "from prefect.settings import get_current_settings\n"
         "s = get_current_settings()\n"
         "print(s.tasks.default_retries, s.flows.default_retries, s.results.persist_by_default)\n"

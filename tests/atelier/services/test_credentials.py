@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from atelier.diagnostics import access_checks
-from atelier.services import credentials, local_servers
+from atelier.services import background_processes, credentials, local_servers, process_settings
 from atelier.services.credentials import (
     SWITCH,
     Secret,
@@ -21,8 +21,8 @@ from atelier.services.credentials import (
     secret_path,
     server_environment,
 )
-from atelier.services.local_servers import GUARD, Server
 from atelier.services.private_home import make_private, open_to_others
+from atelier.services.server_records import GUARD, Server
 from tasks.store.files import BadInput
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -256,7 +256,7 @@ def test_a_home_that_others_could_read_is_made_private(atelier_home: Path) -> No
     atelier_home.chmod(0o775)
     assert access_checks.private_home(atelier_home).state == "attention"
 
-    local_servers.apply_settings()
+    process_settings.apply_settings()
 
     assert [mode(atelier_home / name) for name in names] == [0o600] * 4
     assert mode(atelier_home) == mode(atelier_home / "prefect") == 0o700
@@ -292,17 +292,17 @@ def test_a_place_that_others_use_keeps_its_mode(
 
 
 def test_what_is_started_makes_files_for_its_owner_only(atelier_home: Path) -> None:
-    local_servers.apply_settings()
+    process_settings.apply_settings()
     made = atelier_home / "made"
     code = f"open({str(made)!r}, 'w').close()"
     script = (
-        "import os; from atelier.services import local_servers\n"
-        f"os.waitpid(local_servers.start('mlflow', ['-c', {code!r}], '', 0, None).pid, 0)"
+        "import os; from atelier.services import background_processes\n"
+        f"os.waitpid(background_processes.start('mlflow', ['-c', {code!r}], '', 0, None).pid, 0)"
     )
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
 
     assert mode(made) == 0o600
-    assert mode(local_servers.log_path("mlflow")) == 0o600
+    assert mode(background_processes.log_path("mlflow")) == 0o600
 
 
 def test_each_of_doctors_checks_can_fail() -> None:

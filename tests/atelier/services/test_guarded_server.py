@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from atelier.services.local_servers import GUARD
+from atelier.services.server_records import GUARD
 
 Ask = Callable[..., Any]
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -25,7 +25,7 @@ NOWHERE = {
     "ALL_PROXY": "socks5://127.0.0.1:9",
 }
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.soak
 
 
 @dataclass(frozen=True)

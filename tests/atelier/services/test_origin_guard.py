@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from atelier.services import local_servers
+from atelier.services import background_processes, local_servers, server_records
 from atelier.services.origin_guard import (
     HOSTS_VARIABLE,
     OriginGuard,
@@ -44,12 +44,13 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
 class Server:
     """A guarded server in a thread, whose parser is that of both servers."""
 
-    def __init__(self, further: str = "", *, wants_json: bool = True) -> None:
+    def __init__(self, further: str = "", **wanted: bool) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         hosts = allowed(self.port, further)
-        app = OriginGuard(application, hosts, page_policy(hosts.origins), wants_json=wants_json)
+        wanted = {"wants_json": True, **wanted}
+        app = OriginGuard(application, hosts, page_policy(hosts.origins), **wanted)
         config = uvicorn.Config(
             app, port=self.port, loop="asyncio", http="h11", lifespan="off", log_level="critical"
         )
@@ -125,6 +126,32 @@ def test_two_host_headers_are_refused(server: Server, first: str) -> None:
     status = server.status("GET", ("Host", second), host=first.format(port=server.port))
 
     assert status == 400
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize(
+    ("credentials", "status"),
+    [
+        ((), 200),  # the server behind asks for some
+        (("Basic dTpw",), 200),
+        (("basic dTpw",), 200),
+        (("Bearer token",), 401),
+        (("Digest username=u",), 401),
+        (("",), 401),
+        (("Basic dTpw", "Bearer token"), 401),
+    ],
+)
+def test_before_accounts_only_a_users_password_passes(
+    credentials: tuple[str, ...], status: int, method: str
+) -> None:
+    headers = [("Authorization", each) for each in credentials]
+
+    with Server(wants_password=True) as guarded:
+        assert guarded.status(method, JSON, *headers) == status
+
+
+def test_without_accounts_any_credentials_pass(server: Server) -> None:
+    assert server.status("GET", ("Authorization", "Bearer token")) == 200
 
 
 STRANGERS = [
@@ -277,9 +304,9 @@ def test_both_servers_are_started_behind_the_guard(
 
     def start(name: str, arguments: list[str], url: str, port: int, environment: Any) -> Any:
         started.append((arguments, environment))
-        return local_servers.Server(name, url, port, os.getpid(), 0.0)
+        return server_records.Server(name, url, port, os.getpid(), 0.0)
 
-    monkeypatch.setattr(local_servers, "start", start)
+    monkeypatch.setattr(background_processes, "start", start)
     monkeypatch.setenv(HOSTS_VARIABLE, "atelier.example.org")
     for name in ("prefect", "mlflow"):
         local_servers._start(name, 4321)

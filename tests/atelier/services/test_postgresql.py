@@ -103,7 +103,7 @@ def cluster() -> Iterator[Cluster]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_run_leaves_everything_in_postgresql_and_no_sqlite_file(
     cluster: Cluster, command: Command, tmp_path: Path
 ) -> None:

@@ -21,7 +21,7 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 SECONDS_TO_WAIT = 240
 HOST = "atelier.example.org"
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.soak
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,7 @@ def test_without_the_secret_there_is_nothing(stack: Stack, name: str) -> None:
     for path in CLOSED[name]:
         for credentials in wrong:
             assert stack.status(url, path, credentials) == 401, (path, credentials)
+        assert stack.status(url, path, None, Authorization="Bearer token") == 401, path
         assert stack.status(url, path, stack.secret) != 401
     health = {"prefect": "/api/health", "mlflow": "/health"}[name]
     assert stack.status(url, health, None, Host=HOST) == 200

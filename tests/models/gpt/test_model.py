@@ -227,6 +227,7 @@ def test_dropout_acts_in_training_only(kind):
         ({"longest_ngram": 0}, "longest_ngram must be at least 1, got 0"),
         ({"width": 18}, r"width must be a multiple of 2 \* num_heads = 4.* got 18"),
         ({"dropout": 1.0}, "dropout must lie in .* got 1.0"),
+        ({"embedding_rate": 0.0}, "embedding_rate must be positive, got 0.0"),
     ],
 )
 def test_contradictory_shapes_are_refused(options, message):
@@ -274,6 +275,29 @@ def test_the_adam_half_equals_that_of_torch():
             optimizer.step()
 
     torch.testing.assert_close(mine, theirs)
+
+
+def test_embeddings_and_head_learn_at_a_share_of_the_rate():
+    optimizer = make_optimizer(busy_gpt(embedding_rate=0.25), FitConfig(learning_rate=0.04))
+
+    assert {group["kind"]: group["lr"] for group in optimizer.param_groups} == pytest.approx(
+        {"muon": 0.04, "adam": 0.01}
+    )
+
+
+def test_a_table_moves_as_far_by_a_gradient_of_all_its_rows():
+    rows = torch.tensor([[1, 4, 4], [0, 4, 2]])
+    tables = [torch.nn.Parameter(torch.zeros(6, 3)) for _ in range(2)]
+    for is_sparse, table in zip((True, False), tables, strict=True):
+        optimizer = MuonWithAdam([], [table], matrix_rate=1.0, other_rate=0.1, tables=[table])
+        for chosen in rows:
+            optimizer.zero_grad()
+            embedded = torch.nn.functional.embedding(chosen, table, sparse=is_sparse)
+            (embedded * torch.tensor([1.0, -2.0, 3.0])).sum().backward()
+            optimizer.step()
+
+    assert torch.equal(tables[0] != 0, tables[1] != 0)
+    torch.testing.assert_close(tables[0], tables[1])
 
 
 def test_a_sparse_gradient_moves_only_its_rows():

@@ -55,6 +55,7 @@ def fault_of(judge: Classifier, drawn: np.ndarray) -> str:
     return sound.fault()
 
 
+@pytest.mark.slow
 def test_a_trained_judge_puts_all_rubbish_far_from_real_pictures(judge):
     sound = sample_soundness(judge, seen_by(judge, TRAIN, TRAIN, TEST), TRAIN)
 

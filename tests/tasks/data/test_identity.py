@@ -222,6 +222,6 @@ def test_data_of_an_older_record_are_known_while_this_home_keeps_them(tmp_path: 
     other = text_at(tmp_path / "b" / "book.txt", prose(2))
     assert difference(gone, corpus) == ""
     assert difference(gone, other) == f"it was trained on {place}"
-    (Path(corpus.folder) / "receipt.json").write_text('{"receipt": {"of": "another age"}}')
+    (Path(corpus.folder) / "manifest.json").write_text('{"record": {"of": "another age"}}')
     unknown = identity_by_digest("text", place, corpus.digest, 2)
     assert (unknown.contents, unknown.digest) == ("", corpus.digest)

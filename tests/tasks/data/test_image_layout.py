@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from tasks.data.image_layout import layout_of, part_named
-from tasks.data.ingestion import ImageSet, ingest_images, load_images
+from tasks.data.ingestion import ImageSet, ingest_images
+from tasks.data.splits import load_images
 from tasks.store.files import BadInput
 
 

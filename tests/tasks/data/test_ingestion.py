@@ -9,14 +9,13 @@ from tasks.data.image_folder import RawImages
 from tasks.data.ingestion import (
     ingest_images,
     ingest_text,
-    load_images,
-    load_text,
     normalised,
     short_name,
     split_images,
     split_text,
 )
 from tasks.data.sources import Unreachable, download, find_source, read_text_file
+from tasks.data.splits import load_images, load_text
 from tasks.store.files import BadInput, ChecksumMismatch, sha256_of
 from tasks.store.steps import history
 
@@ -48,10 +47,10 @@ def test_digits_are_split_by_class_and_stored_in_split_order() -> None:
 
 def test_ingesting_twice_writes_nothing_new(atelier_home: Path) -> None:
     first = ingest_images.fn("digits")
-    before = files_below(atelier_home / "data")
+    before = files_below(atelier_home / "artifacts")
 
     assert ingest_images.fn("digits") == first
-    assert files_below(atelier_home / "data") == before
+    assert files_below(atelier_home / "artifacts") == before
     assert [record.state for record in history("digits-images")] == ["made", "unchanged"]
 
 

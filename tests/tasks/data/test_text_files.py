@@ -5,8 +5,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tasks.data.ingestion import ingest_text, load_text
+from tasks.data.ingestion import ingest_text
 from tasks.data.sources import find_source
+from tasks.data.splits import load_text
 from tasks.data.text_files import read_text_file, read_text_folder, split_by_names
 from tasks.store.files import BadInput
 

@@ -3,8 +3,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.data.ingestion import Corpus, ingest_text, load_text
-from tasks.data.tokenization import Scheme, load_tokenizer, load_tokens, tokenize_corpus
+from tasks.data.ingestion import Corpus, ingest_text
+from tasks.data.splits import load_text, load_tokens
+from tasks.data.tokenization import Scheme, load_tokenizer, tokenize_corpus
+from tasks.store.artifacts import folders
 from tasks.store.files import BadInput, sha256_of
 
 
@@ -55,7 +57,7 @@ def test_too_few_tokens_are_refused_with_advice(
     ):
         tokenize_corpus.fn(corpus, "bpe")
 
-    assert list((atelier_home / "data" / "tokens").iterdir()) == []
+    assert folders("tokens") == []
     assert tokenize_corpus.fn(corpus, "characters").num_train >= 9600
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.data.ingestion import Corpus, ingest_text, load_text
+from tasks.data.ingestion import Corpus, ingest_text
+from tasks.data.splits import load_text
 from tasks.evaluation.text_metrics import _measures_of_writing
 
 

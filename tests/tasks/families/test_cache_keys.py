@@ -9,8 +9,9 @@ from tasks.store.fingerprint import import_closure
 
 LOOP = {
     *{"models.training.batches", "models.training.checkpoint", "models.training.loops"},
-    *{"models.training.protocol", "tasks.training.device", "tasks.training.examples"},
-    "tasks.training.fit",
+    *{"models.training.captured", "models.training.device", "models.training.protocol"},
+    *{"tasks.training.device", "tasks.training.examples"},
+    *{"tasks.data.splits", "tasks.training.fit"},
 }
 FITS = {
     "vae": {"densities", "elbo", "latent_mixture", "model", "training"},
@@ -25,21 +26,22 @@ BESIDE = {"gan": {"models.metrics.images"}}  # the stability monitor measures Fr
 
 CLASSIFIER = {
     *{"models.metrics.classifier", "models.metrics.contrastive", "models.metrics.corruptions"},
-    *{"models.training.batches", "models.training.loops"},
+    *{"models.training.batches", "models.training.captured", "models.training.device"},
+    "models.training.loops",
 }
 IMAGE_EVALUATION = CLASSIFIER | {
     *{"models.metrics.baselines", "models.metrics.bootstrap", "models.metrics.classes"},
-    *{"models.metrics.images", "models.metrics.sample_quality", "models.metrics.seed_variance"},
-    *{"tasks.evaluation.image_metrics", "tasks.evaluation.result", "tasks.plots"},
+    *{"models.metrics.images", "models.metrics.likelihood", "models.metrics.sample_quality"},
+    *{"models.metrics.seed_variance", "tasks.evaluation.image_metrics"},
+    *{"tasks.data.splits", "tasks.evaluation.result", "tasks.plots"},
 }
 VAE_LIKELIHOOD = {
-    *{"models.metrics.likelihood", "models.vae.densities", "models.vae.elbo"},
-    *{"models.vae.evaluation", "models.vae.model"},
+    *{"models.vae.densities", "models.vae.elbo", "models.vae.evaluation", "models.vae.model"},
 }
 TEXT_EVALUATION = {
     *{"models.metrics.bootstrap", "models.metrics.text", "models.text.decoding"},
     *{"models.text.tokenizer", "models.training.batches", "tasks.evaluation.result"},
-    "tasks.evaluation.text_metrics",
+    *{"tasks.data.splits", "tasks.evaluation.text_metrics"},
 }
 DRAWING = {"tasks.plots", "tasks.samples.drawing"}
 DRAWN_BESIDES = {

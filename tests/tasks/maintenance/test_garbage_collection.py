@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -18,8 +19,8 @@ from tasks.data.tokenization import TokenSet, tokenize_corpus
 from tasks.maintenance.garbage_collection import delete, find_garbage
 from tasks.runtime.processes import this_process
 from tasks.samples.cache import fresh_folder, gallery_work, keep_gallery
-from tasks.store.files import digest_of
-from tasks.store.steps import recorded
+from tasks.store.artifacts import Kind, opened, step_of
+from tasks.store.files import write_text
 
 DAY = 86_400.0
 LATER = time.time() + 2 * 3600  # when what these tests do is no longer news
@@ -31,38 +32,58 @@ class Home:
 
     root: Path
 
-    def folder(self, name: str, digest: str | None, days: float = 0.0) -> Path:
+    def folder(self, name: str, days: float = 0.0) -> Path:
+        """A folder that no manifest tells of."""
         path = self.root / name
         path.mkdir(parents=True)
         (path / "file").write_text(name)
-        if digest is not None:
-            (path / "receipt.json").write_text(json.dumps({"receipt": {"digest": digest}}))
-        for file in [*path.iterdir(), path]:
-            os.utime(file, (time.time() - days * DAY,) * 2)
-        return path
+        return aged(path, days)
+
+    def made(self, kind: Kind, name: str, digest: str | None, **more: Any) -> Path:
+        """An artifact; without a digest, an unfinished one."""
+        days, parts = more.pop("days", 0.0), more.pop("parts", None)
+        inputs = more.setdefault("inputs", [])
+        with opened(
+            kind, name, {"inputs": inputs} | (parts or {}), can_resume=True, **more
+        ) as place:
+            write_text(place.folder / "file", name)
+            if digest is not None:
+                place.commit({}, digest=digest)
+        return aged(place.folder, days)
 
     def fit(self, settings: int, inputs: str, digest: str | None, days: float = 0.0) -> Path:
-        parts = {"settings": settings, "inputs": [inputs]}
-        with recorded("digits-vae", parts):
-            pass
-        return self.folder(f"runs/digits-vae/{digest_of(parts)[:16]}", digest, days)
+        parts = {"settings": settings}
+        return self.made("models", "digits-vae", digest, inputs=[inputs], parts=parts, days=days)
+
+    def forgotten(self, kind: Kind, name: str, digest: str, **more: Any) -> Path:
+        """An artifact of whose making the history tells nothing any more."""
+        path = self.made(kind, name, digest, **more)
+        (self.root / "steps" / f"{step_of(kind, name)}.jsonl").unlink()
+        return path
 
     @contextmanager
     def tokenizing(self, settings: int) -> Iterator[set[Path]]:
         """A step that makes tokens of a corpus of its own; gives both folders."""
-        parts = {"settings": settings, "inputs": [f"corpus {settings}"]}
-        with recorded("tale-bpe", parts):
-            yield {
-                self.folder(f"data/text/tale-{settings}", f"corpus {settings}"),
-                self.folder(f"data/tokens/tale-bpe-{digest_of(parts)[:12]}", f"tokens {settings}"),
-            }
+        corpus = f"corpus {settings}"
+        text = self.forgotten("corpora", f"tale{settings}", corpus)
+        with opened("tokens", "tale-bpe", {"inputs": [corpus]}, inputs=[corpus]) as place:
+            write_text(place.folder / "file", corpus)
+            place.commit({}, digest=f"tokens {settings}")
+            yield {text, place.folder}
 
     @contextmanager
     def drawing(self, settings: int, days: float) -> Iterator[Path]:
         """A step that draws a gallery; gives its folder."""
-        parts = {"settings": settings, "inputs": []}
-        with recorded("gallery", parts):
-            yield self.folder(f"gallery/{digest_of(parts)[:16]}", None, days)
+        with gallery_work([], settings) as record:
+            folder = Path(fresh_folder(record))
+            (folder / "index.html").write_text("a page")
+            yield aged(folder, days)
+
+
+def aged(path: Path, days: float) -> Path:
+    for file in [*path.rglob("*"), path]:
+        os.utime(file, (time.time() - days * DAY,) * 2)
+    return path
 
 
 @contextmanager
@@ -95,12 +116,12 @@ def test_a_fit_is_kept_by_its_alias_or_by_being_the_latest(own: Home) -> None:
 
 
 def test_a_fit_at_work_is_kept(own: Home) -> None:
-    parts = {"settings": 0, "inputs": []}
-    with recorded("digits-vae", parts):
-        at_work = own.folder(f"runs/digits-vae/{digest_of(parts)[:16]}", None, days=90)
+    with opened("models", "digits-vae", {"settings": 0}, can_resume=True) as place:
+        write_text(place.folder / "checkpoint.safetensors", "")
+        aged(place.folder, 90)
         own.fit(1, "data", "aaa")
-        assert at_work not in found()
-    assert at_work in found()
+        assert place.folder not in found()
+    assert place.folder in found()
 
 
 def test_an_interrupted_fit_is_kept_for_a_month(own: Home) -> None:
@@ -113,21 +134,39 @@ def test_an_interrupted_fit_is_kept_for_a_month(own: Home) -> None:
 
 
 def test_data_is_kept_by_models_made_of_it_through_tokens_too(own: Home) -> None:
-    token_parts = {"settings": "characters", "inputs": ["corpus"]}
-    with recorded("tale-characters", token_parts):
-        pass
-    with recorded("tale-characters", {"settings": "bpe", "inputs": ["later corpus"]}):
-        pass
-    tokens = own.folder(f"data/tokens/tale-characters-{digest_of(token_parts)[:12]}", "tokens")
-    corpus = own.folder("data/text/tale-1", "corpus")
-    unused = own.folder("data/text/tale-2", "draft")
-    images = own.folder("data/images/digits-1", "images")
+    tokens = own.forgotten("tokens", "tale-characters", "tokens", inputs=["corpus"])
+    corpus = own.forgotten("corpora", "tale", "corpus")
+    unused = own.forgotten("corpora", "tale", "draft", key="f" * 64)
+    images = own.forgotten("images", "digits", "images")
     own.fit(1, "tokens", "aaa")
     own.fit(2, "other", "bbb")
 
     assert found("aaa") == {unused, images}
     assert tokens.exists()
     assert corpus.exists()
+
+
+def test_an_evaluation_goes_with_its_model(own: Home) -> None:
+    own.fit(1, "data", "aaa")
+    own.fit(2, "data", "bbb")
+    of_kept, of_lost = (
+        own.forgotten("evaluations", "digits-vae", f"of {model}", inputs=[model, "data", "judge"])
+        for model in ("aaa", "lost")
+    )
+
+    assert of_lost in found("aaa")
+    assert of_kept not in found("aaa")
+    assert {of_kept, of_lost} <= found()
+
+
+def test_an_artifact_that_lost_its_manifest_is_nobodys(own: Home) -> None:
+    images = own.forgotten("images", "digits", "images")
+    own.fit(1, "images", "aaa")
+    assert found() == set()
+
+    (images / "manifest.json").write_text("scribbled over")
+
+    assert found() == {images}
 
 
 def test_tokens_that_no_model_was_made_of_yet_are_kept_with_their_corpus(
@@ -166,37 +205,36 @@ def test_a_gallery_being_drawn_is_kept_beside_a_newer_one(tracking_database: str
             newer = Path(fresh_folder(other))
             (newer / "index.html").write_text("a page")
             keep_gallery(str(newer))
-        os.utime(drawn, (time.time() - DAY,) * 2)
         assert found() == set()
     assert found() == {drawn}
 
 
-def test_a_lineage_is_no_fit(own: Home) -> None:
-    own.folder("runs/lineage/run-1", None, days=20)
-    old = own.folder("runs/lineage/run-2", None, days=40)
+def test_what_an_earlier_version_kept_is_freed_but_for_what_the_page_shows(own: Home) -> None:
+    old = {own.folder(f"{name}/digits-vae/0123") for name in ("runs", "evaluations", "comparisons")}
+    old |= {own.folder(f"data/{name}/digits-0123") for name in ("images", "text", "tokens")}
+    own.folder("data/downloads/mnist")
+    shown, older = own.folder("gallery/a/digits-vae"), own.folder("gallery/b")
+    work = {"name": "digits-vae", "folder": "a/digits-vae"}
+    write_text(own.root / "gallery" / "works.json", json.dumps([work]))
 
-    (garbage,) = find_garbage([], LATER)
-    assert garbage.path == old
-    assert garbage.reason == "the lineage of an earlier run; MLflow has its own copy"
+    garbage = find_garbage([], LATER)
+
+    places = {older, *(path.parent if "data" in path.parts else path.parents[1] for path in old)}
+    assert {each.path for each in garbage} == places
+    assert {each.reason for each in garbage} == {
+        "made by an earlier version; this one does not read it"
+    }
+    assert shown.exists()
 
 
-def test_what_two_versions_made_is_kept_for_a_month(own: Home) -> None:
-    own.folder("comparisons/digits-vae/2-3", None, days=20)
-    old = own.folder("comparisons/digits-vae/1-2", None, days=40)
-
-    assert found() == {old}
-
-
-def test_only_the_latest_gallery_and_temporaries_of_the_living_stay(own: Home) -> None:
-    older, _ = own.folder("gallery/a", None, days=2), own.folder("gallery/b", None, days=1)
-    (own.root / "gallery" / "index.html").write_text("the latest page")
+def test_temporaries_of_the_living_stay(own: Home) -> None:
     mine = this_process()
     dead = mine.rsplit(":", 1)[0] + ":1"
-    left = own.folder(f"runs/digits-vae/.partial-{dead}-x1y2", None)
-    own.folder(f"runs/digits-vae/.partial-{mine}-x1y2", None)
-    own.folder("runs/digits-vae/.partial-of-somebody-else", None)
+    left = own.folder(f"artifacts/models/digits-vae/.partial-{dead}-x1y2")
+    own.folder(f"artifacts/models/digits-vae/.partial-{mine}-x1y2")
+    own.folder("artifacts/models/digits-vae/.partial-of-somebody-else")
 
-    assert found() == {older, left}
+    assert found() == {left}
 
 
 def test_throwing_away_says_how_much(own: Home) -> None:
@@ -253,7 +291,7 @@ def test_nothing_referred_to_is_garbage_and_everything_else_is(
             elif is_finished or old:
                 goes.add(path)
         for source in data:
-            path = own.folder(f"data/images/{source}", source)
+            path = own.forgotten("images", source, source)
             (stays if source in inputs else goes).add(path)
         for number, (setting, run) in enumerate(tokenized):
             with ExitStack() as step:
@@ -266,8 +304,7 @@ def test_nothing_referred_to_is_garbage_and_everything_else_is(
             with ExitStack() as step:
                 path = (step if is_drawn else work).enter_context(own.drawing(days, days))
             is_latest = number == len(galleries) - 1
-            is_newest = days == min(days for days, _ in galleries)
-            (goes if is_drawn and not is_latest and not is_newest else stays).add(path)
+            (goes if is_drawn and not is_latest else stays).add(path)
 
         delete(find_garbage({str(setting) for setting in kept}, LATER))
 

@@ -23,6 +23,7 @@ from tasks.data.ingestion import ImageSet, ingest_images, ingest_text
 from tasks.data.tokenization import TokenSet, tokenize_corpus
 from tasks.families.table import FAMILIES
 from tasks.packaging.package import log_package
+from tasks.packaging.served_model import READ_AS_MISSING
 from tasks.tracking.runs import open_run
 from tasks.training.fit import fit_model
 from tasks.training.fit_store import TrainedModel, fit_cache_key
@@ -150,6 +151,23 @@ def test_a_class_is_asked_for_by_name_or_by_index(gan: Served) -> None:
     assert by_index == by_name == mixed == as_floats
     assert as_csv == by_index[:2]
     assert by_index[0]["png_base64"] != by_index[1]["png_base64"]
+
+
+@pytest.mark.parametrize("name", sorted(READ_AS_MISSING))
+def test_a_class_that_csv_cannot_name_is_refused_and_no_other_drawn_in_its_place(
+    gan: Served, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = gan.model.unwrap_python_model()
+    named = json.dumps({"dataframe_records": [{"label": name}]})
+    by_index = '{"dataframe_records": [{"label": 1}]}'
+    assert gan.ask('label\n""\n', "text/csv")  # any class, where all can be named
+    monkeypatch.setattr(model, "class_names", ["left", name])
+
+    with pytest.raises(MlflowException, match=r"label is missing, .* in CSV: name it in JSON"):
+        gan.ask(f"label\n{name}\n", "text/csv")
+
+    assert gan.ask(named) == gan.ask(by_index) == gan.ask("label\n1\n", "text/csv")
+    assert gan.ask('{"dataframe_records": [{}]}')
 
 
 def test_a_parameter_names_the_class_of_all_rows_without_one(gan: Served) -> None:

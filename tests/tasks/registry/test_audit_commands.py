@@ -13,6 +13,8 @@ from tasks.registry import audit_log
 from tasks.registry.versions import champion_of
 from tasks.tracking.mlflow_client import client
 
+pytestmark = pytest.mark.slow
+
 
 def findings() -> list[tuple[str, str]]:
     return [(finding.state, finding.what) for finding in disagreements()]

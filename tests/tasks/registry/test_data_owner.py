@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +16,8 @@ from tasks.data.ingestion import Corpus, ImageSet, ingest_images, ingest_text
 from tasks.data.tokenization import tokenize_corpus
 from tasks.evaluation.text import evaluate_tokens
 from tasks.families.table import FAMILIES
-from tasks.registry.champion import evaluate_champion
 from tasks.registry.data_owner import DATA_SET, OtherData, check_data, data_before
-from tasks.registry.promotion import apply_decision
-from tasks.registry.promotion_policy import gate
-from tasks.registry.versions import Version, register_version, versions_of
+from tasks.registry.versions import Version, versions_of
 from tasks.runtime.markup import registry_markdown
 from tasks.tracking.mlflow_client import client
 from tasks.tracking.runs import open_run
@@ -29,6 +27,7 @@ from tasks.training.provenance import provenance_of
 pytestmark = pytest.mark.usefixtures("tracking_database")
 
 Lines = Callable[[], list[str]]
+Registered = Callable[..., Version]
 
 
 def book(path: Path, seed: int) -> str:
@@ -40,23 +39,44 @@ def book(path: Path, seed: int) -> str:
     return f"file:{path}"
 
 
-def registered(corpus: Corpus, order: int = 2, *, with_data: bool = True) -> Version:
-    """Train, judge and register an n-gram model, as flows/champion_challenger.py does."""
-    tokens = tokenize_corpus.fn(corpus)
-    family = FAMILIES["ngram"]
-    settings = {"config": NgramConfig(order=order), "tuning": None}
-    plan = replace(planned(family, tokens, "quick", 0, {}), settings=settings)
-    with open_run(f"order {order}") as run_id:
-        fitted = fit_model.fn(tokens, plan, run_id)
-        scorecard = evaluate_tokens.fn(fitted, tokens, run_id)
-    recipe = provenance_of(plan, tokens, "quick")
-    incumbent = evaluate_champion.fn(fitted.name, tokens, family)
-    verdict = gate.fn(fitted, scorecard, incumbent)
-    data = tokens if with_data else None
-    version = register_version.fn(fitted, scorecard, verdict, recipe, incumbent, data)
-    settled = apply_decision.fn(version, verdict)
-    assert settled is not None
-    return settled
+@pytest.fixture(scope="session")
+def registered(admit: Callable[..., Version]) -> Registered:
+    """Train, judge, register and promote an n-gram model, as the flows do."""
+
+    def by_flow(corpus: Corpus, order: int = 2) -> Version:
+        tokens = tokenize_corpus.fn(corpus)
+        settings = {"config": NgramConfig(order=order), "tuning": None}
+        plan = replace(planned(FAMILIES["ngram"], tokens, "quick", 0, {}), settings=settings)
+        with open_run(f"order {order}") as run_id:
+            fitted = fit_model.fn(tokens, plan, run_id)
+            scorecard = evaluate_tokens.fn(fitted, tokens, run_id)
+        recipe = provenance_of(plan, tokens, "quick")
+        return admit(fitted, scorecard, recipe, tokens)
+
+    return by_flow
+
+
+@pytest.fixture(scope="module")
+def first_place(
+    tmp_path_factory: pytest.TempPathFactory, migrated_database: Path, registered: Registered
+) -> Path:
+    """A home and a registry with one champion, of the book a/book.txt: to be copied."""
+    place = tmp_path_factory.mktemp("owner")
+    shutil.copy(migrated_database, place / "mlflow.db")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ATELIER_HOME", str(place / "home"))
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place / 'mlflow.db'}")
+        patch.chdir(place)
+        registered(ingest_text.fn(book(place / "a" / "book.txt", 1)))
+    return place
+
+
+@pytest.fixture
+def champions_book(first_place: Path, tracking_database: str, atelier_home: Path) -> str:
+    """The source of a book whose model is champion in this test's home and registry."""
+    shutil.copytree(first_place / "home", atelier_home)
+    shutil.copy(first_place / "mlflow.db", tracking_database.removeprefix("sqlite:///"))
+    return f"file:{first_place / 'a' / 'book.txt'}"
 
 
 def untagged(name: str) -> None:
@@ -72,10 +92,9 @@ def lines(caplog: pytest.LogCaptureFixture) -> Lines:
 
 
 def test_another_book_of_the_same_name_is_refused_before_training_with_the_way_out(
-    tmp_path: Path,
+    tmp_path: Path, champions_book: str
 ) -> None:
-    first, second = (book(tmp_path / place / "book.txt", i) for i, place in enumerate("ab"))
-    registered(ingest_text.fn(first))
+    second = book(tmp_path / "b" / "book.txt", 2)
     other = ingest_text.fn(second)
 
     with pytest.raises(OtherData) as refusal:
@@ -83,21 +102,25 @@ def test_another_book_of_the_same_name_is_refused_before_training_with_the_way_o
 
     message = str(refusal.value)
     assert message.startswith("book-ngram belongs to other data: it was trained on")
-    assert first in message
+    assert champions_book in message
     assert f"--text NAME={second} (in a form: NAME={second})" in message
     check_data.fn(ingest_text.fn(f"greek={second}"))
-    check_data.fn(ingest_text.fn(first))
+    check_data.fn(ingest_text.fn(champions_book))
 
 
-def test_a_name_stands_for_one_data_set_in_all_families(tmp_path: Path) -> None:
-    registered(ingest_text.fn(book(tmp_path / "a" / "book.txt", 1)))
+def test_a_name_stands_for_one_data_set_in_all_families(
+    tmp_path: Path, champions_book: str
+) -> None:
     client().rename_registered_model("book-ngram", "book-gpt")
 
     with pytest.raises(OtherData, match="book-gpt belongs to other data"):
         check_data.fn(ingest_text.fn(book(tmp_path / "b" / "book.txt", 2)))
 
 
-def test_of_two_rivals_the_first_to_register_has_the_name(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_of_two_rivals_the_first_to_register_has_the_name(
+    tmp_path: Path, registered: Registered
+) -> None:
     """Both looked before either was registered."""
     first = ingest_text.fn(book(tmp_path / "a" / "book.txt", 1))
     second = ingest_text.fn(book(tmp_path / "b" / "book.txt", 2))
@@ -114,8 +137,9 @@ def test_of_two_rivals_the_first_to_register_has_the_name(tmp_path: Path) -> Non
     assert kept.digest == second.digest
 
 
+@pytest.mark.slow
 def test_a_grown_text_is_taken_and_the_card_says_how_it_changed(
-    tmp_path: Path, lines: Lines
+    tmp_path: Path, lines: Lines, registered: Registered
 ) -> None:
     source = book(tmp_path / "book.txt", 1)
     registered(ingest_text.fn(source))
@@ -139,7 +163,8 @@ def test_a_grown_text_is_taken_and_the_card_says_how_it_changed(
     assert (kept.digest, kept.version) == (grown.digest, 2)
 
 
-def test_a_moved_folder_is_followed(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_moved_folder_is_followed(tmp_path: Path, registered: Registered) -> None:
     source = book(tmp_path / "a" / "book.txt", 1)
     registered(ingest_text.fn(source))
     moved = tmp_path / "b" / "book.txt"
@@ -156,14 +181,17 @@ def test_a_moved_folder_is_followed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("is_kept_here", [True, False], ids=["data here", "data gone"])
 def test_a_model_from_before_these_tags_is_adopted_by_its_record(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: Lines, is_kept_here: bool
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lines: Lines,
+    is_kept_here: bool,
+    registered: Registered,
+    champions_book: str,
 ) -> None:
-    source = book(tmp_path / "a" / "book.txt", 1)
-    registered(ingest_text.fn(source))
     untagged("book-ngram")
     if not is_kept_here:
         monkeypatch.setenv("ATELIER_HOME", str(tmp_path / "another home"))
-    same = ingest_text.fn(source)
+    same = ingest_text.fn(champions_book)
 
     with pytest.raises(OtherData, match="book-ngram belongs to other data"):
         check_data.fn(ingest_text.fn(book(tmp_path / "b" / "book.txt", 2)))
@@ -178,8 +206,9 @@ def test_a_model_from_before_these_tags_is_adopted_by_its_record(
     assert DATA_SET in client().get_registered_model("book-ngram").tags
 
 
-def test_a_model_of_an_embedded_data_set_is_never_anothers(tmp_path: Path) -> None:
-    registered(ingest_text.fn(book(tmp_path / "book.txt", 1)))
+def test_a_model_of_an_embedded_data_set_is_never_anothers(
+    tmp_path: Path, champions_book: str
+) -> None:
     client().rename_registered_model("book-ngram", "pydocs-ngram")
 
     with pytest.raises(OtherData, match="rename the registered model"):
@@ -215,20 +244,18 @@ BROKEN = ["x", "[]", "{}", '{"family": 5}', '{"family": "ngram", "source": 5}', 
 
 
 @pytest.mark.parametrize("recipe", BROKEN, ids=lambda recipe: recipe[:20])
-def test_a_record_of_another_shape_tells_nothing_of_the_data(tmp_path: Path, recipe: str) -> None:
-    corpus = ingest_text.fn(book(tmp_path / "book.txt", 1))
-    registered(corpus)
+def test_a_record_of_another_shape_tells_nothing_of_the_data(
+    recipe: str, champions_book: str
+) -> None:
     untagged("book-ngram")
     client().set_model_version_tag("book-ngram", "1", "recipe", recipe)
 
-    check_data.fn(corpus)
+    check_data.fn(ingest_text.fn(champions_book))
 
     assert data_before("book-ngram") is None
 
 
-def test_a_place_that_is_none_here_is_no_traceback(tmp_path: Path) -> None:
-    corpus = ingest_text.fn(book(tmp_path / "book.txt", 1))
-    registered(corpus)
+def test_a_place_that_is_none_here_is_no_traceback(champions_book: str) -> None:
     untagged("book-ngram")
     recipe = json.dumps({"family": "ngram", "source": "file:~nobody99/x"})
     client().set_model_version_tag("book-ngram", "1", "recipe", recipe)
@@ -237,8 +264,9 @@ def test_a_place_that_is_none_here_is_no_traceback(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tag", ["x", '{"place": 5}', "[]"])
-def test_a_tag_that_somebody_changed_gives_way_to_the_record(tmp_path: Path, tag: str) -> None:
-    registered(ingest_text.fn(book(tmp_path / "a" / "book.txt", 1)))
+def test_a_tag_that_somebody_changed_gives_way_to_the_record(
+    tmp_path: Path, tag: str, champions_book: str
+) -> None:
     client().set_registered_model_tag("book-ngram", DATA_SET, tag)
 
     with pytest.raises(OtherData, match="book-ngram belongs to other data"):

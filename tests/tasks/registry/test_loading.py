@@ -15,7 +15,7 @@ from tasks.data.tokenization import tokenize_corpus
 from tasks.evaluation.text import evaluate_tokens
 from tasks.families.table import FAMILIES
 from tasks.packaging import bundled_code
-from tasks.registry import versions
+from tasks.registry import registration
 from tasks.registry.loading import loaded
 from tasks.registry.promotion_policy import gate
 from tasks.store.files import project_root
@@ -41,8 +41,8 @@ def registered(corpus: Path, seed: int) -> None:
     record = provenance_of(plan, tokens, "quick")
     decision = gate.fn(fitted, scorecard, None)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(versions, "check_loads", lambda *_, **__: None)
-        versions.register_version.fn(fitted, scorecard, decision, record, None)
+        patch.setattr(registration, "check_loads", lambda *_, **__: None)
+        registration.register_version.fn(fitted, scorecard, decision, record, None)
 
 
 def test_two_versions_of_different_code_are_sampled_in_turns(

@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,10 +25,17 @@ from tasks.evaluation.text import evaluate_tokens
 from tasks.families.table import FAMILIES
 from tasks.packaging import load_check
 from tasks.packaging import package as packaging
+from tasks.packaging.bundled_code import package_name
 from tasks.packaging.files import PackageChanged
 from tasks.packaging.load_check import LoadCheckFailed
-from tasks.registry import audit_anchor, audit_log, promotion, verification
-from tasks.registry import versions as registration
+from tasks.registry import (
+    audit_anchor,
+    audit_history,
+    audit_log,
+    promotion,
+    registration,
+    verification,
+)
 from tasks.registry.champion import evaluate_champion
 from tasks.registry.promotion_policy import gate
 from tasks.registry.versions import Version, champion_of, find_version, versions_of
@@ -42,6 +49,9 @@ from tasks.training.fit import fit_model
 from tasks.training.fit_store import TrainedModel
 from tasks.training.provenance import TrainingProvenance, provenance_of
 
+pytestmark = pytest.mark.slow
+
+CODE = package_name()
 NAME = "corpus-ngram"
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -54,6 +64,9 @@ class Candidate:
     scorecard: Scorecard
     recipe: TrainingProvenance
     tokens: TokenSet
+
+
+Admit = Callable[[Candidate], Version]
 
 
 def candidate_of(tokens: TokenSet, order: int) -> Candidate:
@@ -71,15 +84,15 @@ def judged(candidate: Candidate) -> tuple[ChampionEvaluation | None, PromotionDe
     return incumbent, gate.fn(candidate.fitted, candidate.scorecard, incumbent)
 
 
-def admit(candidate: Candidate) -> Version:
-    """The way of flows/champion_challenger.py, task by task."""
-    incumbent, verdict = judged(candidate)
-    version = registration.register_version.fn(
-        candidate.fitted, candidate.scorecard, verdict, candidate.recipe, incumbent
-    )
-    settled = promotion.apply_decision.fn(version, verdict)
-    assert settled is not None
-    return settled
+@pytest.fixture(scope="session", name="admit")
+def checked_admit(admit: Callable[..., Version]) -> Admit:
+    """Judge, register, load in a clean process, promote: the way of the flows."""
+
+    def by_flow(candidate: Candidate) -> Version:
+        parts = (candidate.fitted, candidate.scorecard, candidate.recipe, candidate.tokens)
+        return admit(*parts, checks_load=True)
+
+    return by_flow
 
 
 def write_corpus(path: Path) -> Path:
@@ -90,7 +103,9 @@ def write_corpus(path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def first_home(tmp_path_factory: pytest.TempPathFactory, migrated_database: Path) -> Iterator[Path]:
+def first_home(
+    tmp_path_factory: pytest.TempPathFactory, migrated_database: Path, admit: Admit
+) -> Iterator[Path]:
     """A registry with two champions, one after the other; tests work on copies of its records."""
     home = tmp_path_factory.mktemp("promotion")
     shutil.copy(migrated_database, home / "mlflow.db")
@@ -112,7 +127,7 @@ def use(home: Path, patch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def home(first_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The same registry and ledger, to change at will; files of versions are shared."""
+    """The same registry and audit log, to change at will; files of versions are shared."""
     copy = tmp_path / "home"
     shutil.copytree(first_home, copy, ignore=shutil.ignore_patterns("mlruns", "mlartifacts"))
     use(copy, monkeypatch)
@@ -131,7 +146,7 @@ def champion() -> int:
 
 
 def state() -> tuple[list[int], dict[str, int], int]:
-    """What a reader of the registry sees, and how long the ledger is."""
+    """What a reader of the registry sees, and how long the audit log is."""
     aliases = client().get_registered_model(NAME).aliases
     numbers = [int(version.version) for version in versions_of(NAME)]
     return numbers, {k: int(v) for k, v in aliases.items()}, len(promotion.history(NAME))
@@ -141,7 +156,7 @@ def content_of(number: int) -> str:
     return str(client().get_model_version(NAME, str(number)).tags["content_digest"])
 
 
-def test_a_better_model_was_promoted_and_the_ledger_tells_why(home: Path) -> None:
+def test_a_better_model_was_promoted_and_the_audit_log_tells_why(home: Path) -> None:
     first, second = promotion.history(NAME)
 
     assert champion() == 2
@@ -166,7 +181,9 @@ def test_the_page_of_the_model_says_who_is_champion_since_when(home: Path) -> No
     assert model.tags["champion_version"] == "2"
 
 
-def test_a_worse_model_is_refused_registered_and_challenger(home: Path, tokens: TokenSet) -> None:
+def test_a_worse_model_is_refused_registered_and_challenger(
+    home: Path, tokens: TokenSet, admit: Admit
+) -> None:
     version = admit(candidate_of(tokens, 2))
 
     assert version.alias == "challenger"
@@ -179,7 +196,9 @@ def test_a_worse_model_is_refused_registered_and_challenger(home: Path, tokens: 
     assert len(promotion.history(NAME)) == 3
 
 
-def test_a_verdict_on_a_champion_that_has_moved_moves_nothing(home: Path, tokens: TokenSet) -> None:
+def test_a_verdict_on_a_champion_that_has_moved_moves_nothing(
+    home: Path, tokens: TokenSet, admit: Admit
+) -> None:
     """As when two runs are judged at once, or a person rolls back while another is asked."""
     promotion.rollback(NAME)
     candidate = candidate_of(tokens, 2)
@@ -324,7 +343,7 @@ def test_a_model_that_somebody_deleted_is_noted_and_stops_nothing(home: Path) ->
     assert promotion.withdrawn(NAME, content) == ""  # nobody has left it by hand
 
 
-def test_a_long_reason_is_cut_on_the_page_and_whole_in_the_ledger(home: Path) -> None:
+def test_a_long_reason_is_cut_on_the_page_and_whole_in_the_audit_log(home: Path) -> None:
     reason = "because " * 700
 
     promotion.rollback(NAME, reason=reason)
@@ -358,18 +377,18 @@ def swap_weights(package: Path) -> None:
 
 def alter_code(package: Path) -> None:
     """Let the packaged code do something more, which no sample shows."""
-    path = package / "code" / "models" / "text" / "decoding.py"
+    path = package / "code" / CODE / "text" / "decoding.py"
     path.write_text(path.read_text() + "\nSENT_HOME = True\n")
 
 
 def break_code(package: Path) -> None:
-    (package / "code" / "models" / "ngram" / "model.py").write_text("raise RuntimeError('gone')\n")
+    (package / "code" / CODE / "ngram" / "model.py").write_text("raise RuntimeError('gone')\n")
 
 
 SABOTAGE = [
     (swap_weights, "loaded: artifacts/weights.safetensors was changed .sha256"),
-    (alter_code, "loaded: code/models/text/decoding.py was changed"),
-    (break_code, "loaded: code/models/ngram/model.py was changed"),
+    (alter_code, f"loaded: code/{CODE}/text/decoding.py was changed"),
+    (break_code, f"loaded: code/{CODE}/ngram/model.py was changed"),
 ]
 
 
@@ -377,7 +396,12 @@ SABOTAGE = [
     ("sabotage", "message"), SABOTAGE, ids=lambda value: getattr(value, "__name__", str(value))[:24]
 )
 def test_a_sabotaged_package_is_refused_and_leaves_no_trace(
-    home: Path, tokens: TokenSet, monkeypatch: pytest.MonkeyPatch, sabotage, message: str
+    home: Path,
+    tokens: TokenSet,
+    monkeypatch: pytest.MonkeyPatch,
+    sabotage,
+    message: str,
+    admit: Admit,
 ) -> None:
     candidate, before = candidate_of(tokens, 2), state()
 
@@ -401,7 +425,7 @@ def test_a_sabotaged_package_is_refused_and_leaves_no_trace(
 
 
 def test_a_package_that_never_loads_is_refused_after_a_time_and_blocks_nobody(
-    home: Path, tokens: TokenSet, monkeypatch: pytest.MonkeyPatch
+    home: Path, tokens: TokenSet, monkeypatch: pytest.MonkeyPatch, admit: Admit
 ) -> None:
     candidate, before = candidate_of(tokens, 2), state()
 
@@ -409,7 +433,7 @@ def test_a_package_that_never_loads_is_refused_after_a_time_and_blocks_nobody(
         @contextmanager
         def changed() -> Iterator[Path]:
             with verification.fetched(pending, files) as folder:
-                code = folder / "code" / "models" / "ngram" / "model.py"
+                code = folder / "code" / CODE / "ngram" / "model.py"
                 code.write_text("import time\ntime.sleep(3600)\n")
                 yield folder
 
@@ -447,7 +471,7 @@ def test_a_version_that_no_longer_loads_cannot_be_made_champion(
 
 KILLED = """
 import json, os, signal, sys
-from tasks.registry import promotion, versions as registration
+from tasks.registry import promotion, registration
 from tasks.training.fit import fit_model
 from tasks.training.provenance import TrainingProvenance
 from tasks.evaluation.scorecard import Scorecard, PromotionDecision
@@ -490,10 +514,9 @@ def kill(candidate: Candidate, where: str, tmp_path: Path) -> None:
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("where", ["before the check", "before the alias"])
 def test_a_kill_between_register_and_alias_changes_nothing_that_a_reader_sees(
-    home: Path, tokens: TokenSet, tmp_path: Path, where: str
+    home: Path, tokens: TokenSet, tmp_path: Path, where: str, admit: Admit
 ) -> None:
     candidate = candidate_of(tokens, 2)
     _, aliases, length = state()
@@ -513,13 +536,12 @@ def test_a_kill_between_register_and_alias_changes_nothing_that_a_reader_sees(
     assert state() == ([1, 2, 3], {"champion": 2, "challenger": 3}, length + 1)
 
 
-@pytest.mark.slow
 def test_a_move_that_was_killed_after_the_alias_is_settled_by_the_next_reader(
     home: Path, tokens: TokenSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     announced: list[tuple[str, dict[str, Any]]] = []
     kill(candidate_of(tokens, 2), "after the alias", tmp_path)
-    assert audit_log.unsettled(audit_log.entries_of(NAME)) is not None
+    assert audit_history.unsettled(audit_log.entries_of(NAME)) is not None
     monkeypatch.setattr(
         promotion, "_announce", lambda what, _, payload: announced.append((what, payload))
     )
@@ -534,5 +556,5 @@ def test_a_move_that_was_killed_after_the_alias_is_settled_by_the_next_reader(
 
     assert champion() == 3
     assert (last.action, last.from_version, last.to_version) == ("promote", 2, 3)
-    assert audit_log.unsettled(audit_log.entries_of(NAME)) is None
+    assert audit_history.unsettled(audit_log.entries_of(NAME)) is None
     assert "Champion: version 3**" in client().get_registered_model(NAME).description

@@ -18,9 +18,17 @@ from tasks.data.ingestion import ingest_text
 from tasks.data.tokenization import tokenize_corpus
 from tasks.families.table import FAMILIES
 from tasks.packaging import load_check
+from tasks.packaging.bundled_code import package_name
 from tasks.packaging.files import PackageChanged, PackageUnknown, check_descriptions, files_of
 from tasks.packaging.load_check import check_loads, samples_digest
-from tasks.registry import audit_anchor, audit_log, promotion, verification, versions
+from tasks.registry import (
+    audit_anchor,
+    audit_log,
+    promotion,
+    registration,
+    verification,
+    versions,
+)
 from tasks.registry.champion import evaluate_champion
 from tasks.registry.loading import loaded
 from tasks.registry.verification import verified, verify_champion
@@ -29,6 +37,9 @@ from tasks.samples.sampling import draw_samples
 from tasks.store.files import BadInput, DiskFull
 from tasks.tracking.mlflow_client import TrackingUnavailable, client
 
+pytestmark = pytest.mark.slow
+
+CODE = package_name()
 EVIL = "\nopen('executed', 'w').close()\n"
 
 
@@ -52,7 +63,7 @@ def compiled(package: Path) -> None:
     """Compiled code that Python prefers to the source beside it, whatever that says."""
     source = package.parent / "evil.py"
     source.write_text(EVIL)
-    into = package / "code" / "models" / "ngram" / "__pycache__" / "model.cpython-311.pyc"
+    into = package / "code" / CODE / "ngram" / "__pycache__" / "model.cpython-311.pyc"
     unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
     py_compile.compile(str(source), str(into), doraise=True, invalidation_mode=unchecked)
 
@@ -112,7 +123,7 @@ def folder_of_a_note(package: Path) -> None:
 
 def link_folder(package: Path) -> None:
     shutil.copytree(package / "code", package.parent / "code-elsewhere")
-    append("models/ngram/model.py")(package.parent / "code-elsewhere")
+    append(f"{CODE}/ngram/model.py")(package.parent / "code-elsewhere")
     shutil.rmtree(package / "code")
     (package / "code").symlink_to(package.parent / "code-elsewhere")
 
@@ -127,15 +138,15 @@ def lose_all(package: Path) -> None:
 
 TAMPERINGS: list[tuple[Callable[[Path], None], str]] = [
     (append("served_model.py"), "served_model.py was changed"),
-    (append("code/models/text/tokenizer.py"), "code/models/text/tokenizer.py was changed"),
+    (append(f"code/{CODE}/text/tokenizer.py"), f"code/{CODE}/text/tokenizer.py was changed"),
     (append("artifacts/config.json"), "artifacts/config.json was changed"),
     (append("requirements.txt"), "requirements.txt was changed"),
     (append("conda.yaml"), "conda.yaml was changed"),
     (add("code/sitecustomize.py"), "code/sitecustomize.py was added"),
     (add("code/json.py"), "code/json.py was added"),
     (add("code/evil/__init__.py"), "code/evil was added"),
-    (add("code/models/evil.pth"), "code/models/evil.pth was added"),
-    (compiled, "code/models/ngram/__pycache__ was added"),
+    (add(f"code/{CODE}/evil.pth"), f"code/{CODE}/evil.pth was added"),
+    (compiled, f"code/{CODE}/ngram/__pycache__ was added"),
     (describe(loader_module="evil"), "MLmodel was changed"),
     (describe(model_code_path="code/evil.py"), "MLmodel was changed"),
     (describe(config={"x": 1}), "MLmodel was changed"),
@@ -183,7 +194,7 @@ def test_every_door_to_a_version_asks_first(studio: Any) -> None:
     append("served_model.py")(studio.package(2))
     append("served_model.py")(studio.package(1))
     tokens = tokenize_corpus.fn(ingest_text.fn(f"file:{studio.corpus}"))
-    shutil.rmtree(studio.home / "evaluations")
+    shutil.rmtree(studio.home / "artifacts" / "evaluations")
 
     problem = verify_champion.fn(studio.name)
     incumbent = evaluate_champion.fn(studio.name, tokens, FAMILIES["ngram"])
@@ -348,15 +359,15 @@ def test_a_log_whose_last_line_was_altered_lets_nothing_be_loaded(studio: Any) -
 
 
 def test_a_registration_whose_files_change_on_the_way_is_undone(studio: Any) -> None:
-    real = versions.fetched
+    real = registration.fetched
 
     def changed_before(version: Any, files: Any) -> Any:
-        append("code/models/vae/model.py")(studio.package(int(version.version)))
+        append(f"code/{CODE}/vae/model.py")(studio.package(int(version.version)))
         return real(version, files)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(versions, "fetched", changed_before)
-        with pytest.raises(PackageChanged, match=r"code/models/vae/model\.py was changed"):
+        patch.setattr(registration, "fetched", changed_before)
+        with pytest.raises(PackageChanged, match=rf"code/{CODE}/vae/model\.py was changed"):
             studio.admitted(2)
 
     assert [v.version for v in versions.versions_of(studio.name)] == [1, 2]
@@ -364,9 +375,9 @@ def test_a_registration_whose_files_change_on_the_way_is_undone(studio: Any) -> 
 
 
 def test_a_version_left_pending_counts_only_if_its_files_are_of_this_fit(studio: Any) -> None:
-    for tamper in (None, append("code/models/vae/model.py"), describe(loader_module="evil")):
+    for tamper in (None, append(f"code/{CODE}/vae/model.py"), describe(loader_module="evil")):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(versions, "note_package", lambda *_: 1 / 0)
+            patch.setattr(registration, "note_package", lambda *_: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 studio.admitted(2)
         pending = max(versions.contents_of(studio.name))
@@ -405,7 +416,7 @@ def test_a_version_left_pending_counts_only_if_its_files_are_of_this_fit(studio:
         (add("MLmodel", "a: ["), "MLmodel is no YAML"),
         (add("sitecustomize.py"), "sitecustomize.py is no part of a package"),
         (compiled, "model.cpython-311.pyc is no source code"),
-        (add("code/models/fast.so"), "code/models/fast.so is no source code"),
+        (add(f"code/{CODE}/fast.so"), f"code/{CODE}/fast.so is no source code"),
         (add("input_example.json"), "input_example.json is no part of a package"),
     ],
 )

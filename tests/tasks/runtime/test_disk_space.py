@@ -18,9 +18,9 @@ from tasks.store.files import (
     append_lines,
     atomic_folder,
     check_space,
-    file_lock,
     write_text,
 )
+from tasks.store.locks import file_lock
 from tasks.tracking import runs
 from tasks.tracking.mlflow_client import TrackingUnavailable, outages_named
 from tasks.tracking.runs import open_run
@@ -120,7 +120,7 @@ def test_other_causes_are_told_apart(
     def refuse(*_: object) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr("tasks.store.files._flush", refuse)
+    monkeypatch.setattr("tasks.store.files.flush", refuse)
 
     with pytest.raises(kind, match=said):
         write_text(tmp_path / "x", "x")

@@ -17,6 +17,7 @@ from tasks.runtime import progress
 from tasks.runtime.markup import (
     WORD_JOINER,
     PlainFormatter,
+    code,
     fenced,
     markdown,
     mermaid,
@@ -99,6 +100,15 @@ def test_nothing_closes_a_fence(text: str) -> None:
     (fence,) = [node for node in nodes if node.type == "fence"]
     assert fence.content == f"{text}\n"
     assert nodes[-2].content == "after"
+
+
+@given(st.text(alphabet="`*\n a<\\", min_size=1, max_size=40).filter(lambda t: plain(t).strip()))
+def test_nothing_closes_a_span_of_code(text: str) -> None:
+    nodes = parsed(f"x {code(text)} y")
+
+    (span,) = [node for node in nodes if node.type == "code_inline"]
+    assert span.content.strip() == plain(text).strip()
+    assert text_of(f"x {code(text)} y") == "x  y"
 
 
 @pytest.mark.parametrize("text", HOSTILE)

@@ -175,7 +175,7 @@ def publish_gallery(images: ImageSet, run_id: str) -> None:
 
 
 def publish_lineage(images: ImageSet, run_id: str) -> None:
-    lineage.publish_lineage.fn(images, None, [], "page.html", run_id)
+    lineage.publish_lineage.fn([], "page.html", run_id)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from models.training.loops import Diverged
 from tasks.data.ingestion import ingest_images, ingest_text
 from tasks.data.sources import Unreachable
-from tasks.registry.versions import register_version
+from tasks.registry.registration import register_version
 from tasks.runtime.retries import is_transient
 from tasks.store.files import BadInput, ChecksumMismatch, DiskFull
 from tasks.tracking.mlflow_client import TrackingUnavailable

@@ -1,14 +1,20 @@
 """The page itself: grouped by data set, marked where it must be, and nobody's text is markup."""
 
+import json
 import re
+from base64 import b64encode
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
+import numpy as np
 import pytest
 
+from tasks import plots
 from tasks.samples import html_page
-from tasks.samples.html_page import ChampionSamples, page
+from tasks.samples.html_page import CHOICES, ChampionSamples, page, with_references
+from tasks.store.records import DamagedRecord
 
 pytestmark = pytest.mark.usefixtures("atelier_home")
 
@@ -84,3 +90,138 @@ def test_what_is_not_measured_of_images_without_labels_is_told(
 
     assert ("have no labels" in page([pictures])) == is_told
     assert "have no labels" not in page([tokens])
+
+
+# Content, byte for byte --------------------------------------------------------------------------
+
+
+def body(shown: str) -> str:
+    """All behind the page's introduction."""
+    return shown.partition("<em>champion</em>.</p>\n")[2]
+
+
+def test_the_page_of_a_champion_that_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    points = [(0, 2.5), (10, 1.25)]
+    monkeypatch.setattr(html_page, "_is_there", bool)
+    monkeypatch.setattr(html_page, "metric_history", lambda run, name: points)
+    metrics = {"test_frechet_distance": 0.5, "floor_frechet_distance": 0.1, "test_x": -1, "y": 2.0}
+    monkeypatch.setattr(html_page, "run_metrics", lambda run: metrics)
+    picture = plots.grid(np.zeros((1, 1, 2, 2), np.uint8), 1)
+    (tmp_path / "a.png").write_bytes(picture)
+    source = "data:image/png;base64," + b64encode(picture).decode()
+    drawn = ChampionSamples(
+        name="it's <b>-gan",
+        family="gan",
+        version=3,
+        run_id="r",
+        scorecard_run_id="s",
+        main_metric="test_frechet_distance",
+        main_value=0.51234,
+        references={"floor_frechet_distance": 0.1},
+        folder=str(tmp_path),
+        pictures=(("a.png", '60 "samples"'),),
+        texts=(),
+        differences=(("a.png", "before & after"),),
+        remark="old",
+    )
+
+    curve = plots.curve(points)
+    assert body(page([drawn])) == (
+        '\n<div class="group"><h2 class="data">it&#x27;s &lt;b&gt;</h2>\n'
+        '<section id="it&#x27;s &lt;b&gt;-gan"><header><h2>it&#x27;s &lt;b&gt;-gan</h2>'
+        "<p>A generative adversarial network: two networks in competition. Version 3.</p>"
+        '<p class="metric"><b>0.5123</b> Fréchet distance (real data: 0.1000)</p></header>'
+        '<p class="remark">old</p><div class="curves">'
+        f"<figure>{curve}<figcaption>generator loss: 2.5 → 1.25</figcaption></figure>"
+        f"<figure>{curve}<figcaption>discriminator loss: 2.5 → 1.25</figcaption></figure></div>"
+        f'<div class="works"><figure><img alt="60 &quot;samples&quot;" src="{source}">'
+        "<figcaption>60 &quot;samples&quot;</figcaption></figure></div>"
+        '<div class="difference"><h3>What changed with this version</h3><div class="pair">'
+        f'<figure><img alt="before &amp; after" src="{source}">'
+        "<figcaption>before &amp; after</figcaption></figure></div></div>"
+        "<details><summary>measured on held-out data</summary>"
+        "<table><tr><th></th><th>this version</th><th>real data</th></tr>"
+        "<tr><td>Fréchet distance</td><td>0.5</td><td>0.1</td></tr>"
+        "<tr><td>x</td><td>-1</td><td></td></tr></table>"
+        "<p>The images have no labels: what needs classes, such as fidelity, is left out, and"
+        " distances are measured in the features of a network that learned from the same images"
+        " without any.</p></details></section></div>\n</html>\n"
+    )
+
+
+def test_the_page_of_two_models_that_write(tmp_path: Path) -> None:
+    counted = work(tmp_path, "пёс-ngram", " words <b>\n\n")
+    trained = replace(work(tmp_path, "пёс-gpt", "y"), main_value=2.0, remark="old")
+    chosen = [
+        {"text": "a<", "context": "", "context_length": 0, "probability": 0.25, "part": 0.25},
+        {"text": "\n", "context": 'a"', "context_length": 1, "probability": 0.5, "part": 0.125},
+    ]
+    (Path(counted.folder) / CHOICES).write_text(json.dumps(chosen))
+
+    shown = body(page([counted, trained]))
+
+    address = "%D0%BF%D1%91%D1%81"
+    assert shown.startswith(
+        '<nav aria-label="Works by data set"><ul><li><b>пёс</b>'
+        f'<a href="#{address}-ngram">n-gram</a>'
+        f'<a class="stale" title="not of the present champion" href="#{address}-gpt">GPT</a>'
+        '</li></ul></nav>\n<div class="group"><h2 class="data">пёс</h2>'
+        '<section class="yardstick"><h3>One question, two answers</h3>'
+        "<p>Both token models say how likely each next token of the same held-out text is."
+        " Bits per byte, lower is better:</p><table>"
+        '<tr><th>пёс-ngram</th><td><span class="bar" style="width:100.0%"></span></td>'
+        "<td>2.500</td></tr>"
+        '<tr><th>пёс-gpt</th><td><span class="bar" style="width:80.0%"></span></td>'
+        "<td>2.000</td></tr></table></section>\n"
+        '<section id="пёс-ngram">'
+    )
+    assert (
+        '<div class="works texts"><figure><pre> words &lt;b&gt;\n\n</pre>'
+        "<figcaption>temperature 1</figcaption></figure></div>"
+        '<div class="choices"><h3>How counting chose each token</h3>'
+        "<p>The beginning of the text of temperature 0.8. Point at a token for its probability.</p>"
+        "<p>The darker a token, the more tokens before it decided which one came. How many did, and"
+        ' how often:</p><ul><li><span style="--shade:0.00">0</span> 50%</li>'
+        '<li><span style="--shade:1.00">1</span> 50%</li></ul><pre>'
+        '<span style="--shade:0.00" title="25.0%, whatever stood before it">a&lt;</span>'
+        '<span style="--shade:1.00" title="50.0%, of which 12.5% for what followed “a&quot;”">'
+        "\n</span></pre></div></section>\n"
+        '<section id="пёс-gpt">'
+    ) in shown
+    assert shown.endswith("</section></div>\n</html>\n")
+
+
+def test_data_sets_and_an_empty_gallery_have_lines_of_their_own(tmp_path: Path) -> None:
+    shown = body(page([work(tmp_path, "a-gpt"), work(tmp_path, "b-gpt")]))
+
+    assert '</section></div>\n<div class="group"><h2 class="data">b</h2>\n<section' in shown
+    assert body(page([])) == (
+        "\n<section><p>No model has a champion yet. <code>atelier run</code> trains some; of those"
+        " that were refused, <code>atelier history</code> tells why.</p></section>\n</html>\n"
+    )
+
+
+# Records -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("record", "wanted"),
+    [
+        ({"beside": "real data: 0.1700"}, {"floor_frechet_distance": 0.17}),
+        ({"beside": ""}, {}),
+        ({}, {}),
+        ({"references": {"test_bits_per_dimension": 4}}, {"test_bits_per_dimension": 4.0}),
+    ],
+)
+def test_a_record_tells_numbers_whichever_version_wrote_it(
+    record: dict[str, Any], wanted: dict[str, float]
+) -> None:
+    fields = with_references({"main_metric": "test_frechet_distance", **record}, "works.json")
+
+    assert fields == {"main_metric": "test_frechet_distance", "references": wanted}
+
+
+@pytest.mark.parametrize("record", [{"beside": 3}, {"references": "real data"}])
+def test_a_record_of_another_shape_is_damaged(record: dict[str, Any]) -> None:
+    with pytest.raises(DamagedRecord, match=r"works\.json: (beside|references): wanted "):
+        with_references(record, "works.json")

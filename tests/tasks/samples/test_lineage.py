@@ -6,35 +6,45 @@ from tasks.data.ingestion import ImageSet
 from tasks.data.tokenization import TokenSet
 from tasks.registry.versions import Version
 from tasks.samples.lineage import Node, mermaid, publish_lineage, table
+from tasks.store.artifacts import opened
+from tasks.store.files import home, write_text
 from tasks.tracking.mlflow_client import fetch_artifacts
 
 
-def version(name: str, alias: str) -> Version:
+def version(name: str, alias: str, made_from: str, **references: float) -> Version:
+    """A version whose fit is in the home."""
+    with opened("models", name, {"inputs": [made_from]}, inputs=[made_from]) as place:
+        write_text(place.folder / "weights", name)
+        digest = place.commit({}).digest
     return Version(
         name=name,
         version=3,
         alias=alias,
         run_id="0" * 32,
-        digest="d" * 64,
+        digest=digest,
         main_metric="test_bits_per_byte",
         main_value=1.25,
         seconds=1.0,
         is_new=True,
+        references=references,
     )
 
 
 def test_each_model_is_led_back_to_its_own_data_and_only_champions_to_the_gallery(
     images: ImageSet, tokens: TokenSet, run_id: str, tmp_path: Path
 ) -> None:
-    drawing = version(f"{images.name}-vae", "champion")
-    writing = version(f"{tokens.name}-ngram", "challenger")
+    drawing = version(f"{images.name}-vae", "champion", images.digest)
+    writing = version(f"{tokens.name}-ngram", "challenger", tokens.digest)
 
-    page = publish_lineage.fn(images, tokens, [drawing, writing], "page.html", run_id)
+    page = publish_lineage.fn([drawing, writing], str(home() / "gallery" / "index.html"), run_id)
 
     edges = [line.strip() for line in page.splitlines() if "-->" in line]
     # 0 images, 1 text, 2 tokenizer, 3 VAE, 4 n-gram, 5 gallery
     assert edges == ["n1 --> n2", "n0 --> n3", "n2 --> n4", "n3 --> n5"]
     assert "bits per byte 1.2500" in page
+    assert f"{tokens.name} characters" in page
+    assert "the page is gallery/index.html of the home" in page
+    assert str(home()) not in page
     assert images.digest[:12] in page
     assert tokens.digest[:12] in page
     stored = fetch_artifacts(run_id, "", tmp_path) / "lineage.md"
@@ -42,12 +52,26 @@ def test_each_model_is_led_back_to_its_own_data_and_only_champions_to_the_galler
 
 
 def test_a_run_without_text_has_no_text_in_its_lineage(images: ImageSet, run_id: str) -> None:
-    drawing = version(f"{images.name}-gan", "champion")
+    drawing = version(f"{images.name}-gan", "champion", images.digest, floor_bits_per_byte=0.5)
 
-    page = publish_lineage.fn(images, None, [drawing], "page.html", run_id)
+    page = publish_lineage.fn([drawing], "page.html", run_id)
 
     assert "tokenizer" not in page
     assert page.count("-->") == 2
+    assert page.count("real data#58; 0.5000") == page.count("real data\\: 0.5000") == 1
+
+
+def test_the_table_byte_for_byte() -> None:
+    nodes = [
+        Node(kind="images", name="a|b", facts=("1,797 images", "1 x 8 x 8"), digest="ab" * 32),
+        Node(kind="model", name="d-vae 3", facts=(), made_from=("a|b", "c"), link="http://x/1"),
+    ]
+
+    assert table(nodes) == (
+        "| | name | what it is | made from | sha256 |\n|---|---|---|---|---|\n"
+        "| images | a\\|b | 1,797 images, 1 x 8 x 8 |  | `abababababab` |\n"
+        "| model | [d-vae 3](http://x/1) |  | a\\|b, c |  |"
+    )
 
 
 def test_names_that_mean_something_to_mermaid_or_markdown_are_made_harmless() -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from tasks.maintenance.garbage_collection import find_garbage
 from tasks.store import clock
+from tasks.store.artifacts import opened
 from tasks.store.clock import steady_now
-from tasks.store.files import write_json
 from tasks.store.steps import history, recorded
 
 HOUR = 3600.0
@@ -97,11 +97,11 @@ def test_a_home_that_cannot_be_written_to_still_knows_the_time(
 def test_what_a_rival_may_be_judging_is_kept_when_the_clock_jumps(clocks: Clocks) -> None:
     """The second time that a step ran makes the first one's result an earlier one."""
     for key in ("one", "two"):
-        with recorded("digits-vae", {"key": key}):
-            pass
+        with opened("models", "digits-vae", {"key": key}) as place:
+            place.folder.mkdir(parents=True)
+            place.commit({}, digest=key)
     first, _ = history("digits-vae")
-    folder = clock.home() / "runs" / "vae" / first.key[:16]
-    write_json(folder / "receipt.json", {"receipt": {"digest": "d"}, "files": {}})
+    folder = clock.home() / "artifacts" / "models" / "digits-vae" / first.key[:16]
     clocks.passes(60)
     clocks.told += 5 * HOUR
 
@@ -115,7 +115,7 @@ def test_what_a_rival_may_be_judging_is_kept_when_the_clock_jumps(clocks: Clocks
 @pytest.mark.parametrize("step", [*STEPS, -5 * HOUR, -1_790_000_000.0])
 def test_an_interrupted_fit_is_kept_when_the_clock_jumps(step: float, clocks: Clocks) -> None:
     steady_now()
-    folder = clock.home() / "runs" / "vae" / "0123456789abcdef"
+    folder = clock.home() / "artifacts" / "models" / "vae" / "0123456789abcdef"
     folder.mkdir(parents=True)
     for path in (folder / "checkpoint.safetensors", folder):
         path.touch()

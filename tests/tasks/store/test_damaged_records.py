@@ -12,7 +12,7 @@ import pytest
 from safetensors.torch import save
 
 from atelier.__main__ import main
-from atelier.services import local_servers
+from atelier.services import server_records
 from flows.train import planned
 from models.ngram.backoff import NgramConfig
 from tasks.data.tokenization import TokenSet, tokenize_corpus
@@ -21,16 +21,20 @@ from tasks.evaluation.text import evaluate_tokens
 from tasks.families.table import FAMILIES
 from tasks.registry import audit_log
 from tasks.registry.promotion import apply_decision
-from tasks.registry.versions import recorded, register_version
-from tasks.store.files import digest_of, folder_digests, is_whole, write_json, write_receipt
+from tasks.registry.registration import register_version
+from tasks.registry.versions import recorded
+from tasks.store.files import digest_of, home, write_json
 from tasks.store.records import DamagedRecord
+from tasks.store.steps import history
 from tasks.tracking.metric_queue import MetricQueue, flush_run
 from tasks.tracking.mlflow_client import client, metric_history
 from tasks.tracking.runs import close_dead_runs, open_run
 from tasks.training.fit import fit_model
-from tasks.training.fit_store import TrainedModel, load_cached_fit, open_fit
+from tasks.training.fit_store import load_cached_fit, open_fit
 from tasks.training.plan import TrainingPlan
 from tasks.training.provenance import provenance_of
+
+pytestmark = pytest.mark.slow
 
 NAME = "corpus-ngram"
 
@@ -150,7 +154,7 @@ def _tokens(place: Path) -> TokenSet:
 
 @pytest.fixture
 def made(template: Template, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Template:
-    """It for one test, put back afterwards at the same path: receipts name their folders."""
+    """It for one test, put back afterwards."""
     kept, database = tmp_path / "kept", tmp_path / "kept.db"
     shutil.copytree(template.home, kept)
     shutil.copy(template.database, database)
@@ -170,19 +174,18 @@ RECORDS = {
     "ledger": "ledger/corpus-ngram.jsonl",
     "journal": "journals/*/training.jsonl",
     "journal's mark": "journals/*/training.sent",
-    "receipt of a fit": "runs/corpus-ngram/*/receipt.json",
-    "receipt of a text": "data/text/*/receipt.json",
-    "receipt of tokens": "data/tokens/*/receipt.json",
-    "receipt of an evaluation": "evaluations/*/*/receipt.json",
-    "evaluation": "evaluations/*/*/measured.json",
-    "configuration": "runs/corpus-ngram/*/config.json",
+    "manifest of a fit": "artifacts/models/corpus-ngram/*/manifest.json",
+    "manifest of a text": "artifacts/corpora/*/*/manifest.json",
+    "manifest of tokens": "artifacts/tokens/*/*/manifest.json",
+    "manifest of an evaluation": "artifacts/evaluations/*/*/manifest.json",
+    "configuration": "artifacts/models/corpus-ngram/*/config.json",
 }
 READERS: dict[str, tuple[list[str], ...]] = {
     "step": (["explain"], ["explain", NAME], ["gc"]),
     "step of data": (["explain"], ["explain", "corpus-text"], ["gc"]),
     "servers": (["status"], ["gc"], ["history"]),
     "ledger": (["history"], ["history", NAME], ["gc"]),
-    **{name: (["gc"],) for name in RECORDS if name.startswith("receipt")},
+    **{name: (["gc"],) for name in RECORDS if name.startswith("manifest")},
 }
 """Which commands read a record."""
 
@@ -207,7 +210,6 @@ def test_the_commands_that_read_it_survive_every_damage(
 DIFFERENT = ("text", "empty", "truncated", "list", "no key", "string values", "folder")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("damage", DIFFERENT)
 @pytest.mark.parametrize("record", [name for name in RECORDS if name != "ledger"])
 def test_what_is_damaged_is_made_again(made: Template, record: str, damage: str) -> None:
@@ -229,17 +231,11 @@ def test_what_is_damaged_is_made_again(made: Template, record: str, damage: str)
     assert (made.home / "steps" / f"{NAME}.jsonl").is_file()
 
 
-@damaged
-def test_an_evaluation_of_another_shape_is_measured_again(
-    made: Template, damage: Callable[[Path], None]
-) -> None:
-    """Its receipt agrees with it: another version of this project may have written both."""
-    (path,) = made.home.glob(RECORDS["evaluation"])
-    damage(path)
-    receipt = path.with_name("receipt.json")
-    kept = json.loads(receipt.read_text())
-    receipt.unlink()
-    write_json(receipt, {**kept, "files": folder_digests(path.parent)})
+@pytest.mark.parametrize("metrics", [{}, None, [], {"other": 1.0}, {"test_bits_per_byte": "x"}])
+def test_an_evaluation_of_another_shape_is_measured_again(made: Template, metrics: object) -> None:
+    """Its seal is right: another version of this project may have written it."""
+    (path,) = made.home.glob(RECORDS["manifest of an evaluation"])
+    reseal(path, metrics=metrics)
 
     tokens = _tokens(made.home.parent)
     with open_run("again", key="again") as run_id:
@@ -249,18 +245,30 @@ def test_an_evaluation_of_another_shape_is_measured_again(
     assert scorecard.main_value == recorded(NAME, "champion")[0].main_value
 
 
-@pytest.mark.parametrize("receipt", [None, [], {"digest": 5}, {}, {"family": "ngram"}, "x"])
-def test_a_sealed_receipt_of_another_shape_is_made_again(made: Template, receipt: object) -> None:
-    (path,) = made.home.glob(RECORDS["receipt of a fit"])
-    files = folder_digests(path.parent)
-    files.pop("receipt.json")
-    write_receipt(path.parent, receipt, files)
+def reseal(path: Path, **changed: object) -> None:
+    """Change what a manifest records, and seal it again."""
+    plain = json.loads(path.read_text())
+    del plain["seal"]
+    plain["record"] |= changed
+    path.unlink()
+    write_json(path, {**plain, "seal": digest_of(plain)})
 
-    said: list[str] = []
-    assert not is_whole(path.parent, said.append, TrainedModel)
-    assert len(said) == 1
-    assert str(path) in said[0]
-    assert not path.parent.exists()
+
+@pytest.mark.parametrize("changed", [{"seed": "x"}, {"seconds": None}, {"num_parameters": 1.5}])
+def test_a_sealed_fit_of_another_shape_is_made_again(
+    made: Template, changed: dict[str, object]
+) -> None:
+    (path,) = made.home.glob(RECORDS["manifest of a fit"])
+    reseal(path, **changed)
+
+    with open_run("again", key="again") as run_id:
+        tokens = _tokens(made.home.parent)
+        fitted = fit_model.fn(tokens, _plan(tokens), run_id)
+
+    assert not fitted.was_stored
+    (said,) = history(NAME)[-1].reasons
+    assert str(path) in said
+    assert next(iter(changed)) in said
 
 
 def test_a_checkpoint_of_another_shape_is_not_resumed(tokens: TokenSet, run_id: str) -> None:
@@ -296,7 +304,7 @@ def test_numbers_before_and_after_damage_arrive(
     kept = MetricQueue(run_id)
     kept.add(1, {"loss": 1.0})
     kept.close()
-    folder = local_servers.home() / "journals" / run_id
+    folder = home() / "journals" / run_id
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "training.jsonl"
     line = {"name": "loss", "value": 2.0, "time": 1_700_000_000_000, "step": 2}
@@ -318,7 +326,7 @@ def test_numbers_before_and_after_damage_arrive(
 
 @pytest.mark.parametrize("sent", [-5, 10**9, 10**400, "x", None, 1.5])
 def test_a_mark_that_cannot_be_right_counts_as_nothing_sent(run_id: str, sent: object) -> None:
-    folder = local_servers.home() / "journals" / run_id
+    folder = home() / "journals" / run_id
     line = {"name": "loss", "value": 2.0, "time": 1_700_000_000_000, "step": 2}
     folder.mkdir(parents=True)
     (folder / "training.jsonl").write_text(json.dumps(line) + "\n")
@@ -385,17 +393,17 @@ def test_servers_that_run_are_found_again_where_their_record_is_damaged(
 
     import psutil
 
-    one = local_servers.Server(
+    one = server_records.Server(
         "mlflow", "http://127.0.0.1:9", 9, os.getpid(), psutil.Process().create_time()
     )
     atelier_home.mkdir()
-    local_servers.record({"mlflow": one})
-    monkeypatch.setattr(local_servers, "found_servers", lambda: {"mlflow": one})
+    server_records.record({"mlflow": one})
+    monkeypatch.setattr(server_records, "found_servers", lambda: {"mlflow": one})
     path = atelier_home / "servers.json"
-    assert local_servers.recorded() == {"mlflow": one}
+    assert server_records.recorded() == {"mlflow": one}
     damage(path)
 
-    found = local_servers.recorded()
+    found = server_records.recorded()
 
     assert found in ({"mlflow": one}, {})
     assert found or json.loads(path.read_text()) in ({}, {"mlflow": 1})

@@ -20,16 +20,13 @@ from tasks.families.table import FAMILIES
 from tasks.store.files import (
     DiskFull,
     append_lines,
-    folder_digests,
     home,
-    is_whole,
     orphaned_temp_files,
     remove,
     write_bytes,
-    write_receipt,
     write_text,
 )
-from tasks.store.steps import StepRecord, cached_step, history, recorded
+from tasks.store.steps import history, recorded
 from tasks.tracking import metric_queue
 from tasks.tracking.metric_queue import MetricQueue, flush_run, pending_runs
 from tasks.tracking.mlflow_client import client, metric_history
@@ -44,21 +41,6 @@ def flipped(content: bytes, index: int, bit: int) -> bytes:
     changed = bytearray(content)
     changed[index] ^= 1 << bit
     return bytes(changed)
-
-
-def test_a_receipt_is_known_as_damaged_whichever_byte_was_flipped(tmp_path: Path) -> None:
-    folder = tmp_path / "result"
-    write_text(folder / "weights", "weights")
-    write_receipt(folder, {"digest": "abc", "seconds": 38}, folder_digests(folder))
-    receipt = folder / "receipt.json"
-    good, heard = receipt.read_bytes(), list[str]()
-    assert is_whole(folder, heard.append)
-
-    for index in range(len(good)):
-        write_text(folder / "weights", "weights")
-        receipt.write_bytes(flipped(good, index, bit=index % 7))
-        assert not is_whole(folder, heard.append), receipt.read_bytes()
-    assert len(heard) == len(good)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device /dev/full")
@@ -103,27 +85,6 @@ def test_a_manifest_that_lost_lines_still_tells_the_others(atelier_home: Path) -
     path.write_bytes(b"\n".join(lines))
 
     assert [record.parts["settings"] for record in history("vae")] == [2, 3]
-
-
-def test_two_who_make_the_same_at_once_make_it_once(atelier_home: Path) -> None:
-    made: list[int] = []
-
-    def fill(folder: Path) -> None:
-        made.append(1)
-        write_receipt(folder, {}, {})
-
-    rivals = [
-        threading.Thread(target=cached_step, args=("step", {}, home() / "data" / "x", fill))
-        for _ in range(4)
-    ]
-    for rival in rivals:
-        rival.start()
-    for rival in rivals:
-        rival.join()
-
-    assert made == [1]
-    states = sorted(record.state for record in history("step"))
-    assert states == ["made", "unchanged", "unchanged", "unchanged"]
 
 
 def test_a_damaged_line_costs_only_itself(run_id: str) -> None:
@@ -265,11 +226,11 @@ def test_the_last_line_of_a_training_tells_the_numbers_of_its_last_step(
     assert said[-1] == f"training {place.name}: 100/100"
 
 
-def test_a_result_without_its_receipt_is_told(place: FitContext) -> None:
+def test_a_result_without_its_manifest_is_told(place: FitContext) -> None:
     from tasks.training.fit_store import load_cached_fit
 
-    record: StepRecord = place.record
     write_text(place.folder / "config.json", "{}")
 
     assert load_cached_fit(place) is None
-    assert any("no receipt" in reason for reason in record.reasons)
+    assert any("no manifest" in reason for reason in place.work.step.reasons)
+    assert (place.folder / "config.json").exists()  # beside it a checkpoint may lie

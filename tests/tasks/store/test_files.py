@@ -16,7 +16,6 @@ from tasks.store.files import (
     check_space,
     digest_of,
     folder_digests,
-    is_whole,
     read_json,
     sha256_of,
     write_json,
@@ -107,22 +106,6 @@ def test_a_flipped_byte_and_a_missing_file_are_found(tmp_path: Path) -> None:
     (tmp_path / "b").unlink()
     with pytest.raises(ChecksumMismatch, match="missing"):
         check_digests(tmp_path, digests)
-
-
-def test_a_damaged_folder_is_removed_and_the_reason_said(tmp_path: Path) -> None:
-    folder = tmp_path / "set"
-    folder.mkdir()
-    (folder / "a").write_bytes(b"one")
-    write_json(folder / "receipt.json", {"files": folder_digests(folder)})
-    said: list[str] = []
-    assert is_whole(folder, said.append)
-    assert said == []
-
-    (folder / "a").write_bytes(b"two")
-
-    assert not is_whole(folder, said.append)
-    assert "damaged" in said[0]
-    assert not folder.exists()
 
 
 def test_too_little_space_is_told_before_work_begins(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.families.table import FAMILIES
 from tasks.store.files import project_root
 from tasks.store.fingerprint import cache_key, code_digest, import_closure
 
@@ -48,14 +49,14 @@ def test_a_change_in_an_imported_module_counts_and_in_another_does_not(project: 
     assert code_digest(["models.vae"], project) != before
 
 
-@pytest.mark.parametrize("family", ["classifier", "vae", "gan", "ngram", "gpt"])
+@pytest.mark.parametrize("family", ["classifier", *FAMILIES])
 def test_a_fit_depends_on_its_own_family_and_not_on_reports_or_other_families(family: str) -> None:
     training = {"classifier": "models.metrics.classifier_training"}.get(
         family, f"models.{family}.training"
     )
     closure = set(import_closure([training, "tasks.training.fit"], project_root()))
 
-    others = {"vae", "gan", "ngram", "gpt"} - {family}
+    others = set(FAMILIES) - {family}
     own = {"classifier": "models.metrics.classifier"}.get(family, f"models.{family}.model")
     assert {own, training, "tasks.training.fit"} <= closure
     assert not {name for name in closure if name.startswith(tuple(f"models.{o}." for o in others))}

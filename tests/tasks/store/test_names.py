@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.store.files import BadInput, file_lock, inside
+from tasks.store.files import BadInput, inside
+from tasks.store.locks import file_lock
 from tasks.store.names import LONGEST_NAME_BYTES, artifact_key, checked_name, derived_name
 
 RIGHT_TO_LEFT, NO_WIDTH, FILLER = "\u202e", "\u200b", "\u3164"

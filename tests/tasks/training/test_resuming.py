@@ -1,11 +1,12 @@
 """Killed and started again: the same weights as if nothing had happened."""
 
+import multiprocessing
 import os
 import re
+import runpy
 import signal
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,16 @@ from tasks.data.tokenization import TokenSet
 from tasks.store.files import home, remove
 
 PROGRAM = """
+import logging
+import os
 import sys
+
+os.environ.update(environment)
+os.chdir(folder)
+sys.stdout = sys.stderr = open(output, "w", buffering=1)
+logging.getLogger("atelier").setLevel(logging.INFO)
+logging.getLogger("atelier").addHandler(logging.StreamHandler(sys.stdout))
+
 from dataclasses import replace
 from flows.train import planned
 from models.training.loops import FitConfig
@@ -30,7 +40,6 @@ from tasks.training import checkpointing as loop
 from tasks.training.fit import fit_model
 
 loop.SECONDS_BETWEEN_CHECKPOINTS = 0.0
-family, pictures, text = sys.argv[1:]
 shape = {"channels": 1, "height": 8, "width": 8}
 fit = FitConfig(steps=120, batch_size=8, learning_rate=1e-3, warmup_steps=10)
 with open_run(family) as run_id:
@@ -50,40 +59,65 @@ print("digest", fitted.digest)
 """
 
 
-def start(family: str, images: ImageSet, tokens: TokenSet) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, family, images.source, tokens.corpus.source],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])},
-    )
+class Training:
+    """A fit in a process of its own, forked from one that has imported everything already."""
+
+    def __init__(self, family: str, images: ImageSet, tokens: TokenSet, folder: Path) -> None:
+        program = folder / "program.py"
+        program.write_text(PROGRAM)
+        self.output = folder / f"{time.monotonic_ns()}.log"
+        named = {"family": family, "pictures": images.source, "text": tokens.corpus.source}
+        named |= {"output": str(self.output), "folder": str(folder)}
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["faults.fits_imports"])
+        self.process = context.Process(
+            target=runpy.run_path,
+            args=(str(program), {**named, "environment": dict(os.environ)}),
+            daemon=True,
+        )
+        self.process.start()
+
+    def kill(self) -> None:
+        assert self.process.pid is not None
+        os.kill(self.process.pid, signal.SIGKILL)
+        self.process.join()
+
+    def ended(self) -> str:
+        """What it printed."""
+        self.process.join()
+        return self.output.read_text()
+
+
+@pytest.fixture
+def start(
+    images: ImageSet, tokens: TokenSet, tracking_database: str, tmp_path: Path
+) -> Callable[[str], Training]:
+    """Begin a fit of a family."""
+    return lambda family: Training(family, images, tokens, tmp_path)
 
 
 def checkpoints() -> list[Path]:
-    return list((home() / "runs").rglob("checkpoint.safetensors"))
+    return list((home() / "artifacts" / "models").rglob("checkpoint.safetensors"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["vae", "gan", "gpt"])
-def test_a_killed_fit_resumes_bit_for_bit(
-    family: str, images: ImageSet, tokens: TokenSet, tracking_database: str
-) -> None:
-    whole, _ = start(family, images, tokens).communicate()
+def test_a_killed_fit_resumes_bit_for_bit(family: str, start: Callable[[str], Training]) -> None:
+    whole = start(family).ended()
     expected = re.findall(r"digest (\w{64})", whole)
     assert expected, whole
-    remove(home() / "runs")
+    remove(home() / "artifacts" / "models")
 
-    killed = start(family, images, tokens)
+    killed = start(family)
     deadline = time.monotonic() + 120
     while not checkpoints():
-        assert killed.poll() is None, killed.communicate()
+        assert killed.process.is_alive(), killed.ended()
         assert time.monotonic() < deadline
-        time.sleep(0.01)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
+        killed.process.join(0.01)
+    killed.kill()
+    assert killed.process.exitcode == -signal.SIGKILL
     assert len(checkpoints()) == 1
-    resumed, _ = start(family, images, tokens).communicate()
+    resumed = start(family).ended()
 
     assert re.search(r"resumed at step [1-9]", resumed), resumed
     assert re.findall(r"digest (\w{64})", resumed) == expected
@@ -92,15 +126,15 @@ def test_a_killed_fit_resumes_bit_for_bit(
 
 @pytest.mark.slow
 def test_a_damaged_checkpoint_is_told_and_training_starts_again(
-    images: ImageSet, tokens: TokenSet, tracking_database: str
+    start: Callable[[str], Training],
 ) -> None:
-    whole, _ = start("vae", images, tokens).communicate()
-    (weights,) = (home() / "runs").rglob("weights.safetensors")
+    whole = start("vae").ended()
+    (weights,) = (home() / "artifacts" / "models").rglob("weights.safetensors")
     for path in weights.parent.iterdir():
         remove(path)
     (weights.parent / "checkpoint.safetensors").write_bytes(b"half a checkpoint")
 
-    again, _ = start("vae", images, tokens).communicate()
+    again = start("vae").ended()
 
     assert "the checkpoint is damaged" in again
-    assert re.findall(r"digest \w{64}", again) == re.findall(r"digest \w{64}", whole)
+    assert re.findall(r"digest \w{64}", again) == re.findall(r"digest \w{64}", whole) != []

@@ -27,6 +27,8 @@ from tasks.training.fit import fit_model
 from tasks.training.fit_store import TrainedModel
 from tasks.training.plan import feature_extractor_plan
 
+pytestmark = pytest.mark.slow
+
 FIT = FitConfig(steps=12, batch_size=8, learning_rate=1e-3, warmup_steps=2)
 
 
@@ -61,7 +63,7 @@ def test_a_fit_is_reproduced_from_its_seed(
     family: str, images: ImageSet, tokens: TokenSet, run_id: str
 ) -> None:
     first = fit(family, images, tokens, run_id)
-    remove(home() / "runs")
+    remove(home() / "artifacts" / "models")
 
     second = fit(family, images, tokens, run_id)
 
@@ -103,7 +105,7 @@ def test_a_fit_leaves_weights_config_and_receipt_and_no_checkpoint(
     fitted = fit("vae", images, tokens, run_id)
 
     names = {path.name for path in Path(fitted.folder).iterdir()}
-    results = {"weights.safetensors", "config.json", "examples.safetensors", "receipt.json"}
+    results = {"weights.safetensors", "config.json", "examples.safetensors", "manifest.json"}
     assert names == {*results, "progress"}
     assert json.loads(fitted.config_path.read_text())["config"]["latent_size"] == 2
     examples = load_file(Path(fitted.folder) / "examples.safetensors")["examples"]

@@ -32,7 +32,8 @@ from tasks.registry.champion import evaluate_champion
 from tasks.registry.loading import loaded
 from tasks.registry.promotion import apply_decision
 from tasks.registry.promotion_policy import gate
-from tasks.registry.versions import Version, champion_of, champions, register_version
+from tasks.registry.registration import register_version
+from tasks.registry.versions import Version, champion_of, champions
 from tasks.samples.sampling import draw_samples, publish_gallery
 from tasks.store.files import home, read_json
 from tasks.tracking.mlflow_client import EXPERIMENT, client, tracking_experiment
@@ -41,6 +42,8 @@ from tasks.training.fit import fit_model
 from tasks.training.fit_store import TrainedModel
 from tasks.training.plan import TrainingPlan, feature_extractor_plan
 from tasks.training.provenance import TrainingProvenance, provenance_of
+
+pytestmark = pytest.mark.slow
 
 FIT = FitConfig(steps=150, batch_size=16, learning_rate=3e-3, warmup_steps=5)
 SHAPE = {"channels": 1, "height": 8, "width": 8}
@@ -69,7 +72,7 @@ def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def atelier_home(shared_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The shared home; each test still has a tracking database and a ledger of its own."""
+    """The shared home; each test still has a tracking database and an audit log of its own."""
     monkeypatch.setenv("ATELIER_HOME", str(shared_home))
     shutil.rmtree(shared_home / "ledger", ignore_errors=True)
     return shared_home

@@ -1,0 +1,37 @@
+"""Stored data as arrays and text, split by split: what training and measuring read.
+
+These few lines are in every cache key, unlike the rest of this room, whose results' digests are.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:  # both begin here
+    from tasks.data.ingestion import Corpus, ImageSet
+    from tasks.data.tokenization import TokenSet
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+
+def load_images(images: "ImageSet", split: Split) -> tuple[np.ndarray, np.ndarray]:
+    """One split: pixels (N, C, H, W) uint8, memory-mapped, and labels (N,) int64."""
+    sizes = [images.num_train, images.num_validation, images.num_test]
+    start = sum(sizes[: SPLITS.index(split)])
+    part = slice(start, start + sizes[SPLITS.index(split)])
+    folder = Path(images.folder)
+    pixels = np.load(folder / "pixels.npy", mmap_mode="r")
+    return pixels[part], np.load(folder / "labels.npy")[part]
+
+
+def load_text(corpus: "Corpus", split: Split) -> str:
+    """One split of a corpus."""
+    return (Path(corpus.folder) / f"{split}.txt").read_bytes().decode("utf-8")
+
+
+def load_tokens(tokens: "TokenSet", split: Split) -> np.ndarray:
+    """The ids of one split: (N,) uint16 or uint32, memory-mapped."""
+    ids: np.ndarray = np.load(Path(tokens.folder) / f"{split}.npy", mmap_mode="r")
+    return ids

@@ -1,0 +1,272 @@
+"""Registering a trained model as a version, keyed by its content.
+
+Registering the same content again finds the first version. A version is `pending` until it has
+passed the load check and has its card; only then it is `complete`, and may be given an alias.
+"""
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from prefect import task
+
+from tasks.data.identity import identity_of
+from tasks.data.ingestion import Corpus, ImageSet
+from tasks.data.tokenization import TokenSet
+from tasks.evaluation.result import references
+from tasks.evaluation.scorecard import ChampionEvaluation, PromotionDecision, Scorecard
+from tasks.families.table import FAMILIES
+from tasks.packaging.files import Files, PackageChanged, digest_of_files
+from tasks.packaging.load_check import LoadCheckFailed, check_loads
+from tasks.registry import audit_anchor, audit_history, audit_log
+from tasks.registry.data_owner import DATA_CHANGE, DATA_SET, accepted, data_before, keep_identity
+from tasks.registry.model_card import card
+from tasks.registry.verification import PACKAGE_TAG, fetched, unlisted_files
+from tasks.registry.versions import Version, find_version
+from tasks.runtime.progress import log
+from tasks.runtime.retries import NETWORKED
+from tasks.store.locks import file_lock
+from tasks.store.names import checked_name
+from tasks.tracking.mlflow_client import client, outages_named
+from tasks.training.provenance import TrainingProvenance
+
+if TYPE_CHECKING:
+    from tasks.training.fit_store import TrainedModel
+
+
+@task(name="register-version", task_run_name="register {fitted.name}", **NETWORKED)
+def register_version(
+    fitted: "TrainedModel",
+    scorecard: Scorecard,
+    verdict: PromotionDecision,
+    recipe: TrainingProvenance,
+    incumbent: ChampionEvaluation | None = None,
+    data: ImageSet | TokenSet | None = None,
+) -> Version:
+    """Register a trained model, unless this content already is, and check that it loads anywhere.
+
+    data: what it was trained on. Where the model belongs to another data set, as to one of a rival
+    run, OtherData is raised and nothing registered.
+    No alias moves here. A version that fails the load check is removed again, and LoadCheckFailed
+    raised; one that a killed process left pending is checked now, or made anew.
+    """
+    name = checked_name("model", fitted.name)
+    source = data.corpus if isinstance(data, TokenSet) else data
+    with outages_named(), file_lock(f"registry-{name}"):
+        before = data_before(name)
+        data_change = accepted(name, before, source) if before and source else ""
+        found = find_version(name, fitted.digest)
+        if found is not None and found.tags.get("state") != "complete":
+            found = _finished(found, fitted, scorecard)
+        is_new = found is None
+        found = found or _create_checked(fitted, scorecard, recipe, source, data_change)
+        _describe(found, fitted, scorecard, verdict, recipe, incumbent)
+        if found.tags.get("state") != "complete":
+            client().set_model_version_tag(name, found.version, "state", "complete")
+        if source is not None:
+            keep_identity(name, source, before, int(found.version))
+    return Version(
+        name=name,
+        version=int(found.version),
+        alias="",
+        run_id=found.run_id or fitted.run_id,
+        digest=fitted.digest,
+        main_metric=scorecard.main_metric,
+        main_value=scorecard.main_value,
+        seconds=fitted.seconds,
+        is_new=is_new,
+        references=references(scorecard.main_metric, scorecard.metrics),
+    )
+
+
+def _create_checked(
+    fitted: "TrainedModel",
+    scorecard: Scorecard,
+    recipe: TrainingProvenance,
+    source: ImageSet | Corpus | None,
+    data_change: str,
+) -> ModelVersion:
+    """A new complete version; on a failed check none, and no model that was not there before."""
+    from tasks.packaging.package import log_package
+
+    registry, package = client(), log_package(fitted, FAMILIES[fitted.family].data)
+    # Late: a kill shall not leave one without versions.
+    is_first = _ensure_registered_model(fitted, source)
+    tags = {
+        **_made(fitted, scorecard, recipe),
+        **_measured(scorecard),
+        PACKAGE_TAG: digest_of_files(package.files),
+        "state": "pending",
+    }
+    if data_change:
+        tags[DATA_CHANGE] = data_change
+    created = registry.create_model_version(
+        fitted.name,
+        source=package.model_uri,
+        run_id=fitted.run_id,
+        model_id=package.model_id,
+        description="Being registered: not to be used yet.",
+        tags=tags,
+        await_creation_for=0,  # otherwise MLflow prints while it waits
+    )
+    try:
+        _check(created, fitted, scorecard, package.files)
+    except (LoadCheckFailed, PackageChanged):
+        registry.delete_model_version(fitted.name, created.version)
+        if is_first:
+            registry.delete_registered_model(fitted.name)
+        raise
+    log(f"{fitted.name}: version {created.version} loads in a clean process and draws the same")
+    return created
+
+
+def _finished(
+    pending: ModelVersion, fitted: "TrainedModel", scorecard: Scorecard
+) -> ModelVersion | None:
+    """A version that a killed process left pending, completed; None, and gone, if it is unsound.
+
+    The killed process alone knew all its files: what is ours must be what was trained here, and
+    what is MLflow's must say no more than it says of every version.
+    """
+    from tasks.packaging.package import expected_files
+
+    try:
+        files = unlisted_files(pending, expected_files(fitted))
+        registry = client()
+        registry.set_model_version_tag(
+            pending.name, pending.version, PACKAGE_TAG, digest_of_files(files)
+        )
+        _check(pending, fitted, scorecard, files)
+    except (LoadCheckFailed, PackageChanged) as error:
+        log(f"{fitted.name}: a version left pending is made anew: {error}")
+        client().delete_model_version(fitted.name, pending.version)
+        number = int(pending.version)
+        if audit_history.registration_of(audit_log.entries_of(fitted.name), number) is not None:
+            audit_anchor.note_gone(fitted.name, [number], f"left pending, and made anew: {error}")
+        return None
+    log(f"{fitted.name}: version {pending.version}, left pending, loads and is completed")
+    return pending
+
+
+def _check(
+    pending: ModelVersion, fitted: "TrainedModel", scorecard: Scorecard, files: Files
+) -> None:
+    """Write a version into the audit log once it is what was trained, and loads cleanly.
+
+    Raises PackageChanged before anything of it is executed, LoadCheckFailed after.
+    """
+    address = f"models:/{pending.name}/{pending.version}"
+    with fetched(pending, files) as folder:
+        kind = FAMILIES[fitted.family].data
+        check_loads(address, folder, kind, samples=scorecard.samples_digest)
+    client().set_model_version_tag(pending.name, pending.version, "load_check", "passed")
+    note_package(pending, files, "register", "loads in a clean process, and draws the same")
+
+
+def note_package(
+    version: ModelVersion, files: Files, action: audit_log.Action, why: str
+) -> audit_log.Entry | None:
+    """Let the audit log say what a version's files are; the caller holds the model's lock.
+
+    Returns None where it says so already.
+    """
+    digests = {"content": version.tags["content_digest"], "package": digest_of_files(files)}
+    known = audit_history.registration_of(audit_log.entries_of(version.name), int(version.version))
+    if known is not None and known.digests == digests:
+        return None
+    return audit_anchor.append(
+        version.name,
+        "registered",
+        action=action,
+        to_version=int(version.version),
+        why=why,
+        digests=digests,
+        files=files,
+    )
+
+
+def _describe(
+    version: ModelVersion,
+    fitted: "TrainedModel",
+    scorecard: Scorecard,
+    verdict: PromotionDecision,
+    recipe: TrainingProvenance,
+    incumbent: ChampionEvaluation | None,
+) -> None:
+    """Write the card and the tags, where this evaluation says something new."""
+    is_champion = incumbent is not None and incumbent.digest == fitted.digest
+    tags = _measured(scorecard)
+    if not is_champion:  # a champion keeps what the gate said when it became one
+        tags |= {
+            "gate": "accepted" if verdict.accepted else "refused",
+            "gate_reason": verdict.reason,
+        }
+    changed = {name: value for name, value in tags.items() if version.tags.get(name) != value}
+    if version.tags.get("state") == "complete" and not changed.keys() - {"scorecard_run_id"}:
+        return
+    registry = client()
+    if not is_champion:
+        data_change = version.tags.get(DATA_CHANGE, "")
+        text = card(fitted, scorecard, verdict, recipe, incumbent, data_change)
+        registry.update_model_version(version.name, version.version, description=text)
+    for name, value in changed.items():
+        registry.set_model_version_tag(version.name, version.version, name, value)
+
+
+def _ensure_registered_model(fitted: "TrainedModel", source: ImageSet | Corpus | None) -> bool:
+    """Make the model that versions belong to; returns whether it was not there.
+
+    Where another home made it meanwhile, it belongs to that one's data. A log of that name that
+    stands already tells of a model that was lost, and goes on.
+    """
+    registry = client()
+    identity = {DATA_SET: identity_of(source).to_json()} if source else {}
+    audit_anchor.note_lost_model(fitted.name)
+    log_before = audit_log.read(fitted.name)
+    anchored = dict([audit_anchor.anchor_tag(log_before)]) if log_before.entries else {}
+    try:
+        registry.create_registered_model(
+            fitted.name,
+            tags={"family": fitted.family, **anchored, **identity},
+            description=f"{FAMILIES[fitted.family].purpose}\n\nNo version is the champion yet.",
+        )
+        return True
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+        if source is not None and (before := data_before(fitted.name)) is not None:
+            accepted(fitted.name, before, source)
+        return False
+
+
+def _made(
+    fitted: "TrainedModel", scorecard: Scorecard, recipe: TrainingProvenance
+) -> dict[str, str]:
+    """The machine-readable part of a version's card: what stays as it was made."""
+    return {
+        "content_digest": fitted.digest,
+        "samples_digest": scorecard.samples_digest,
+        "code_digest": recipe.code_digest,
+        "recipe_digest": recipe.seedless_digest,
+        "recipe": json.dumps(asdict(recipe), sort_keys=True),
+        "family": fitted.family,
+        "seed": str(fitted.seed),
+    }
+
+
+def _measured(scorecard: Scorecard) -> dict[str, str]:
+    """What the last evaluation said of it."""
+    return {
+        "data_digest": scorecard.data_digest,
+        "judge_digest": scorecard.judge_digest,
+        "evaluation_digest": scorecard.evaluation_digest,
+        "metrics": json.dumps(scorecard.metrics, sort_keys=True),
+        "scorecard_run_id": scorecard.run_id,
+        "sound": "no" if scorecard.faults else "yes",
+        "main_metric": scorecard.main_metric,
+        "main_value": repr(scorecard.main_value),
+        "main_low": repr(scorecard.low),
+        "main_high": repr(scorecard.high),
+    }

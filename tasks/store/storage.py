@@ -1,0 +1,47 @@
+"""Where manifests are put: the one seam between the artifact store and what lies below it.
+
+A storage has one way to write, to create once, for a local folder and an object store have no more
+in common. Here it is the home folder. A shared store fits behind it: `Workplace.found` would read
+through to it on a miss, and `Workplace.commit` would send an artifact on, its manifest last.
+"""
+
+from pathlib import Path
+from typing import Protocol
+
+from tasks.store.files import create_file, home
+from tasks.store.records import DamagedRecord, told
+
+
+class Storage(Protocol):
+    """Named contents that are never changed; names have slashes and are no paths of a machine."""
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Put a content under a name, whole or not at all; False where the name is taken."""
+
+    def read(self, name: str) -> bytes:
+        """The content of a name; raises FileNotFoundError, or DamagedRecord if it is unreadable."""
+
+
+class LocalFolder:
+    """The storage of one machine: names are paths below a folder."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def create(self, name: str, content: bytes) -> bool:
+        """See `Storage`; raises DiskFull."""
+        return create_file(self._root / name, content)
+
+    def read(self, name: str) -> bytes:
+        """See `Storage`."""
+        try:
+            return (self._root / name).read_bytes()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise DamagedRecord(f"{self._root / name}: {told(error)}") from error
+
+
+def storage() -> Storage:
+    """The storage of this home."""
+    return LocalFolder(home())
