@@ -2,13 +2,14 @@
 
 from collections.abc import Collection
 
+from tasks.families.diffusion import DIFFUSION
 from tasks.families.family import Data, Family, Option
 from tasks.families.gan import GAN
 from tasks.families.gpt import GPT
 from tasks.families.ngram import NGRAM
 from tasks.families.vae import VAE
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (VAE, GAN, NGRAM, GPT)}
+FAMILIES: dict[str, Family] = {family.name: family for family in (VAE, GAN, DIFFUSION, NGRAM, GPT)}
 
 
 def names() -> tuple[str, ...]:

@@ -16,6 +16,7 @@ LOOP = {
 FITS = {
     "vae": {"densities", "elbo", "latent_mixture", "model", "training"},
     "gan": {"model", "networks", "stability", "training"},
+    "diffusion": {"augmentation", "model", "networks", "sampling", "training"},
     "ngram": {
         *{"backoff", "counting", "external_sort", "keys", "model", "smoothing", "training"},
         "tuning",

@@ -1,0 +1,1 @@
+"""Diffusion: a network that learns the velocity by which noise becomes an image."""

@@ -1,0 +1,21 @@
+"""The record of the diffusion model."""
+
+from tasks.families.family import Family
+
+DIFFUSION = Family(
+    name="diffusion",
+    title="diffusion",
+    data="images",
+    purpose="A diffusion model: a network that learns the velocity from noise to images.",
+    limits="Draws only what resembles its training images, with less variance than they have. A"
+    " sample takes 38 passes through the network, so it draws more slowly than the others.",
+    recipe="models.diffusion.recipe:diffusion_recipe",
+    settings={
+        "config": "models.diffusion.networks:DiffusionConfig",
+        "fit": "models.training.loops:FitConfig",
+    },
+    training="models.diffusion.training:DiffusionTraining",
+    seed_spreads={"quick": (0.1, 4)},
+    curves=("loss",),
+    growth="the same noise as training went on, top to bottom",
+)
