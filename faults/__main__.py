@@ -8,7 +8,8 @@ import tempfile
 import time
 from pathlib import Path
 
-FAMILIES = ("vae", "gan", "ngram", "gpt")
+from tasks.families.table import FAMILIES
+
 KINDS = (
     *("kills", "damage", "disks", "clocks", "tampering", "databases"),
     *("commands", "outages", "rivals", "pages"),
@@ -19,7 +20,9 @@ SECONDS_AWAY = 60.0
 def main() -> int:
     """Inject the faults; returns 0 if all is well, else 1."""
     parser = argparse.ArgumentParser(prog="faults", description=__doc__)
-    parser.add_argument("--kills", type=int, default=52, help="kills over the four families")
+    parser.add_argument(
+        "--kills", type=int, default=13 * len(FAMILIES), help="kills over all families"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the random moments and places")
     parser.add_argument("--only", type=_kinds, metavar="KINDS", help="of: " + ",".join(KINDS))
     parser.add_argument(

@@ -6,9 +6,10 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from faults.fits import FAMILIES, Fit, fitted, fresh, inspected
+from faults.fits import Fit, fitted, fresh, inspected
 from faults.kills import count_leftovers
 from faults.tally import Tally
+from tasks.families.table import FAMILIES
 
 
 def flip(path: Path, dice: random.Random) -> None:

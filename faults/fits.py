@@ -1,4 +1,4 @@
-"""Small real fits of the four families, each in a process that can be killed.
+"""Small real fits of all families, each in a process that can be killed.
 
 The processes are forked from one that has imported everything, so that fifty kills take minutes.
 """
@@ -15,8 +15,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-FAMILIES = ("vae", "gan", "ngram", "gpt")
-STEPS = {"vae": 150, "gan": 80, "gpt": 150}
+STEPS = {"vae": 150, "gan": 80, "diffusion": 150, "gpt": 150}
 
 
 @dataclass(frozen=True)
@@ -133,6 +132,7 @@ def _run(family: str, home: str, variant: int, sender: Connection) -> None:
 def _fit(family: str, variant: int) -> Outcome:
     """Ingest and train, as the flows do, with a checkpoint every tenth of a second."""
     from flows.train import plan_of
+    from models.diffusion.networks import DiffusionConfig
     from models.gan.networks import GanConfig
     from models.gpt.model import GptConfig
     from models.ngram.backoff import NgramConfig
@@ -164,6 +164,10 @@ def _fit(family: str, variant: int) -> Outcome:
     elif family == "gan":
         gan = GanConfig(**shape, num_classes=10, latent_size=4, base_width=8, dense_width=16)
         settings = {"config": gan, "fit": fit}
+    elif family == "diffusion":
+        widths = {"base_width": 4, "max_width": 8, "dense_width": 8, "embedding_size": 8}
+        diffusion = DiffusionConfig(**shape, num_classes=10, **widths, label_dropout=0.1)
+        settings = {"config": diffusion, "fit": fit}
     elif family == "gpt":
         sizes: dict[str, Any] = {"num_layers": 1, "num_heads": 2, "width": 16, "dropout": 0.1}
         gpt = GptConfig(vocabulary_size=vocabulary, context_length=16, **sizes, ngram_rows=64)

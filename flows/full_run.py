@@ -1,7 +1,7 @@
 """Everything, in order: data, models, their judges, the registry, the gallery."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from prefect import flow
 
@@ -15,15 +15,15 @@ from flows.parameters import (
     Seed,
     TextSource,
     run_name,
+    takes_options,
 )
 from flows.prepare_data import prepare_corpus, prepare_images
 from flows.sample_gallery import whole_gallery
 from flows.train import train_model
-from models.gan.networks import GanLoss
 from models.presets import Preset
 from tasks.data.tokenization import Scheme
 from tasks.evaluation.result import reference_words, title
-from tasks.families.table import names, of_data
+from tasks.families.table import names, of_data, options_of_families
 from tasks.maintenance.crash_recovery import label_with_process
 from tasks.registry.versions import Version
 from tasks.runtime.progress import log_on_page
@@ -51,7 +51,8 @@ class RunSummary:
     flow_run_name=run_name("{images} and {text}, {preset}, seed {seed}"),
     on_running=[label_with_process],
 )
-def full_run(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
+@takes_options(options_of_families())
+def full_run(  # noqa: PLR0913, D417 - each is a field of the form in the Prefect UI
     *,
     images: ImageSource = "digits",
     text: TextSource = "pydocs",
@@ -60,11 +61,11 @@ def full_run(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
     seed: Seed = 0,
     image_size: ImageSide | None = None,
     tokenizer: Scheme = "characters",
-    gan_loss: GanLoss = "relativistic",
     glob: Glob | None = None,
     rehash: bool = False,
     approve: bool = False,
     approval_seconds: ApprovalSeconds = APPROVAL_SECONDS,
+    **options: Any,
 ) -> RunSummary:
     """Train, judge and register the chosen models, then publish samples of the champions.
 
@@ -78,7 +79,6 @@ def full_run(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
         seed: 0 to 2147483647; the same seed gives the same weights on the same machine.
         image_size: side in pixels, 8 to 64, to which your own images are cropped and resized.
         tokenizer: one token per character, or byte-level BPE.
-        gan_loss: relativistic with R1 and R2, hinge with spectral norm, or wasserstein (WGAN-GP).
         glob: which files of your own folder of text are read, such as *.py; none: all text.
         rehash: read your own files again even if their names, sizes and times are unchanged.
         approve: wait for a person's consent, in the Prefect UI, before a version becomes champion.
@@ -89,10 +89,9 @@ def full_run(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
     versions: list[Version] = []
     settings = {
         **{"images": images, "text": text, "models": list(models), "preset": preset, "seed": seed},
-        **{"image_size": image_size, "tokenizer": tokenizer, "gan_loss": gan_loss},
+        **{"image_size": image_size, "tokenizer": tokenizer, **options},
         **({"glob": glob} if glob is not None else {}),
     }
-    options = {"gan_loss": gan_loss}
     recover_from_crashes()
     title, key = f"{images} and {text}", digest_of(settings)
     with training_slot(), open_run(title, key=key, parameters=settings) as run_id:

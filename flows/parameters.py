@@ -1,14 +1,18 @@
 """The parameters that several flows share, with the limits that Prefect's forms show and check."""
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any, Literal, TypeVar
 
 from prefect.runtime import flow_run
 from pydantic import AfterValidator, Field
 
 from tasks.data.ingestion import short_name
+from tasks.families.family import Option
 from tasks.store.names import checked_name
+
+Result = TypeVar("Result")
 
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 """The same seed gives the same weights on the same machine."""
@@ -50,6 +54,37 @@ ModelName = Annotated[str, AfterValidator(partial(checked_name, "model"))]
 
 Alias = Annotated[str, AfterValidator(partial(checked_name, "alias"))]
 """An alias of a model, or a version's number."""
+
+
+def takes_options(
+    options: Mapping[str, Option],
+) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
+    """Let a function of keywords take the options of families, too, and say so in its docstring.
+
+    Prefect makes a form of a function's signature, and the help of its fields of the Args that end
+    its docstring.
+    """
+
+    def decorate(function: Callable[..., Result]) -> Callable[..., Result]:
+        shared = inspect.signature(function)
+        named = inspect.Parameter.VAR_KEYWORD
+        kept = [each for each in shared.parameters.values() if each.kind != named]
+        own = [
+            inspect.Parameter(
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=option.choices[0],
+                annotation=Literal[option.choices],
+            )
+            for name, option in options.items()
+        ]
+        taking: Any = function
+        taking.__signature__ = shared.replace(parameters=[*kept, *own])
+        told = "".join(f"\n        {name}: {option.text}" for name, option in options.items())
+        taking.__doc__ = (function.__doc__ or "").rstrip() + told
+        return function
+
+    return decorate
 
 
 def run_name(template: str) -> Callable[[], str]:

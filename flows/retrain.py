@@ -5,19 +5,27 @@ own options: Prefect reads a form from a function's signature, so each gets one 
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from prefect import Flow, flow
 
 from flows.device_slot import final_state, training_slot
-from flows.parameters import Glob, ImageSide, ImageSource, Seed, TextSource, run_name
+from flows.parameters import (
+    Glob,
+    ImageSide,
+    ImageSource,
+    Seed,
+    TextSource,
+    run_name,
+    takes_options,
+)
 from flows.prepare_data import prepare_corpus, prepare_images
 from flows.train import train_model
 from models.presets import Preset
 from tasks.data.ingestion import ImageSet
 from tasks.data.tokenization import Scheme, TokenSet
-from tasks.families.family import Family, Option
+from tasks.families.family import Family
 from tasks.families.table import FAMILIES
 from tasks.maintenance.crash_recovery import label_with_process
 from tasks.registry.versions import Version
@@ -76,35 +84,20 @@ def _retrain(family: Family) -> "Flow[..., Version]":
             )
         return final_state(version, [version])
 
+    shared = inspect.signature(prepare)
     retrain.__name__ = f"retrain_{family.name}"
-    retrain.__signature__ = _form(prepare, family.options)  # type: ignore[attr-defined]
-    retrain.__doc__ = _described(family, [*inspect.signature(prepare).parameters, *family.options])
+    retrain.__signature__ = shared.replace(return_annotation=Version)  # type: ignore[attr-defined]
+    retrain.__doc__ = _described(family, shared.parameters)
     return flow(
         name=f"retrain-{family.name}",
         flow_run_name=run_name(f"{{{family.data}}}-{family.name}, {{preset}}, seed {{seed}}"),
         on_running=[label_with_process],
-    )(retrain)
-
-
-def _form(prepare: Callable[..., Any], options: Mapping[str, Option]) -> inspect.Signature:
-    """The signature that Prefect makes a form of."""
-    shared = inspect.signature(prepare)
-    own = [
-        inspect.Parameter(
-            name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=option.choices[0],
-            annotation=Literal[option.choices],
-        )
-        for name, option in options.items()
-    ]
-    return shared.replace(parameters=[*shared.parameters.values(), *own], return_annotation=Version)
+    )(takes_options(family.options)(retrain))
 
 
 def _described(family: Family, names: Iterable[str]) -> str:
     """The docstring, whose Args become the help of the form's fields."""
-    told = {**HELP, **{name: option.text for name, option in family.options.items()}}
-    lines = [f"        {name}: {told[name]}" for name in names]
+    lines = [f"        {name}: {HELP[name]}" for name in names]
     return "\n".join(
         [f"Train, judge and register one model. {family.purpose}", "", "    Args:", *lines]
     )

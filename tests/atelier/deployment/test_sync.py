@@ -89,7 +89,7 @@ MISTAKES = [
     ("seed: 1", "seed: -1", 12, "-1 is less than the minimum of 0"),
     ("seed: 1", "seed: one", 12, "'one' is not of type 'integer'"),
     ("preset: quick", "preset: fastest", 11, "'fastest' is not one of"),
-    ("preset: quick", "models: [vae, diffusion]", 11, "'diffusion' is not one of"),
+    ("preset: quick", "models: [vae, nothing]", 11, "'nothing' is not one of"),
     ("preset: quick", "images: digit", 11, "'digit' does not match"),
     ("preset: quick", "images: =folder:/a", 11, "'=folder:/a' does not match"),
     ("preset: quick", "images: pets=digits", 11, "'pets=digits' does not match"),

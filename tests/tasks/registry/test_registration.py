@@ -28,6 +28,7 @@ from tasks.evaluation.images import evaluate_images
 from tasks.evaluation.scorecard import PromotionDecision, Scorecard
 from tasks.evaluation.text import evaluate_tokens
 from tasks.families.table import FAMILIES
+from tasks.packaging.bundled_code import package_name
 from tasks.registry.champion import evaluate_champion
 from tasks.registry.loading import loaded
 from tasks.registry.promotion import apply_decision
@@ -404,12 +405,14 @@ def test_a_text_request_may_narrow_the_choice_of_tokens(
 def test_loading_leaves_the_projects_own_modules_in_place(ngram: Candidate) -> None:
     register(ngram)
     before, path = sys.modules["models.ngram.model"], list(sys.path)
+    of_version = f"{package_name()}.ngram.model"
 
     with loaded(ngram.fitted.name) as model:
-        assert type(model.model).__module__ == "models.ngram.model"
-        assert sys.modules["models.ngram.model"] is not before
+        assert type(model.model).__module__ == of_version
+        assert sys.modules["models.ngram.model"] is before
 
     assert sys.modules["models.ngram.model"] is before
+    assert of_version not in sys.modules
     assert sys.path == path
 
 

@@ -17,8 +17,7 @@ from mlflow.tracking import MlflowClient
 from tasks.data.ingestion import ingest_text
 from tasks.data.tokenization import tokenize_corpus
 from tasks.families.table import FAMILIES
-from tasks.packaging import load_check
-from tasks.packaging.bundled_code import package_name
+from tasks.packaging.bundled_code import code_files, package_name
 from tasks.packaging.files import PackageChanged, PackageUnknown, check_descriptions, files_of
 from tasks.packaging.load_check import check_loads, samples_digest
 from tasks.registry import (
@@ -194,7 +193,8 @@ def test_every_door_to_a_version_asks_first(studio: Any) -> None:
     append("served_model.py")(studio.package(2))
     append("served_model.py")(studio.package(1))
     tokens = tokenize_corpus.fn(ingest_text.fn(f"file:{studio.corpus}"))
-    shutil.rmtree(studio.home / "artifacts" / "evaluations")
+    for kind in ("evaluations", "comparisons"):
+        shutil.rmtree(studio.home / "artifacts" / kind)
 
     problem = verify_champion.fn(studio.name)
     incumbent = evaluate_champion.fn(studio.name, tokens, FAMILIES["ngram"])
@@ -328,9 +328,7 @@ def test_what_is_loaded_is_the_copy_that_was_compared(studio: Any, tmp_path: Pat
         append("served_model.py")(studio.package(2))
         assert files_of(folder) == before
 
-    (studio.package(2) / "served_model.py").write_bytes(
-        (Path(load_check.__file__).with_name("served_model.py")).read_bytes()
-    )
+    (studio.package(2) / "served_model.py").write_bytes(code_files()["served_model.py"])
     found = verified(studio.name, "champion", tmp_path / "copy")
     assert found.version == 2
     assert files_of(tmp_path / "copy") == before

@@ -29,6 +29,7 @@ logging.getLogger("atelier").addHandler(logging.StreamHandler(sys.stdout))
 from dataclasses import replace
 from flows.train import planned
 from models.training.loops import FitConfig
+from models.diffusion.networks import DiffusionConfig
 from models.gan.networks import GanConfig
 from models.gpt.model import GptConfig
 from models.vae.model import VaeConfig
@@ -48,6 +49,9 @@ with open_run(family) as run_id:
         config = VaeConfig(**shape, latent_size=2, base_width=4, hidden_size=8, dropout=0.1)
     elif family == "gan":
         config = GanConfig(**shape, num_classes=2, latent_size=4, base_width=8, dense_width=16)
+    elif family == "diffusion":
+        config = DiffusionConfig(**shape, num_classes=2, base_width=4, max_width=8, dense_width=8,
+                                 embedding_size=8, dropout=0.1, label_dropout=0.1)
     else:
         data = tokenize_corpus.fn(ingest_text.fn(text))
         config = GptConfig(vocabulary_size=data.vocabulary_size, context_length=16,
@@ -101,7 +105,7 @@ def checkpoints() -> list[Path]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["vae", "gan", "gpt"])
+@pytest.mark.parametrize("family", ["vae", "gan", "diffusion", "gpt"])
 def test_a_killed_fit_resumes_bit_for_bit(family: str, start: Callable[[str], Training]) -> None:
     whole = start(family).ended()
     expected = re.findall(r"digest (\w{64})", whole)

@@ -10,6 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from flows.train import planned
+from models.diffusion.networks import DiffusionConfig
 from models.gan.networks import GanConfig
 from models.gpt.model import GptConfig
 from models.ngram.backoff import NgramConfig
@@ -40,6 +41,9 @@ def fit(
     config: Any = {
         "vae": VaeConfig(**shape, latent_size=2, base_width=4, hidden_size=8),
         "gan": GanConfig(**shape, num_classes=2, latent_size=4, base_width=8, dense_width=16),
+        "diffusion": DiffusionConfig(
+            **shape, num_classes=2, base_width=4, max_width=8, dense_width=8, embedding_size=8
+        ),
         "ngram": NgramConfig(order=3),
         "gpt": GptConfig(
             vocabulary_size=tokens.vocabulary_size,
@@ -71,7 +75,7 @@ def test_a_fit_is_reproduced_from_its_seed(
     assert second.digest == first.digest
 
 
-@pytest.mark.parametrize("family", ["vae", "gan", "gpt"])
+@pytest.mark.parametrize("family", ["vae", "gan", "diffusion", "gpt"])
 def test_another_seed_gives_other_weights(
     family: str, images: ImageSet, tokens: TokenSet, run_id: str
 ) -> None:
