@@ -25,7 +25,7 @@ $(SETUP): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-run: setup ## train, judge, register and sample the four models on the embedded data
+run: setup ## train, judge, register and sample all models on the embedded data
 	@$(BIN)/atelier run
 
 up: setup ## start servers and worker; schedules and events then work by themselves

@@ -24,7 +24,7 @@ from tasks.runtime.markup import plain
 from tasks.store.files import BadInput, check_space, home
 
 AS_THE_FLOW_SAYS = 0
-SPACE_FOR_A_RUN_BYTES = 300_000_000  # databases of both servers, data, four models, the gallery
+SPACE_FOR_A_RUN_BYTES = 300_000_000  # databases of both servers, data, models, the gallery
 
 
 def add(commands: Commands) -> None:
