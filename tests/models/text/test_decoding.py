@@ -4,11 +4,11 @@ from collections import Counter
 import pytest
 import torch
 
+from benchmarks.mixture import MixtureConfig, TokenMixture
 from models.gpt.model import Gpt, GptConfig
 from models.ngram.backoff import NgramConfig
 from models.ngram.model import NgramModel
 from models.text.decoding import DecodingConfig, filtered_log_probs, generate
-from models.text.mixture import MixtureConfig, TokenMixture
 
 PROBS = [0.4, 0.3, 0.2, 0.1]
 

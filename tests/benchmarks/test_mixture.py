@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.mixture import MixtureConfig, TokenMixture, fitted_mixture, mixed_scores
 from models.ngram.backoff import NgramConfig
 from models.ngram.model import NgramModel
 from models.text.decoding import generate
-from models.text.mixture import MixtureConfig, TokenMixture, fitted_mixture, mixed_scores
 
 
 def text(seed: int, length: int = 2000) -> Tensor:
