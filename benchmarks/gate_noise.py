@@ -1,6 +1,6 @@
 """Does luck with the seed promote? Train one recipe with 20 seeds, and let the gate decide on each.
 
-Run as `python -m benchmarks.gate_noise [vae gan gpt ngram]`: quick recipes on the embedded data, a
+Run as `python -m benchmarks.gate_noise [FAMILY ...]`: quick recipes on the embedded data, a
 registry of its own, the whole way from fit to alias. Prints what every seed gave and what the gate
 said; records the spread between seeds (the source of `seed_spreads` in `tasks/families/`), the
 promotions after the first, and how many there would have been under simpler rules.
@@ -19,7 +19,7 @@ from typing import Any
 from atelier.services import process_settings
 
 SEEDS = tuple(range(20))
-FAMILIES = ("ngram", "gpt", "vae", "gan")
+FAMILIES = ("ngram", "gpt", "vae", "gan", "diffusion")
 
 
 def main(families: list[str]) -> None:

@@ -61,8 +61,9 @@ class Family:
 
     seed_spreads: Mapping[str, tuple[float, int]]
     """By preset: the relative standard deviation of the main metric over seeds, on the embedded
-    data, and its degrees of freedom (benchmarks/gate_noise.py). "quick" must be measured, and
-    stands in for others; empty where training knows no chance."""
+    data, and its degrees of freedom (benchmarks/gate_noise.py). "quick" must be there, and
+    stands in for others; a guess has few degrees of freedom, which ask for a wider margin. Empty
+    where training knows no chance."""
     luck_level: float = 0.76
     """How often another seed of the recipe stays within the promotion margin; see
     `tasks.registry.promotion_policy`. Raised where real seeds scatter less evenly."""
