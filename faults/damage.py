@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from faults.fits import Fit, fitted, fresh, inspected
+from faults.fits import STEPS, Fit, fitted, fresh, inspected
 from faults.kills import count_leftovers
 from faults.tally import Tally
 from tasks.families.table import FAMILIES
@@ -60,7 +60,7 @@ def corrupt_results(dice: random.Random, scratch: Path, empty: Path, tally: Tall
 
 def corrupt_checkpoints(dice: random.Random, scratch: Path, empty: Path, tally: Tally) -> None:
     """Damage the checkpoint of a killed fit: training must begin again, and say so."""
-    for family in ("vae", "gan", "gpt"):
+    for family in STEPS:
         expected = fitted(family, fresh(scratch / "whole", empty))
         home = fresh(scratch / "killed", empty)
         fit = Fit(family, home)
@@ -84,7 +84,7 @@ def fill_disks(scratch: Path, empty: Path, tally: Tally) -> None:
     for family in FAMILIES:
         expected = fitted(family, fresh(scratch / "whole", empty))
         home = fresh(scratch / "small", empty)
-        data = "images" if family in ("vae", "gan") else "corpora"
+        data = "images" if FAMILIES[family].data == "images" else "corpora"
         for kind, size_kb in (("models", 12), (data, 32)):
             disk = home / "artifacts" / kind
             disk.mkdir(parents=True)
