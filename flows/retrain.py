@@ -85,12 +85,13 @@ def _retrain(family: Family) -> "Flow[..., Version]":
         return final_state(version, [version])
 
     shared = inspect.signature(prepare)
+    seeded = ", seed {seed}" if family.seed_spreads else ""  # counting knows none
     retrain.__name__ = f"retrain_{family.name}"
     retrain.__signature__ = shared.replace(return_annotation=Version)  # type: ignore[attr-defined]
     retrain.__doc__ = _described(family, shared.parameters)
     return flow(
         name=f"retrain-{family.name}",
-        flow_run_name=run_name(f"{{{family.data}}}-{family.name}, {{preset}}, seed {{seed}}"),
+        flow_run_name=run_name(f"{{{family.data}}}-{family.name}, {{preset}}{seeded}"),
         on_running=[label_with_process],
     )(takes_options(family.options)(retrain))
 
