@@ -29,8 +29,9 @@ from models.gan.stability import ControlConfig, StabilityMonitor, controlled_sta
 from models.metrics.classifier import Classifier
 from models.metrics.sample_quality import bytes_of, sample_quality
 from models.presets import ImageShape
+from models.training.adversarial import adversarial_steps
 from models.training.batches import INITIAL_STREAM, ImageBatches, seed_at
-from models.training.loops import Diverged, FitConfig, Step, adversarial_steps
+from models.training.loops import Diverged, FitConfig, Step
 from tasks.evaluation.result import EVALUATION_SEED
 
 SABOTAGED_FROM, FACTOR = 0.6, 50.0

@@ -30,8 +30,9 @@ from models.metrics.classifier import Classifier
 from models.metrics.classifier import make_optimizer as classifier_optimizer
 from models.metrics.recipe import plain_classifier_recipe
 from models.presets import ImageShape
+from models.training.adversarial import adversarial_steps
 from models.training.batches import INITIAL_STREAM, ImageBatches, seed_at
-from models.training.loops import FitConfig, adversarial_steps, likelihood_steps
+from models.training.loops import FitConfig, likelihood_steps
 from tasks.data.sources import read_mnist
 
 NUM_STACKED, NUM_SAMPLES = 128_000, 26_000

@@ -170,7 +170,7 @@ def _training(images: Any, journal: Any) -> Iterator[Iterator[Any]]:
     class Updates:
         """Nothing but updates: neither validation nor pictures."""
 
-        shown, grid_title, num_steps = ("loss",), "", STEPS
+        shown, num_steps = ("loss",), STEPS
         state = TrainingState({"model": model}, {"all": optimizer})
 
         def steps(self) -> Iterator[Step]:

@@ -20,9 +20,10 @@ from torch.optim import Optimizer
 from models.gan.model import Gan
 from models.gan.networks import sample
 from models.metrics.images import frechet_distance
+from models.training.adversarial import adversarial_steps
 from models.training.batches import seed_at
 from models.training.checkpoint import TrainingState
-from models.training.loops import Diverged, FitConfig, Step, adversarial_steps
+from models.training.loops import Diverged, FitConfig, Step
 
 MONITOR_STREAM = 7  # apart from the streams of data and noise
 MIN_USUAL_GRADIENT = 0.1  # growth from nearly nothing is recovery, not explosion

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from models.metrics.classifier import Classifier, ClassifierConfig, make_optimizer
 from models.training.batches import INITIAL_STREAM, ImageBatches, seed_at
-from models.training.checkpoint import BestWeights, TrainingState, num_parameters
-from models.training.loops import FitConfig, Step, likelihood_steps
+from models.training.loops import FitConfig, Step
 from models.training.protocol import ImageData, Trained
+from models.training.validated import ValidatedFit
 
 NUM_VALIDATIONS = 10
 VALIDATION_IMAGES = 1000
@@ -24,7 +24,6 @@ class ClassifierTraining:
     """
 
     shown: ClassVar = ("loss", "accuracy")
-    grid_title: ClassVar = ""
 
     def __init__(
         self,
@@ -34,16 +33,9 @@ class ClassifierTraining:
         fit: FitConfig,
     ) -> None:
         torch.manual_seed(seed_at(fit.seed, 0, INITIAL_STREAM))
-        self.num_steps = fit.steps
-        self._fit = fit
-        self._model = Classifier(config).to(device)
-        self._optimizer = make_optimizer(self._model, fit)
-        self._best = BestWeights(self._model)
-        self.state = TrainingState(
-            {"model": self._model, "best": self._best.model},
-            {"all": self._optimizer},
-            {"best": self._best},
-        )
+        model = Classifier(config).to(device)
+        self._fit = ValidatedFit(model, make_optimizer(model, fit), fit)
+        self.num_steps, self.state = fit.steps, self._fit.state
         pixels = torch.from_numpy(data.train.copy()).to(device)
         self._batches = ImageBatches(pixels, fit.batch_size, fit.seed)
         self._labels = torch.from_numpy(data.train_labels).to(device)
@@ -57,36 +49,20 @@ class ClassifierTraining:
 
     def steps(self) -> Iterator[Step]:
         """Updates, with loss and accuracy on the validation images now and then."""
-        fit = self._fit
-        validate_every = max(1, fit.steps // NUM_VALIDATIONS)
-        for step in likelihood_steps(
-            self._model, self._optimizer, self._batch_at, fit, self.state.step
-        ):
-            if step.step % validate_every and step.step != fit.steps:
-                yield step
-                continue
-            measured = self._validated()
-            self._best.offer(step.step, measured["validation_loss"], self._model)
-            yield replace(step, measured=measured)
+        return self._fit.steps(self._batch_at, self._validated, NUM_VALIDATIONS)
 
     @torch.no_grad()
-    def _validated(self) -> dict[str, float]:
+    def _validated(self, step: Step) -> Step:
         """The lessons' loss on held-out images, changed and damaged by the same draw every time."""
         torch.manual_seed(0)  # the next step of training seeds anew
         pixels, labels = self._validation
-        terms = self._model.losses((pixels.float() / 255, labels), 0)
-        return {f"validation_{name}": float(terms[name]) for name in ("loss", "accuracy")}
-
-    def drawn(self) -> Tensor:
-        """It draws no pictures."""
-        raise NotImplementedError("a classifier draws no pictures")
+        model = self._fit.model
+        terms = model.losses((pixels.float() / 255, labels), 0)
+        measured = {f"validation_{name}": float(terms[name]) for name in ("loss", "accuracy")}
+        self._fit.best.offer(step.step, measured["validation_loss"], model)
+        return replace(step, measured=measured)
 
     def finish(self, scratch: str) -> Trained:
         """The weights that validated best."""
         del scratch
-        return Trained(
-            tensors=self._best.model.state_dict(),
-            config=self._model.config,
-            num_parameters=num_parameters(self._model),
-            remarks=(f"the weights of step {self._best.step} did best on the validation split",),
-        )
+        return self._fit.kept()

@@ -1,24 +1,24 @@
 """Training the n-gram model: smoothing tuned on a hold-out of the training split, then counting."""
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
-from torch import Tensor
 
 from models.ngram.backoff import NgramConfig
 from models.ngram.external_sort import ExternalSortConfig
 from models.ngram.model import NgramModel
 from models.ngram.tuning import TuningConfig, tune
-from models.training.loops import Step
 from models.training.protocol import TextData, Trained
+
+if TYPE_CHECKING:
+    from models.training.loops import Step
 
 
 class NgramTraining:
     """Counting, which has no steps to resume; see `models.training.protocol.Training`."""
 
     shown: ClassVar = ()
-    grid_title: ClassVar = ""
     num_steps = 0
     state = None
 
@@ -32,13 +32,9 @@ class NgramTraining:
         """Without tuning it is plain modified Kneser-Ney; the device changes nothing."""
         self._data, self._config, self._tuning = data, config, tuning
 
-    def steps(self) -> Iterator[Step]:
+    def steps(self) -> "Iterator[Step]":
         """None: all of the work is in `finish`."""
         return iter(())
-
-    def drawn(self) -> Tensor:
-        """It draws no pictures."""
-        raise NotImplementedError("a token model draws no pictures")
 
     def finish(self, scratch: str) -> Trained:
         """Tune the smoothing on the end of the training split, then count all of it."""

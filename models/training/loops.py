@@ -10,7 +10,7 @@ On a GPU the updates of models that bear it are replayed as CUDA graphs
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -181,7 +181,7 @@ def captured_likelihood_steps(
         refill(batch, batch_at(step))
         told = run_at(run, at, step)
         if (step + 1) % CHECKED_EVERY == 0 or step + 1 == config.steps:
-            _raise_if_broken(watch, ("",), config)
+            raise_if_broken(watch, ("",), config)
         yield Step(step + 1, dict(zip(names, told.unbind(), strict=True)))
         model.train()  # the consumer may have evaluated
 
@@ -192,7 +192,8 @@ def run_at(run: Captured, at: Tensor, step: int) -> Tensor:
     return run().clone()
 
 
-def _raise_if_broken(watch: Watch, networks: tuple[str, ...], config: FitConfig) -> None:
+def raise_if_broken(watch: Watch, networks: tuple[str, ...], config: FitConfig) -> None:
+    """Raise Diverged if a recorded update was not finite; networks: names, or one empty one."""
     found = watch.verdict()
     if found is not None:
         network, step, loss, norm = found
@@ -218,192 +219,3 @@ def update_ema(average: nn.Module, model: nn.Module, decay: float | Tensor) -> N
         torch._foreach_lerp_(averages, list(model.parameters()), 1 - decay)
     for mine, theirs in zip(average.buffers(), model.buffers(), strict=True):
         mine.copy_(theirs)
-
-
-class AdversarialModel(Protocol):
-    """What `adversarial_steps` asks of a pair of networks."""
-
-    @property
-    def generator(self) -> nn.Module:
-        """From noise to examples."""
-        ...
-
-    @property
-    def discriminator(self) -> nn.Module:
-        """From examples to scores."""
-        ...
-
-    @property
-    def average(self) -> nn.Module:
-        """The moving average of the generator."""
-        ...
-
-    @property
-    def discriminator_updates(self) -> int:
-        """Updates of the discriminator for each one of the generator."""
-        ...
-
-    def draw(self, batch: Any) -> Tensor:
-        """Generated examples to set against a batch of real ones."""
-        ...
-
-    def discriminator_terms(
-        self, batch: Any, fake: Tensor, progress: float | Tensor, scale: float | Tensor
-    ) -> dict[str, Tensor]:
-        """Scalars by name; "discriminator_loss" is minimised. `scale` multiplies penalties.
-
-        progress, scale: in a recorded update scalars on the device.
-        """
-        ...
-
-    def generator_terms(
-        self, batch: Any, fake: Tensor, progress: float | Tensor
-    ) -> dict[str, Tensor]:
-        """Scalars by name; "generator_loss" is minimised."""
-        ...
-
-    def average_decay_at(self, step: int) -> float:
-        """How much of the averaged generator one step keeps."""
-        ...
-
-
-class Scales(Protocol):
-    """Factors by which a control changes the recipe while it runs."""
-
-    learning_rate_scale: float
-    penalty_scale: float
-
-
-@dataclass(slots=True)
-class Unscaled:
-    """The recipe as it is."""
-
-    learning_rate_scale: float = 1.0
-    penalty_scale: float = 1.0
-
-
-def adversarial_steps(
-    model: AdversarialModel,
-    optimizers: Mapping[str, Optimizer],
-    batch_at: Callable[[int], Any],
-    config: FitConfig,
-    start: int = 0,
-    scales: Scales | None = None,
-) -> Iterator[Step]:
-    """Update "discriminator" and "generator" (names in `optimizers`) in turn, then the average.
-
-    The generated examples are drawn once for both updates. With several discriminator updates
-    each sees its own batch, and the generator plays against the last of them.
-    Raises Diverged before an update whose loss or gradient is not finite; on a GPU up to
-    CHECKED_EVERY steps later, with the weights of that update.
-    """
-    scales = scales or Unscaled()
-    for optimizer in optimizers.values():
-        for group in optimizer.param_groups:
-            group.setdefault("initial_lr", group["lr"])
-    if can_be_captured(model, optimizers["generator"].param_groups[0]["params"]):
-        yield from captured_adversarial_steps(model, optimizers, batch_at, config, start, scales)
-        return
-    for step in range(start, config.steps):
-        rate, progress = config.rate_at(step) * scales.learning_rate_scale, step / config.steps
-        torch.manual_seed(seed_at(config.seed, step, NOISE_STREAM))
-        model.discriminator.requires_grad_(True)
-        for turn in range(model.discriminator_updates):
-            batch = batch_at(step * model.discriminator_updates + turn)
-            fake = model.draw(batch)
-            terms = model.discriminator_terms(batch, fake, progress, scales.penalty_scale)
-            norm = _descend("discriminator", optimizers, terms, rate, config, step)
-        terms["discriminator_gradient_norm"] = norm
-        model.discriminator.requires_grad_(False)  # the generator's gradient needs none of its own
-        terms |= model.generator_terms(batch, fake, progress)
-        norm = _descend("generator", optimizers, terms, rate, config, step)
-        terms["generator_gradient_norm"] = norm
-        update_ema(model.average, model.generator, model.average_decay_at(step))
-        yield Step(step + 1, {name: value.detach() for name, value in terms.items()})
-
-
-def captured_adversarial_steps(
-    model: AdversarialModel,
-    optimizers: Mapping[str, Optimizer],
-    batch_at: Callable[[int], Any],
-    config: FitConfig,
-    start: int,
-    scales: Scales,
-) -> Iterator[Step]:
-    """The same updates as `adversarial_steps`, in the form that a GPU can record."""
-    turns, networks = model.discriminator_updates, ("discriminator", "generator")
-    device = optimizers["generator"].param_groups[0]["params"][0].device
-    watch = Watch(device)
-    at, progress, penalty, decay = (torch.zeros((), device=device) for _ in range(4))
-    for optimizer in optimizers.values():
-        put_on_device(optimizer, device, watch)
-    names: list[str] = []
-    if start >= config.steps:
-        return
-    batches = tuple(held(batch_at(start * turns + turn)) for turn in range(turns))
-
-    def descend(network: int, terms: dict[str, Tensor]) -> None:
-        name = networks[network]
-        optimizer, loss = optimizers[name], terms[f"{name}_loss"]
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        norm = nn.utils.clip_grad_norm_(parameters, config.gradient_clip)
-        watch.look(network, at, loss, norm)
-        step_of(optimizer)
-        terms[f"{name}_gradient_norm"] = norm
-
-    def update() -> Tensor:
-        model.discriminator.requires_grad_(True)
-        for batch in batches:
-            fake = model.draw(batch)
-            terms = model.discriminator_terms(batch, fake, progress, penalty)
-            descend(0, terms)
-        model.discriminator.requires_grad_(False)
-        terms |= model.generator_terms(batch, fake, progress)
-        descend(1, terms)
-        update_ema(model.average, model.generator, decay)
-        names[:] = terms
-        return stacked(terms)
-
-    run = Captured(update, device)
-    for step in range(start, config.steps):
-        rate = config.rate_at(step) * scales.learning_rate_scale
-        for optimizer in optimizers.values():
-            for group in optimizer.param_groups:
-                group["lr"].fill_(group["initial_lr"] * rate)
-        torch.manual_seed(seed_at(config.seed, step, NOISE_STREAM))
-        for turn, memory in enumerate(batches):
-            refill(memory, batch_at(step * turns + turn))
-        progress.fill_(step / config.steps)
-        penalty.fill_(scales.penalty_scale)
-        decay.fill_(model.average_decay_at(step))
-        told = run_at(run, at, step)
-        if (step + 1) % CHECKED_EVERY == 0 or step + 1 == config.steps:
-            _raise_if_broken(watch, tuple(f"{name} " for name in networks), config)
-        yield Step(step + 1, dict(zip(names, told.unbind(), strict=True)))
-
-
-def _descend(
-    name: str,
-    optimizers: Mapping[str, Optimizer],
-    terms: dict[str, Tensor],
-    rate: float,
-    config: FitConfig,
-    step: int,
-) -> Tensor:
-    """One update of one network; gives the norm of its gradient before clipping."""
-    optimizer, loss = optimizers[name], terms[f"{name}_loss"]
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    norm = nn.utils.clip_grad_norm_(parameters, config.gradient_clip)
-    if not torch.isfinite(loss + norm):
-        raise Diverged(
-            f"step {step + 1}: {name} loss {float(loss.detach())}, gradient norm {float(norm)};"
-            f" lower the learning rate ({config.learning_rate}) or raise the penalty"
-        )
-    for group in optimizer.param_groups:
-        group["lr"] = group["initial_lr"] * rate
-    optimizer.step()
-    return norm

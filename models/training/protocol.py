@@ -6,13 +6,14 @@ files, flows or servers.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor
 
-from models.training.checkpoint import TrainingState
-from models.training.loops import Step
+if TYPE_CHECKING:  # what counts has neither
+    from models.training.checkpoint import TrainingState
+    from models.training.loops import Step
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,20 +51,26 @@ class Training(Protocol):
 
     shown: ClassVar[tuple[str, ...]]
     """The terms that a progress line tells."""
-    grid_title: ClassVar[str]
-    """Of the picture of what it draws as it goes; empty for models that draw none."""
     num_steps: int
-    state: TrainingState | None
+    state: "TrainingState | None"
     """All that a resumed training needs; None where nothing can be resumed."""
 
-    def steps(self) -> Iterator[Step]:
+    def steps(self) -> "Iterator[Step]":
         """Train from `state.step` on, telling of each update."""
-        ...
-
-    def drawn(self) -> Tensor:
-        """What it draws now: (N, C, H, W) float in [0, 1], in rows of ten."""
         ...
 
     def finish(self, scratch: str) -> Trained:
         """What is kept, after the last step; scratch: a folder for what memory cannot hold."""
+        ...
+
+
+@runtime_checkable
+class Draws(Protocol):
+    """A training that also draws pictures as it goes."""
+
+    grid_title: str
+    """Of its pictures."""
+
+    def drawn(self) -> Tensor:
+        """What it draws now: (N, C, H, W) float in [0, 1], in rows of ten."""
         ...

@@ -108,7 +108,7 @@ def _module_path(name: str, root: Path) -> Path:
 
 
 def _project_imports(tree: ast.AST, root: Path) -> Iterator[str]:
-    for node in ast.walk(tree):
+    for node in _run(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
@@ -118,6 +118,18 @@ def _project_imports(tree: ast.AST, root: Path) -> Iterator[str]:
         for name in names:
             if name.split(".")[0] in PROJECT_PACKAGES and _module_path(name, root).is_file():
                 yield name
+
+
+def _run(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those that only a type checker reads: what they import changes no result."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            waiting += node.orelse
+        else:
+            waiting += ast.iter_child_nodes(node)
 
 
 def _normalised(tree: ast.Module) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from prefect import task
 
-from models.training.protocol import ImageData, TextData, Training
+from models.training.protocol import Draws, ImageData, TextData, Training
 from tasks.data.ingestion import ImageSet
 from tasks.data.splits import load_images, load_tokens
 from tasks.data.tokenization import TokenSet
@@ -33,9 +33,9 @@ def _train(place: FitContext, data: ImageSet | TokenSet, plan: TrainingPlan) -> 
     make = resolve_name(plan.training)
     training: Training = make(_splits_of(data), device, **plan.settings)
     if training.state is not None:
-        moments = snapshot_steps(training.num_steps) if training.grid_title else set()
+        moments = snapshot_steps(training.num_steps)
         for step in checkpointed_steps(training, place):
-            if step.step in moments:
+            if isinstance(training, Draws) and step.step in moments:
                 save_sample_grid(place, step.step, training.grid_title, training.drawn())
     place.folder.mkdir(parents=True, exist_ok=True)
     trained = training.finish(str(place.folder))

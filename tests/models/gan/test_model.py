@@ -23,9 +23,10 @@ from models.gan.networks import (
     images_of,
     sample,
 )
+from models.training.adversarial import adversarial_steps
 from models.training.batches import ImageBatches
 from models.training.checkpoint import TrainingState
-from models.training.loops import Diverged, FitConfig, adversarial_steps
+from models.training.loops import Diverged, FitConfig
 
 TINY = GanConfig(
     num_classes=2, latent_size=4, base_width=4, dense_width=8, dense_blocks=1, blocks_per_stage=1

@@ -7,8 +7,8 @@ from models.gan.model import Gan, labelled_batches, optimizers_of
 from models.gan.networks import GanLoss, sample
 from models.gan.recipe import gan_recipe
 from models.presets import ImageShape, Preset
+from models.training.adversarial import adversarial_steps
 from models.training.batches import ImageBatches
-from models.training.loops import adversarial_steps
 
 SHAPES = [ImageShape(1, 8, 8), ImageShape(3, 17, 30), ImageShape(3, 32, 32), ImageShape(1, 64, 64)]
 PRESETS: tuple[Preset, ...] = ("quick", "standard", "full")

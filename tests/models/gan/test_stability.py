@@ -18,9 +18,10 @@ from models.gan.stability import (
     entropy_of,
     spread_within_classes,
 )
+from models.training.adversarial import adversarial_steps
 from models.training.batches import ImageBatches
 from models.training.checkpoint import TrainingState
-from models.training.loops import Diverged, FitConfig, adversarial_steps
+from models.training.loops import Diverged, FitConfig
 
 TINY = GanConfig(
     num_classes=2,

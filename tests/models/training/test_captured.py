@@ -26,6 +26,7 @@ from models.gpt.model import make_optimizer as gpt_optimizer
 from models.gpt.recipe import gpt_recipe
 from models.presets import ImageShape, TextShape
 from models.training import captured
+from models.training.adversarial import Unscaled, adversarial_steps, captured_adversarial_steps
 from models.training.batches import ImageBatches, TokenBatches, generator_at
 from models.training.captured import Watch, held, refill
 from models.training.checkpoint import TrainingState
@@ -34,9 +35,6 @@ from models.training.loops import (
     Diverged,
     FitConfig,
     Step,
-    Unscaled,
-    adversarial_steps,
-    captured_adversarial_steps,
     captured_likelihood_steps,
     likelihood_steps,
     update_ema,

@@ -209,7 +209,7 @@ def test_the_last_line_of_a_training_tells_the_numbers_of_its_last_step(
     caplog.set_level(logging.INFO, "atelier")
 
     class Counting:
-        shown, grid_title, num_steps, state = ("loss",), "", 100, small_state()
+        shown, num_steps, state = ("loss",), 100, small_state()
 
         def steps(self) -> Iterator[Step]:
             for step in range(self.state.step + 1, 101):

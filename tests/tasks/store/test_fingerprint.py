@@ -49,6 +49,15 @@ def test_a_change_in_an_imported_module_counts_and_in_another_does_not(project: 
     assert code_digest(["models.vae"], project) != before
 
 
+def test_what_only_a_type_checker_imports_does_not_count(project: Path) -> None:
+    (project / "models" / "vae.py").write_text(
+        "from typing import TYPE_CHECKING\n\nif TYPE_CHECKING:\n    from models import layers\n"
+        "else:\n    from models import gpt\n"
+    )
+
+    assert set(import_closure(["models.vae"], project)) == {"models", "models.vae", "models.gpt"}
+
+
 @pytest.mark.parametrize("family", ["classifier", *FAMILIES])
 def test_a_fit_depends_on_its_own_family_and_not_on_reports_or_other_families(family: str) -> None:
     training = {"classifier": "models.metrics.classifier_training"}.get(
