@@ -40,7 +40,8 @@ from models.metrics.recipe import plain_classifier_recipe
 from models.metrics.sample_quality import Labels, Pixels, bytes_of, features_of, sample_quality
 from models.presets import ImageShape, Preset
 from models.training.batches import INITIAL_STREAM, ImageBatches, seed_at
-from models.training.loops import FitConfig, likelihood_steps
+from models.training.config import FitConfig
+from models.training.loops import likelihood_steps
 from tasks.data.image_splits import split_images
 from tasks.data.sources import read_digits
 from tasks.evaluation.result import EVALUATION_SEED

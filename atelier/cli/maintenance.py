@@ -5,7 +5,7 @@ import time
 from typing import TYPE_CHECKING
 
 from atelier.cli.options import Commands, find_registry, logged_models, step
-from atelier.cli.run import print_table
+from atelier.cli.tables import print_table
 from tasks.runtime.markup import plain
 from tasks.store.files import BadInput
 

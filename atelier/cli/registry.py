@@ -17,7 +17,7 @@ from atelier.cli.options import (
     start_servers,
     whole_number,
 )
-from atelier.cli.run import print_table
+from atelier.cli.tables import print_table
 from tasks.store.files import BadInput, home
 
 

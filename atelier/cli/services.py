@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from atelier.cli.options import Commands, add_ports
-from atelier.cli.run import print_addresses, print_table
+from atelier.cli.run import print_addresses
+from atelier.cli.tables import print_table
 from atelier.services import local_servers, local_worker, server_records
 from atelier.services.server_requests import check_access
 from tasks.runtime.markup import plain

@@ -19,6 +19,7 @@ from typing import Literal
 
 import numpy as np
 
+from models.presets import ImageShape
 from tasks.data.image_folder import MAX_SIDE, MIN_SIDE, RawImages, read_image_folder
 from tasks.data.own_files import one_line, readable
 from tasks.data.source_address import source_address
@@ -44,6 +45,8 @@ class Source:
     read_text: Callable[[], RawText] | None = None
     path: Path | None = None
     """Where a person's own data lie."""
+    shape: ImageShape | None = None
+    """Of images that the program knows: what a recipe is told before they are read."""
 
 
 def find_source(
@@ -300,24 +303,28 @@ SOURCES = {
         title="Handwritten digits, 8x8 (scikit-learn, embedded)",
         licence="BSD-3-Clause; UCI ML repository, E. Alpaydin and C. Kaynak, CC BY 4.0",
         read_images=read_digits,
+        shape=ImageShape(1, 8, 8, 10),
     ),
     "mnist": Source(
         kind="images",
         title="MNIST handwritten digits, 28x28",
         licence="CC BY-SA 3.0; Y. LeCun, C. Cortes, C. Burges",
         read_images=read_mnist,
+        shape=ImageShape(1, 28, 28, 10),
     ),
     "fashion-mnist": Source(
         kind="images",
         title="Fashion-MNIST, 28x28",
         licence="MIT; Zalando SE",
         read_images=read_fashion_mnist,
+        shape=ImageShape(1, 28, 28, 10),
     ),
     "cifar10": Source(
         kind="images",
         title="CIFAR-10, 32x32 colour",
         licence="unstated; A. Krizhevsky",
         read_images=read_cifar10,
+        shape=ImageShape(3, 32, 32, 10),
     ),
     "pydocs": Source(
         kind="text",

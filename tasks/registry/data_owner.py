@@ -160,7 +160,7 @@ def _warn_of_another_shape(name: str, images: ImageSet) -> None:
     if number is None:
         return
     recipe = _recipe(client().get_model_version(name, str(number)))
-    config = {} if recipe is None else recipe.settings.get("config")
+    config = {} if recipe is None else recipe.settings.get("model")
     known = config if isinstance(config, Mapping) else {}
     sides = [known.get(each) for each in ("channels", "height", "width")]
     shape = tuple(side for side in sides if isinstance(side, int))

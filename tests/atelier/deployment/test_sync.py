@@ -180,9 +180,13 @@ def test_the_form_of_one_family_asks_nothing_of_the_others() -> None:
         for name in ("retrain-vae", "retrain-gan", "retrain-ngram", "retrain-gpt")
     }
 
-    assert fields["retrain-vae"] == {"images", "preset", "seed", "image_size", "rehash"}
+    assert fields["retrain-vae"] == {
+        *{"images", "preset", "seed", "settings", "image_size", "rehash"}
+    }
     assert fields["retrain-gan"] == {*fields["retrain-vae"], "gan_loss"}
-    assert fields["retrain-ngram"] == {"text", "preset", "seed", "tokenizer", "glob", "rehash"}
+    assert fields["retrain-ngram"] == {
+        *{"text", "preset", "seed", "settings", "tokenizer", "glob", "rehash"}
+    }
     assert fields["retrain-gpt"] == fields["retrain-ngram"]
 
 

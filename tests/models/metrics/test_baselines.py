@@ -194,7 +194,7 @@ def test_a_zoomed_picture_is_a_part_of_it_and_zoom_1_changes_nothing():
 
 
 def test_without_labels_there_are_features_and_no_classes():
-    model = Classifier(classifier_recipe(ImageShape(3, 32, 32))["config"])
+    model = Classifier(classifier_recipe(ImageShape(3, 32, 32))["model"])
     images = torch.rand(4, 3, 32, 32)
 
     assert model.features(images).shape == (4, 32)

@@ -80,7 +80,7 @@ def test_an_unfit_judge_lets_nothing_pass_and_says_why(
     images: ImageSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Brightness(nn.Module):
-        config = classifier_recipe(ImageShape(1, 8, 8, 2))["config"]
+        config = classifier_recipe(ImageShape(1, 8, 8, 2))["model"]
 
         def features(self, seen: torch.Tensor) -> torch.Tensor:
             return torch.stack([seen.mean((1, 2, 3)), seen.amax((1, 2, 3))], 1)

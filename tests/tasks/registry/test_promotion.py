@@ -17,7 +17,7 @@ import pytest
 from mlflow.utils.file_utils import local_file_uri_to_path
 
 from flows.train import planned
-from models.ngram.backoff import NgramConfig
+from models.ngram.config import NgramConfig
 from tasks.data.ingestion import ingest_text
 from tasks.data.tokenization import TokenSet, tokenize_corpus
 from tasks.evaluation.scorecard import ChampionEvaluation, PromotionDecision, Scorecard
@@ -70,7 +70,7 @@ Admit = Callable[[Candidate], Version]
 
 
 def candidate_of(tokens: TokenSet, order: int) -> Candidate:
-    settings = {"config": NgramConfig(order=order), "tuning": None}
+    settings = {"model": NgramConfig(order=order), "tuning": None}
     plan = replace(planned(FAMILIES["ngram"], tokens, "quick", 0, {}), settings=settings)
     with open_run(f"order {order}") as run_id:
         fitted = fit_model.fn(tokens, plan, run_id)

@@ -14,7 +14,7 @@ from safetensors.torch import save
 from atelier.__main__ import main
 from atelier.services import server_records
 from flows.train import planned
-from models.ngram.backoff import NgramConfig
+from models.ngram.config import NgramConfig
 from tasks.data.tokenization import TokenSet, tokenize_corpus
 from tasks.evaluation.scorecard import PromotionDecision
 from tasks.evaluation.text import evaluate_tokens
@@ -142,7 +142,7 @@ def template(tmp_path_factory: pytest.TempPathFactory, migrated_database: Path) 
 
 
 def _plan(tokens: TokenSet) -> TrainingPlan:
-    settings = {"config": NgramConfig(order=3), "tuning": None}
+    settings = {"model": NgramConfig(order=3), "tuning": None}
     return replace(planned(FAMILIES["ngram"], tokens, "quick", 0, {}), settings=settings)
 
 
