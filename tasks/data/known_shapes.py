@@ -4,12 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from models.presets import ImageShape, TextShape
-from tasks.data.ingestion import ImageSet
 from tasks.data.source_address import source_address
 from tasks.data.sources import SOURCES, Kind
-from tasks.data.tokenization import TokenCounts
 from tasks.store.artifacts import Artifact, artifacts
-from tasks.store.records import DamagedRecord
 
 ASSUMED_SIDE, ASSUMED_CLASSES = 32, 10
 # Large enough that what does not fit them fits no text.
@@ -35,13 +32,12 @@ def known_shape(
 
 def _of_images(place: str, image_size: int | None) -> KnownShape:
     for artifact in _newest(each for each in artifacts("images") if _is_of(each, place)):
-        try:
-            found = artifact.as_receipt(ImageSet)
-        except DamagedRecord:
-            continue
-        if found.image_size == image_size:
-            shape = ImageShape(found.channels, found.height, found.width, len(found.class_names))
-            return KnownShape(shape, "stored")
+        facts = artifact.record
+        sides = [facts.get(name) for name in ("channels", "height", "width")]
+        classes = facts.get("class_names")
+        is_whole = all(isinstance(side, int) for side in sides) and isinstance(classes, list)
+        if is_whole and facts.get("image_size") == image_size:
+            return KnownShape(ImageShape(*sides, len(classes)), "stored")  # type: ignore[arg-type]
     declared = SOURCES[place].shape if place in SOURCES else None
     if declared is not None:
         return KnownShape(declared, "declared")
@@ -57,12 +53,9 @@ def _of_text(place: str, scheme: str) -> KnownShape:
         if corpora.intersection(each.inputs) and each.name.endswith(f"-{scheme}")
     )
     for artifact in _newest(tokens):
-        try:
-            found = artifact.as_receipt(TokenCounts)
-        except DamagedRecord:
-            continue
-        shape = TextShape(scheme, found.vocabulary_size, found.num_train)
-        return KnownShape(shape, "stored")
+        size, length = (artifact.record.get(name) for name in ("vocabulary_size", "num_train"))
+        if isinstance(size, int) and isinstance(length, int):
+            return KnownShape(TextShape(scheme, size, length), "stored")
     return KnownShape(TextShape(scheme, ASSUMED_VOCABULARY, ASSUMED_TOKENS), "assumed")
 
 

@@ -43,7 +43,7 @@ class TrainingProvenance:
     """The pattern that chose files of a person's folder of text."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "settings", _by_names_of_today(self.settings))
+        object.__setattr__(self, "settings", by_present_names(self.settings))
 
     @property
     def code_digest(self) -> str:
@@ -71,7 +71,7 @@ _FIELDS_BEFORE = {
 """What groups and fields were called in records of 0.2.0 and before."""
 
 
-def _by_names_of_today(settings: Any) -> Any:
+def by_present_names(settings: Any) -> Any:
     """Settings of a record, whenever it was written; one of another shape as it is."""
     if not isinstance(settings, Mapping):
         return settings
