@@ -48,7 +48,7 @@ def request_approval(
         description=f"**{markdown(version.name)}**, [version {version.version}]"
         f"({page_of(version)}), may become champion. The gate: {markdown(verdict.reason)}."
     )
-    log(f"{version.name}: version {version.version} waits for a person, in the Prefect UI")
+    log(f"{version.name}: version {version.version} is awaiting manual approval in the Prefect UI")
     with released_slot():
         answer = _answered(form, timeout_seconds)
     if answer is None:

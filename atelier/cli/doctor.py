@@ -72,7 +72,7 @@ def _tell(finding: Finding, is_verbose: bool) -> None:
 
 def _last_line(number: int, wrong: int, left_out: list[str]) -> str:
     """What there is to do, and what nobody has looked at."""
-    needs = f"{wrong or 'none'} of them need{'' if wrong > 1 else 's'} you"
+    needs = f"{wrong or 'none'} need{'' if wrong > 1 else 's'} attention"
     if not left_out:
         return f"{number} checks, {needs}"
     return (

@@ -170,5 +170,5 @@ def flow_result(flow: Any, **parameters: Any) -> Any:
             return None
         reason = one_line(error)
         where = os.environ["PREFECT_API_URL"].removesuffix("/api")
-        print_error(f"{type(error).__name__}: {reason}\nthe whole story: {where}/runs", 1)
+        print_error(f"{type(error).__name__}: {reason}\ndetails: {where}/runs", 1)
         return None

@@ -117,7 +117,7 @@ def _rollback(options: argparse.Namespace) -> int:
 
 def _promote(options: argparse.Namespace) -> int:
     if not options.reason.strip():
-        raise BadInput("--reason wants words: they are what the audit log keeps")
+        raise BadInput("--reason must not be empty; it is written to the audit log")
     _get_ready(options)
     from tasks.registry import promotion
 
@@ -145,8 +145,8 @@ def _reproduce(options: argparse.Namespace) -> int:
     rows = [("", "recorded", "now", "")]
     rows += [(c.what, c.recorded, c.now, "" if c.is_same else "differs") for c in made.comparisons]
     print_table(rows)
-    verdict = "identical weights" if made.is_identical else "the weights differ"
-    print(f"\n{name} version {made.version}, made again: {verdict}")
+    verdict = "identical weights" if made.is_identical else "different weights"
+    print(f"\n{name} version {made.version}, reproduced: {verdict}")
     return 0 if made.is_identical else 1
 
 

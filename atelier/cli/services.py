@@ -111,7 +111,7 @@ def _print_runs(prefect_url: str) -> None:
     try:
         ran, due = last_runs(prefect_url), next_runs(prefect_url)
     except (OSError, ValueError, LookupError, TypeError) as error:  # or an answer of another shape
-        print(f"the Prefect server at {prefect_url} does not tell of its runs: {error}")
+        print(f"the Prefect server at {prefect_url} did not return its runs: {error}")
         return
     _print_lines("what ran", ran, "nothing yet")
     _print_lines("what runs next", due, "nothing; `atelier up` puts the schedules to work")

@@ -94,7 +94,7 @@ def compared(
     elif beats(difference, high, margin):
         finding, accepted = "better", True
     elif high < 0:
-        finding, accepted = "not better than another seed of one recipe may be by luck", False
+        finding, accepted = "improvement is within seed-to-seed variance", False
     else:
         finding, accepted = "not better", False
     return PromotionDecision(

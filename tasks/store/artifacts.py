@@ -274,7 +274,7 @@ def opened(
     removed, unless it can be resumed.
     """
     step, key = step_of(kind, name), key or digest_of(dict(key_parts))
-    waiting = partial(log, f"{step}: another run is at it; waiting for its result")
+    waiting = partial(log, f"{step}: another run holds its lock; waiting for its result")
     with (
         file_lock(f"{kind}-{name}-{key[:KEY_DIGITS]}", waiting),
         recorded(step, key_parts, key) as record,

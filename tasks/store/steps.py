@@ -175,7 +175,7 @@ def _short(parts: Mapping[str, Any], name: str) -> str:
 def _of_code(was_there: bool, is_there: bool) -> str:
     if was_there and is_there:
         return "edited"
-    return "takes part now" if is_there else "takes no part any more"
+    return "added" if is_there else "removed"
 
 
 def _flat(value: object, prefix: str = "") -> dict[str, Any]:

@@ -120,7 +120,7 @@ def test_promote_wants_a_version_and_a_reason(tmp_path: Path, call: Command) -> 
     for arguments, message in (
         (("--to", "1"), "the following arguments are required: --reason"),
         (("--to", "zero", "--reason", "x"), "a version is a whole number"),
-        (("--to", "1", "--reason", " "), "--reason wants words"),
+        (("--to", "1", "--reason", " "), "--reason must not be empty"),
     ):
         done = call(tmp_path / "home", "promote", NAME, *arguments)
 
@@ -133,7 +133,7 @@ def test_a_person_is_asked_and_the_answer_is_kept(place: Place) -> None:
     """One model is accepted, after an answer that the form refuses; another is refused."""
     printed = place.run_with_approval({"decision": "accept", "reason": "reads well"})
 
-    assert "waits for a person" in printed
+    assert "is awaiting manual approval in the Prefect UI" in printed
     assert f"{NAME}  1        champion" in printed
     history = atelier(place.home, "history", NAME)
     assert history.returncode == 0, history.stderr

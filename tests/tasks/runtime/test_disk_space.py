@@ -209,7 +209,7 @@ def test_a_run_on_a_full_disk_waits_says_so_and_goes_on_when_there_is_space(
         pass
 
     assert waits == [5.0]
-    assert f"MLflow cannot write; waiting: no space is left at {home}" in caplog.text
+    assert f"MLflow cannot write; retrying: no space is left at {home}" in caplog.text
 
 
 def test_a_run_that_has_waited_too_long_ends_with_the_disk_and_not_with_mlflow(
