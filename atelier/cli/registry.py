@@ -74,7 +74,7 @@ def _history(options: argparse.Namespace) -> int:
         problems = consistency.problems_of(name, with_packages=False)
         try:
             entries = promotion.history(name)
-        except audit_log.LedgerDamaged:
+        except audit_log.AuditLogDamaged:
             damaged, entries = True, []
         print(f"{name}")
         for problem in problems:

@@ -108,7 +108,7 @@ def history(name: str) -> list[audit_log.Entry]:
     """What happened to a model's aliases, oldest first; an interrupted move is settled before."""
     checked_name("model", name)
     with outages_named(), file_lock(f"registry-{name}"):
-        if not audit_log.ledger_path(name).exists():
+        if not audit_log.log_path(name).exists():
             check_known(name)
         reconcile(name)
         return audit_history.told(audit_log.entries_of(name))
@@ -129,7 +129,7 @@ def withdrawn(name: str, content: str) -> str:
 def reconcile(name: str) -> None:
     """Settle what a kill left open, and note what was moved or lost elsewhere; under the lock.
 
-    Raises LedgerDamaged where the log cannot be relied on.
+    Raises AuditLogDamaged where the log cannot be relied on.
     """
     found = audit_anchor.checked_log(name)
     entries, champion = list(found.entries), champion_of(name)

@@ -221,8 +221,8 @@ def test_a_server_that_is_down_is_named_in_one_line(
 def test_space_is_not_freed_while_the_registry_is_out_of_reach(
     tmp_path: Path, call: Command
 ) -> None:
-    ledger = tmp_path / "home" / "ledger"
-    ledger.mkdir(parents=True)
+    logs = tmp_path / "home" / "ledger"
+    logs.mkdir(parents=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ATELIER_HOME", str(tmp_path / "home"))
         append(NAME, "refused", action="refuse", to_version=1, digests={"content": "abc"})

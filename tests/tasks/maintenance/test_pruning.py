@@ -157,14 +157,14 @@ def test_of_versions_that_were_never_champion_the_latest_ten_stay(years: Years) 
     latest = [years.version() for _ in range(11)]  # the last is the challenger
     assert find_surplus() == []  # they are too young
     years.days = 2
-    log = audit_log.ledger_path(NAME).read_bytes()
+    log = audit_log.log_path(NAME).read_bytes()
 
     assert delete(find_surplus()) == 2 * 17  # versions and their packages
 
     kept = {first.version, second.version, declined.version, 3}
     kept |= {each.version for each in latest}
     assert years.numbers() == kept
-    assert audit_log.ledger_path(NAME).read_bytes().startswith(log)
+    assert audit_log.log_path(NAME).read_bytes().startswith(log)
     told = audit_log.entries_of(NAME)[-1]
     assert told.action == "prune"
     assert len(told.evidence["gone"]) == 17
@@ -315,7 +315,7 @@ def test_a_full_disk_is_told_once_a_day_until_it_has_space_again(
 
 
 def sizes_of(years: Years) -> dict[str, int]:
-    """How much a home holds and its database, but for the ledger, which is never cut."""
+    """How much a home holds and its database, but for the audit logs, which are never cut."""
     files = [path for path in years.home.rglob("*") if path.is_file()]
     others = [path for path in files if "ledger" not in path.parts]
     return {

@@ -128,7 +128,7 @@ def take_another_log(studio: Any) -> None:
 
 def take_the_log_of_another_model(studio: Any) -> None:
     audit_log.append("other-ngram", "refused", action="refuse", to_version=1, why="other")
-    shutil.move(audit_log.ledger_path("other-ngram"), studio.log)
+    shutil.move(audit_log.log_path("other-ngram"), studio.log)
 
 
 DAMAGES: list[tuple[Callable[[Any], None], str]] = [
@@ -162,7 +162,7 @@ def test_a_damaged_log_is_explained_and_a_new_one_begins_when_a_person_says_so(
     assert f"--repair {studio.name}=begin" in problem.to_do()
     assert verify_champion.fn(studio.name)  # nothing is executed on the word of such a log
     if is_there:
-        with pytest.raises(audit_log.LedgerDamaged):
+        with pytest.raises(audit_log.AuditLogDamaged):
             promotion.history(studio.name)
         assert studio.log.read_bytes() == before
 

@@ -299,7 +299,7 @@ def test_an_alias_that_somebody_else_moved_is_noted(home: Path) -> None:
 
 def test_a_move_that_another_home_has_told_keeps_its_reason(home: Path) -> None:
     promotion.rollback(NAME, reason="it swears")
-    path = audit_log.ledger_path(NAME)
+    path = audit_log.log_path(NAME)
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-2]))  # as elsewhere
     for tag in audit_anchor.model_tags(NAME) or {}:
         if tag.startswith(audit_anchor.ANCHOR_TAG):
