@@ -55,7 +55,7 @@ def _doctor(options: argparse.Namespace) -> int:
                 continue
             findings += found
             for finding in found:
-                _tell(finding, options.verbose)
+                _print_finding(finding, options.verbose)
     except KeyboardInterrupt:
         stopping.end_at_once()  # a check that waits for a server need not be waited for
     wrong = sum(finding.state != "ok" for finding in findings)
@@ -63,7 +63,7 @@ def _doctor(options: argparse.Namespace) -> int:
     return 1 if wrong else 0
 
 
-def _tell(finding: Finding, is_verbose: bool) -> None:
+def _print_finding(finding: Finding, is_verbose: bool) -> None:
     if is_verbose or finding.state != "ok":
         print(f"{MARKS[finding.state]}  {finding.name}: {plain(finding.what)}", flush=True)
         if finding.to_do:

@@ -41,7 +41,9 @@ def _explain(options: argparse.Namespace) -> int:
 
     if options.step is None:
         rows = [("step", "last time", "", "took")]
-        rows += [(name, *_told(record)) for name in steps() for record in history(name)[-1:]]
+        rows += [
+            (name, *_format_record(record)) for name in steps() for record in history(name)[-1:]
+        ]
         print_table(rows)
         _print_damages(steps())
         return 0
@@ -61,9 +63,9 @@ def _print_story(records: "list[StepRecord]") -> None:
     from tasks.store.steps import changes
 
     last = records[-1]
-    rows = [(last.step, *_told(last))]
+    rows = [(last.step, *_format_record(last))]
     if records[:-1]:
-        rows.append(("previous run", *_told(records[-2])))
+        rows.append(("previous run", *_format_record(records[-2])))
     print_table(rows)
     for reason in last.reasons:
         print(f"  {plain(reason)}")
@@ -92,7 +94,7 @@ def _print_damages(names: list[str]) -> None:
             print(f"left out, for it is damaged: {line}")
 
 
-def _told(record: "StepRecord") -> tuple[str, str, str]:
+def _format_record(record: "StepRecord") -> tuple[str, str, str]:
     """When it was, how it ended, and how long it took."""
     took = "" if record.seconds is None else f"{record.seconds:.0f} s"
     return _ago(time.time() - record.started_at), record.state, took

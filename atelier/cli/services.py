@@ -46,14 +46,17 @@ def _up(options: argparse.Namespace) -> int:
         done.append(line)
         print(f"{line} ...", flush=True)
 
-    def read_meanwhile() -> None:
+    def read_deployment_file() -> None:
         from atelier.deployment.schema import read_deployments
 
         entries.extend(read_deployments(project_file("prefect.yaml")))
 
     with _alone():
         urls = local_servers.ensure_servers(
-            options.prefect_port, options.mlflow_port, say=begin, meanwhile=read_meanwhile
+            options.prefect_port,
+            options.mlflow_port,
+            report=begin,
+            while_waiting=read_deployment_file,
         )
         for line in _close_and_apply(entries):
             done.append(line)

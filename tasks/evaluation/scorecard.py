@@ -78,8 +78,8 @@ class PromotionDecision:
 
     accepted: bool
     reason: str
-    by_person: str = field(default="")
-    """Who decided, where a person did."""
+    decided_by: str = field(default="")
+    """Where an operator decided against it; empty where only the gate did."""
     champion_version: int | None = field(default=None)
     """The champion that it was compared with; None where there was none."""
     champion_value: float | None = field(default=None)

@@ -19,7 +19,7 @@ from models.metrics.seed_variance import SeedSpread, pooled_spread
 from tasks.evaluation.cache import item_scores
 from tasks.evaluation.scorecard import ChampionEvaluation, PromotionDecision, Scorecard, beside_main
 from tasks.families.table import FAMILIES
-from tasks.registry.promotion import withdrawn
+from tasks.registry.promotion import withdrawal_reason
 from tasks.registry.version_tags import number_tag
 from tasks.registry.versions import tags_of, versions_of
 from tasks.runtime.retries import NETWORKED
@@ -51,7 +51,7 @@ def gate(
             reason="the same content as the champion",
             champion_version=incumbent.version,
         )
-    if why := withdrawn(fitted.name, fitted.digest):
+    if why := withdrawal_reason(fitted.name, fitted.digest):
         return PromotionDecision(accepted=False, reason=f"withdrawn by hand: {why}")
     if incumbent is None:
         return PromotionDecision(accepted=True, reason="the first version that passed the checks")

@@ -138,14 +138,14 @@ def test_a_person_is_asked_and_the_answer_is_kept(place: Place) -> None:
     history = atelier(place.home, "history", NAME)
     assert history.returncode == 0, history.stderr
     assert "promote  none -> 1" in history.stdout
-    assert "accepted by a person: reads well" in history.stdout
+    assert "accepted manually: reads well" in history.stdout
 
     (place.text.parent / "saga.txt").write_text(place.text.read_text().replace("cat", "wolf"))
     saga = replace(place, text=place.text.parent / "saga.txt")
     refused = saga.run_with_approval({"decision": "refuse", "reason": "no wolves"})
 
     assert "saga-ngram  1        challenger" in refused
-    assert "refused by a person: no wolves" in atelier(place.home, "history", "saga-ngram").stdout
+    assert "refused manually: no wolves" in atelier(place.home, "history", "saga-ngram").stdout
     events = place.ask(
         f"{place.url('prefect')}/api/events/filter",
         {"filter": {"event": {"prefix": ["atelier.model"]}}},

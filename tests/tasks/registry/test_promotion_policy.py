@@ -211,7 +211,7 @@ def num_promotions(monkeypatch: pytest.MonkeyPatch, scored) -> Callable[[np.ndar
     def promote(results: np.ndarray) -> int:
         registry = Registry()
         monkeypatch.setattr(promotion_policy, "versions_of", registry.versions_of)
-        monkeypatch.setattr(promotion_policy, "withdrawn", lambda *_: "")
+        monkeypatch.setattr(promotion_policy, "withdrawal_reason", lambda *_: "")
         for name in ("evaluate_champion", "register_version", "apply_decision"):
             monkeypatch.setattr(champion_challenger, name, getattr(registry, name))
         monkeypatch.setattr(champion_challenger, "gate", promotion_policy.gate.fn)

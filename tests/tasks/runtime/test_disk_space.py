@@ -150,7 +150,7 @@ def test_that_a_disk_fills_up_is_said_once_and_that_it_has_space_again_too(disk:
     folder, lacking, said = disk("size=2m"), {}, []
     for step in (lambda: None, lambda: fill(folder), lambda: None, (folder / "filler").unlink):
         step()
-        disk_space._tell_of(folder, lacking, said.append)
+        disk_space._report_change(folder, lacking, said.append)
 
     assert len(said) == 2
     assert said[0].startswith(f"no space is left at {folder}")
