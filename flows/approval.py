@@ -1,4 +1,4 @@
-"""Manual approval: a flow run that waits in the Prefect UI until a person decides, or time is up."""
+"""Manual approval: a flow run waits in the Prefect UI until a person decides, or time is up."""
 
 from dataclasses import replace
 from typing import Literal

@@ -43,8 +43,8 @@ def gate(
 
     preset: of the recipe, whose spread between seeds may have been measured.
     """
-    if scorecard.faults:
-        return PromotionDecision(accepted=False, reason="; ".join(scorecard.faults))
+    if scorecard.failed_checks:
+        return PromotionDecision(accepted=False, reason="; ".join(scorecard.failed_checks))
     if incumbent is not None and incumbent.digest == fitted.digest:
         return PromotionDecision(
             accepted=True,

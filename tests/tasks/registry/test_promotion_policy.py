@@ -59,7 +59,7 @@ def scored(tmp_path: Path):
             main_metric="test_nll_nats",
             main_value=float(scores.mean()) if value is None else value,
             metrics={},
-            faults=(),
+            failed_checks=(),
             data_digest="",
             judge_digest="",
             data_title="",

@@ -168,7 +168,7 @@ def hostile_scorecard(text: str) -> Scorecard:
         main_metric="test_bits_per_byte",
         main_value=1.0,
         metrics={"test_bits_per_byte": 1.0, f"recall of {text}": 0.5},
-        faults=(),
+        failed_checks=(),
         data_digest="d",
         judge_digest="",
         data_title=text,
