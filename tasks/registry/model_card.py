@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tasks.training.fit_store import TrainedModel
     from tasks.training.provenance import TrainingProvenance
 
-MAX_OF_A_REASON = 1000
+MAX_REASON_CHARACTERS = 1000
 """Characters of the reason for a champion that its model's page shows."""
 
 
@@ -75,5 +75,5 @@ def family_page(family: str, name: str, champion: int | None, since: str, why: s
         name=name,
         champion=champion,
         since=since,
-        why=Markup(registry_markdown(why, most=MAX_OF_A_REASON)),
+        why=Markup(registry_markdown(why, max_characters=MAX_REASON_CHARACTERS)),
     )

@@ -26,7 +26,7 @@ from tasks.runtime.retries import NETWORKED
 from tasks.tracking.mlflow_client import outages_named
 from tasks.training.fit_store import TrainedModel
 
-FREEDOM_OF_A_GUESS = 4
+DEGREES_OF_FREEDOM_OF_A_GUESS = 4
 """Where a preset was not measured, the family's quick one is believed as four seeds would be."""
 CONFIDENCE = 0.95
 """That the held-out items alone do not make the candidate look better."""
@@ -154,7 +154,7 @@ def noise_margin(value: float, spread: SeedSpread, level: float) -> float:
     after the first on the average: tests/tasks/registry/test_promotion_policy.py simulates it. A
     wider margin hides improvements.
     """
-    quantile = float(stdtrit(spread.freedom, level))
+    quantile = float(stdtrit(spread.degrees_of_freedom, level))
     return quantile * math.sqrt(2) * spread.relative * abs(value)
 
 
@@ -165,7 +165,7 @@ def known_spread(family: str, preset: str) -> SeedSpread | None:
         return None
     if preset in known:
         return SeedSpread(*known[preset])
-    return SeedSpread(known["quick"][0], FREEDOM_OF_A_GUESS)
+    return SeedSpread(known["quick"][0], DEGREES_OF_FREEDOM_OF_A_GUESS)
 
 
 def seed_spread(fitted: TrainedModel, preset: str = "") -> SeedSpread | None:

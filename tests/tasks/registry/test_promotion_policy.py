@@ -19,7 +19,7 @@ from tasks.evaluation.scorecard import ChampionEvaluation, PromotionDecision, Sc
 from tasks.families.table import FAMILIES
 from tasks.registry import promotion_policy
 from tasks.registry.promotion_policy import (
-    FREEDOM_OF_A_GUESS,
+    DEGREES_OF_FREEDOM_OF_A_GUESS,
     compared,
     difference_interval,
     known_spread,
@@ -267,7 +267,7 @@ def test_a_preset_that_was_not_measured_is_believed_less():
     measured, guessed = known_spread("gan", "quick"), known_spread("gan", "full")
 
     assert guessed.relative == measured.relative
-    assert guessed.freedom == FREEDOM_OF_A_GUESS < measured.freedom
+    assert guessed.degrees_of_freedom == DEGREES_OF_FREEDOM_OF_A_GUESS < measured.degrees_of_freedom
 
 
 def test_the_verdict_on_equal_scores_is_no(scored):
