@@ -27,7 +27,7 @@ from tasks.data.text_files import RawText, read_text_file, read_text_folder
 from tasks.store.files import BadInput, ChecksumMismatch, atomic_file, data_root, home, sha256_of
 
 Kind = Literal["images", "text"]
-LONGEST_GLOB = 200
+MAX_GLOB_CHARACTERS = 200
 
 
 class Unreachable(ConnectionError):
@@ -85,9 +85,9 @@ def _own_source(
 ) -> Source:
     licence = "your own"
     shown = readable(path)
-    if glob is not None and not 1 <= len(glob) <= LONGEST_GLOB:
+    if glob is not None and not 1 <= len(glob) <= MAX_GLOB_CHARACTERS:
         raise BadInput(
-            f"a glob has 1 to {LONGEST_GLOB} characters, got {len(glob)}; such as '*.py'"
+            f"a glob has 1 to {MAX_GLOB_CHARACTERS} characters, got {len(glob)}; such as '*.py'"
         )
     if glob is not None and (kind, scheme) != ("text", "folder"):
         raise BadInput(f"a glob only applies to text of folder:PATH, not to {name!r}; leave it out")

@@ -111,7 +111,7 @@ MISTAKES = [
     ("queue_name: training", "queue_name: slow", 20, "got 'slow'"),
     ("ENQUEUE", "CANCEL_OLD", 9, "'ENQUEUE' or 'CANCEL_NEW'"),
     ("limit: 1", "limit: 0", 9, "greater than or equal to 1"),
-    ("      seed: 1", "      preset: full", 12, "the key 'preset' stands here twice"),
+    ("      seed: 1", "      preset: full", 12, "duplicate key 'preset'"),
     ("pull: []", "pull: [{}]", 2, "at most 0 items"),
     ("name: atelier\n", "name: atelier\nbuild: null\n", 2, "there is no such key"),
     ("    tags: [atelier]", "    tags: [atelier", 8, "is not YAML"),

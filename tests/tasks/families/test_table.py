@@ -136,9 +136,9 @@ def test_spreads_are_known_for_what_trains_by_chance_and_lean_on_quick(family: F
 
     assert bool(family.seed_spreads) == changes
     assert set(family.seed_spreads) <= set(PRESETS)
-    for relative, freedom in family.seed_spreads.values():
+    for relative, degrees_of_freedom in family.seed_spreads.values():
         assert 0 < relative < 1
-        assert freedom >= 1
+        assert degrees_of_freedom >= 1
     assert 0.5 < family.luck_level < 1
 
 

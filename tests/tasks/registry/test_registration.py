@@ -167,7 +167,7 @@ def test_a_worse_model_is_registered_as_challenger_with_the_reason(
 
 
 def test_a_faulty_model_never_becomes_champion(ngram: Candidate) -> None:
-    faulty = replace(ngram.scorecard, faults=("collapsed: draws 1 of 10 classes",))
+    faulty = replace(ngram.scorecard, failed_checks=("collapsed: draws 1 of 10 classes",))
 
     verdict = gate.fn(ngram.fitted, faulty, None)
 
@@ -297,7 +297,7 @@ def test_the_scorecard_holds_what_the_design_promises(vae: Candidate, ngram: Can
         measured["test_reconstruction_nats"] + measured["test_kl_nats"]
     )
     for name in ("frechet_distance", "kernel_distance", "precision", "recall", "coverage"):
-        assert {f"test_{name}", f"floor_{name}"} <= set(measured)
+        assert {f"test_{name}", f"real_data_{name}"} <= set(measured)
     assert measured["classifier_test_accuracy"] == 1.0  # the two classes are easily told apart
     assert 0 < ngram.scorecard.main_value < 3
     assert ngram.scorecard.main_value == pytest.approx(

@@ -74,7 +74,7 @@ def test_nothing_is_made_again_in_a_home_that_was_moved(
     assert main(["explain", "corpus-ngram"]) == 0
     assert "made from tokens corpus-characters" in capsys.readouterr().out
     assert main(["gc"]) == 0
-    assert "nothing to free" in capsys.readouterr().out
+    assert "nothing to delete" in capsys.readouterr().out
     assert not (moved.parents[1] / "home" / "artifacts").exists()
 
 
