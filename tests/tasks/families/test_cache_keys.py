@@ -53,7 +53,7 @@ IMAGE_EVALUATION = CLASSIFIER | {
     *{"tasks.data.splits", "tasks.evaluation.result", "tasks.plots"},
 }
 VAE_LIKELIHOOD = {
-    "models.vae.config",
+    *{"models.training.batches", "models.vae.config"},
     *{"models.vae.densities", "models.vae.elbo", "models.vae.evaluation", "models.vae.model"},
 }
 TEXT_EVALUATION = {
