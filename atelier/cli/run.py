@@ -7,6 +7,7 @@ from typing import Any
 
 from atelier.cli.options import (
     Commands,
+    FlowCall,
     add_ports,
     flow_result,
     model,
@@ -40,7 +41,13 @@ def add(commands: Commands) -> None:
     )
     sample.add_argument("--seed", type=seed, default=0)
     add_ports(sample)
-    sample.set_defaults(command=_sample)
+    drawing = FlowCall(
+        entrypoint="flows.sample_gallery.sample_gallery",
+        parameters=lambda options: {"names": options.names or None, "seed": options.seed},
+        tags=("samples",),
+        queue="light",
+    )
+    sample.set_defaults(command=_sample, flow=drawing)
 
 
 def _add_run(run: argparse.ArgumentParser) -> None:
@@ -98,7 +105,13 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         " it within so many seconds, by default an hour, the present champion stays",
     )
     add_ports(run)
-    run.set_defaults(command=_run)
+    training = FlowCall(
+        entrypoint="flows.full_run.full_run",
+        parameters=_parameters,
+        tags=("train",),
+        queue="training",
+    )
+    run.set_defaults(command=_run, flow=training)
 
 
 def _seconds(text: str) -> int:
@@ -115,31 +128,36 @@ def _families(text: str) -> tuple[str, ...]:
     return tuple(name for name in names() if name in chosen)
 
 
-def _run(options: argparse.Namespace) -> int:
+def _parameters(options: argparse.Namespace) -> dict[str, Any]:
+    """What the flow is called with; raises BadInput for data that are not there."""
     images, text = writable(options.images), writable(options.text)
     if of_data("images", options.models):
         find_source(images, "images", options.image_size)
     if of_data("text", options.models):
         find_source(text, "text", glob=options.glob)
+    return {
+        "images": images,
+        "text": text,
+        "models": options.models,
+        "preset": options.preset,
+        "seed": options.seed,
+        "image_size": options.image_size,
+        "tokenizer": options.tokenizer,
+        **{name: getattr(options, name) for name in options_of_families()},
+        "glob": options.glob,
+        "rehash": options.rehash,
+        "approve": options.approve is not None,
+        **({"approval_seconds": options.approve} if options.approve else {}),
+    }
+
+
+def _run(options: argparse.Namespace) -> int:
+    parameters = _parameters(options)
     check_space(home(), SPACE_FOR_A_RUN_BYTES)
     urls = start_servers(options)
     from flows.full_run import full_run
 
-    summary = flow_result(
-        full_run,
-        images=images,
-        text=text,
-        models=options.models,
-        preset=options.preset,
-        seed=options.seed,
-        image_size=options.image_size,
-        tokenizer=options.tokenizer,
-        **{name: getattr(options, name) for name in options_of_families()},
-        glob=options.glob,
-        rehash=options.rehash,
-        approve=options.approve is not None,
-        **({"approval_seconds": options.approve} if options.approve else {}),
-    )
+    summary = flow_result(full_run, **parameters)
     if summary is None:
         return 1
     _print_versions(summary.versions)
