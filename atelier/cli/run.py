@@ -66,11 +66,14 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         " names the data set",
     )
     run.add_argument(
-        "--models",
+        "--families",
+        "--models",  # its name of before
+        dest="families",
         type=_families,
         default=names(),
         metavar="LIST",
-        help=f"any of {','.join(names())} (default: all)",
+        help=f"which families to train, any of {','.join(names())} (default: all); --models is"
+        " another name for it",
     )
     run.add_argument("--preset", choices=("quick", "standard", "full"), default="standard")
     run.add_argument("--seed", type=seed, default=0, help="0 to 2147483647 (default: 0)")
@@ -123,7 +126,7 @@ def _families(text: str) -> tuple[str, ...]:
     unknown = [name for name in chosen if name not in names()]
     if unknown:
         raise argparse.ArgumentTypeError(
-            f"unknown model {unknown[0]!r}; choose from {','.join(names())}"
+            f"unknown family {unknown[0]!r}; choose from {','.join(names())}"
         )
     return tuple(name for name in names() if name in chosen)
 
@@ -131,14 +134,14 @@ def _families(text: str) -> tuple[str, ...]:
 def _parameters(options: argparse.Namespace) -> dict[str, Any]:
     """What the flow is called with; raises BadInput for data that are not there."""
     images, text = writable(options.images), writable(options.text)
-    if of_data("images", options.models):
+    if of_data("images", options.families):
         find_source(images, "images", options.image_size)
-    if of_data("text", options.models):
+    if of_data("text", options.families):
         find_source(text, "text", glob=options.glob)
     return {
         "images": images,
         "text": text,
-        "models": options.models,
+        "models": options.families,
         "preset": options.preset,
         "seed": options.seed,
         "image_size": options.image_size,

@@ -20,13 +20,13 @@ def test_a_command_is_kept_with_whole_paths_and_told(
     tmp_path: Path, call: Command, image_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(image_folder.parent)
-    given = ("run", "--images", f"pets=folder:{image_folder.name}", "--models", "vae", "--seed=3")
+    given = ("run", "--images", f"pets=folder:{image_folder.name}", "--families", "vae", "--seed=3")
 
     done = call(tmp_path / "home", "schedule", *NIGHTLY, "--", *given)
     listed = call(tmp_path / "home", "schedule", "--list")
 
     assert (done.returncode, done.stderr) == (0, "")
-    told = f"atelier run --images pets=folder:{image_folder} --models vae --seed=3"
+    told = f"atelier run --images pets=folder:{image_folder} --families vae --seed=3"
     assert f", {told}\n" in done.stdout
     assert done.stdout.startswith("pets: 0 3 * * * (UTC), next 20")
     assert done.stdout.endswith("not at work yet: `atelier up` puts it to work\n")
