@@ -77,9 +77,15 @@ def model(text: str) -> str:
 
 
 def model_and_version(text: str) -> tuple[str, str]:
-    """MODEL or MODEL@ALIAS for argparse: the name, and an alias or a version's number."""
-    name, at, which = text.partition("@")
-    return _name("model", name), _name("alias", which) if at else "champion"
+    """MODEL, MODEL@ALIAS or MODEL/N for argparse: the name, and an alias or a version's number."""
+    mark = "/" if "/" in text else "@"
+    name, marked, which = text.partition(mark)
+    return _name("model", name), _name("alias", which) if marked else "champion"
+
+
+def alias(text: str) -> str:
+    """An alias of a model, or a version's number, for argparse."""
+    return _name("alias", text)
 
 
 def step(text: str) -> str:

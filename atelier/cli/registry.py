@@ -47,8 +47,8 @@ def add(commands: Commands) -> None:
     again.add_argument(
         "model",
         type=model_and_version,
-        metavar="MODEL[@ALIAS]",
-        help="an alias or a version's number",
+        metavar="MODEL[@ALIAS|/N]",
+        help="by default its champion",
     )
     add_ports(again)
     again.set_defaults(command=_reproduce)
