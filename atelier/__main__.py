@@ -102,12 +102,22 @@ def _about_files(error: OSError) -> str:
 
 
 def _parser() -> "argparse.ArgumentParser":
-    from atelier.cli import compare, doctor, maintenance, registry, run, schedule, services, verify
+    from atelier.cli import (
+        compare,
+        doctor,
+        maintenance,
+        registry,
+        run,
+        schedule,
+        services,
+        step,
+        verify,
+    )
     from atelier.cli.options import Parser
 
     parser = Parser(prog="atelier", description="A workshop for small generative models.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for group in (run, registry, compare, verify, services, schedule, maintenance, doctor):
+    for group in (run, registry, compare, step, verify, services, schedule, maintenance, doctor):
         group.add(commands)
     return parser
 

@@ -76,11 +76,11 @@ def model(text: str) -> str:
     return _name("model", text)
 
 
-def model_and_version(text: str) -> tuple[str, str]:
+def model_and_version(text: str, default: str = "champion") -> tuple[str, str]:
     """MODEL, MODEL@ALIAS or MODEL/N for argparse: the name, and an alias or a version's number."""
     mark = "/" if "/" in text else "@"
     name, marked, which = text.partition(mark)
-    return _name("model", name), _name("alias", which) if marked else "champion"
+    return _name("model", name), _name("alias", which) if marked else default
 
 
 def alias(text: str) -> str:
@@ -172,6 +172,12 @@ def nothing_there() -> str:
         f" logs of {', '.join(names)} stand; put a backup in its place, or train again with"
         " `atelier run`: the logs go on, and say what was lost"
     )
+
+
+def check_registry() -> None:
+    """Raise BadInput where nothing was ever registered, before any server is started."""
+    if not os.environ.get("MLFLOW_TRACKING_URI") and not (home() / "mlflow.db").exists():
+        raise BadInput(nothing_there())
 
 
 def _cancel(signal: str) -> None:

@@ -304,7 +304,7 @@ def _metrics(
     if pair is not None:
         first, second = pair[0].metrics, pair[1].metrics
     else:
-        first, second = _told_metrics(one), _told_metrics(other)
+        first, second = told_metrics(one), told_metrics(other)
     main = [text_tag(each, "main_metric") for each in (one, other)]
     names = dict.fromkeys([*main, *first, *second])
     return tuple(
@@ -314,7 +314,7 @@ def _metrics(
     )
 
 
-def _told_metrics(version: RegisteredVersion) -> dict[str, float]:
+def told_metrics(version: RegisteredVersion) -> dict[str, float]:
     """As its tags tell its last evaluation."""
     told = {text_tag(version, "main_metric"): number_tag(version, "main_value")}
     if "metrics" in version.tags:
