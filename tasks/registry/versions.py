@@ -134,7 +134,9 @@ def recorded(name: str, which: str) -> tuple[Version, TrainingProvenance | None]
     with outages_named():
         found = named_version(name, which)
     if found is None:
-        raise BadInput(f"{name} has no version {which!r}")
+        with outages_named():
+            numbers = ", ".join(str(each.version) for each in versions_of(name)) or "none"
+        raise BadInput(f"{name} has no version {which!r}; there are: {numbers}")
     version = Version(
         name=name,
         version=int(found.version),

@@ -180,7 +180,7 @@ def test_what_is_not_stored_any_more_is_made_again_or_named(
 
 @pytest.mark.parametrize("step", [step_fit, step_evaluate, step_register, step_sample])
 def test_a_version_that_is_not_there_is_refused(workshop: Workshop, step: Any) -> None:
-    with pytest.raises(BadInput, match="corpus-ngram has no version '9'"):
+    with pytest.raises(BadInput, match="corpus-ngram has no version '9'; there are: 1"):
         step("corpus-ngram", "9")
 
 
