@@ -77,7 +77,7 @@ def full_run(  # noqa: PLR0913, D417 - each is a field of the form in the Prefec
             NAME=folder:PATH gives the data set a name of your own.
         text: pydocs, tinyshakespeare, file:PATH or folder:PATH; NAME=file:PATH gives the data set a
             name of your own.
-        models: which families to train.
+        models: which families to train (--families of the command line).
         preset: how much work: quick, standard or full.
         seed: 0 to 2147483647; the same seed gives the same weights on the same machine.
         settings: values that take the place of the preset's, such as {"vae.model.latent_size": 16};

@@ -12,7 +12,14 @@ from tasks.data.tokenization import Scheme, TokenSet
 from tasks.families.family import Family
 from tasks.families.table import FAMILIES
 from tasks.maintenance.crash_recovery import label_with_process
-from tasks.registry.reproduction import Reproduction, compare_with_record, read_record, scratch_home
+from tasks.registry.reproduction import (
+    Reproduction,
+    at_home,
+    compare_with_record,
+    read_record,
+    scratch_home,
+)
+from tasks.registry.versions import Version
 from tasks.runtime.messages import one_line
 from tasks.runtime.stopping import unless_stopped
 from tasks.settings.catalogue import recipe_of
@@ -36,26 +43,33 @@ def reproduce(name: ModelName, which: Alias = "champion") -> Reproduction:
         which: an alias or a version's number.
     """
     version, recipe = read_record(name, which)
-    if recipe.family not in FAMILIES:
-        raise BadInput(
-            f"{name} version {version.version} is of the family {recipe.family!r}; this program"
-            f" knows {', '.join(FAMILIES)}"
-        )
-    family = FAMILIES[recipe.family]
+    family = family_of(version, recipe)
     reproduced = {"reproduces": f"{name}/{version.version}"}
     with open_run(f"{name}, again", parameters=reproduced) as run_id:
-        data = _data_again(family, recipe)
-        plan = _plan_again(family, recipe)
+        data = data_again(family, recipe)
+        plan = plan_again(family, recipe)
         judge = None
         if isinstance(data, ImageSet):
             judge = fit_model(data, feature_extractor_plan(data), run_id)
-        with scratch_home():
-            fitted = fit_model(data, plan, run_id)
-            scorecard = evaluated(family, fitted, data, judge, run_id)
-        return compare_with_record(version, recipe, plan, fitted, scorecard, data)
+        with scratch_home() as empty:
+            with at_home(empty):
+                fitted = fit_model(data, plan, run_id)
+                scorecard = evaluated(family, fitted, data, judge, run_id)
+            return compare_with_record(version, recipe, plan, fitted, scorecard, data)
 
 
-def _data_again(family: Family, recipe: TrainingProvenance) -> ImageSet | TokenSet:
+def family_of(version: Version, recipe: TrainingProvenance) -> Family:
+    """The record of a version's family; raises BadInput for one that this program lacks."""
+    if recipe.family not in FAMILIES:
+        raise BadInput(
+            f"{version.name} version {version.version} is of the family {recipe.family!r}; this"
+            f" program knows {', '.join(FAMILIES)}"
+        )
+    return FAMILIES[recipe.family]
+
+
+def data_again(family: Family, recipe: TrainingProvenance) -> ImageSet | TokenSet:
+    """A version's data, read from their source as they are now."""
     if family.data == "images":
         return unless_stopped(prepare_images(recipe.source, recipe.image_size, to_register=False))
     scheme: Scheme = "bpe" if recipe.scheme == "bpe" else "characters"
@@ -65,7 +79,8 @@ def _data_again(family: Family, recipe: TrainingProvenance) -> ImageSet | TokenS
     )
 
 
-def _plan_again(family: Family, recipe: TrainingProvenance) -> TrainingPlan:
+def plan_again(family: Family, recipe: TrainingProvenance) -> TrainingPlan:
+    """A version's training by its record's settings; raises DamagedRecord for what are none."""
     classes = recipe_of(family).classes
     settings = {name: _setting(kind, recipe, name) for name, kind in classes.items()}
     return plan_of(family, settings, recipe.seed)

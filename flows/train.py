@@ -48,7 +48,9 @@ def train_model(
     record = FAMILIES[family]
     plan = planned(record, data, preset, seed, settings or {})
     key = fit_cache_key(plan, data)
-    with task_run(f"{data.name}-{family}", key, parent_run_id, meanwhile=released_slot) as run_id:
+    with task_run(
+        f"{data.name}-{family}", key, parent_run_id, while_waiting=released_slot
+    ) as run_id:
         judge = None
         if isinstance(data, ImageSet):
             judge = fit_model(data, feature_extractor_plan(data), run_id)

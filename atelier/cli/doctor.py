@@ -113,6 +113,7 @@ def _checks(environment: dict[str, str]) -> list[Check]:
         ("room", lambda: machine.room(place, Path(tempfile.gettempdir()))),
         ("clock", lambda: machine.clock(place)),
         ("strays", lambda: machine.strays(place)),
+        ("schedules", _schedules),
         ("half-written files", lambda: installation.orphaned_temp_files(place)),
         *_database_checks(place),
         ("servers", lambda: server_checks.servers(local_servers.servers(), str(place))),
@@ -161,6 +162,28 @@ def _audit_logs() -> list[Finding] | None:
     if local_servers.named_address("mlflow") and not local_servers.address_of("mlflow"):
         return None
     return list(repair.disagreements())
+
+
+def _schedules() -> Finding:
+    """A person's own can be read, and so can the data that they name."""
+    if not os.path.lexists(home() / "schedules.yaml"):
+        return Finding(name="schedules", state="ok", what="none of your own")
+    from atelier.deployment.own_schedules import missing_sources, own_entries
+
+    try:
+        entries = own_entries()
+    except BadInput as error:
+        return Finding(
+            name="schedules",
+            state="failed",
+            what=str(error),
+            to_do=f"correct {home() / 'schedules.yaml'}, or remove it; `atelier up` does not begin"
+            " with it as it is",
+        )
+    if wrong := [line for entry in entries for line in missing_sources(entry)]:
+        to_do = "put the data back, or `atelier schedule --remove NAME`"
+        return Finding(name="schedules", state="attention", what="; ".join(wrong), to_do=to_do)
+    return Finding(name="schedules", state="ok", what=f"{len(entries)} of your own can run")
 
 
 def _device() -> Finding:

@@ -3,7 +3,9 @@
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -23,9 +25,36 @@ Commands = Any
 class Parser(argparse.ArgumentParser):
     """Quotes what it refuses only so far as a page goes."""
 
+    keeps_rest = False
+    """Whether what follows `--` is another command, which is kept as `rest` and not looked at."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's own, but for what `keeps_rest` says."""
+        if not self.keeps_rest or args is None:
+            return super().parse_known_args(args, namespace)
+        words = list(args)
+        at = words.index("--") if "--" in words else len(words)
+        found, unknown = super().parse_known_args(words[:at], namespace)
+        found.rest = words[at + 1 :]
+        return found, unknown
+
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, and exit."""
         super().error(plain_lines(shortened(message)))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FlowCall:
+    """The flow that a command runs: with `set_defaults(flow=...)` it can be scheduled, too."""
+
+    entrypoint: str
+    """`module.function`, as deployments name it."""
+    parameters: Callable[[argparse.Namespace], dict[str, Any]]
+    """What the flow is called with; raises BadInput for what the command would refuse."""
+    tags: tuple[str, ...]
+    """Of its deployment, besides those that all bear."""
+    queue: str
+    """Of the work pool; see `atelier.deployment.schema.QUEUES`."""
 
 
 MAX_SEED = 2**31 - 1
@@ -47,10 +76,16 @@ def model(text: str) -> str:
     return _name("model", text)
 
 
-def model_and_version(text: str) -> tuple[str, str]:
-    """MODEL or MODEL@ALIAS for argparse: the name, and an alias or a version's number."""
-    name, at, which = text.partition("@")
-    return _name("model", name), _name("alias", which) if at else "champion"
+def model_and_version(text: str, default: str = "champion") -> tuple[str, str]:
+    """MODEL, MODEL@ALIAS or MODEL/N for argparse: the name, and an alias or a version's number."""
+    mark = "/" if "/" in text else "@"
+    name, marked, which = text.partition(mark)
+    return _name("model", name), _name("alias", which) if marked else default
+
+
+def alias(text: str) -> str:
+    """An alias of a model, or a version's number, for argparse."""
+    return _name("alias", text)
 
 
 def step(text: str) -> str:
@@ -137,6 +172,12 @@ def nothing_there() -> str:
         f" logs of {', '.join(names)} stand; put a backup in its place, or train again with"
         " `atelier run`: the logs go on, and say what was lost"
     )
+
+
+def check_registry() -> None:
+    """Raise BadInput where nothing was ever registered, before any server is started."""
+    if not os.environ.get("MLFLOW_TRACKING_URI") and not (home() / "mlflow.db").exists():
+        raise BadInput(nothing_there())
 
 
 def _cancel(signal: str) -> None:

@@ -1,13 +1,13 @@
 """`atelier history`, `rollback`, `promote` and `reproduce`: who is champion, and why."""
 
 import argparse
-import os
 from typing import Any
 
 from atelier.cli.options import (
     NOTHING_YET,
     Commands,
     add_ports,
+    check_registry,
     find_registry,
     flow_result,
     model,
@@ -18,7 +18,7 @@ from atelier.cli.options import (
     whole_number,
 )
 from atelier.cli.tables import print_table
-from tasks.store.files import BadInput, home
+from tasks.store.files import BadInput
 
 
 def add(commands: Commands) -> None:
@@ -47,8 +47,8 @@ def add(commands: Commands) -> None:
     again.add_argument(
         "model",
         type=model_and_version,
-        metavar="MODEL[@ALIAS]",
-        help="an alias or a version's number",
+        metavar="MODEL[@ALIAS|/N]",
+        help="by default its champion",
     )
     add_ports(again)
     again.set_defaults(command=_reproduce)
@@ -132,7 +132,7 @@ def _moved(options: argparse.Namespace, versions: tuple[int | None, int]) -> int
 
 def _reproduce(options: argparse.Namespace) -> int:
     name, which = options.model
-    _check_registry()
+    check_registry()
     start_servers(options)
     from flows.reproduce import reproduce
     from tasks.registry import promotion
@@ -155,13 +155,8 @@ def _get_ready(options: argparse.Namespace) -> None:
 
     The servers come before anything of Prefect is imported: it would miss their addresses.
     """
-    _check_registry()
+    check_registry()
     from tasks.packaging import load_check
 
     load_check.get_ready()
     start_servers(options, "tasks.registry.promotion")
-
-
-def _check_registry() -> None:
-    if not os.environ.get("MLFLOW_TRACKING_URI") and not (home() / "mlflow.db").exists():
-        raise BadInput(nothing_there())

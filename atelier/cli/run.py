@@ -7,6 +7,7 @@ from typing import Any
 
 from atelier.cli.options import (
     Commands,
+    FlowCall,
     add_ports,
     flow_result,
     model,
@@ -42,7 +43,13 @@ def add(commands: Commands) -> None:
     )
     sample.add_argument("--seed", type=seed, default=0)
     add_ports(sample)
-    sample.set_defaults(command=_sample)
+    drawing = FlowCall(
+        entrypoint="flows.sample_gallery.sample_gallery",
+        parameters=lambda options: {"names": options.names or None, "seed": options.seed},
+        tags=("samples",),
+        queue="light",
+    )
+    sample.set_defaults(command=_sample, flow=drawing)
 
 
 def _add_run(run: argparse.ArgumentParser) -> None:
@@ -61,11 +68,14 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         " names the data set",
     )
     run.add_argument(
-        "--models",
+        "--families",
+        "--models",  # its name of before
+        dest="families",
         type=_families,
         default=names(),
         metavar="LIST",
-        help=f"any of {','.join(names())} (default: all)",
+        help=f"which families to train, any of {','.join(names())} (default: all); --models is"
+        " another name for it",
     )
     run.add_argument("--preset", choices=PRESETS, default="standard")
     add_given(run)
@@ -101,7 +111,13 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         " it within so many seconds, by default an hour, the present champion stays",
     )
     add_ports(run)
-    run.set_defaults(command=_run)
+    training = FlowCall(
+        entrypoint="flows.full_run.full_run",
+        parameters=_parameters,
+        tags=("train",),
+        queue="training",
+    )
+    run.set_defaults(command=_run, flow=training)
 
 
 def _seconds(text: str) -> int:
@@ -113,40 +129,45 @@ def _families(text: str) -> tuple[str, ...]:
     unknown = [name for name in chosen if name not in names()]
     if unknown:
         raise argparse.ArgumentTypeError(
-            f"unknown model {unknown[0]!r}; choose from {','.join(names())}"
+            f"unknown family {unknown[0]!r}; choose from {','.join(names())}"
         )
     return tuple(name for name in names() if name in chosen)
 
 
-def _run(options: argparse.Namespace) -> int:
+def _parameters(options: argparse.Namespace) -> dict[str, Any]:
+    """What the flow is called with; raises BadInput for data that are not there."""
     images, text = writable(options.images), writable(options.text)
-    if of_data("images", options.models):
+    if of_data("images", options.families):
         find_source(images, "images", options.image_size)
-    if of_data("text", options.models):
+    if of_data("text", options.families):
         find_source(text, "text", glob=options.glob)
-    given = given_settings(options, options.models, options.preset)
+    given = given_settings(options, options.families, options.preset)
     short = {name: getattr(options, name) for name in options_of_families()}
     with_options(given, short)
+    return {
+        "images": images,
+        "text": text,
+        "models": options.families,
+        "preset": options.preset,
+        "seed": options.seed,
+        "image_size": options.image_size,
+        "tokenizer": options.tokenizer,
+        **({"settings": given} if given else {}),
+        **short,
+        "glob": options.glob,
+        "rehash": options.rehash,
+        "approve": options.approve is not None,
+        **({"approval_seconds": options.approve} if options.approve else {}),
+    }
+
+
+def _run(options: argparse.Namespace) -> int:
+    parameters = _parameters(options)
     check_space(home(), SPACE_FOR_A_RUN_BYTES)
     urls = start_servers(options)
     from flows.full_run import full_run
 
-    summary = flow_result(
-        full_run,
-        images=images,
-        text=text,
-        models=options.models,
-        preset=options.preset,
-        seed=options.seed,
-        image_size=options.image_size,
-        tokenizer=options.tokenizer,
-        settings=given or None,
-        **short,
-        glob=options.glob,
-        rehash=options.rehash,
-        approve=options.approve is not None,
-        **({"approval_seconds": options.approve} if options.approve else {}),
-    )
+    summary = flow_result(full_run, **parameters)
     if summary is None:
         return 1
     _print_versions(summary.versions)

@@ -13,7 +13,7 @@ from atelier.cli.tables import print_table
 from atelier.services import local_servers, local_worker, server_records
 from atelier.services.server_requests import check_access
 from tasks.runtime.markup import plain
-from tasks.store.files import home, project_file
+from tasks.store.files import home
 from tasks.store.locks import file_lock
 
 if TYPE_CHECKING:
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 def add(commands: Commands) -> None:
     """Add the commands to the parser."""
     up = commands.add_parser(
-        "up", help="start servers and worker, and put the deployments of prefect.yaml to work"
+        "up",
+        help="start servers and worker, and put the deployments of prefect.yaml and your own"
+        " schedules to work",
     )
     add_ports(up)
     up.add_argument(
@@ -47,19 +49,19 @@ def _up(options: argparse.Namespace) -> int:
         done.append(line)
         print(f"{line} ...", flush=True)
 
-    def read_deployment_file() -> None:
-        from atelier.deployment.schema import read_deployments
+    def read_meanwhile() -> None:
+        from atelier.deployment.own_schedules import all_entries
 
-        entries.extend(read_deployments(project_file("prefect.yaml")))
+        entries.extend(all_entries())
 
-    with _alone():
+    with alone():
         urls = local_servers.ensure_servers(
             options.prefect_port,
             options.mlflow_port,
             report=begin,
-            while_waiting=read_deployment_file,
+            while_waiting=read_meanwhile,
         )
-        for line in _close_and_apply(entries):
+        for line in _closed_and_applied(entries):
             done.append(line)
             print(plain(line), flush=True)
         if not options.no_worker:
@@ -70,20 +72,28 @@ def _up(options: argparse.Namespace) -> int:
     return 0
 
 
-def _alone() -> AbstractContextManager[None]:
-    """Only one command of a home at a time starts or stops what is up; the others wait."""
+def alone() -> AbstractContextManager[None]:
+    """Only one command of a home at a time changes what is up and scheduled; the others wait."""
     return file_lock(
         "up",
-        lambda: print("another `atelier up` or `atelier down` is at work; waiting ...", flush=True),
+        lambda: print(
+            "another `atelier up`, `down` or `schedule` is at work; waiting ...", flush=True
+        ),
     )
 
 
-def _close_and_apply(entries: "list[DeploymentEntry]") -> Iterator[str]:
-    """What a reboot or a kill left behind, and what differs from prefect.yaml, put right."""
-    from atelier.deployment.sync import apply
+def _closed_and_applied(entries: "list[DeploymentEntry]") -> Iterator[str]:
+    """What a reboot or a kill left behind, and what differs from the files, put right."""
     from tasks.maintenance.crash_recovery import close_dead_flow_runs
 
     yield from (f"closed the run {name}: its process is gone" for name in close_dead_flow_runs())
+    yield from applied_lines(entries)
+
+
+def applied_lines(entries: "list[DeploymentEntry]") -> Iterator[str]:
+    """Make the Prefect server agree with deployments, and say what that changed."""
+    from atelier.deployment.sync import apply
+
     applied = apply(entries)
     yield from (f"created {name}" for name in applied.created)
     yield from (f"changed {name}" for name in applied.changed)
@@ -131,7 +141,7 @@ def _print_lines(title: str, lines: "Sequence[RunLine]", nothing: str) -> None:
 
 def _down(options: argparse.Namespace) -> int:
     stopped = []
-    with _alone():
+    with alone():
         prefect_url, began_at = _prefect_url(), datetime.now(UTC)
         worker = local_worker.stop_worker()
         if worker:

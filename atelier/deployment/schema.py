@@ -1,9 +1,10 @@
-"""prefect.yaml, read strictly: every mistake is named with its line before anything is deployed.
+"""prefect.yaml and the home's schedules.yaml, read strictly: mistakes are named with their lines.
 
-Prefect ignores unknown keys and checks parameters when a run starts, at night perhaps.
+All of them, before anything is deployed. Prefect ignores unknown keys, and checks parameters when a
+run starts, at night perhaps.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -121,6 +122,12 @@ class DeploymentFile(_Strict):
     deployments: Annotated[list[DeploymentEntry], Field(min_length=1)]
 
 
+class OwnDeploymentFile(DeploymentFile):
+    """The same of a person's own schedules, of which there may be none."""
+
+    deployments: list[DeploymentEntry]
+
+
 @dataclass(frozen=True, slots=True)
 class Mistake:
     """One thing that is wrong, and where."""
@@ -129,37 +136,69 @@ class Mistake:
     message: str
 
 
-def read_deployments(path: Path) -> list[DeploymentEntry]:
-    """The deployments of a prefect.yaml; raises BadInput with all mistakes, each with its line."""
-    text = path.read_text(encoding="utf-8")
-    mistakes, entries = _check(text)
+def read_deployments(
+    path: Path, form: type[DeploymentFile] = DeploymentFile, taken: Collection[str] = ()
+) -> list[DeploymentEntry]:
+    """The deployments of a prefect.yaml; raises BadInput with all mistakes, each with its line.
+
+    taken: names that deployments of another file have.
+    """
+    try:
+        mistakes, entries = _check(path.read_text(encoding="utf-8"), form, taken)
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path}: is not UTF-8: {error.reason} at byte {error.start}") from error
+    except RecursionError as error:
+        raise BadInput(f"{path}: is nested too deeply for a list of deployments") from error
     if mistakes:
         ordered = sorted(mistakes, key=lambda mistake: mistake.line)
         raise BadInput("\n".join(f"{path.name}:{each.line}: {each.message}" for each in ordered))
     return entries
 
 
-def _check(text: str) -> tuple[list[Mistake], list[DeploymentEntry]]:
+def check_entry(content: Mapping[str, Any], taken: Collection[str] = ()) -> DeploymentEntry:
+    """A deployment from what a file would say of it; raises BadInput with all mistakes."""
+    try:
+        entry = DeploymentEntry.model_validate(content)
+    except ValidationError as error:
+        found = [(each["loc"], _plain(each)) for each in error.errors()]
+    else:
+        found = [(where[2:], what) for where, what in _unfit([entry], taken)]
+        if not found:
+            return entry
+    mistakes = [_mistake(_Lines(None), where, what).message for where, what in found]
+    raise BadInput("; ".join(mistakes))
+
+
+def _check(
+    text: str, form: type[DeploymentFile], taken: Collection[str]
+) -> tuple[list[Mistake], list[DeploymentEntry]]:
     try:
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
         content = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         return [Mistake(line, f"is not YAML: {error.problem}")], []
+    except yaml.reader.ReaderError as error:
+        line = text[: error.position].count("\n") + 1
+        return [Mistake(line, f"is not YAML: {error.reason}")], []
     lines = _Lines(tree)
     mistakes = [Mistake(line, f"duplicate key {key!r}") for line, key in lines.twice]
     try:
-        entries = DeploymentFile.model_validate(content).deployments
+        entries = form.model_validate(content).deployments
     except ValidationError as error:
         found = [(each["loc"], _plain(each)) for each in error.errors()]
         return mistakes + [_mistake(lines, where, what) for where, what in found], []
-    mistakes += [_mistake(lines, where, what) for where, what in _unfit(entries)]
+    mistakes += [_mistake(lines, where, what) for where, what in _unfit(entries, taken)]
     return mistakes, entries
 
 
-def _unfit(entries: list[DeploymentEntry]) -> Iterator[tuple[Location, str]]:
+def _unfit(
+    entries: list[DeploymentEntry], taken: Collection[str]
+) -> Iterator[tuple[Location, str]]:
     """What is well-formed and would still fail."""
-    names: set[str] = set()
+    names = set(taken)
     for number, entry in enumerate(entries):
         here: Location = ("deployments", number)
         if entry.name in names:

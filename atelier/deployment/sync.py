@@ -1,4 +1,6 @@
-"""Makes the Prefect server agree with prefect.yaml: pool, queues, deployments, automations.
+"""Makes the Prefect server agree with prefect.yaml and with schedules of one's own.
+
+Pool, queues, deployments, automations.
 
 What agrees already is left alone, so that a schedule that a person has switched off in the UI stays
 off until its entry changes.
@@ -18,6 +20,7 @@ from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTag
 from prefect.client.schemas.objects import ConcurrencyLimitConfig
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import construct_schedule
+from prefect.client.schemas.sorting import DeploymentSort
 from prefect.deployments.runner import RunnerDeployment
 from prefect.events import DeploymentEventTrigger
 from prefect.exceptions import ObjectNotFound
@@ -33,6 +36,9 @@ from tasks.store.files import digest_of
 Key = tuple[str, str]
 """A flow's name and a deployment's."""
 
+_PAGE = 200
+"""How many deployments the server gives out at a time."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Applied:
@@ -47,8 +53,18 @@ class Applied:
         return bool(self.created or self.changed or self.removed)
 
 
+def is_applied() -> bool:
+    """Whether the server has our work pool: `atelier up` has been there."""
+    with get_client(sync_client=True) as client:
+        try:
+            client.read_work_pool(WORK_POOL)
+        except ObjectNotFound:
+            return False
+    return True
+
+
 def apply(entries: list[DeploymentEntry]) -> Applied:
-    """Make the server agree with the entries of prefect.yaml, and with our automations."""
+    """Make the server agree with the entries of all files, and with our automations."""
     applied = Applied()
     with get_client(sync_client=True) as client:
         _apply_pool(client, applied)
@@ -92,12 +108,25 @@ def _apply_pool(client: SyncPrefectClient, applied: Applied) -> None:
 
 def _existing(client: SyncPrefectClient) -> dict[Key, DeploymentResponse]:
     ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[OUR_TAG]))
-    found = [
-        each
-        for each in client.read_deployments(deployment_filter=ours, limit=200)
-        if each.work_pool_name == WORK_POOL
-    ]
+    found = [each for each in _all_deployments(client, ours) if each.work_pool_name == WORK_POOL]
     return {(client.read_flow(each.flow_id).name, each.name): each for each in found}
+
+
+def _all_deployments(
+    client: SyncPrefectClient, wanted: DeploymentFilter
+) -> list[DeploymentResponse]:
+    """Page by page, as the server gives them out."""
+    found: list[DeploymentResponse] = []
+    while True:
+        page = client.read_deployments(
+            deployment_filter=wanted,
+            limit=_PAGE,
+            offset=len(found),
+            sort=DeploymentSort.CREATED_DESC,
+        )
+        found += page
+        if len(page) < _PAGE:
+            return found
 
 
 def _version(entry: DeploymentEntry) -> str:

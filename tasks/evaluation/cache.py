@@ -117,10 +117,11 @@ def _write(folder: Path, measured: EvaluationResult) -> None:
 
 def item_scores(scorecard: Scorecard) -> tuple[np.ndarray, bool]:
     """An evaluation's scores (N,), and whether they are resamples rather than items."""
-    return _scores_in(Path(scorecard.folder))
+    return scores_in(Path(scorecard.folder))
 
 
-def _scores_in(folder: Path) -> tuple[np.ndarray, bool]:
+def scores_in(folder: Path) -> tuple[np.ndarray, bool]:
+    """The same of the folder of an evaluation; raises DamagedRecord."""
     path = folder / "scores.safetensors"
     try:
         ((kind, scores),) = load_file(path).items()

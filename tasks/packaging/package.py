@@ -58,18 +58,14 @@ def log_package(fitted: TrainedModel, kind: str) -> Package:
     made = client().create_logged_model(
         run.info.experiment_id, "model", fitted.run_id, params=run.data.params
     )
-    with written_code() as (code, served_model):
+    with _contents(fitted, kind) as contents:
         info = Model.log(
             artifact_path=None,
             model_id=made.model_id,
             flavor=witness,
             flavor_name="mlflow.pyfunc",
             run_id=fitted.run_id,
-            python_model=str(served_model),
-            code_paths=[str(code)],
-            artifacts={Path(name).stem: path.as_uri() for name, path in _files(fitted).items()},
-            signature=signature_of(kind),
-            pip_requirements=[f"{name}=={library_version(name)}" for name in SERVED_LIBRARIES],
+            **contents,
         )
     return Package(
         model_uri=info.model_uri,
@@ -77,6 +73,27 @@ def log_package(fitted: TrainedModel, kind: str) -> Package:
         artifact_path=info.artifact_path,
         files=witness.files,
     )
+
+
+def write_package(fitted: TrainedModel, kind: str, folder: Path) -> Files:
+    """Write the same files into a folder that is not there yet, and nothing anywhere else."""
+    witness = _Witness()
+    with _contents(fitted, kind) as contents:
+        witness.save_model(str(folder), **contents)
+    return witness.files
+
+
+@contextmanager
+def _contents(fitted: TrainedModel, kind: str) -> Iterator[dict[str, Any]]:
+    """What MLflow is to write; the code lies there for the time of the block."""
+    with written_code() as (code, served_model):
+        yield {
+            "python_model": str(served_model),
+            "code_paths": [str(code)],
+            "artifacts": {Path(n).stem: path.as_uri() for n, path in _files(fitted).items()},
+            "signature": signature_of(kind),
+            "pip_requirements": [f"{n}=={library_version(n)}" for n in SERVED_LIBRARIES],
+        }
 
 
 def expected_files(fitted: TrainedModel) -> dict[str, str]:

@@ -1,6 +1,10 @@
-"""Judge the champion now, on the candidate's data and with the same code -> ChampionEvaluation."""
+"""Judge the champion, or any version, now: on the candidate's data and with the same code."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 from prefect import task
 
@@ -11,12 +15,14 @@ from tasks.evaluation.scorecard import ChampionEvaluation, Scorecard
 from tasks.evaluation.text import evaluate_text_model
 from tasks.families.family import Family
 from tasks.registry.loading import loaded
+from tasks.registry.reproduction import at_home
 from tasks.registry.verification import verified_copy
 from tasks.registry.version_tags import text_tag
-from tasks.registry.versions import champion_of
+from tasks.registry.versions import champion_of, named_version
 from tasks.runtime.messages import one_line
 from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED
+from tasks.store.files import BadInput
 from tasks.tracking.mlflow_client import outages_named
 from tasks.training.fit_store import TrainedModel
 
@@ -40,8 +46,9 @@ def evaluate_champion(
     try:
         with verified_copy(name, str(version)):  # also where a stored evaluation answers
             pass
+        wanted = text_tag(champion, "content_digest")
         scorecard = _scorecard(
-            name, version, text_tag(champion, "content_digest"), data, family, judge
+            partial(loaded, name, str(version)), name, wanted, data, family, judge
         )
     except (ConnectionError, TimeoutError):
         raise
@@ -54,15 +61,41 @@ def evaluate_champion(
     return ChampionEvaluation(version=version, digest=digest, scorecard=scorecard, problem="")
 
 
-def _scorecard(
+@task(name="evaluate-version", task_run_name="evaluate {name} version {version}", **NETWORKED)
+def evaluate_version(
     name: str,
     version: int,
+    data: ImageSet | TokenSet,
+    family: Family,
+    judge: TrainedModel | None = None,
+    empty: Path | None = None,
+) -> Scorecard:
+    """Measure any version on data with the code of today; what was measured before is found.
+
+    empty: a home in which nothing was measured yet, where it is to be measured all the same.
+    Raises what loading a version raises, and ValueError for data that it cannot answer for.
+    """
+    with outages_named():
+        found = named_version(name, str(version))
+    if found is None:
+        raise BadInput(f"{name} has no version {version}")
+    digest = text_tag(found, "content_digest")
+    if empty is None:
+        with verified_copy(name, str(version)):  # also where a stored evaluation answers
+            pass
+        return _scorecard(partial(loaded, name, str(version)), name, digest, data, family, judge)
+    with loaded(name, str(version)) as model, at_home(empty):  # the audit log is not there
+        return _scorecard(partial(nullcontext, model), name, digest, data, family, judge)
+
+
+def _scorecard(
+    subject: Callable[[], AbstractContextManager[Any]],
+    name: str,
     digest: str,
     data: ImageSet | TokenSet,
     family: Family,
     judge: TrainedModel | None,
 ) -> Scorecard:
-    subject = partial(loaded, name, str(version))
     if isinstance(data, TokenSet):
         return evaluate_text_model(name, digest, subject, data)
     assert judge is not None, "images are measured by a classifier"

@@ -131,18 +131,25 @@ def difference_interval(candidate: Scorecard, champion: Scorecard) -> tuple[floa
 
 
 def difference_bounds(
-    ours: np.ndarray, theirs: np.ndarray, are_resamples: bool, difference: float
+    ours: np.ndarray,
+    theirs: np.ndarray,
+    are_resamples: bool,
+    difference: float,
+    confidence: float = CONFIDENCE,
 ) -> tuple[float, float]:
-    """The same for scores (N,) of the same items or resamples; NaN where they say nothing."""
+    """The same for scores (N,) of the same items or resamples; NaN where they say nothing.
+
+    confidence: of each bound; 0.975 makes of both an interval of 95 %.
+    """
     if ours.shape != theirs.shape:
         raise ValueError(f"scores of {ours.shape} and {theirs.shape} items do not pair")
     differences = ours - theirs
     if not np.isfinite(differences).all() or len(differences) < 2:
         return math.nan, math.nan
     if not are_resamples:
-        interval = paired_bootstrap(differences, level=2 * CONFIDENCE - 1)
+        interval = paired_bootstrap(differences, level=2 * confidence - 1)
         return interval.low, interval.high
-    error = float(ndtri(CONFIDENCE)) * float(differences.std(ddof=1))
+    error = float(ndtri(confidence)) * float(differences.std(ddof=1))
     return difference - error, difference + error
 
 

@@ -59,19 +59,25 @@ def read_record(name: str, which: str) -> tuple[Version, TrainingProvenance]:
 
 @contextmanager
 def scratch_home() -> Iterator[Path]:
-    """A home for the time of a block in which nothing was made before; runs go where they went."""
-    before = {name: os.environ.get(name) for name in ("ATELIER_HOME", "MLFLOW_TRACKING_URI")}
+    """A home in which nothing was made before, there until the block ends; see `at_home`."""
     with tempfile.TemporaryDirectory(prefix="atelier-again-") as folder:
-        os.environ["MLFLOW_TRACKING_URI"] = tracking_uri()
-        os.environ["ATELIER_HOME"] = folder
-        try:
-            yield Path(folder)
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    del os.environ[name]
-                else:
-                    os.environ[name] = value
+        yield Path(folder)
+
+
+@contextmanager
+def at_home(folder: Path) -> Iterator[None]:
+    """Work in another home for the time of a block; runs go where they went."""
+    before = {name: os.environ.get(name) for name in ("ATELIER_HOME", "MLFLOW_TRACKING_URI")}
+    os.environ["MLFLOW_TRACKING_URI"] = tracking_uri()
+    os.environ["ATELIER_HOME"] = str(folder)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 @task(name="compare-with-record", task_run_name="compare {version.name}", **NETWORKED)
@@ -80,10 +86,13 @@ def compare_with_record(
     recipe: TrainingProvenance,
     plan: TrainingPlan,
     fitted: TrainedModel,
-    scorecard: Scorecard,
+    scorecard: Scorecard | None,
     data: ImageSet | TokenSet,
 ) -> Reproduction:
-    """What is as it was when the version was made, and what is not: causes, then results."""
+    """What is as it was when the version was made, and what is not: causes, then results.
+
+    scorecard: none where it was trained and not judged again.
+    """
     now = provenance_of(plan, data, recipe.preset)
     changed = sorted(
         name
@@ -110,16 +119,20 @@ def compare_with_record(
         recorded=version.digest[:12],
         now=fitted.digest[:12] if is_identical else _distance(version, fitted),
     )
-    metric = Difference(
-        what=scorecard.main_metric,
-        recorded=f"{version.main_value:.6g}",
-        now=f"{scorecard.main_value:.6g}",
-    )
+    metrics = [
+        Difference(
+            what=each.main_metric,
+            recorded=f"{version.main_value:.6g}",
+            now=f"{each.main_value:.6g}",
+        )
+        for each in [scorecard]
+        if each is not None
+    ]
     return Reproduction(
         name=version.name,
         version=version.version,
         is_identical=is_identical,
-        comparisons=(*causes, weights, metric),
+        comparisons=(*causes, weights, *metrics),
     )
 
 

@@ -54,7 +54,7 @@ def find_version(name: str, digest: str) -> ModelVersion | None:
 
 def champion_of(name: str) -> ModelVersion | None:
     """The version that is called champion, if there is one."""
-    return _found(name, CHAMPION)
+    return named_version(name, CHAMPION)
 
 
 def champions() -> list[str]:
@@ -132,9 +132,11 @@ def recorded(name: str, which: str) -> tuple[Version, TrainingProvenance | None]
     Raises BadInput for what is not there.
     """
     with outages_named():
-        found = _found(name, which)
+        found = named_version(name, which)
     if found is None:
-        raise BadInput(f"{name} has no version {which!r}")
+        with outages_named():
+            numbers = ", ".join(str(each.version) for each in versions_of(name)) or "none"
+        raise BadInput(f"{name} has no version {which!r}; there are: {numbers}")
     version = Version(
         name=name,
         version=int(found.version),
@@ -152,7 +154,8 @@ def recorded(name: str, which: str) -> tuple[Version, TrainingProvenance | None]
     ) if "recipe" in found.tags else None
 
 
-def _found(name: str, which: str) -> RegisteredVersion | None:
+def named_version(name: str, which: str) -> RegisteredVersion | None:
+    """A version of a model by its alias or number, if there is one."""
     checked_name("model", name)
     if checked_name("alias", which).isdecimal():
         return get_version(name, int(which))

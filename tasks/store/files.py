@@ -107,9 +107,10 @@ def check_space(folder: Path, wanted_bytes: int) -> None:
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path, mode: int = 0o644) -> Iterator[Path]:
     """Give a temporary path to write to; when the block ends well, it becomes `path`.
 
+    mode: its rights, within a home that only its owner may enter.
     Raises DiskFull when the disk is full; on any error the temporary file is removed and an older
     `path` stays as it was.
     """
@@ -121,7 +122,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         try:
             yield temporary
             flush(temporary)
-            temporary.chmod(0o644)  # mkstemp makes files that only their owner may read
+            temporary.chmod(mode)  # mkstemp makes files that only their owner may read
             make_way(path)
             temporary.replace(path)
         finally:
@@ -289,9 +290,9 @@ def flush(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, mode: int = 0o644) -> None:
     """Replace a file's content with UTF-8 text, atomically; newlines are written as they are."""
-    with atomic_file(path) as temporary:
+    with atomic_file(path, mode) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="", errors="surrogatepass")
 
 

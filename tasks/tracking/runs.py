@@ -66,17 +66,17 @@ def task_run(
     key: str,
     parent_run_id: str | None = None,
     *,
-    meanwhile: Callable[[], AbstractContextManager[None]],
+    while_waiting: Callable[[], AbstractContextManager[None]],
 ) -> Iterator[str]:
     """Open the one run of a logical task, and close it like `open_run`.
 
     A finished run of the key is used too, and stays finished: what is unchanged adds nothing to it,
     and the parent's tags say so. Another process at the same task is waited for, inside
-    `meanwhile`: it may itself be waiting for what this process holds, so every caller has to say
+    `while_waiting`: it may itself be waiting for what this process holds, so every caller has to say
     what it gives up (`nullcontext`: nothing).
     """
     waiting = partial(log, f"{name}: another run holds this task's lock; waiting for its result")
-    with file_lock(f"task-{key[:16]}", waiting, meanwhile):
+    with file_lock(f"task-{key[:16]}", waiting, while_waiting):
         run_id, is_finished = _retry_until_available(
             lambda: _found_or_created(name, key, parent_run_id, even_finished=True)
         )

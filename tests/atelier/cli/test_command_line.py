@@ -20,7 +20,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 from PIL import Image
 
-from atelier.__main__ import main
+from atelier.__main__ import _parser, main
 from tasks.families.table import FAMILIES
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -288,7 +288,8 @@ BAD = [
     (("--seed", "-1"), "a seed is a whole number from 0 to 2147483647, got '-1'"),
     (("--seed", "many"), "a seed is a whole number"),
     (("--approve", "0"), "a time to wait is a whole number from 1 to 604800, got '0'"),
-    (("--models", "vae,nothing"), "unknown model 'nothing'"),
+    (("--families", "vae,nothing"), "argument --families/--models: unknown family 'nothing'; choo"),
+    (("--models", "vae,nothing"), "argument --families/--models: unknown family 'nothing'; choo"),
     (("--preset", "fastest"), "invalid choice: 'fastest'"),
     (("--prefect-port", "70000"), "a port is a whole number from 1 to 65535"),
     (("--fast",), "unrecognized arguments: --fast"),
@@ -317,6 +318,16 @@ def test_a_wrong_argument_is_named_before_anything_starts(
     assert message in complaint
     assert "Traceback" not in complaint
     assert not (tmp_path / "home" / "servers.json").exists()
+
+
+@pytest.mark.parametrize("option", ["--families", "--models"])
+def test_families_are_chosen_by_name_and_by_the_name_of_before(option: str) -> None:
+    chosen = _parser().parse_args(["run", option, "gpt,vae"])
+
+    parameters = chosen.flow.parameters(chosen)
+
+    assert parameters["models"] == ("vae", "gpt")  # in the table's order
+    assert _parser().parse_args(["run"]).families == tuple(FAMILIES)
 
 
 def test_a_wrong_argument_ends_the_program_with_exit_code_2(tmp_path: Path) -> None:

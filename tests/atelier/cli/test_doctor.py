@@ -1,6 +1,7 @@
 """The doctor finds what is really broken, and says what to do."""
 
 import os
+import re
 import socket
 import sqlite3
 import subprocess
@@ -348,3 +349,25 @@ def test_the_doctor_imports_neither_prefect_nor_mlflow_nor_torch(tmp_path: Path)
 
     assert done.stdout.splitlines()[-1] == "[]"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_schedules_that_cannot_run_are_found(
+    atelier_home: Path, image_folder: Path, call: Command
+) -> None:
+    path = atelier_home / "schedules.yaml"
+    arguments = ("@daily", "--name", "pets", "--", "run", "--images", f"folder:{image_folder}")
+    assert doctor._schedules().what == "none of your own"
+
+    assert call(atelier_home, "schedule", *arguments).returncode == 0
+    assert (doctor._schedules().state, doctor._schedules().what) == ("ok", "1 of your own can run")
+
+    image_folder.rename(image_folder.with_name("elsewhere"))
+    gone = doctor._schedules()
+    assert gone.state == "attention"
+    assert f"pets: {image_folder} is not a folder" in gone.what
+
+    path.write_text(path.read_text().replace("cron:", "crn:"))
+    damaged = doctor._schedules()
+    assert damaged.state == "failed"
+    assert re.match(r"schedules\.yaml:\d+: .*there is no such key", damaged.what)
+    assert "schedules" in [name for name, _ in doctor._checks({})]

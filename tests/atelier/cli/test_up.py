@@ -476,3 +476,24 @@ def test_after_down_up_goes_on_with_what_was_cut_off_and_removes_what_the_file_l
     assert "of-another" in kept
     assert "of-old" not in kept
     stack.ask(f"deployments/{kept['of-another']['id']}", method="DELETE")
+
+
+def test_a_schedule_of_ones_own_is_at_work_at_once_and_starts_runs(stack: Stack) -> None:
+    """The last of them: it promotes a model, which is followed by samples."""
+    text = stack.home / "yarn.txt"
+    text.write_text(stack.text.read_text().replace("cat", "dog"))
+    run = ("run", "--families", "ngram", "--preset", "quick", "--text", f"file:{text}")
+
+    made = atelier(stack.home, "schedule", "* * * * *", "--name", "tales", "--", *run)
+
+    assert made.endswith("\ncreated deployment full-run/tales\n")
+    first = wait_for(
+        "the first run",
+        lambda: stack.runs(tags={"all_": ["own-schedule", "auto-scheduled"]}),
+    )[-1]
+    ended = stack.ended(first["id"])
+    assert (ended["state_type"], ended["created_by"]["type"]) == ("COMPLETED", "SCHEDULE")
+    assert re.search(r"^tales .* 20\d\d-", atelier(stack.home, "schedule", "--list"), re.M)
+    gone = atelier(stack.home, "schedule", "--remove", "tales")
+    assert gone.endswith("\nremoved deployment full-run/tales\n")
+    assert "tales" not in stack.deployments()

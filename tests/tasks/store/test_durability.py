@@ -144,7 +144,7 @@ def test_rivals_at_one_task_share_its_run(tracking_database: str) -> None:
     found: list[str] = []
 
     def work() -> None:
-        with task_run("vae", "key", meanwhile=nullcontext) as run_id:
+        with task_run("vae", "key", while_waiting=nullcontext) as run_id:
             found.append(run_id)
             time.sleep(0.2)
 

@@ -64,12 +64,12 @@ def test_a_run_ends_as_finished_failed_or_killed(tracking_database: str) -> None
 def test_a_failed_task_goes_on_in_its_run(tracking_database: str) -> None:
     with (
         pytest.raises(ValueError, match="once"),
-        task_run("vae", "key", meanwhile=nullcontext) as first,
+        task_run("vae", "key", while_waiting=nullcontext) as first,
     ):
         raise ValueError("once")
-    with task_run("vae", "key", meanwhile=nullcontext) as second:
+    with task_run("vae", "key", while_waiting=nullcontext) as second:
         pass
-    with task_run("vae", "another key", meanwhile=nullcontext) as third:
+    with task_run("vae", "another key", while_waiting=nullcontext) as third:
         pass
 
     assert second == first != third
@@ -91,12 +91,12 @@ def test_a_run_of_a_dead_process_is_gone_on_with_and_one_of_a_living_is_not(
 
 
 def test_a_finished_task_is_used_again_and_its_parent_tells(tracking_database: str) -> None:
-    with task_run("vae", "key", meanwhile=nullcontext) as first:
+    with task_run("vae", "key", while_waiting=nullcontext) as first:
         pass
     ended_at = run(first).info.end_time
     with (
         open_run("tonight") as parent,
-        task_run("vae", "key", parent, meanwhile=nullcontext) as second,
+        task_run("vae", "key", parent, while_waiting=nullcontext) as second,
     ):
         pass
 
@@ -106,11 +106,11 @@ def test_a_finished_task_is_used_again_and_its_parent_tells(tracking_database: s
 
 
 def test_the_same_data_under_two_names_have_a_run_each(tracking_database: str) -> None:
-    with task_run("book-ngram", "key", meanwhile=nullcontext) as first:
+    with task_run("book-ngram", "key", while_waiting=nullcontext) as first:
         pass
-    with task_run("poems-ngram", "key", meanwhile=nullcontext) as second:
+    with task_run("poems-ngram", "key", while_waiting=nullcontext) as second:
         pass
-    with task_run("book-ngram", "key", meanwhile=nullcontext) as again:
+    with task_run("book-ngram", "key", while_waiting=nullcontext) as again:
         pass
 
     assert again == first != second
@@ -130,12 +130,12 @@ def test_a_child_moves_to_the_parent_that_finishes_it(tracking_database: str) ->
     with open_run("first night") as first_parent:
         with (
             pytest.raises(ValueError, match="no"),
-            task_run("vae", "key", first_parent, meanwhile=nullcontext) as child,
+            task_run("vae", "key", first_parent, while_waiting=nullcontext) as child,
         ):
             raise ValueError("no")
         with (
             open_run("second night") as second_parent,
-            task_run("vae", "key", second_parent, meanwhile=nullcontext),
+            task_run("vae", "key", second_parent, while_waiting=nullcontext),
         ):
             pass
 
