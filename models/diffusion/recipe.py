@@ -5,7 +5,7 @@ from typing import Any
 from models.diffusion.config import DiffusionConfig
 from models.presets import ImageShape, Preset
 from models.settings import Derived, Groups, Recipe
-from models.training.config import FitConfig
+from models.training.config import FitConfig, share_of_steps
 
 
 def _defaults(preset: Preset, shape: ImageShape) -> Groups:
@@ -39,7 +39,7 @@ def _defaults(preset: Preset, shape: ImageShape) -> Groups:
             "steps": steps,
             "batch_size": 32 if preset == "quick" else batch_size,
             "learning_rate": 4e-3,
-            "warmup_steps": Derived(("training.steps",), lambda steps: min(100, steps // 4)),
+            "warmup_steps": share_of_steps(4, 100),
             "gradient_clip": 1.0,
         },
     }

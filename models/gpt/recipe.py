@@ -4,8 +4,8 @@ from typing import Any
 
 from models.gpt.config import GptConfig
 from models.presets import Preset, TextShape
-from models.settings import Derived, Groups, Recipe
-from models.training.config import FitConfig
+from models.settings import Groups, Recipe
+from models.training.config import FitConfig, share_of_steps
 
 
 def _defaults(preset: Preset, shape: TextShape) -> Groups:
@@ -24,7 +24,7 @@ def _defaults(preset: Preset, shape: TextShape) -> Groups:
         "model": {**model, "context_length": min(context, shape.num_tokens // 4)},
         "training": {
             **training,
-            "warmup_steps": Derived(("training.steps",), lambda steps: min(warmup, steps // 6)),
+            "warmup_steps": share_of_steps(6, warmup),
             "final_learning_rate_fraction": 0.0,
         },
     }

@@ -108,7 +108,7 @@ def adversarial_steps(
         yield from captured_adversarial_steps(model, optimizers, batch_at, config, start, scales)
         return
     for step in range(start, config.steps):
-        rate, progress = config.rate_at(step) * scales.learning_rate_scale, step / config.steps
+        rate, progress = config.rate_at(step) * scales.learning_rate_scale, config.progress_at(step)
         torch.manual_seed(seed_at(config.seed, step, NOISE_STREAM))
         model.discriminator.requires_grad_(True)
         for turn in range(model.discriminator_updates):
@@ -178,7 +178,7 @@ def captured_adversarial_steps(
         torch.manual_seed(seed_at(config.seed, step, NOISE_STREAM))
         for turn, memory in enumerate(batches):
             refill(memory, batch_at(step * turns + turn))
-        progress.fill_(step / config.steps)
+        progress.fill_(config.progress_at(step))
         penalty.fill_(scales.penalty_scale)
         decay.fill_(model.average_decay_at(step))
         told = run_at(run, at, step)

@@ -2,10 +2,13 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
-from models.settings import check_limits, setting
+from models.settings import Derived, check_limits, setting
 
 MAX_STEPS = 10_000_000
+
+Schedule = Literal["cosine", "wsd"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,7 +22,12 @@ class FitConfig:
     learning_rate: float = setting(1e-3, gt=0, le=10)
     """Peak learning rate, reached after the warm-up."""
     final_learning_rate_fraction: float = setting(0.05, ge=0, le=1)
-    """The cosine decay ends at this fraction of the peak."""
+    """The decay ends at this fraction of the peak."""
+    schedule: Schedule = "cosine"
+    """"cosine" lets the rate fall over all steps. "wsd" (warm-up, stable, decay: Hu et al. 2024)
+    holds it until a linear decay at the end: what was trained before that can be trained further."""
+    decay_fraction: float = setting(0.2, ge=0, le=1)
+    """Of the steps, how many at the end the decay of the schedule "wsd" takes."""
     warmup_steps: int = setting(50, ge=0, le=MAX_STEPS)
     """Steps of linear warm-up."""
     weight_decay: float = setting(0.0, ge=0, le=100)
@@ -32,11 +40,41 @@ class FitConfig:
     def __post_init__(self) -> None:
         check_limits(self)
 
+    @property
+    def decay_start(self) -> int:
+        """Steps before the decay of the schedule "wsd", which no number of all steps changes."""
+        return self.steps - round(self.steps * self.decay_fraction)
+
     def rate_at(self, step: int) -> float:
         """The learning rate of one step as a fraction of its peak."""
         if step < self.warmup_steps:
             return (step + 1) / self.warmup_steps
+        floor = self.final_learning_rate_fraction
+        if self.schedule == "wsd":
+            return 1 - (1 - floor) * self.progress_at(step)
         progress = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
         cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-        floor = self.final_learning_rate_fraction
         return floor + (1 - floor) * cosine
+
+    def progress_at(self, step: int) -> float:
+        """From 0 to 1, by which what changes over the training (a penalty) changes.
+
+        With the schedule "wsd" it stays at 0 until the decay begins.
+        """
+        if self.schedule == "wsd":
+            since = max(0, step - self.decay_start)
+            return since / max(1, self.steps - self.decay_start)
+        return step / self.steps
+
+
+def share_of_steps(share: int, at_most: int) -> Derived:
+    """A number of steps: one in `share` of all, at most so many.
+
+    With the schedule "wsd" it is the most, whatever the number of steps: a longer training
+    begins like a shorter one.
+    """
+
+    def by(steps: int, schedule: Schedule) -> int:
+        return at_most if schedule == "wsd" else min(at_most, steps // share)
+
+    return Derived(("training.steps", "training.schedule"), by)

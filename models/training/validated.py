@@ -10,6 +10,9 @@ from models.training.config import FitConfig
 from models.training.loops import Step, likelihood_steps
 from models.training.protocol import Trained
 
+VALIDATED_EVERY = 50
+"""Steps between validations where the number of all steps must not change what comes before."""
+
 
 class ValidatedFit(Generic[Model]):
     """A model, its optimizer and its best weights, with the state that resumes all three."""
@@ -34,6 +37,8 @@ class ValidatedFit(Generic[Model]):
         """
         steps = self.fit.steps
         every = max(1, steps // num_validations)
+        if self.fit.schedule == "wsd":  # as a longer training would
+            every = VALIDATED_EVERY
         for step in likelihood_steps(
             self.model, self._optimizer, batch_at, self.fit, self.state.step
         ):

@@ -1,8 +1,8 @@
 """What each preset trains of the VAE, for images of a shape."""
 
 from models.presets import ImageShape, Preset
-from models.settings import Derived, Groups, Recipe
-from models.training.config import FitConfig
+from models.settings import Groups, Recipe
+from models.training.config import FitConfig, share_of_steps
 from models.vae.config import VaeConfig
 
 
@@ -25,15 +25,13 @@ def _defaults(preset: Preset, shape: ImageShape) -> Groups:
             "likelihood": "bernoulli" if shape.channels == 1 else "logistic",
             **sizes,
             "num_residual_blocks": 0 if preset == "quick" else 1,
-            "kl_warmup_steps": Derived(
-                ("training.steps",), lambda steps: min(kl_warmup, steps // 4)
-            ),
+            "kl_warmup_steps": share_of_steps(4, kl_warmup),
         },
         "training": {
             "steps": steps,
             "batch_size": 64,
             "learning_rate": 4e-3,
-            "warmup_steps": Derived(("training.steps",), lambda steps: min(200, steps // 8)),
+            "warmup_steps": share_of_steps(8, 200),
             "gradient_clip": clip,  # losses are sums over pixels, and so are their gradients
         },
     }

@@ -69,6 +69,7 @@ class _Named:
 
 _REASONS: dict[Kind, str] = {
     **{"images": "images of which no kept model was made", "models": "an earlier fit"},
+    **{"stable-phases": "a state that longer trainings could have gone on from"},
     **{"corpora": "text of which no kept model was made"},
     **{"tokens": "tokens of which no kept model was made"},
     **{"evaluations": "an evaluation of a model that is not kept"},

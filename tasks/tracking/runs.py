@@ -72,8 +72,8 @@ def task_run(
 
     A finished run of the key is used too, and stays finished: what is unchanged adds nothing to it,
     and the parent's tags say so. Another process at the same task is waited for, inside
-    `while_waiting`: it may itself be waiting for what this process holds, so every caller has to say
-    what it gives up (`nullcontext`: nothing).
+    `while_waiting`: it may itself be waiting for what this process holds, so every caller has to
+    say what it gives up (`nullcontext`: nothing).
     """
     waiting = partial(log, f"{name}: another run holds this task's lock; waiting for its result")
     with file_lock(f"task-{key[:16]}", waiting, while_waiting):

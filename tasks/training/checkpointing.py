@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Iterator
 
@@ -26,6 +27,7 @@ def checkpointed_steps(training: Training, place: FitContext) -> Iterator[Step]:
     """Resume where a checkpoint says, then pass the steps on: logged, reported and checkpointed."""
     state, num_steps = training.state, training.num_steps
     assert state is not None, "what has no state has no steps"
+    _go_on_from_stable_phase(place)
     _resume(state, place)
     progress = Progress(f"training {place.name}", num_steps, done=state.step)
     saved_at, seconds_before = time.monotonic(), state.seconds
@@ -48,10 +50,26 @@ def checkpointed_steps(training: Training, place: FitContext) -> Iterator[Step]:
             if not place.journal.prefix:  # the names that MLflow knows bear no prefix
                 place.journal.add(step.step, load.numbers())
             place.journal.flush()
-        if time.monotonic() - saved_at >= SECONDS_BETWEEN_CHECKPOINTS:
+        ends_phase = (
+            place.stable_phase is not None and step.step == place.stable_phase.end < num_steps
+        )
+        if ends_phase or time.monotonic() - saved_at >= SECONDS_BETWEEN_CHECKPOINTS:
             save_checkpoint(state, place)
             saved_at = time.monotonic()
+        if ends_phase and place.stable_phase is not None:
+            place.stable_phase.keep(place.checkpoint_path)
     progress.report(num_steps, {})  # where a checkpoint of the last step left nothing to do
+
+
+def _go_on_from_stable_phase(place: FitContext) -> None:
+    """Begin where a shorter training of the same beginning has been, unless this one has begun."""
+    if place.stable_phase is None or place.checkpoint_path.exists():
+        return
+    if (found := place.stable_phase.latest()) is not None:
+        step, checkpoint = found
+        with atomic_file(place.checkpoint_path) as temporary:
+            shutil.copyfile(checkpoint, temporary)
+        place.say(f"a training of another length that begins alike was at step {step}")
 
 
 def save_checkpoint(state: TrainingState, place: FitContext) -> None:

@@ -19,6 +19,7 @@ from tasks.tracking.metric_queue import MetricQueue
 from tasks.tracking.mlflow_client import log_parameters, run_exists
 from tasks.training.device import training_device
 from tasks.training.plan import TrainingPlan
+from tasks.training.stable_phase import StablePhase, stable_phase_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,6 +64,7 @@ class FitContext:
     data_digest: str
     work: OpenArtifact
     journal: MetricQueue
+    stable_phase: StablePhase | None = None
 
     @property
     def folder(self) -> Path:
@@ -116,6 +118,7 @@ def open_fit(plan: TrainingPlan, data: ImageSet | TokenSet, run_id: str) -> Iter
             data_digest=data.digest,
             work=work,
             journal=MetricQueue(run_id, family, plan.metric_prefix),
+            stable_phase=stable_phase_of(name, parts, plan.settings.get("training"), [data.digest]),
         )
         try:
             yield place

@@ -14,7 +14,7 @@ from models.training.batches import (
     seed_at,
 )
 from models.training.checkpoint import TrainingState, num_parameters
-from models.training.config import FitConfig
+from models.training.config import FitConfig, share_of_steps
 from models.training.loops import Diverged, likelihood_steps, update_ema
 
 
@@ -313,3 +313,44 @@ def test_frozen_parameters_are_not_counted():
     layers = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1).requires_grad_(False))
 
     assert num_parameters(layers) == 3 * 2 + 2
+
+
+def test_the_rate_of_warm_up_stable_decay():
+    fit = FitConfig(
+        steps=100,
+        warmup_steps=10,
+        schedule="wsd",
+        decay_fraction=0.2,
+        final_learning_rate_fraction=0.1,
+    )
+
+    assert fit.decay_start == 80
+    assert [fit.rate_at(step) for step in (0, 9, 10, 50, 80)] == [0.1, 1, 1, 1, 1]
+    assert fit.rate_at(90) == pytest.approx(0.55)
+    assert fit.rate_at(100) == pytest.approx(0.1)
+    assert [fit.progress_at(step) for step in (0, 80, 90, 100)] == [0, 0, 0.5, 1]
+
+
+def test_before_the_decay_the_number_of_steps_changes_nothing():
+    short = FitConfig(steps=50, warmup_steps=5, schedule="wsd")
+    longer = FitConfig(steps=500, warmup_steps=5, schedule="wsd")
+
+    for step in range(short.decay_start):
+        assert short.rate_at(step) == longer.rate_at(step)
+        assert short.progress_at(step) == longer.progress_at(step)
+
+
+def test_the_cosine_takes_all_steps():
+    fit = FitConfig(steps=100, warmup_steps=0, final_learning_rate_fraction=0.0)
+
+    assert [fit.progress_at(step) for step in (0, 25, 100)] == [0, 0.25, 1]
+    assert fit.rate_at(50) == pytest.approx(0.5)
+    assert fit.rate_at(100) == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize(("schedule", "expected"), [("cosine", 12), ("wsd", 200)])
+def test_a_share_of_the_steps_is_that_of_the_longest_training_where_length_must_not_count(
+    schedule, expected
+):
+    assert share_of_steps(8, 200).by(100, schedule) == expected
+    assert share_of_steps(8, 200).by(10_000, schedule) == 200

@@ -54,7 +54,7 @@ def fit(
             dropout=0.1,
         ),
     }[family]
-    settings = {"model": config, "fit": replace(FIT, seed=seed)}
+    settings = {"model": config, "training": replace(FIT, seed=seed)}
     if family == "ngram":
         settings = {"model": config, "tuning": None}
     data = images if FAMILIES[family].data == "images" else tokens
@@ -126,7 +126,7 @@ def test_curves_reach_the_run_apart_and_together(
     recorded = runs.get_run(run_id).data
     assert {"reconstruction", "kl", "negative_elbo", "kl_weight"} <= set(recorded.metrics)
     assert {"classifier_loss", "classifier_accuracy"} <= set(recorded.metrics)
-    assert recorded.params["vae.latent_size"] == "2"
+    assert recorded.params["vae.model.latent_size"] == "2"
     steps = [metric.step for metric in runs.get_metric_history(run_id, "negative_elbo")]
     assert steps == list(range(1, 13))
 
