@@ -25,7 +25,7 @@ class FitConfig:
     """The decay ends at this fraction of the peak."""
     schedule: Schedule = "cosine"
     """"cosine" lets the rate fall over all steps. "wsd" (warm-up, stable, decay: Hu et al. 2024)
-    holds it until a linear decay at the end: what was trained before that can be trained further."""
+    holds it until a linear decay at the end; what was trained before it can be trained further."""
     decay_fraction: float = setting(0.2, ge=0, le=1)
     """Of the steps, how many at the end the decay of the schedule "wsd" takes."""
     warmup_steps: int = setting(50, ge=0, le=MAX_STEPS)

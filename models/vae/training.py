@@ -60,7 +60,8 @@ class VaeTraining:
             "active_units": float(num_active),
             "collapse_alarm": float(alarm is not None),
         }
-        counts = step.step > model.config.kl_warmup_steps
+        # Before the KL counts in full, losses do not compare; but some weights must be kept.
+        counts = step.step > model.config.kl_warmup_steps or step.step == self.num_steps
         if counts:
             self._fit.best.offer(step.step, loss, model)
         remarks = (f"step {step.step}: {alarm}",) if counts and alarm else ()

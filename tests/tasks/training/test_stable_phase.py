@@ -28,12 +28,15 @@ Lines = Callable[[], list[str]]
 
 
 @pytest.fixture
-def lines(capsys: pytest.CaptureFixture[str]) -> Lines:
+def lines(caplog: pytest.LogCaptureFixture) -> Lines:
     """What was told since it was asked last."""
 
     def told() -> list[str]:
-        return capsys.readouterr().out.splitlines()
+        messages = [record.getMessage() for record in caplog.records]
+        caplog.clear()
+        return messages
 
+    caplog.set_level("INFO", logger="atelier")
     return told
 
 
