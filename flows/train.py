@@ -1,5 +1,6 @@
 """Train, judge and register one model: the same lines for every family."""
 
+from dataclasses import replace
 from typing import Any
 
 from prefect import flow
@@ -15,6 +16,7 @@ from tasks.evaluation.text import evaluate_tokens
 from tasks.families.family import Family
 from tasks.families.table import FAMILIES
 from tasks.registry.versions import Version
+from tasks.settings.catalogue import own_settings
 from tasks.settings.values import Given, settled
 from tasks.tracking.runs import task_run
 from tasks.training.fit import fit_model
@@ -75,7 +77,8 @@ def planned(
 
     Raises BadInput for settings that contradict each other or the data.
     """
-    return plan_of(family, settled(family, preset, shape_of(data), seed, given), seed)
+    settings = settled(family, preset, shape_of(data), seed, given)
+    return replace(plan_of(family, settings, seed), given=own_settings(family, given))
 
 
 def plan_of(family: Family, settings: dict[str, Any], seed: int) -> TrainingPlan:

@@ -3,7 +3,8 @@
 MLflow's pages show Markdown, and pictures by the address of a run's artifact.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from tasks.training.fit_store import TrainedModel
     from tasks.training.provenance import TrainingProvenance
 
+MAX_SETTINGS_CHARACTERS = 1200
+"""Of the settings that a card shows; its run has all of them as parameters."""
 MAX_REASON_CHARACTERS = 1000
 """Characters of the reason for a champion that its model's page shows."""
 
@@ -57,6 +60,8 @@ def card(
         has_baseline=any(name.startswith(REAL_DATA) for name in scorecard.metrics),
         before=incumbent if incumbent and incumbent.scorecard else None,
         data_change=data_change,
+        given=", ".join(f"{name} = {value}" for name, value in recipe.given.items()),
+        settings=settings_in_words(recipe.settings),
         training_page=run_page(fitted.run_id),
         evaluation_page=run_page(scorecard.run_id),
         pipeline_page=run_tags(scorecard.run_id).get("prefect.url", ""),
@@ -77,3 +82,14 @@ def family_page(family: str, name: str, champion: int | None, since: str, why: s
         since=since,
         why=Markup(registry_markdown(why, max_characters=MAX_REASON_CHARACTERS)),
     )
+
+
+def settings_in_words(settings: Mapping[str, Mapping[str, Any]]) -> str:
+    """All that a model was trained with, group by group, without what has no value."""
+    told = "; ".join(
+        f"{group}: " + ", ".join(f"{k} {v}" for k, v in values.items() if v is not None)
+        for group, values in settings.items()
+        if values
+    )
+    most = MAX_SETTINGS_CHARACTERS
+    return told if len(told) <= most else f"{told[: most - 4]} ..."

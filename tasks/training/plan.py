@@ -1,6 +1,6 @@
 """What is to be trained, as a value: which code, with what settings, for which data."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from models.metrics.recipe import classifier_recipe
@@ -22,6 +22,8 @@ class TrainingPlan:
     uses_gpu: bool = True
     is_generative: bool = True
     """Whether a version is made of it, which carries examples of its data."""
+    given: dict[str, Any] = field(default_factory=dict)
+    """Of the settings those that a person set, by `group.field`."""
     metric_prefix: str = ""
     """Put before the names of its metrics."""
 

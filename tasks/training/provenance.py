@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,8 @@ class TrainingProvenance:
     machine: str
     glob: str | None = None
     """The pattern that chose files of a person's folder of text."""
+    given: dict[str, Any] = field(default_factory=dict)
+    """Of the settings those that a person set, by `group.field`; the rest is the preset's."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "settings", by_present_names(self.settings))
@@ -97,6 +99,7 @@ def provenance_of(
         preset=preset,
         seed=plan.seed,
         settings=plan.plain_settings(),
+        given=dict(plan.given),
         data_digest=data.digest,
         code=module_digests(modules_of(plan)),
         libraries={name: version(name) for name in LIBRARIES},

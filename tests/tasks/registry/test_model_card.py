@@ -6,7 +6,7 @@ import pytest
 
 from tasks.evaluation.scorecard import ChampionEvaluation, PromotionDecision, Scorecard
 from tasks.registry import model_card
-from tasks.registry.model_card import card, family_page
+from tasks.registry.model_card import MAX_SETTINGS_CHARACTERS, card, family_page, settings_in_words
 from tasks.training.fit_store import TrainedModel
 from tasks.training.provenance import TrainingProvenance
 
@@ -170,3 +170,12 @@ def test_the_page_of_a_registered_model(champion: int | None, now: str) -> None:
         "`atelier history my_data-vae` tells who was champion when, and why;"
         " `atelier rollback my_data-vae` goes back to the one before.\n"
     )
+
+
+def test_settings_are_told_in_words_and_bounded() -> None:
+    settings = {"model": {"latent_size": 12, "tuned": None}, "training": {"steps": 9}, "tuning": {}}
+
+    assert settings_in_words(settings) == "model: latent_size 12; training: steps 9"
+    long = settings_in_words({"model": {f"field_{n}": n for n in range(1000)}})
+    assert len(long) == MAX_SETTINGS_CHARACTERS
+    assert long.endswith(" ...")
