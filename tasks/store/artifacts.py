@@ -33,7 +33,19 @@ from tasks.store.records import DamagedRecord, parsed, shaped
 from tasks.store.steps import StepRecord, recorded
 from tasks.store.storage import storage
 
-Kind = Literal["images", "corpora", "tokens", "models", "evaluations", "samples", "comparisons"]
+Kind = Literal[
+    "images",
+    "corpora",
+    "tokens",
+    "models",
+    "evaluations",
+    "samples",
+    "comparisons",
+    "searches",
+    "proposals",
+    "trials",
+    "findings",
+]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 MANIFEST = "manifest.json"
 KEY_DIGITS = 16
@@ -42,6 +54,8 @@ KEY_DIGITS = 16
 _STEPS: dict[Kind, str] = {
     **{"images": "-images", "corpora": "-text"},
     **{"evaluations": "-evaluation", "comparisons": "-comparison"},
+    **{"searches": "-search", "proposals": "-proposal", "trials": "-trial"},
+    **{"findings": "-finding"},
 }
 """What a kind puts behind an artifact's name to name the step that makes it."""
 FOLDERS_OF_BEFORE = (
