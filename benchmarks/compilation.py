@@ -24,7 +24,8 @@ from benchmarks import gpt_training, vae_mnist
 from benchmarks.measured import record
 from models.gpt import model as gpt
 from models.training.batches import ImageBatches, TokenBatches
-from models.training.loops import FitConfig, Step, likelihood_steps
+from models.training.config import FitConfig
+from models.training.loops import Step, likelihood_steps
 from models.vae import model as vae
 
 STEPS_OF_A_TURN, NUM_TURNS = 12, 5

@@ -22,8 +22,9 @@ import torch
 
 from benchmarks.gan_digits import Part, parts_of_digits, trained_judge
 from benchmarks.measured import record
+from models.gan.config import GanLoss
 from models.gan.model import Gan, labelled_batches, optimizers_of
-from models.gan.networks import GanLoss, sample
+from models.gan.networks import sample
 from models.gan.recipe import gan_recipe
 from models.gan.stability import ControlConfig, StabilityMonitor, controlled_state, controlled_steps
 from models.metrics.classifier import Classifier
@@ -31,7 +32,8 @@ from models.metrics.sample_quality import bytes_of, sample_quality
 from models.presets import ImageShape
 from models.training.adversarial import adversarial_steps
 from models.training.batches import INITIAL_STREAM, ImageBatches, seed_at
-from models.training.loops import Diverged, FitConfig, Step
+from models.training.config import FitConfig
+from models.training.loops import Diverged, Step
 from tasks.evaluation.result import EVALUATION_SEED
 
 SABOTAGED_FROM, FACTOR = 0.6, 50.0

@@ -40,7 +40,8 @@ from models.metrics.recipe import plain_classifier_recipe
 from models.metrics.sample_quality import Labels, Pixels, bytes_of, features_of, sample_quality
 from models.presets import ImageShape, Preset
 from models.training.batches import INITIAL_STREAM, ImageBatches, seed_at
-from models.training.loops import FitConfig, likelihood_steps
+from models.training.config import FitConfig
+from models.training.loops import likelihood_steps
 from tasks.data.image_splits import split_images
 from tasks.data.sources import read_digits
 from tasks.evaluation.result import EVALUATION_SEED
@@ -174,7 +175,7 @@ def all_measured(seeds: list[int], split: str, workers: int, device: str) -> lis
                 f" {found['mean_coverage']:.4f} ({found['draw_spread']:.3f} from draw to draw;"
                 f" the first {found['test_coverage']:.3f}), Frechet"
                 f" {found['test_frechet_distance']:.3f}"
-                f" (floor {found['floor_frechet_distance']:.3f}), copies"
+                f" (real {found['real_data_frechet_distance']:.3f}), copies"
                 f" {found['test_exact_copy_rate']:.4f}, rollbacks {found['rollbacks']:.0f},"
                 f" {found['seconds']:.0f} s{'' if passes(found) else '  <- FAILS'}",
                 flush=True,

@@ -23,8 +23,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.measured import named_on, prepare, record
+from models.gan.config import GanConfig
 from models.gan.model import Gan, optimizers_of
-from models.gan.networks import GanConfig, Generator, sample
+from models.gan.networks import Generator, sample
 from models.metrics.classes import class_counts, mode_kl, mode_kl_floor
 from models.metrics.classifier import Classifier
 from models.metrics.classifier import make_optimizer as classifier_optimizer
@@ -32,7 +33,8 @@ from models.metrics.recipe import plain_classifier_recipe
 from models.presets import ImageShape
 from models.training.adversarial import adversarial_steps
 from models.training.batches import INITIAL_STREAM, ImageBatches, seed_at
-from models.training.loops import FitConfig, likelihood_steps
+from models.training.config import FitConfig
+from models.training.loops import likelihood_steps
 from tasks.data.sources import read_mnist
 
 NUM_STACKED, NUM_SAMPLES = 128_000, 26_000
@@ -44,7 +46,7 @@ PUBLISHED = "PacDCGAN2, published (10 trials on a GPU; same protocol, its own cl
 def recipe(seed: int, steps: int) -> tuple[GanConfig, FitConfig]:
     """Patches of 4x4 pixels, one convolution, dense layers: on a CPU the cost of an image decides.
 
-    Both networks pass the three channels through the same convolutions (`channel_towers`), so
+    Both networks pass the three channels through the same convolutions (`per_channel_branches`), so
     what one channel teaches about digits serves all; the dense layers join them.
     """
     config = GanConfig(
@@ -57,7 +59,7 @@ def recipe(seed: int, steps: int) -> tuple[GanConfig, FitConfig]:
         dense_blocks=2,
         dense_width=256,
         latent_size=64,
-        channel_towers=True,
+        per_channel_branches=True,
         penalty=3.0,
     )
     fit = FitConfig(
@@ -78,7 +80,9 @@ def gpu_recipe(seed: int) -> tuple[GanConfig, FitConfig]:
     in the end is that the three digits of a sample depend on each other a little.
     """
     config, fit = recipe(seed, GPU_STEPS)
-    config = replace(config, dense_width=512, final_penalty_fraction=1.0, average_fraction=0.15)
+    config = replace(
+        config, dense_width=512, final_penalty_fraction=1.0, ema_half_life_fraction=0.15
+    )
     fit = replace(fit, batch_size=512, learning_rate=5e-4, final_learning_rate_fraction=0.5)
     return config, fit
 

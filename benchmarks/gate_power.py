@@ -279,11 +279,11 @@ def _counted() -> tuple[np.ndarray, np.ndarray]:
 
     tokens = tokenize_corpus.fn(ingest_text.fn("pydocs"))
     plan = planned(RECORDS["ngram"], tokens, "quick", 0, {})
-    config = plan.settings["config"]
+    config = plan.settings["model"]
     bits = []
     for order in (config.order, 6):
         with open_run(f"ngram-{order}") as run_id:
-            settings = {**plan.settings, "config": replace(config, order=order)}
+            settings = {**plan.settings, "model": replace(config, order=order)}
             fitted = fit_model.fn(tokens, replace(plan, settings=settings), run_id)
             bits.append(scored_blocks(rebuilt_from(fitted), tokens.corpus))
     quick, shorter = bits

@@ -20,18 +20,18 @@ from torch.optim import Optimizer
 from benchmarks.gpt_training import recipe, trained
 from benchmarks.measured import record
 from benchmarks.shakespeare import NUM_HELD_OUT, characters
+from models.gpt.config import GptConfig
 from models.gpt.model import (
     Attention,
     Block,
     Gpt,
-    GptConfig,
     KeyValueCache,
     make_optimizer,
     normalised,
     rotated,
 )
 from models.gpt.muon import MuonWithAdam
-from models.training.loops import FitConfig
+from models.training.config import FitConfig
 
 ADAM_RATES = (0.00075, 0.0015, 0.003, 0.006, 0.012)
 
@@ -151,8 +151,8 @@ def measured(
 
 VARIANTS = {
     "the whole recipe": measured(),
-    "without hashed n-grams": measured(longest_ngram=1),
-    "hashed n-grams up to 3": measured(longest_ngram=3),
+    "without hashed n-grams": measured(max_ngram=1),
+    "hashed n-grams up to 3": measured(max_ngram=3),
     "learned positions": measured(LearnedPositions, with_positions),
     "without normalised queries and keys": measured(without_query_key_norm),
     "ReLU": measured(partial(with_blocks, ReluBlock)),

@@ -15,9 +15,9 @@ from benchmarks.gpt_training import STEPS, STRIDE, recipe, trained
 from benchmarks.measured import record
 from benchmarks.mixture import MixtureConfig, fitted_mixture, mixed_scores
 from benchmarks.shakespeare import NUM_HELD_OUT, characters
-from models.ngram.backoff import NgramConfig
+from models.ngram.config import NgramConfig, TuningConfig
 from models.ngram.model import NgramModel
-from models.ngram.tuning import TuningConfig, tune
+from models.ngram.tuning import tune
 
 FITTING_SEED = 100
 PUBLISHED_KENLM = 1.5167

@@ -30,7 +30,8 @@ from benchmarks.gpt_training import (
 from benchmarks.measured import named_on, prepare, record
 from benchmarks.nanogpt import TOKENS_PER_ITERATION, NanoGpt, run_nanogpt
 from benchmarks.shakespeare import characters
-from models.gpt.model import Gpt, GptConfig
+from models.gpt.config import GptConfig
+from models.gpt.model import Gpt
 from models.gpt.muon import ROUNDS
 from models.text.decoding import generate
 

@@ -19,12 +19,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import Optimizer
 
-from models.gpt.model import Gpt, GptConfig, make_optimizer
+from models.gpt.config import GptConfig
+from models.gpt.model import Gpt, make_optimizer
 from models.gpt.muon import MuonWithAdam
 from models.gpt.recipe import gpt_recipe
 from models.presets import TextShape
 from models.training.batches import INITIAL_STREAM, TokenBatches, generator_at, seed_at
-from models.training.loops import FitConfig, likelihood_steps
+from models.training.config import FitConfig
+from models.training.loops import likelihood_steps
 
 STEPS = 640
 NUM_WINDOWS, STRIDE = 1600, 32
@@ -54,7 +56,7 @@ def members(
     """
     shape = TextShape("characters", num_symbols, num_tokens)
     first, fit = gpt_recipe("full", shape, seed).values()
-    second = replace(first, longest_ngram=1, dropout=0.2, embedding_rate=1.0)
+    second = replace(first, max_ngram=1, dropout=0.2, embedding_rate=1.0)
     other = replace(fit, steps=1000, learning_rate=0.002)
     return [(first, fit, make_optimizer), (second, other, adam)]
 

@@ -21,15 +21,15 @@ import torch
 from benchmarks.measured import record
 from benchmarks.ngram_work import kenlm
 from benchmarks.ngram_work.process import EvaluationResult, measured
-from models.ngram.backoff import NgramConfig
+from models.ngram.config import NgramConfig, TuningConfig
 from models.ngram.model import NgramModel
-from models.ngram.tuning import TuningConfig, tune
+from models.ngram.tuning import tune
 from models.text.decoding import generate
 
 ORDER = 7  # the best of KenLM's on this text
 PUBLISHED = 1.5167
 TUNED_ORDERS = (8, 9, 10, 11)
-TUNING = TuningConfig(most_held_out=100_000, num_iterations=100)
+TUNING = TuningConfig(max_held_out=100_000, num_iterations=100)
 ROUNDS = 7
 UNK, END = 0, 1
 
@@ -146,7 +146,7 @@ def _tuned(train: str, held_out: str) -> NgramModel:
     ids = {character: index for index, character in enumerate(sorted(set(train + held_out)))}
     tokens = np.array([ids[character] for character in train])
     started_at = time.perf_counter()
-    known = len(tokens) - TUNING.most_held_out
+    known = len(tokens) - TUNING.max_held_out
     nats = {}
     for order in TUNED_ORDERS:
         config = tune(tokens, len(ids), NgramConfig(order=order), TUNING)

@@ -28,7 +28,7 @@ SECONDS_PER_MEASUREMENT = 10.0
 def main(names: list[str]) -> None:
     """Serve one champion after the other and measure it."""
     process_settings.apply_settings()
-    local_servers.ensure_servers(say=print)
+    local_servers.ensure_servers(report=print)
     image_model, text_model = names or ["digits-gan", "pydocs-ngram"]
     with served(image_model) as url:
         single = rate(url, {"num_samples": 1})

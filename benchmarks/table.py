@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.measured import RESULTS, rows_of
 
-HEAD = "| result | measured | unit | seconds | beside it | command |\n|---|---|---|---|---|---|"
+HEAD = "| result | measured | unit | seconds | reference | command |\n|---|---|---|---|---|---|"
 HEADLINES = (
     "ngram_char_kneser_ney_nats",
     "ngram_char_tuned_nats",

@@ -92,9 +92,11 @@ def _seconds_per_step() -> float:
     # Imported here: the settings must be in the environment before torch is.
     import torch
 
-    from models.gpt.model import Gpt, GptConfig, make_optimizer
+    from models.gpt.config import GptConfig
+    from models.gpt.model import Gpt, make_optimizer
     from models.training.batches import TokenBatches
-    from models.training.loops import FitConfig, likelihood_steps
+    from models.training.config import FitConfig
+    from models.training.loops import likelihood_steps
 
     config, fit = GptConfig(vocabulary_size=65), FitConfig(steps=1000, batch_size=16)
     torch.manual_seed(0)

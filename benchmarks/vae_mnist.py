@@ -17,9 +17,11 @@ from torch import Tensor
 
 from benchmarks.measured import named_on, prepare, record
 from models.training.batches import INITIAL_STREAM, ImageBatches, seed_at
-from models.training.loops import FitConfig, likelihood_steps
+from models.training.config import FitConfig
+from models.training.loops import likelihood_steps
+from models.vae.config import VaeConfig
 from models.vae.elbo import active_units, binarize, importance_weighted_nll, negative_elbo
-from models.vae.model import Vae, VaeConfig, make_optimizer
+from models.vae.model import Vae, make_optimizer
 from tasks.data.sources import read_mnist
 
 NUM_IMPORTANCE_SAMPLES = 200

@@ -40,7 +40,7 @@ MNIST = ImageShape(1, 28, 28)
 
 def our_seconds(model: nn.Module, pixels: Tensor) -> float:
     """One pass over the images with our loop."""
-    fit = vae_recipe("standard", MNIST, seed=0)["fit"]
+    fit = vae_recipe("standard", MNIST, seed=0)["training"]
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
     steps = likelihood_steps(model, optimizer, ImageBatches(pixels, BATCH_SIZE, 0).at, fit)
     next(steps)  # the first step allocates
@@ -74,7 +74,7 @@ def pythae_seconds(model: Any, pixels: Tensor) -> float:
 def our_network() -> Vae:
     """The standard network for 28x28 images, in channels-last layout."""
     torch.manual_seed(0)
-    return Vae(vae_recipe("standard", MNIST, seed=0)["config"])
+    return Vae(vae_recipe("standard", MNIST, seed=0)["model"])
 
 
 def as_pythae(vae: Vae, memory_format: torch.memory_format) -> Any:

@@ -132,13 +132,12 @@ def _run(family: str, home: str, variant: int, sender: Connection) -> None:
 def _fit(family: str, variant: int) -> Outcome:
     """Ingest and train, as the flows do, with a checkpoint every tenth of a second."""
     from flows.train import plan_of
-    from models.diffusion.networks import DiffusionConfig
-    from models.gan.networks import GanConfig
-    from models.gpt.model import GptConfig
-    from models.ngram.backoff import NgramConfig
-    from models.ngram.tuning import TuningConfig
-    from models.training.loops import FitConfig
-    from models.vae.model import VaeConfig
+    from models.diffusion.config import DiffusionConfig
+    from models.gan.config import GanConfig
+    from models.gpt.config import GptConfig
+    from models.ngram.config import NgramConfig, TuningConfig
+    from models.training.config import FitConfig
+    from models.vae.config import VaeConfig
     from tasks.data.ingestion import ingest_images, ingest_text
     from tasks.data.tokenization import tokenize_corpus
     from tasks.families.table import FAMILIES as RECORDS
@@ -160,20 +159,20 @@ def _fit(family: str, variant: int) -> Outcome:
     vocabulary = getattr(data, "vocabulary_size", 1)
     if family == "vae":
         vae = VaeConfig(**shape, latent_size=2, base_width=4, hidden_size=8, dropout=0.1)
-        settings: dict[str, Any] = {"config": vae, "fit": fit}
+        settings: dict[str, Any] = {"model": vae, "training": fit}
     elif family == "gan":
         gan = GanConfig(**shape, num_classes=10, latent_size=4, base_width=8, dense_width=16)
-        settings = {"config": gan, "fit": fit}
+        settings = {"model": gan, "training": fit}
     elif family == "diffusion":
         widths = {"base_width": 4, "max_width": 8, "dense_width": 8, "embedding_size": 8}
         diffusion = DiffusionConfig(**shape, num_classes=10, **widths, label_dropout=0.1)
-        settings = {"config": diffusion, "fit": fit}
+        settings = {"model": diffusion, "training": fit}
     elif family == "gpt":
         sizes: dict[str, Any] = {"num_layers": 1, "num_heads": 2, "width": 16, "dropout": 0.1}
         gpt = GptConfig(vocabulary_size=vocabulary, context_length=16, **sizes, ngram_rows=64)
-        settings = {"config": gpt, "fit": fit}
+        settings = {"model": gpt, "training": fit}
     else:
-        settings = {"config": NgramConfig(order=6), "tuning": TuningConfig(num_iterations=10)}
+        settings = {"model": NgramConfig(order=6), "tuning": TuningConfig(num_iterations=10)}
     plan = plan_of(record, settings, variant)
     with task_run(
         f"{data.name}-{family}", fit_cache_key(plan, data), meanwhile=nullcontext

@@ -99,7 +99,6 @@ def undelivered_journals() -> int:
 def count_leftovers(home: Path, tally: Tally) -> None:
     """Count what no finished work may leave."""
     tally.orphans += inspected(home, open_runs)
-    tally.temporary_files += len(list(home.rglob(".partial-*")))
-    tally.temporary_files += len(list(home.rglob("checkpoint.safetensors")))
+    tally.count_temporary_files(home)
     if inspected(home, undelivered_journals):
         tally.note(f"{home.name}: a journal was not delivered")

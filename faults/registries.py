@@ -51,7 +51,7 @@ def admit_3() -> Any:
 
 def _admitted(order: int) -> Any:
     from flows.train import plan_of
-    from models.ngram.backoff import NgramConfig
+    from models.ngram.config import NgramConfig
     from tasks.data.ingestion import ingest_text
     from tasks.data.tokenization import tokenize_corpus
     from tasks.evaluation.text import evaluate_tokens
@@ -68,7 +68,7 @@ def _admitted(order: int) -> Any:
     try:
         tokens = tokenize_corpus.fn(ingest_text.fn(f"file:{home().parent / 'tale.txt'}"))
         family = FAMILIES["ngram"]
-        plan = plan_of(family, {"config": NgramConfig(order=order), "tuning": None}, 0)
+        plan = plan_of(family, {"model": NgramConfig(order=order), "tuning": None}, 0)
         with open_run(f"order {order}") as run_id:
             fitted = fit_model.fn(tokens, plan, run_id)
             scorecard = evaluate_tokens.fn(fitted, tokens, run_id)

@@ -203,7 +203,9 @@ def stop_servers_in_between(studio: Studio, seconds_away: float, tally: Tally) -
         every = max(1, total // 200)
         steps = [step for step, _ in points]
         busier = contention.growth(away, back)
-        slowdown = _slowdown([at for _, at in points], away, back) / busier
+        measured = _slowdown([at for _, at in points], away, back)
+        # Where others' work ended meanwhile, dividing by it would make a steady step look slow.
+        slowdown = measured / max(1.0, busier)
         if code:
             tally.note(f"{name} was away: {output_of(run)[-700:]}")
         elif steps != sorted({*range(every, total + 1, every), total}):
@@ -298,5 +300,4 @@ def _count_leftovers(studio: Studio, tally: Tally) -> None:
     if repeated := studio.repeated_tasks():
         tally.note(f"one task, several MLflow runs: {repeated}")
     tally.orphans += studio.open_runs()
-    tally.temporary_files += len(list(studio.home.rglob(".partial-*")))
-    tally.temporary_files += len(list(studio.home.rglob("checkpoint.safetensors")))
+    tally.count_temporary_files(studio.home)

@@ -1,6 +1,8 @@
 """The counts of a fault-injection run, and its last line."""
 
+import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass
@@ -40,6 +42,15 @@ class Tally:
     temporary_files: int = 0
     """Half-written files that stayed."""
     problems: list[str] = field(default_factory=list)
+
+    def count_temporary_files(self, home: Path) -> None:
+        """Count half-written files that no living process is writing, and say which."""
+        for pattern in (".partial-*", "checkpoint.safetensors"):
+            for path in home.rglob(pattern):
+                time.sleep(1.0)  # a server's or a worker's own file is renamed by then
+                if path.exists():
+                    self.temporary_files += 1
+                    print(f"  left behind: {path.relative_to(home)}", flush=True)
 
     def note(self, problem: str) -> None:
         """Something that must not be."""

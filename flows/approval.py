@@ -1,4 +1,4 @@
-"""The human gate: a flow run that waits in the Prefect UI until a person decides, or time is up."""
+"""Manual approval: a flow run waits in the Prefect UI until a person decides, or time is up."""
 
 from dataclasses import replace
 from typing import Literal
@@ -30,7 +30,7 @@ class Decision(RunInput):
     reason: str = Field(default="", description="kept in the audit log")
 
 
-@flow(name="ask-a-person", flow_run_name="{version.name} version {version.version}: approve?")
+@flow(name="request-approval", flow_run_name="{version.name} version {version.version}: approve?")
 def request_approval(
     version: Version, verdict: PromotionDecision, timeout_seconds: int
 ) -> PromotionDecision:
@@ -48,7 +48,7 @@ def request_approval(
         description=f"**{markdown(version.name)}**, [version {version.version}]"
         f"({page_of(version)}), may become champion. The gate: {markdown(verdict.reason)}."
     )
-    log(f"{version.name}: version {version.version} waits for a person, in the Prefect UI")
+    log(f"{version.name}: version {version.version} is awaiting manual approval in the Prefect UI")
     with released_slot():
         answer = _answered(form, timeout_seconds)
     if answer is None:
@@ -56,10 +56,10 @@ def request_approval(
             accepted=False,
             reason=f"nobody approved it within {timeout_seconds} s; the champion stays",
         )
-    said = {"accept": "accepted", "refuse": "refused"}[answer.decision] + " by a person"
+    said = {"accept": "accepted", "refuse": "refused"}[answer.decision] + " manually"
     said += f": {answer.reason}" if answer.reason else ""
     if answer.decision == "refuse":
-        return PromotionDecision(accepted=False, reason=said, by_person="the Prefect UI")
+        return PromotionDecision(accepted=False, reason=said, decided_by="the Prefect UI")
     return replace(verdict, reason=f"{verdict.reason}; {said}")
 
 

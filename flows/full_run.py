@@ -13,13 +13,14 @@ from flows.parameters import (
     ImageSide,
     ImageSource,
     Seed,
+    Settings,
     TextSource,
     run_name,
     takes_options,
 )
 from flows.prepare_data import prepare_corpus, prepare_images
 from flows.sample_gallery import whole_gallery
-from flows.train import train_model
+from flows.train import planned, train_model
 from models.presets import Preset
 from tasks.data.tokenization import Scheme
 from tasks.evaluation.result import reference_words, title
@@ -29,6 +30,7 @@ from tasks.registry.versions import Version
 from tasks.runtime.progress import log_on_page
 from tasks.runtime.stopping import unless_stopped
 from tasks.samples.lineage import publish_lineage
+from tasks.settings.values import checked, with_options
 from tasks.store.files import digest_of
 from tasks.tracking.runs import open_run, recover_from_crashes
 
@@ -59,6 +61,7 @@ def full_run(  # noqa: PLR0913, D417 - each is a field of the form in the Prefec
     models: tuple[FamilyName, ...] = names(),
     preset: Preset = "standard",
     seed: Seed = 0,
+    settings: Settings | None = None,
     image_size: ImageSide | None = None,
     tokenizer: Scheme = "characters",
     glob: Glob | None = None,
@@ -77,6 +80,8 @@ def full_run(  # noqa: PLR0913, D417 - each is a field of the form in the Prefec
         models: which families to train.
         preset: how much work: quick, standard or full.
         seed: 0 to 2147483647; the same seed gives the same weights on the same machine.
+        settings: values that take the place of the preset's, such as {"vae.model.latent_size": 16};
+            `atelier settings` lists all.
         image_size: side in pixels, 8 to 64, to which your own images are cropped and resized.
         tokenizer: one token per character, or byte-level BPE.
         glob: which files of your own folder of text are read, such as *.py; none: all text.
@@ -87,30 +92,36 @@ def full_run(  # noqa: PLR0913, D417 - each is a field of the form in the Prefec
     within = approval_seconds if approve else None
     of_images, of_text = of_data("images", models), of_data("text", models)
     versions: list[Version] = []
-    settings = {
+    given = checked(with_options(settings or {}, options), models)
+    parameters = {
         **{"images": images, "text": text, "models": list(models), "preset": preset, "seed": seed},
         **{"image_size": image_size, "tokenizer": tokenizer, **options},
         **({"glob": glob} if glob is not None else {}),
+        **({"settings": given} if given else {}),
     }
     recover_from_crashes()
-    title, key = f"{images} and {text}", digest_of(settings)
-    with training_slot(), open_run(title, key=key, parameters=settings) as run_id:
-        # All data first: bad input must stop the run before anything is trained or registered.
+    title, key = f"{images} and {text}", digest_of(parameters)
+    with training_slot(), open_run(title, key=key, parameters=parameters) as run_id:
+        # Data and settings first: bad input must stop the run before anything is trained.
         image_set, token_set = None, None
         if of_images:
             image_set = unless_stopped(prepare_images(images, image_size, rehash))
         if of_text:
             token_set = unless_stopped(prepare_corpus(text, tokenizer, glob=glob, rehash=rehash))
+        work = []
         for family in (*of_images, *of_text):
             data = image_set if family.data == "images" else token_set
             assert data is not None, "prepared above"
+            planned(family, data, preset, seed, given)
+            work.append((family, data))
+        for family, data in work:
             version = train_model(
                 family.name,
                 data,
                 preset=preset,
                 seed=seed,
                 parent_run_id=run_id,
-                options=options,
+                settings=given,
                 approve_within=within,
             )
             versions.append(_told(version))

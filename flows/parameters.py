@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field
 
 from tasks.data.ingestion import short_name
 from tasks.families.family import Option
+from tasks.settings.values import checked
 from tasks.store.names import checked_name
 
 Result = TypeVar("Result")
@@ -44,6 +45,13 @@ ApprovalSeconds = Annotated[int, Field(ge=1, le=7 * 86_400)]
 
 ImageSide = Annotated[int, Field(ge=8, le=64)]
 """Pixels."""
+
+Settings = Annotated[
+    dict[str, Any],
+    AfterValidator(checked),
+    Field(examples=[{"vae.model.latent_size": 16, "gpt.training.steps": 2000}]),
+]
+"""What takes the place of a preset's values, by full names or nested."""
 
 Glob = Annotated[str, Field(min_length=1, max_length=200, examples=["*.py", "src/**/*.md"])]
 """Which files of a folder of text are read."""

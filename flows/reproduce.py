@@ -1,6 +1,5 @@
 """Make a registered version again, from its record alone, and compare."""
 
-from pkgutil import resolve_name
 from typing import Any
 
 from prefect import flow
@@ -16,6 +15,7 @@ from tasks.maintenance.crash_recovery import label_with_process
 from tasks.registry.reproduction import Reproduction, compare_with_record, read_record, scratch_home
 from tasks.runtime.messages import one_line
 from tasks.runtime.stopping import unless_stopped
+from tasks.settings.catalogue import recipe_of
 from tasks.store.files import BadInput
 from tasks.store.records import DamagedRecord
 from tasks.tracking.runs import open_run
@@ -66,15 +66,16 @@ def _data_again(family: Family, recipe: TrainingProvenance) -> ImageSet | TokenS
 
 
 def _plan_again(family: Family, recipe: TrainingProvenance) -> TrainingPlan:
-    settings = {name: _setting(kind, recipe, name) for name, kind in family.settings.items()}
+    classes = recipe_of(family).classes
+    settings = {name: _setting(kind, recipe, name) for name, kind in classes.items()}
     return plan_of(family, settings, recipe.seed)
 
 
-def _setting(kind: str, recipe: TrainingProvenance, name: str) -> Any:
+def _setting(kind: type, recipe: TrainingProvenance, name: str) -> Any:
     """A configuration as the record has it, None for an empty one; raises DamagedRecord."""
     try:
         kept = recipe.settings[name]
-        return resolve_name(kind)(**kept) if kept else None
+        return kind(**kept) if kept else None
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedRecord(
             f"the record of this {recipe.family} cannot be used, its part {name!r} is damaged:"

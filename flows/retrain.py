@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from prefect import Flow, flow
+from pydantic import BaseModel
 
 from flows.device_slot import final_state, training_slot
 from flows.parameters import (
@@ -29,6 +30,7 @@ from tasks.families.family import Family
 from tasks.families.table import FAMILIES
 from tasks.maintenance.crash_recovery import label_with_process
 from tasks.registry.versions import Version
+from tasks.settings.values import checked, flattened, form_of, with_options
 
 HELP = {
     "images": "digits, mnist, fashion-mnist, cifar10, or folder:PATH (its sub-folders are classes);"
@@ -39,6 +41,7 @@ HELP = {
     "seed": "0 to 2147483647; the same seed gives the same weights on the same machine.",
     "image_size": "side in pixels, 8 to 64, to which your own images are cropped and resized.",
     "tokenizer": "one token per character, or byte-level BPE.",
+    "settings": "values that take the place of the preset's; `atelier settings` lists all.",
     "glob": "which files of your own folder of text are read, such as *.py; none: all text.",
     "rehash": "read your own files again even if their names, sizes and times are unchanged.",
 }
@@ -75,16 +78,24 @@ def _text(
 def _retrain(family: Family) -> "Flow[..., Version]":
     prepare: Callable[..., ImageSet | TokenSet] = _images if family.data == "images" else _text
 
-    def retrain(**given: Any) -> Version:
-        own = {name: given.pop(name) for name in family.options if name in given}
+    form = form_of(family)
+
+    def retrain(settings: BaseModel | None = None, **given: Any) -> Version:
+        options = {name: given.pop(name) for name in family.options if name in given}
+        nested = settings.model_dump(exclude_none=True) if settings else {}
+        chosen = checked(with_options(flattened({family.name: nested}), options))
         with training_slot():
             data = prepare(**given)
             version = train_model(
-                family.name, data, preset=given["preset"], seed=given["seed"], options=own
+                family.name, data, preset=given["preset"], seed=given["seed"], settings=chosen
             )
         return final_state(version, [version])
 
     shared = inspect.signature(prepare)
+    optional = inspect.Parameter(
+        "settings", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=form | None
+    )
+    shared = shared.replace(parameters=[*shared.parameters.values(), optional])
     seeded = ", seed {seed}" if family.seed_spreads else ""  # counting knows none
     retrain.__name__ = f"retrain_{family.name}"
     retrain.__signature__ = shared.replace(return_annotation=Version)  # type: ignore[attr-defined]

@@ -1,6 +1,5 @@
 """Train, judge and register one model: the same lines for every family."""
 
-from pkgutil import resolve_name
 from typing import Any
 
 from prefect import flow
@@ -16,6 +15,7 @@ from tasks.evaluation.text import evaluate_tokens
 from tasks.families.family import Family
 from tasks.families.table import FAMILIES
 from tasks.registry.versions import Version
+from tasks.settings.values import Given, settled
 from tasks.tracking.runs import task_run
 from tasks.training.fit import fit_model
 from tasks.training.fit_store import TrainedModel, fit_cache_key
@@ -31,7 +31,7 @@ def train_model(
     preset: Preset = "standard",
     seed: int = 0,
     parent_run_id: str | None = None,
-    options: dict[str, Any] | None = None,
+    settings: dict[str, Any] | None = None,
     approve_within: int | None = None,
 ) -> Version:
     """Fit a model, judge it on held-out data, register it.
@@ -42,11 +42,11 @@ def train_model(
         preset: how much work: quick, standard or full.
         seed: 0 to 2147483647; the same seed gives the same weights on the same machine.
         parent_run_id: the MLflow run under which this one is filed.
-        options: values for options of its own, by name; others' are left out.
+        settings: what takes the place of the preset's values, by full names; others' are left out.
         approve_within: seconds to wait for a person's consent to a promotion; none: do not ask.
     """
     record = FAMILIES[family]
-    plan = planned(record, data, preset, seed, options or {})
+    plan = planned(record, data, preset, seed, settings or {})
     key = fit_cache_key(plan, data)
     with task_run(f"{data.name}-{family}", key, parent_run_id, meanwhile=released_slot) as run_id:
         judge = None
@@ -67,11 +67,13 @@ def train_model(
 
 
 def planned(
-    family: Family, data: ImageSet | TokenSet, preset: Preset, seed: int, options: dict[str, Any]
+    family: Family, data: ImageSet | TokenSet, preset: Preset, seed: int, given: Given
 ) -> TrainingPlan:
-    """What a family's recipe makes of a preset, data and options."""
-    own = {name: value for name, value in options.items() if name in family.options}
-    return plan_of(family, resolve_name(family.recipe)(preset, shape_of(data), seed, **own), seed)
+    """What a family's recipe makes of a preset, data and what a person set.
+
+    Raises BadInput for settings that contradict each other or the data.
+    """
+    return plan_of(family, settled(family, preset, shape_of(data), seed, given), seed)
 
 
 def plan_of(family: Family, settings: dict[str, Any], seed: int) -> TrainingPlan:

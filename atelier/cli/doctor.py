@@ -55,7 +55,7 @@ def _doctor(options: argparse.Namespace) -> int:
                 continue
             findings += found
             for finding in found:
-                _tell(finding, options.verbose)
+                _print_finding(finding, options.verbose)
     except KeyboardInterrupt:
         stopping.end_at_once()  # a check that waits for a server need not be waited for
     wrong = sum(finding.state != "ok" for finding in findings)
@@ -63,7 +63,7 @@ def _doctor(options: argparse.Namespace) -> int:
     return 1 if wrong else 0
 
 
-def _tell(finding: Finding, is_verbose: bool) -> None:
+def _print_finding(finding: Finding, is_verbose: bool) -> None:
     if is_verbose or finding.state != "ok":
         print(f"{MARKS[finding.state]}  {finding.name}: {plain(finding.what)}", flush=True)
         if finding.to_do:
@@ -72,7 +72,7 @@ def _tell(finding: Finding, is_verbose: bool) -> None:
 
 def _last_line(number: int, wrong: int, left_out: list[str]) -> str:
     """What there is to do, and what nobody has looked at."""
-    needs = f"{wrong or 'none'} of them need{'' if wrong > 1 else 's'} you"
+    needs = f"{wrong or 'none'} need{'' if wrong > 1 else 's'} attention"
     if not left_out:
         return f"{number} checks, {needs}"
     return (

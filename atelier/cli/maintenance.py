@@ -5,7 +5,7 @@ import time
 from typing import TYPE_CHECKING
 
 from atelier.cli.options import Commands, find_registry, logged_models, step
-from atelier.cli.run import print_table
+from atelier.cli.tables import print_table
 from tasks.runtime.markup import plain
 from tasks.store.files import BadInput
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def add(commands: Commands) -> None:
     """Add the commands to the parser."""
     explain = commands.add_parser(
-        "explain", help="which part of a step's key changed since the time before"
+        "explain", help="which part of a step's key changed since the previous run"
     )
     explain.add_argument(
         "step", nargs="?", type=step, metavar="STEP", help="default: a list of all steps"
@@ -41,7 +41,9 @@ def _explain(options: argparse.Namespace) -> int:
 
     if options.step is None:
         rows = [("step", "last time", "", "took")]
-        rows += [(name, *_told(record)) for name in steps() for record in history(name)[-1:]]
+        rows += [
+            (name, *_format_record(record)) for name in steps() for record in history(name)[-1:]
+        ]
         print_table(rows)
         _print_damages(steps())
         return 0
@@ -56,14 +58,14 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _print_story(records: "list[StepRecord]") -> None:
-    """The last time, the time before, and what lies between them."""
+    """The last run, the previous one, and what lies between them."""
     from tasks.store.graph import Graph
     from tasks.store.steps import changes
 
     last = records[-1]
-    rows = [(last.step, *_told(last))]
+    rows = [(last.step, *_format_record(last))]
     if records[:-1]:
-        rows.append(("the time before", *_told(records[-2])))
+        rows.append(("previous run", *_format_record(records[-2])))
     print_table(rows)
     for reason in last.reasons:
         print(f"  {plain(reason)}")
@@ -77,7 +79,7 @@ def _print_story(records: "list[StepRecord]") -> None:
     elif earlier is None:
         print(f"key {last.key[:12]}: the same all {len(records)} times")
     else:
-        same = "" if earlier is records[-2] else " as the time before"
+        same = "" if earlier is records[-2] else " as in the previous run"
         print(f"key {last.key[:12]}{same}; {earlier.key[:12]} until then; what changed:")
         for line in changes(earlier.parts, last.parts):
             print(f"  {plain(line)}")
@@ -92,7 +94,7 @@ def _print_damages(names: list[str]) -> None:
             print(f"left out, for it is damaged: {line}")
 
 
-def _told(record: "StepRecord") -> tuple[str, str, str]:
+def _format_record(record: "StepRecord") -> tuple[str, str, str]:
     """When it was, how it ended, and how long it took."""
     took = "" if record.seconds is None else f"{record.seconds:.0f} s"
     return _ago(time.time() - record.started_at), record.state, took
@@ -121,7 +123,7 @@ def _gc(options: argparse.Namespace) -> int:
         raise BadInput("the registry cannot be reached; start its server with `atelier up`")
     found = find_garbage(kept)
     if not found and not surplus:
-        print("nothing to free: something refers to every file")
+        print("nothing to delete: every file is in use")
         return 0
     rows = [(str(each.path), _size(each.num_bytes), each.reason) for each in found]
     rows += [(each.name, "in MLflow", each.reason) for each in surplus]

@@ -95,14 +95,14 @@ def start_servers(options: argparse.Namespace, module: str = "flows.full_run") -
     module: what the command works with; its imports, which take seconds, go on meanwhile.
     """
 
-    def import_meanwhile() -> None:
+    def import_module_of_command() -> None:
         import_module(module)
 
     return local_servers.ensure_servers(
         options.prefect_port,
         options.mlflow_port,
-        say=lambda line: print(f"{line} ...", flush=True),
-        meanwhile=import_meanwhile,
+        report=lambda line: print(f"{line} ...", flush=True),
+        while_waiting=import_module_of_command,
     )
 
 
@@ -170,5 +170,5 @@ def flow_result(flow: Any, **parameters: Any) -> Any:
             return None
         reason = one_line(error)
         where = os.environ["PREFECT_API_URL"].removesuffix("/api")
-        print_error(f"{type(error).__name__}: {reason}\nthe whole story: {where}/runs", 1)
+        print_error(f"{type(error).__name__}: {reason}\ndetails: {where}/runs", 1)
         return None

@@ -17,7 +17,7 @@ from atelier.cli.options import (
     start_servers,
     whole_number,
 )
-from atelier.cli.run import print_table
+from atelier.cli.tables import print_table
 from tasks.store.files import BadInput, home
 
 
@@ -74,7 +74,7 @@ def _history(options: argparse.Namespace) -> int:
         problems = consistency.problems_of(name, with_packages=False)
         try:
             entries = promotion.history(name)
-        except audit_log.LedgerDamaged:
+        except audit_log.AuditLogDamaged:
             damaged, entries = True, []
         print(f"{name}")
         for problem in problems:
@@ -117,7 +117,7 @@ def _rollback(options: argparse.Namespace) -> int:
 
 def _promote(options: argparse.Namespace) -> int:
     if not options.reason.strip():
-        raise BadInput("--reason wants words: they are what the audit log keeps")
+        raise BadInput("--reason must not be empty; it is written to the audit log")
     _get_ready(options)
     from tasks.registry import promotion
 
@@ -145,8 +145,8 @@ def _reproduce(options: argparse.Namespace) -> int:
     rows = [("", "recorded", "now", "")]
     rows += [(c.what, c.recorded, c.now, "" if c.is_same else "differs") for c in made.comparisons]
     print_table(rows)
-    verdict = "identical weights" if made.is_identical else "the weights differ"
-    print(f"\n{name} version {made.version}, made again: {verdict}")
+    verdict = "identical weights" if made.is_identical else "different weights"
+    print(f"\n{name} version {made.version}, reproduced: {verdict}")
     return 0 if made.is_identical else 1
 
 

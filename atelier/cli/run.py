@@ -15,12 +15,14 @@ from atelier.cli.options import (
     start_servers,
     whole_number,
 )
+from atelier.cli.settings import PRESETS, add_given, given_settings
+from atelier.cli.tables import print_table
 from atelier.services import server_records
 from atelier.services.credentials import how_to_log_in
 from tasks.data.own_files import writable
 from tasks.data.sources import find_source
 from tasks.families.table import names, of_data, options_of_families
-from tasks.runtime.markup import plain
+from tasks.settings.values import with_options
 from tasks.store.files import BadInput, check_space, home
 
 AS_THE_FLOW_SAYS = 0
@@ -65,7 +67,8 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         metavar="LIST",
         help=f"any of {','.join(names())} (default: all)",
     )
-    run.add_argument("--preset", choices=("quick", "standard", "full"), default="standard")
+    run.add_argument("--preset", choices=PRESETS, default="standard")
+    add_given(run)
     run.add_argument("--seed", type=seed, default=0, help="0 to 2147483647 (default: 0)")
     run.add_argument(
         "--image-size",
@@ -121,6 +124,9 @@ def _run(options: argparse.Namespace) -> int:
         find_source(images, "images", options.image_size)
     if of_data("text", options.models):
         find_source(text, "text", glob=options.glob)
+    given = given_settings(options, options.models, options.preset)
+    short = {name: getattr(options, name) for name in options_of_families()}
+    with_options(given, short)
     check_space(home(), SPACE_FOR_A_RUN_BYTES)
     urls = start_servers(options)
     from flows.full_run import full_run
@@ -134,7 +140,8 @@ def _run(options: argparse.Namespace) -> int:
         seed=options.seed,
         image_size=options.image_size,
         tokenizer=options.tokenizer,
-        **{name: getattr(options, name) for name in options_of_families()},
+        settings=given or None,
+        **short,
         glob=options.glob,
         rehash=options.rehash,
         approve=options.approve is not None,
@@ -181,15 +188,6 @@ def _print_versions(versions: Sequence[Any]) -> None:
         )
     print()
     print_table(rows)
-
-
-def print_table(rows: Sequence[Sequence[str]]) -> None:
-    """Rows of equally many cells, in columns."""
-    shown = [list(map(plain, row)) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
-    for row in shown:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        print("  ".join(cells).rstrip())
 
 
 def print_addresses(urls: dict[str, str], gallery: str) -> None:

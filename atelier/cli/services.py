@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from atelier.cli.options import Commands, add_ports
-from atelier.cli.run import print_addresses, print_table
+from atelier.cli.run import print_addresses
+from atelier.cli.tables import print_table
 from atelier.services import local_servers, local_worker, server_records
 from atelier.services.server_requests import check_access
 from tasks.runtime.markup import plain
@@ -46,14 +47,17 @@ def _up(options: argparse.Namespace) -> int:
         done.append(line)
         print(f"{line} ...", flush=True)
 
-    def read_meanwhile() -> None:
+    def read_deployment_file() -> None:
         from atelier.deployment.schema import read_deployments
 
         entries.extend(read_deployments(project_file("prefect.yaml")))
 
     with _alone():
         urls = local_servers.ensure_servers(
-            options.prefect_port, options.mlflow_port, say=begin, meanwhile=read_meanwhile
+            options.prefect_port,
+            options.mlflow_port,
+            report=begin,
+            while_waiting=read_deployment_file,
         )
         for line in _close_and_apply(entries):
             done.append(line)
@@ -111,7 +115,7 @@ def _print_runs(prefect_url: str) -> None:
     try:
         ran, due = last_runs(prefect_url), next_runs(prefect_url)
     except (OSError, ValueError, LookupError, TypeError) as error:  # or an answer of another shape
-        print(f"the Prefect server at {prefect_url} does not tell of its runs: {error}")
+        print(f"the Prefect server at {prefect_url} did not return its runs: {error}")
         return
     _print_lines("what ran", ran, "nothing yet")
     _print_lines("what runs next", due, "nothing; `atelier up` puts the schedules to work")

@@ -147,7 +147,7 @@ def _check(text: str) -> tuple[list[Mistake], list[DeploymentEntry]]:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         return [Mistake(line, f"is not YAML: {error.problem}")], []
     lines = _Lines(tree)
-    mistakes = [Mistake(line, f"the key {key!r} stands here twice") for line, key in lines.twice]
+    mistakes = [Mistake(line, f"duplicate key {key!r}") for line, key in lines.twice]
     try:
         entries = DeploymentFile.model_validate(content).deployments
     except ValidationError as error:

@@ -17,8 +17,8 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from atelier.services.finding import Finding, State
+from tasks.store import files
 from tasks.store.files import DiskFull, check_space
-from tasks.store.files import orphaned_temp_files as left_half_written
 
 SPACE_FOR_A_RUN_BYTES = 300_000_000
 COMFORTABLE_SPACE_BYTES = 2_000_000_000
@@ -216,7 +216,7 @@ def _holders(path: Path) -> list[int]:
 
 def orphaned_temp_files(home: Path) -> Finding:
     """No temporary file was left behind by a process that died while it wrote."""
-    left = left_half_written(home)
+    left = files.orphaned_temp_files(home)
     if left:
         return Finding(
             name="half-written files",

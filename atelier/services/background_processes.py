@@ -48,7 +48,7 @@ def start(
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise StackError(
-                f"a {name} process of this home still runs, which servers.json does not tell of: a"
+                f"a {name} process of this home still runs that servers.json does not list: a"
                 f" second one would work on the same data; `fuser {held.name}` names it, end it"
                 " and try again"
             ) from None

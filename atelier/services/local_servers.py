@@ -34,13 +34,13 @@ SECONDS_TO_BECOME_HEALTHY = 180.0
 def ensure_servers(
     prefect_port: int | None = None,
     mlflow_port: int | None = None,
-    say: Callable[[str], None] = lambda _: None,
-    meanwhile: Callable[[], None] = lambda: None,
+    report: Callable[[str], None] = lambda _: None,
+    while_waiting: Callable[[], None] = lambda: None,
 ) -> dict[str, str]:
     """Start what is not running, wait until all is healthy, and name the servers' addresses.
 
     Returns {"prefect": url, "mlflow": url}, and sets PREFECT_API_URL and MLFLOW_TRACKING_URI for
-    this process before it calls `meanwhile`, whose work overlaps with the servers' start.
+    this process before it calls `while_waiting`, whose work overlaps with the servers' start.
     A port of None prefers 4200 and 5000 and takes a free one where those are taken.
     Raises StackError for a wanted port that is taken and for a server that does not come up, and
     AccessRefused where one does not take our credentials.
@@ -57,7 +57,7 @@ def ensure_servers(
                 urls[name] = running[name].url
             else:
                 old = running.pop(name, None)
-                listener = _listener_in_place_of(old, name, port, say)
+                listener = _listener_in_place_of(old, name, port, report)
                 with deferred(), listener:  # one that no record names would never be stopped
                     server = _start(name, int(listener.getsockname()[1]), listener)
                     waiting.append(server)
@@ -67,8 +67,8 @@ def ensure_servers(
         for name, url in urls.items():
             os.environ[_ADDRESS_VARIABLES[name]] = url + ("/api" if name == "prefect" else "")
         if waiting:
-            say("starting the " + " and the ".join(f"{s.name} server" for s in waiting))
-        meanwhile()
+            report("starting the " + " and the ".join(f"{s.name} server" for s in waiting))
+        while_waiting()
         for server in running.values():  # one that was found may still be starting
             if server.url in urls.values() and not server.is_elsewhere:
                 _wait_until_healthy(server)
@@ -80,12 +80,12 @@ def ensure_servers(
 
 
 def _listener_in_place_of(
-    old: Server | None, name: str, port: int | None, say: Callable[[str], None]
+    old: Server | None, name: str, port: int | None, report: Callable[[str], None]
 ) -> socket.socket:
     """A socket for a server, once the one that it replaces, if any, has been stopped."""
     keeps_port = old is not None and port in (None, old.port)
     if old and keeps_port:
-        say(f"stopping the {name} server, to start it with the present guard")
+        report(f"stopping the {name} server, to start it with the present guard")
         background_processes.stop(old)
     # Before a running server is stopped for another port.
     listener = _listener(name, old.port if old and keeps_port else port)

@@ -17,11 +17,11 @@ from tasks.store.files import digest_of, home, project_root
 WORK_POOL = "atelier"
 
 
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 """Hears what is about to be done, in a few words."""
 
 
-def ensure_worker(prefect_url: str, say: Say = lambda _: None) -> bool:
+def ensure_worker(prefect_url: str, report: Report = lambda _: None) -> bool:
     """Start the worker unless it runs and serves those servers; returns whether it started.
 
     Waits until the server has heard from it. The work pool must exist, and PREFECT_API_URL and
@@ -36,9 +36,9 @@ def ensure_worker(prefect_url: str, say: Say = lambda _: None) -> bool:
             _wait_until_online(worker)
             return False
         if serves_prefect:
-            say("restarting the worker, so that its runs find MLflow at its present address")
+            report("restarting the worker, so that its runs find MLflow at its present address")
         else:
-            say("starting the worker")
+            report("starting the worker")
         if worker:
             background_processes.stop(running.pop("worker"))
         with deferred():

@@ -40,8 +40,8 @@ def check_place() -> None:
     raise BadInput(f"ATELIER_HOME is {_cut(told)!r}, and cannot be: {why}; {to_do}")
 
 
-def _cut(text: str, most: int = 100) -> str:
-    return text if len(text) <= most else f"{text[:most]}..."
+def _cut(text: str, max_characters: int = 100) -> str:
+    return text if len(text) <= max_characters else f"{text[:max_characters]}..."
 
 
 def make_private(home: Path) -> None:

@@ -12,7 +12,7 @@ from zipfile import ZipFile
 
 import numpy as np
 
-from models.ngram.backoff import NgramConfig
+from models.ngram.config import NgramConfig
 from models.ngram.external_sort import ExternalSortConfig
 from models.ngram.model import NgramModel
 

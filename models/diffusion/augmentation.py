@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.diffusion.networks import NUM_MOVES, DiffusionConfig
+from models.diffusion.config import DiffusionConfig
+from models.diffusion.networks import NUM_MOVES
 
 
 def moved(images: Tensor, config: DiffusionConfig) -> tuple[Tensor, Tensor]:

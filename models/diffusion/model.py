@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from models.diffusion.augmentation import moved
-from models.diffusion.networks import DiffusionConfig, VelocityNetwork
+from models.diffusion.config import DiffusionConfig
+from models.diffusion.networks import VelocityNetwork
 from models.training.batches import ImageBatches
-from models.training.loops import FitConfig, Step, likelihood_steps, update_ema
+from models.training.config import FitConfig
+from models.training.loops import Step, likelihood_steps, update_ema
 
 Batch = tuple[Tensor, Tensor | None]
 
@@ -85,7 +87,7 @@ class Diffusion(nn.Module):
 
     def average_decay_at(self, step: int) -> float:
         """How much of the averaged network stays at one step (counted from 0)."""
-        half_life = max(1.0, self.config.average_fraction * step)
+        half_life = max(1.0, self.config.ema_half_life_fraction * step)
         return 0.5 ** (1 / half_life) if step > 0 else 0.0
 
 

@@ -11,16 +11,15 @@ every part of an image sees every other one.
 """
 
 import math
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-MIN_GRID = 7
-"""Grids are halved while their shorter side is larger than this."""
+from models.diffusion.config import DiffusionConfig
+
 GAIN = 1.6
 """Keeps the variance through a SiLU."""
 NUM_WAVES = 8
@@ -28,127 +27,6 @@ NUM_WAVES = 8
 NUM_MOVES = 4
 """Numbers that tell it how augmentation moved an image: right, down, larger, turned."""
 Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
-
-Solver = Literal["euler", "heun", "multistep"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DiffusionConfig:
-    """The network's sizes, how it learns and how it is sampled; the defaults fit 8x8 digits."""
-
-    channels: int = 1
-    height: int = 8
-    width: int = 8
-    num_classes: int = 0
-    """0 learns the images alone; more learns them given their class."""
-    patch_size: int = 2
-    """Side of the pixel squares that one cell of the finest grid holds."""
-    base_width: int = 64
-    """Feature maps on the finest grid; doubled with every halving of the grid."""
-    max_width: int = 128
-    """No convolution has more feature maps than this."""
-    blocks_per_stage: int = 1
-    """Residual convolution blocks on every grid, on the way down and on the way up."""
-    dense_width: int = 64
-    """Units of the dense layers on the coarsest grid."""
-    dense_blocks: int = 2
-    embedding_size: int = 128
-    """Units that hold time, class and augmentation."""
-    dropout: float = 0.0
-    """Fraction of the residual blocks' inner units dropped while training."""
-    label_dropout: float = 0.0
-    """Share of the training images that are shown without their class: what guidance needs."""
-    time_mean: float = 0.0
-    time_spread: float = 1.0
-    """Times of training are logit-normal (Esser et al. 2024): the sigmoid of a normal number with
-    this mean and deviation. 0 is noise, 1 the image."""
-    augment_probability: float = 0.0
-    """Share of the training images that are moved. The network is told how, and so draws none
-    (Karras et al. 2020 and 2022)."""
-    augment_shift: float = 1.0
-    """Largest shift along each axis, in pixels."""
-    augment_zoom: float = 0.0
-    """Largest change of size, as a logarithm."""
-    augment_turn: float = 0.0
-    """Largest turn, in radians."""
-    average_fraction: float = 0.05
-    """Half-life of the averaged network, as a fraction of the updates done so far."""
-    solver: Solver = "heun"
-    sampling_steps: int = 10
-    time_shift: float = 1.0
-    """Steps of sampling lead to the times u / (u + time_shift (1 - u)), u evenly from 0 to 1: below
-    1 more of them are near the image, above 1 more are near the noise (Esser et al. 2024)."""
-    sampling_spread: float = 1.0
-    """Deviation of the noise that samples start from; that of training is 1. Above 1 it gives back
-    the variance that an averaged, half-trained velocity takes."""
-    guidance: float = 1.0
-    """Samples follow the velocity of their class so many times as far from that of no class (Ho and
-    Salimans 2022). 1 is the class's own, at half the cost."""
-
-    def __post_init__(self) -> None:
-        self._check_sizes()
-        self._check_rules()
-
-    def _check_sizes(self) -> None:
-        for name in ("height", "width"):
-            if not 8 <= getattr(self, name) <= 64:
-                raise ValueError(f"{name} must lie between 8 and 64, got {getattr(self, name)}")
-        if self.channels not in (1, 3):
-            raise ValueError(f"channels must be 1 or 3, got {self.channels}")
-        positive = ("patch_size", "base_width", "max_width", "dense_width", "embedding_size")
-        for name in (*positive, "sampling_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("num_classes", "blocks_per_stage", "dense_blocks"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
-
-    def _check_rules(self) -> None:
-        for name in ("augment_shift", "augment_zoom", "augment_turn", "guidance"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
-        for name in ("dropout", "label_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
-        if not 0 <= self.augment_probability <= 1:
-            raise ValueError(
-                f"augment_probability must lie between 0 and 1, got {self.augment_probability}"
-            )
-        if not 0 < self.average_fraction <= 1:
-            raise ValueError(
-                f"average_fraction must lie above 0 and up to 1, got {self.average_fraction}"
-            )
-        for name in ("time_spread", "time_shift", "sampling_spread"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        if not math.isfinite(self.time_mean):
-            raise ValueError(f"time_mean must be finite, got {self.time_mean}")
-        if self.solver not in ("euler", "heun", "multistep"):
-            raise ValueError(f"solver must be euler, heun or multistep, got {self.solver!r}")
-        if self.label_dropout > 0 and self.num_classes == 0:
-            raise ValueError("label_dropout needs num_classes of at least 1, got 0")
-        if self.guidance != 1 and self.label_dropout == 0:
-            raise ValueError(
-                f"guidance must be 1 where label_dropout is 0, got {self.guidance}: the network"
-                " never learns what images without a class look like"
-            )
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of an image."""
-        return self.channels, self.height, self.width
-
-    def grids(self) -> list[tuple[int, int]]:
-        """Rows and columns of each grid, from the finest to the coarsest."""
-        rows, columns = -(-self.height // self.patch_size), -(-self.width // self.patch_size)
-        halvings = 0
-        while min(rows, columns) > MIN_GRID:
-            rows, columns, halvings = -(-rows // 2), -(-columns // 2), halvings + 1
-        return [(rows << level, columns << level) for level in range(halvings, -1, -1)]
-
-    def widths(self) -> list[int]:
-        """Feature maps on each grid, from the finest to the coarsest."""
-        return [min(self.base_width << level, self.max_width) for level in range(len(self.grids()))]
 
 
 class ResidualConvolutions(nn.Module):

@@ -2,39 +2,47 @@
 
 from typing import Any
 
-from models.diffusion.networks import DiffusionConfig
+from models.diffusion.config import DiffusionConfig
 from models.presets import ImageShape, Preset
-from models.training.loops import FitConfig
+from models.settings import Derived, Groups, Recipe
+from models.training.config import FitConfig
 
 
-def diffusion_recipe(preset: Preset, shape: ImageShape, seed: int) -> dict[str, Any]:
+def _defaults(preset: Preset, shape: ImageShape) -> Groups:
     """A class-conditional diffusion model for images of a shape.
 
     Without classes it is an unconditional one, and no class is asked of it.
     Steps are as many as the GAN's recipe of the same preset has time for, with some to spare.
     Sizes and rates were found on 8x8 digits; those for sides above 16 pixels are a first guess.
     """
-    sizes: dict[str, Any] = {
+    is_tiny = shape.side <= 16
+    model: dict[str, Any] = {
         "channels": shape.channels,
         "height": shape.height,
         "width": shape.width,
+        "num_classes": shape.num_classes,
+        "label_dropout": 0.1 if shape.num_classes else 0.0,
+        # A network that never saw an image without its class has nothing to be guided from.
+        "guidance": Derived(("model.label_dropout",), lambda dropout: 1.3 if dropout else 1.0),
+        "sampling_steps": 10,
+        "time_shift": 0.5,
+        "sampling_spread": 1.18 if is_tiny else 1.05,
     }
-    if shape.num_classes:
-        sizes |= {"num_classes": shape.num_classes, "label_dropout": 0.1, "guidance": 1.3}
-    drawing: dict[str, Any] = {"sampling_steps": 10, "time_shift": 0.5, "sampling_spread": 1.18}
-    if shape.side <= 16:
-        config = DiffusionConfig(**sizes, **drawing)
+    if is_tiny:
         steps, batch_size = {"quick": 500, "standard": 1800, "full": 3200}[preset], 96
     else:
-        drawing["sampling_spread"] = 1.05
-        config = DiffusionConfig(**sizes, **drawing, patch_size=4, dense_width=256)
+        model |= {"patch_size": 4, "dense_width": 256}
         steps, batch_size = {"quick": 150, "standard": 2400, "full": 40_000}[preset], 64
-    fit = FitConfig(
-        steps=steps,
-        batch_size=32 if preset == "quick" else batch_size,
-        learning_rate=4e-3,
-        warmup_steps=min(100, steps // 4),
-        gradient_clip=1.0,
-        seed=seed,
-    )
-    return {"config": config, "fit": fit}
+    return {
+        "model": model,
+        "training": {
+            "steps": steps,
+            "batch_size": 32 if preset == "quick" else batch_size,
+            "learning_rate": 4e-3,
+            "warmup_steps": Derived(("training.steps",), lambda steps: min(100, steps // 4)),
+            "gradient_clip": 1.0,
+        },
+    }
+
+
+diffusion_recipe = Recipe({"model": DiffusionConfig, "training": FitConfig}, _defaults)

@@ -9,7 +9,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from models.diffusion.networks import DiffusionConfig, VelocityNetwork
+from models.diffusion.config import DiffusionConfig
+from models.diffusion.networks import VelocityNetwork
 from models.training.batches import generator_at
 
 SAMPLE_STREAM = 41

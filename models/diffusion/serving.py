@@ -4,7 +4,8 @@ from typing import Any
 
 from torch import Tensor
 
-from models.diffusion.networks import DiffusionConfig, VelocityNetwork
+from models.diffusion.config import DiffusionConfig
+from models.diffusion.networks import VelocityNetwork
 from models.diffusion.sampling import sample
 
 DATA = "images"

@@ -6,12 +6,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from models.diffusion.config import DiffusionConfig
 from models.diffusion.model import Diffusion, labelled_batches, make_optimizer, velocity_steps
-from models.diffusion.networks import DiffusionConfig
 from models.diffusion.sampling import sample
 from models.training.batches import INITIAL_STREAM, ImageBatches, seed_at
 from models.training.checkpoint import TrainingState, num_parameters
-from models.training.loops import FitConfig, Step
+from models.training.config import FitConfig
+from models.training.loops import Step
 from models.training.protocol import ImageData, Trained
 
 GRID_COLUMNS = 10
@@ -24,17 +25,18 @@ class DiffusionTraining:
     grid_title: ClassVar = "fixed noise"
 
     def __init__(
-        self, data: ImageData, device: torch.device, config: DiffusionConfig, fit: FitConfig
+        self, data: ImageData, device: torch.device, model: DiffusionConfig, training: FitConfig
     ) -> None:
-        torch.manual_seed(seed_at(fit.seed, 0, INITIAL_STREAM))
-        self.num_steps = fit.steps
-        self._fit = fit
-        self._model = Diffusion(config).to(device)
+        torch.manual_seed(seed_at(training.seed, 0, INITIAL_STREAM))
+        self.num_steps = training.steps
+        self._fit = training
+        self._model = Diffusion(model).to(device)
         train = torch.from_numpy(data.train.copy()).to(device)
         self._model.normalise_by(train)
-        self._optimizer = make_optimizer(self._model, fit)
-        labels = torch.from_numpy(data.train_labels).to(device) if config.num_classes else None
-        self._batches = labelled_batches(ImageBatches(train, fit.batch_size, fit.seed), labels)
+        self._optimizer = make_optimizer(self._model, training)
+        labels = torch.from_numpy(data.train_labels).to(device) if model.num_classes else None
+        images = ImageBatches(train, training.batch_size, training.seed)
+        self._batches = labelled_batches(images, labels)
         self.state = TrainingState({"model": self._model}, {"all": self._optimizer})
 
     def steps(self) -> Iterator[Step]:

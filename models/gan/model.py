@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Adam, Optimizer
 
-from models.gan.networks import Discriminator, GanConfig, Generator
+from models.gan.config import GanConfig
+from models.gan.networks import Discriminator, Generator
 from models.training.batches import ImageBatches
 
 
@@ -81,7 +82,7 @@ class Gan(nn.Module):
 
     def average_decay_at(self, step: int) -> float:
         """How much of the averaged generator stays at one step (counted from 0)."""
-        half_life = max(1.0, self.config.average_fraction * step)
+        half_life = max(1.0, self.config.ema_half_life_fraction * step)
         return 0.5 ** (1 / half_life) if step > 0 else 0.0
 
     def _augmented(self, images: Tensor, progress: float | Tensor) -> Tensor:

@@ -5,127 +5,19 @@ Networks without normalisation layers, residual blocks that start as the identit
 """
 
 import math
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
-MIN_GRID = 7  # grids are halved while their shorter side is larger than this
+from models.gan.config import GanConfig
+
 SLOPE = 0.2  # of the leaky ReLU
 GAIN = math.sqrt(2 / (1 + SLOPE**2))  # keeps the variance through a leaky ReLU
 Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
-
-
-GanLoss = Literal["relativistic", "hinge", "wasserstein"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class GanConfig:
-    """Sizes of the two networks and the rules of their game; the defaults fit 8x8 digits."""
-
-    channels: int = 1
-    height: int = 8
-    width: int = 8
-    num_classes: int = 0
-    """0 learns the images alone; more learns them given their class."""
-    latent_size: int = 32
-    base_width: int = 32
-    """Feature maps on the finest grid; doubled with every halving of the grid."""
-    max_width: int = 256
-    """No convolution has more feature maps than this."""
-    blocks_per_stage: int = 0
-    """Residual convolution blocks on every grid, in both networks. 8x8 images learn faster without
-    any; larger ones need them."""
-    dense_width: int = 128
-    dense_blocks: int = 2
-    """Residual dense blocks between the coarsest grid and the latent point or the score."""
-    patch_size: int = 2
-    """Side of the pixel squares that one cell of the finest grid holds."""
-    loss: GanLoss = "relativistic"
-    penalty: float = 2.0
-    """Strength of the gradient penalty: gamma of R1 and R2, or lambda of the Wasserstein loss
-    (published: 10). The hinge loss has none: it bounds the discriminator by spectral norms."""
-    final_penalty_fraction: float = 0.02
-    """The penalty falls along a cosine to this fraction of its start."""
-    discriminator_updates: int = 1
-    """Updates of the discriminator for each one of the generator."""
-    average_fraction: float = 0.05
-    """Half-life of the averaged generator, as a fraction of the updates done so far."""
-    sampling_spread: float = 1.0
-    """Deviation of the latent points that samples are drawn from; training draws them with 1. Above
-    1 it gives back the variance that averaging the generator takes."""
-    augment_probability: float = 0.0
-    """How often an image that the discriminator sees is shifted, towards the end of training."""
-    augment_shift: int = 1
-    """Largest shift in pixels."""
-    class_weight: float = 0.0
-    """Weight of a cross-entropy that teaches the discriminator, from real images alone, to score
-    an image higher for its own class than for others (Reed et al. 2016; Chen et al. 2021, ECGAN).
-    Without it only generated images tell it what a wrong class looks like."""
-    num_packed: int = 1
-    """Images that the discriminator judges together; more fights collapse."""
-    channel_towers: bool = False
-    """Every channel passes convolutions and dense layers of its own, with the same weights for
-    each; `dense_blocks` more join the channels. For images whose channels show things of one kind,
-    as in Stacked MNIST: what one channel teaches serves all."""
-
-    def __post_init__(self) -> None:
-        self._check_sizes()
-        self._check_rules()
-
-    def _check_sizes(self) -> None:
-        for name in ("height", "width"):
-            if not 8 <= getattr(self, name) <= 64:
-                raise ValueError(f"{name} must lie between 8 and 64, got {getattr(self, name)}")
-        if self.channels not in (1, 3):
-            raise ValueError(f"channels must be 1 or 3, got {self.channels}")
-        positive = ("latent_size", "base_width", "max_width", "dense_width", "patch_size")
-        for name in (*positive, "discriminator_updates", "num_packed"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("num_classes", "blocks_per_stage", "dense_blocks", "augment_shift"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
-
-    def _check_rules(self) -> None:
-        for name in ("final_penalty_fraction", "augment_probability"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
-        if self.loss not in ("relativistic", "hinge", "wasserstein"):
-            raise ValueError(f"loss must be relativistic, hinge or wasserstein, got {self.loss!r}")
-        if not self.sampling_spread > 0:
-            raise ValueError(f"sampling_spread must be positive, got {self.sampling_spread}")
-        if not self.class_weight >= 0:
-            raise ValueError(f"class_weight must be at least 0, got {self.class_weight}")
-        if self.class_weight > 0 and (self.num_classes < 2 or self.num_packed > 1):
-            raise ValueError("class_weight needs num_classes of at least 2 and num_packed of 1")
-        if not self.penalty >= 0:
-            raise ValueError(f"penalty must be at least 0, got {self.penalty}")
-        if not 0 < self.average_fraction <= 1:
-            raise ValueError(
-                f"average_fraction must lie above 0 and up to 1, got {self.average_fraction}"
-            )
-
-    @property
-    def num_towers(self) -> int:
-        """Parts of an image that pass the convolutions apart."""
-        return self.channels if self.channel_towers else 1
-
-    def grids(self) -> list[tuple[int, int]]:
-        """Rows and columns of each grid, from the finest to the coarsest."""
-        rows, columns = -(-self.height // self.patch_size), -(-self.width // self.patch_size)
-        halvings = 0
-        while min(rows, columns) > MIN_GRID:
-            rows, columns, halvings = -(-rows // 2), -(-columns // 2), halvings + 1
-        return [(rows << level, columns << level) for level in range(halvings, -1, -1)]
-
-    def widths(self) -> list[int]:
-        """Feature maps on each grid, from the finest to the coarsest."""
-        return [min(self.base_width << level, self.max_width) for level in range(len(self.grids()))]
 
 
 class ResidualConvolutions(nn.Module):
@@ -169,8 +61,8 @@ class Generator(nn.Module):
             self.classes = nn.Embedding(config.num_classes, embedded)
         self.enter = _scaled(nn.Linear(config.latent_size + embedded, dense), 1.0)
         self.dense = nn.Sequential(*[ResidualDense(dense) for _ in range(config.dense_blocks)])
-        if config.num_towers > 1:
-            self.part = _scaled(nn.Linear(dense, config.num_towers * dense), GAIN)
+        if config.num_branches > 1:
+            self.part = _scaled(nn.Linear(dense, config.num_branches * dense), GAIN)
             self.alone = nn.Sequential(*[ResidualDense(dense) for _ in range(config.dense_blocks)])
         self.unflatten = _scaled(nn.Linear(dense, widths[0] * math.prod(self.coarsest)), GAIN)
         self.stages = nn.ModuleList(
@@ -180,7 +72,7 @@ class Generator(nn.Module):
         self.narrow = nn.ModuleList(
             _scaled(nn.Conv2d(a, b, 1, bias=False), 1.0) for a, b in pairwise(widths)
         )
-        painted = config.channels // config.num_towers * config.patch_size**2
+        painted = config.channels // config.num_branches * config.patch_size**2
         self.paint = _scaled(nn.Conv2d(widths[-1], painted, 3, padding=1), GAIN)
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -190,10 +82,10 @@ class Generator(nn.Module):
             assert labels is not None, "this generator is class-conditional: labels are needed"
             latents = torch.cat([latents, self.classes(labels)], dim=1)  # (B, 2Z)
         h = self.dense(self.enter(latents))  # (B, D)
-        if config.num_towers > 1:
+        if config.num_branches > 1:
             h = self.alone(self.part(F.leaky_relu(h, SLOPE)).reshape(-1, config.dense_width))
         x = self.unflatten(F.leaky_relu(h, SLOPE))
-        x = x.reshape(len(latents) * config.num_towers, -1, *self.coarsest)
+        x = x.reshape(len(latents) * config.num_branches, -1, *self.coarsest)
         for level, stage in enumerate(self.stages):
             if level > 0:
                 x = F.interpolate(self.narrow[level - 1](x), scale_factor=2, mode="nearest")
@@ -216,7 +108,7 @@ class Discriminator(nn.Module):
             columns * config.patch_size - config.width,
             rows * config.patch_size - config.height,
         )
-        seen = config.channels // config.num_towers * config.patch_size**2 * config.num_packed
+        seen = config.channels // config.num_branches * config.patch_size**2 * config.num_packed
         self.look = _scaled(nn.Conv2d(seen, widths[0], 3, padding=1), 1.0)
         self.stages = nn.ModuleList(
             nn.Sequential(*[ResidualConvolutions(width) for _ in range(config.blocks_per_stage)])
@@ -227,9 +119,9 @@ class Discriminator(nn.Module):
         )
         cells = math.prod(config.grids()[-1])
         self.flatten = _scaled(nn.Linear(widths[-1] * cells, dense), GAIN)
-        if config.num_towers > 1:
+        if config.num_branches > 1:
             self.alone = nn.Sequential(*[ResidualDense(dense) for _ in range(config.dense_blocks)])
-            self.join = _scaled(nn.Linear(config.num_towers * dense, dense), GAIN)
+            self.join = _scaled(nn.Linear(config.num_branches * dense, dense), GAIN)
         self.dense = nn.Sequential(*[ResidualDense(dense) for _ in range(config.dense_blocks)])
         self.score = _scaled(nn.Linear(dense, max(1, config.num_classes)), GAIN)
         if config.loss == "hinge":
@@ -245,7 +137,7 @@ class Discriminator(nn.Module):
         assert len(images) % config.num_packed == 0, (len(images), config.num_packed)
         x = F.pad(images, (0, self.margins[0], 0, self.margins[1]), value=-1.0)
         x = F.pixel_unshuffle(x, config.patch_size)  # (B, C p p, rows, columns)
-        towers, size = config.num_towers, x.shape[2:]
+        towers, size = config.num_branches, x.shape[2:]
         if towers > 1:  # a tower sees its channel of every image of a pack
             x = x.reshape(-1, config.num_packed, towers, config.patch_size**2, *size)
             x = x.transpose(1, 2)

@@ -4,7 +4,8 @@ from typing import Any
 
 from torch import Tensor
 
-from models.gan.networks import GanConfig, Generator, sample
+from models.gan.config import GanConfig
+from models.gan.networks import Generator, sample
 
 DATA = "images"
 

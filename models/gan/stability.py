@@ -23,7 +23,8 @@ from models.metrics.images import frechet_distance
 from models.training.adversarial import adversarial_steps
 from models.training.batches import seed_at
 from models.training.checkpoint import TrainingState
-from models.training.loops import Diverged, FitConfig, Step
+from models.training.config import FitConfig
+from models.training.loops import Diverged, Step
 
 MONITOR_STREAM = 7  # apart from the streams of data and noise
 MIN_USUAL_GRADIENT = 0.1  # growth from nearly nothing is recovery, not explosion

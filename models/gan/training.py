@@ -7,12 +7,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from models.gan.config import GanConfig
 from models.gan.model import Gan, labelled_batches, optimizers_of
-from models.gan.networks import GanConfig, fixed_latents, images_of
+from models.gan.networks import fixed_latents, images_of
 from models.gan.stability import ControlConfig, StabilityMonitor, controlled_state, controlled_steps
 from models.training.batches import INITIAL_STREAM, ImageBatches, seed_at
 from models.training.checkpoint import num_parameters
-from models.training.loops import FitConfig, Step
+from models.training.config import FitConfig
+from models.training.loops import Step
 from models.training.protocol import ImageData, Trained
 
 REFERENCE_IMAGES = 1000
@@ -26,18 +28,19 @@ class GanTraining:
     grid_title: ClassVar = "fixed latent points"
 
     def __init__(
-        self, data: ImageData, device: torch.device, config: GanConfig, fit: FitConfig
+        self, data: ImageData, device: torch.device, model: GanConfig, training: FitConfig
     ) -> None:
-        torch.manual_seed(seed_at(fit.seed, 0, INITIAL_STREAM))
-        self.num_steps = fit.steps
-        self._fit = fit
-        self._model = Gan(config).to(device)
-        optimizers = optimizers_of(self._model, fit.learning_rate)
+        torch.manual_seed(seed_at(training.seed, 0, INITIAL_STREAM))
+        self.num_steps = training.steps
+        self._fit = training
+        self._model = Gan(model).to(device)
+        optimizers = optimizers_of(self._model, training.learning_rate)
         train = torch.from_numpy(data.train.copy()).to(device)
         classes = None
-        if config.num_classes:
+        if model.num_classes:
             classes = torch.from_numpy(data.train_labels).to(device)
-        self._batches = labelled_batches(ImageBatches(train, fit.batch_size, fit.seed), classes)
+        images = ImageBatches(train, training.batch_size, training.seed)
+        self._batches = labelled_batches(images, classes)
         self._monitor = StabilityMonitor(ControlConfig(), _reference(train, classes))
         self.state = controlled_state(self._model, optimizers, self._monitor)
 

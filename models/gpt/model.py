@@ -9,57 +9,15 @@ References: Radford et al. 2019 (GPT-2); Su et al. 2021 (rotary positions); So e
 """
 
 import math
-from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from models.gpt.config import GptConfig
 from models.gpt.muon import MuonWithAdam
-from models.training.loops import FitConfig
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class GptConfig:
-    """The shape of a GPT."""
-
-    vocabulary_size: int = 256
-    """Number of token ids; the tokenizer decides it."""
-    context_length: int = 128
-    """Most tokens that a prediction can see."""
-    num_layers: int = 4
-    num_heads: int = 4
-    width: int = 128
-    """Numbers per token in the residual stream."""
-    longest_ngram: int = 5
-    """Embeddings of the last 2, 3, ... longest_ngram tokens are added to the token's own."""
-    ngram_rows: int = 16384
-    """Rows of each of these tables; n-grams share rows by their hash."""
-    ngram_dropout: float = 0.3
-    """Fraction of n-grams left out while training, so that no prediction rests on one alone."""
-    dropout: float = 0.0
-    """Fraction of activations dropped while training."""
-    embedding_rate: float = 1.0
-    """Learning rate of embeddings and head, as a share of the matrices' rate."""
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            if field.type is int and getattr(self, field.name) < 1:
-                raise ValueError(
-                    f"{field.name} must be at least 1, got {getattr(self, field.name)}"
-                )
-        if self.width % (2 * self.num_heads):
-            raise ValueError(
-                f"width must be a multiple of 2 * num_heads = {2 * self.num_heads}, so that each"
-                f" head has an even number of dimensions to rotate, got {self.width}"
-            )
-        if not self.embedding_rate > 0:
-            raise ValueError(f"embedding_rate must be positive, got {self.embedding_rate}")
-        for name in ("ngram_dropout", "dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
-
+from models.training.config import FitConfig
 
 SCORED_TOKENS = 8192
 """Tokens that `score` reads at a time, which bounds its memory."""
@@ -147,7 +105,7 @@ class Gpt(nn.Module):
         super().__init__()
         self.config = config
         self.embedding = nn.Parameter(torch.empty(config.vocabulary_size, config.width))
-        num_ngram_rows = (config.longest_ngram - 1) * config.ngram_rows
+        num_ngram_rows = (config.max_ngram - 1) * config.ngram_rows
         self.ngram_embedding = nn.Parameter(torch.empty(num_ngram_rows, config.width))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.head = nn.Parameter(torch.empty(config.vocabulary_size, config.width))
@@ -201,9 +159,9 @@ class Gpt(nn.Module):
     def embedded(self, tokens: Tensor) -> Tensor:
         """The sum of the embeddings of the n-grams that end at each token: (B, T, C)."""
         x = F.embedding(tokens, self.embedding)
-        if self.config.longest_ngram == 1:
+        if self.config.max_ngram == 1:
             return x
-        rows = ngram_rows(tokens, self.config.longest_ngram, self.config.ngram_rows)
+        rows = ngram_rows(tokens, self.config.max_ngram, self.config.ngram_rows)
         # Sparse gradients, as a step touches few of the rows; a GPU would have to tell the CPU
         # how many, and is faster with all of them.
         is_sparse = not self.ngram_embedding.is_cuda

@@ -4,7 +4,8 @@ from typing import Any
 
 from torch import Tensor
 
-from models.gpt.model import Gpt, GptConfig
+from models.gpt.config import GptConfig
+from models.gpt.model import Gpt
 
 DATA = "text"
 

@@ -6,9 +6,11 @@ from typing import ClassVar
 
 import torch
 
-from models.gpt.model import Gpt, GptConfig, make_optimizer
+from models.gpt.config import GptConfig
+from models.gpt.model import Gpt, make_optimizer
 from models.training.batches import INITIAL_STREAM, TokenBatches, seed_at
-from models.training.loops import FitConfig, Step
+from models.training.config import FitConfig
+from models.training.loops import Step
 from models.training.protocol import TextData, Trained
 from models.training.validated import ValidatedFit
 
@@ -22,16 +24,18 @@ class GptTraining:
     shown: ClassVar = ("loss",)
 
     def __init__(
-        self, data: TextData, device: torch.device, config: GptConfig, fit: FitConfig
+        self, data: TextData, device: torch.device, model: GptConfig, training: FitConfig
     ) -> None:
-        torch.manual_seed(seed_at(fit.seed, 0, INITIAL_STREAM))
-        model = Gpt(config).to(device)
-        self._fit = ValidatedFit(model, make_optimizer(model, fit), fit)
-        self.num_steps, self.state = fit.steps, self._fit.state
+        torch.manual_seed(seed_at(training.seed, 0, INITIAL_STREAM))
+        gpt = Gpt(model).to(device)
+        self._fit = ValidatedFit(gpt, make_optimizer(gpt, training), training)
+        self.num_steps, self.state = training.steps, self._fit.state
         train = torch.from_numpy(data.train.astype("int64")).to(device)
         held_out = data.validation[:VALIDATION_TOKENS].astype("int64")
         self._validation = torch.from_numpy(held_out).to(device)
-        self._batches = TokenBatches(train, config.context_length, fit.batch_size, fit.seed)
+        self._batches = TokenBatches(
+            train, model.context_length, training.batch_size, training.seed
+        )
 
     def steps(self) -> Iterator[Step]:
         """Updates, with the loss on held-out tokens now and then."""

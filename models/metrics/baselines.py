@@ -123,7 +123,7 @@ class Soundness:
             f" {MIN_RATIO:g} times as far: give more pictures, or larger ones"
         )
 
-    def fault(self, draws_means: bool = False) -> str:
+    def failed_check(self, draws_means: bool = False) -> str:
         """What is wrong with the samples; empty when nothing is.
 
         draws_means: the samples are means of what a model holds for possible, as a VAE's are, and

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from models.metrics.contrastive import contrast, zoomed
 from models.metrics.corruptions import KINDS, damaged
-from models.training.loops import FitConfig
+from models.training.config import FitConfig
 
 PROJECTED = 32
 """Numbers in which views are compared."""

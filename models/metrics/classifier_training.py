@@ -9,7 +9,8 @@ from torch import Tensor
 
 from models.metrics.classifier import Classifier, ClassifierConfig, make_optimizer
 from models.training.batches import INITIAL_STREAM, ImageBatches, seed_at
-from models.training.loops import FitConfig, Step
+from models.training.config import FitConfig
+from models.training.loops import Step
 from models.training.protocol import ImageData, Trained
 from models.training.validated import ValidatedFit
 
@@ -29,15 +30,15 @@ class ClassifierTraining:
         self,
         data: ImageData,
         device: torch.device,
-        config: ClassifierConfig,
-        fit: FitConfig,
+        model: ClassifierConfig,
+        training: FitConfig,
     ) -> None:
-        torch.manual_seed(seed_at(fit.seed, 0, INITIAL_STREAM))
-        model = Classifier(config).to(device)
-        self._fit = ValidatedFit(model, make_optimizer(model, fit), fit)
-        self.num_steps, self.state = fit.steps, self._fit.state
+        torch.manual_seed(seed_at(training.seed, 0, INITIAL_STREAM))
+        judge = Classifier(model).to(device)
+        self._fit = ValidatedFit(judge, make_optimizer(judge, training), training)
+        self.num_steps, self.state = training.steps, self._fit.state
         pixels = torch.from_numpy(data.train.copy()).to(device)
-        self._batches = ImageBatches(pixels, fit.batch_size, fit.seed)
+        self._batches = ImageBatches(pixels, training.batch_size, training.seed)
         self._labels = torch.from_numpy(data.train_labels).to(device)
         self._validation = tuple(
             torch.from_numpy(part[:: max(1, len(part) // VALIDATION_IMAGES)].copy()).to(device)

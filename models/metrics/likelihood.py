@@ -15,5 +15,5 @@ class Likelihood:
     """(N,) Negative log-likelihood of each image."""
     unit: str
     """What the numbers are of, such as "binarised pixels"; others are not compared."""
-    faults: list[str]
+    failed_checks: list[str]
     """What must keep the model from being used, in words."""

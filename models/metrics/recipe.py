@@ -5,7 +5,7 @@ from typing import Any
 
 from models.metrics.classifier import ClassifierConfig
 from models.presets import ImageShape
-from models.training.loops import FitConfig
+from models.training.config import FitConfig
 
 
 def classifier_recipe(shape: ImageShape) -> dict[str, Any]:
@@ -32,13 +32,13 @@ def classifier_recipe(shape: ImageShape) -> dict[str, Any]:
     else:
         size = 96 if is_labelled else 64  # two views of each picture and a damaged half
         fit = FitConfig(steps=600, batch_size=size, learning_rate=4e-3, weight_decay=0.05)
-    return {"config": config, "fit": fit}
+    return {"model": config, "training": fit}
 
 
 def plain_classifier_recipe(shape: ImageShape) -> dict[str, Any]:
     """A classifier that learns classes alone, as published comparisons are judged by one."""
     recipe = classifier_recipe(shape)
     return {
-        "config": replace(recipe["config"], augment_light=0.0, damage_weight=0.0),
-        "fit": replace(recipe["fit"], batch_size=64 if shape.side <= 12 else 128),
+        "model": replace(recipe["model"], augment_light=0.0, damage_weight=0.0),
+        "training": replace(recipe["training"], batch_size=64 if shape.side <= 12 else 128),
     }

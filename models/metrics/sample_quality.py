@@ -1,7 +1,7 @@
 """Everything that is measured about one model's image samples, in the eyes of a classifier.
 
 The pipeline's evaluation and the benchmarks call the same function. Beside each distance stands
-what real images score: the floor that a perfect model would reach.
+what real images score, which a perfect model would reach.
 """
 
 from collections.abc import Iterator
@@ -77,7 +77,7 @@ def sample_quality(
     (N,) that they were made for, or None. train and test: real images with their labels. Copies
     are looked for among all training images; else at most ten thousand of a part are used, from
     all over. seen: from `seen_by`, where it is known already. The Frechet distance is that of all
-    samples to the held-out images, and its floor that of the training images to them: draw many,
+    samples to the held-out images, and of real data that of the training images to them: draw many,
     and none of it is the luck of the draw. Other metrics depend on the number of samples and use as
     many as there are test images. Without classes what needs them is left out.
     """
@@ -113,16 +113,16 @@ def _distances(seen: Seen) -> dict[str, float]:
     """Of the samples, beside those of real images."""
     fake = seen.drawn[: len(seen.test)]
     real = seen.train[evenly_chosen(len(seen.train), len(seen.test))]
-    kernel, kernel_floor = (kernel_distance(seen.train, each) for each in (fake, seen.test))
+    kernel, kernel_of_real = (kernel_distance(seen.train, each) for each in (fake, seen.test))
     shares = precision_recall_density_coverage(seen.test, fake)
-    floors = precision_recall_density_coverage(seen.test, real)
+    of_real = precision_recall_density_coverage(seen.test, real)
     return {
         "test_frechet_distance": frechet_distance(seen.held_out, seen.drawn),
-        "floor_frechet_distance": frechet_distance(seen.held_out, seen.train),
+        "real_data_frechet_distance": frechet_distance(seen.held_out, seen.train),
         "test_kernel_distance": kernel.value,
-        "floor_kernel_distance": kernel_floor.value,
+        "real_data_kernel_distance": kernel_of_real.value,
         **{f"test_{name}": value for name, value in shares.items()},
-        **{f"floor_{name}": value for name, value in floors.items()},
+        **{f"real_data_{name}": value for name, value in of_real.items()},
     }
 
 

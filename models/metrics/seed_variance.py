@@ -76,18 +76,20 @@ class SeedSpread(NamedTuple):
 
     relative: float
     """Standard deviation over the mean."""
-    freedom: int
-    """Degrees of freedom behind it: how much it is worth."""
+    degrees_of_freedom: int
+    """Of what it was estimated from: how much it is worth."""
 
 
 def pooled_spread(groups: Sequence[Sequence[float]], prior: SeedSpread) -> SeedSpread:
     """The spread within groups of results, pooled with what is known beforehand.
 
     groups: the results of each recipe, one per seed; all above 0. Groups of one tell nothing. The
-    prior counts as `prior.freedom` further observations, so a short history is not believed more
-    than it is worth, and a long one decides. Raises ValueError for results that are not positive.
+    prior counts as `prior.degrees_of_freedom` further observations, so a short history is not
+    believed more than it is worth, and a long one decides. Raises ValueError for results that are
+    not positive.
     """
-    squares, freedom = prior.relative**2 * prior.freedom, prior.freedom
+    degrees_of_freedom = prior.degrees_of_freedom
+    squares = prior.relative**2 * degrees_of_freedom
     for group in groups:
         values = np.asarray(group, dtype=np.float64)
         if len(values) < 2:
@@ -96,5 +98,5 @@ def pooled_spread(groups: Sequence[Sequence[float]], prior: SeedSpread) -> SeedS
             raise ValueError(f"a relative spread wants results above 0, got {values.min()}")
         relative = values / values.mean()
         squares += float(((relative - 1) ** 2).sum())
-        freedom += len(values) - 1
-    return SeedSpread(float(np.sqrt(squares / max(1, freedom))), freedom)
+        degrees_of_freedom += len(values) - 1
+    return SeedSpread(float(np.sqrt(squares / max(1, degrees_of_freedom))), degrees_of_freedom)

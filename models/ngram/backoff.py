@@ -9,56 +9,13 @@ from functools import cached_property
 
 import numpy as np
 
+from models.ngram.config import NgramConfig
 from models.ngram.counting import UNKNOWN, MarkedText, NgramTable
 from models.ngram.keys import BEGIN, Integers
-from models.ngram.smoothing import (
-    NUM_TUNED,
-    Floats,
-    Mixture,
-    discounted,
-    estimated_discounts,
-    mixed,
-)
+from models.ngram.smoothing import Floats, Mixture, discounted, estimated_discounts, mixed
 
 DENSE_SIZE = 1 << 20
 """Numbers in the largest order whose distributions are kept whole."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NgramConfig:
-    """The defaults are plain modified Kneser-Ney."""
-
-    order: int = 7
-    """Tokens in the longest n-gram, the predicted one included."""
-    sentence_end: int | None = None
-    """Token id after which the context starts afresh; None takes the text as one sentence."""
-    fallback_discounts: tuple[float, float, float] = (0.5, 1.0, 1.5)
-    """For n-grams seen once, twice and more often, in orders whose counts determine none."""
-    tuned: tuple[tuple[float, ...], ...] | None = None
-    """What `models.ngram.tuning.tune` found: per order the numbers of a `Mixture`, in a row."""
-
-    def __post_init__(self) -> None:
-        if self.order < 1:
-            raise ValueError(f"order must be at least 1, got {self.order}")
-        if self.sentence_end is not None and self.sentence_end < 0:
-            raise ValueError(f"sentence_end must be a token id or None, got {self.sentence_end}")
-        # JSON turns tuples into lists.
-        object.__setattr__(self, "fallback_discounts", tuple(self.fallback_discounts))
-        limits = zip(self.fallback_discounts, (1, 2, 3), strict=True)
-        if not all(0 < discount <= limit for discount, limit in limits):
-            raise ValueError(
-                "fallback_discounts must lie above 0 and at most at 1, 2 and 3, got"
-                f" {self.fallback_discounts}"
-            )
-        if self.tuned is not None:
-            object.__setattr__(self, "tuned", tuple(map(tuple, self.tuned)))
-            if [len(row) for row in self.tuned] != [NUM_TUNED] * self.order:
-                raise ValueError(
-                    f"tuned must hold {NUM_TUNED} numbers for each of {self.order} orders, got rows"
-                    f" of {[len(row) for row in self.tuned]}; tune again after changing the order"
-                )
-            if not np.isfinite(self.tuned).all():
-                raise ValueError("tuned holds numbers that are not finite; tune again")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.ngram.attribution import Level, explained
-from models.ngram.backoff import BackoffModel, NgramConfig, symbols_of
+from models.ngram.backoff import BackoffModel, symbols_of
+from models.ngram.config import NgramConfig
 from models.ngram.counting import MarkedText, NgramTable, check_ids, count_ngrams
 from models.ngram.external_sort import ExternalSortConfig
 from models.ngram.keys import BEGIN, Integers

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from models.ngram.backoff import NgramConfig
+from models.ngram.config import NgramConfig
 from models.ngram.model import NgramModel
 
 DATA = "text"

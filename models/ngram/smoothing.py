@@ -12,12 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from models.ngram.config import NUM_FEATURES
 from models.ngram.keys import Integers
 
 Floats = NDArray[np.float64]
-NUM_FEATURES = 4
-NUM_TUNED = 6 + 2 * NUM_FEATURES
-"""Numbers per order in the tuned form."""
 
 
 def estimated_discounts(counts: Integers) -> tuple[float, float, float] | None:

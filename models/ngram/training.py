@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from models.ngram.backoff import NgramConfig
+from models.ngram.config import NgramConfig, TuningConfig
 from models.ngram.external_sort import ExternalSortConfig
 from models.ngram.model import NgramModel
-from models.ngram.tuning import TuningConfig, tune
+from models.ngram.tuning import tune
 from models.training.protocol import TextData, Trained
 
 if TYPE_CHECKING:
@@ -26,11 +26,11 @@ class NgramTraining:
         self,
         data: TextData,
         _device: torch.device,
-        config: NgramConfig,
+        model: NgramConfig,
         tuning: TuningConfig | None,
     ) -> None:
         """Without tuning it is plain modified Kneser-Ney; the device changes nothing."""
-        self._data, self._config, self._tuning = data, config, tuning
+        self._data, self._config, self._tuning = data, model, tuning
 
     def steps(self) -> "Iterator[Step]":
         """None: all of the work is in `finish`."""

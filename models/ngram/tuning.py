@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.ngram.backoff import NgramConfig
+from models.ngram.config import NUM_FEATURES, NUM_TUNED, NgramConfig, TuningConfig
 from models.ngram.external_sort import ExternalSortConfig
 from models.ngram.keys import BEGIN, Integers
 from models.ngram.model import NgramModel
-from models.ngram.smoothing import NUM_FEATURES, NUM_TUNED, ContextCounts
+from models.ngram.smoothing import ContextCounts
 
 PRIOR_DEVIATION = 2.0
 """How far, as a standard deviation, logits are expected to lie from where they start."""
@@ -40,27 +40,6 @@ class Evidence:
     """(K, M) whether anything was counted after the context."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TuningConfig:
-    """How much text decides, and for how long."""
-
-    holdout_fraction: float = 0.1
-    """The end of the training text that is held out."""
-    most_held_out: int = 100_000
-    """Tokens held out at most: time and memory grow with them."""
-    num_iterations: int = 60
-    """Of L-BFGS."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.holdout_fraction < 1:
-            raise ValueError(
-                f"holdout_fraction must lie between 0 and 1, got {self.holdout_fraction}"
-            )
-        for name in ("most_held_out", "num_iterations"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-
-
 def tune(
     tokens: NDArray[np.integer],
     vocabulary_size: int,
@@ -74,7 +53,7 @@ def tune(
     Raises ValueError for a text too short to hold anything out.
     """
     tuning = tuning or TuningConfig()
-    num_held_out = min(tuning.most_held_out, int(len(tokens) * tuning.holdout_fraction))
+    num_held_out = min(tuning.max_held_out, int(len(tokens) * tuning.holdout_fraction))
     if num_held_out < 1:
         raise ValueError(
             f"the training text has {len(tokens)} tokens, too few to hold out"

@@ -19,15 +19,8 @@ from models.training.captured import (
     stacked,
     step_of,
 )
-from models.training.loops import (
-    CHECKED_EVERY,
-    Diverged,
-    FitConfig,
-    Step,
-    raise_if_broken,
-    run_at,
-    update_ema,
-)
+from models.training.config import FitConfig
+from models.training.loops import CHECKED_EVERY, Diverged, Step, raise_if_broken, run_at, update_ema
 
 
 class AdversarialModel(Protocol):

@@ -9,7 +9,6 @@ On a GPU the updates of models that bear it are replayed as CUDA graphs
 (models/training/captured.py); there the models are told the step, or the progress, in a tensor.
 """
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -29,6 +28,7 @@ from models.training.captured import (
     stacked,
     step_of,
 )
+from models.training.config import FitConfig
 
 CHECKED_EVERY = 25
 """Steps on a GPU between two questions whether everything is still finite."""
@@ -36,46 +36,6 @@ CHECKED_EVERY = 25
 
 class Diverged(RuntimeError):
     """A loss or a gradient stopped being finite; the weights are those before the bad update."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FitConfig:
-    """How long and how fast to train."""
-
-    steps: int = 1000
-    batch_size: int = 128
-    """Examples per step: images, or token windows."""
-    learning_rate: float = 1e-3
-    """Peak learning rate, reached after the warm-up."""
-    final_learning_rate_fraction: float = 0.05
-    """The cosine decay ends at this fraction of the peak."""
-    warmup_steps: int = 50
-    """Steps of linear warm-up."""
-    weight_decay: float = 0.0
-    gradient_clip: float = 1.0
-    """Largest global norm of the gradient."""
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "learning_rate", "gradient_clip"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        if not 0 <= self.final_learning_rate_fraction <= 1:
-            raise ValueError(
-                "final_learning_rate_fraction must lie between 0 and 1, got"
-                f" {self.final_learning_rate_fraction}"
-            )
-        if not 0 <= self.seed < 2**31:
-            raise ValueError(f"seed must lie between 0 and 2147483647, got {self.seed}")
-
-    def rate_at(self, step: int) -> float:
-        """The learning rate of one step as a fraction of its peak."""
-        if step < self.warmup_steps:
-            return (step + 1) / self.warmup_steps
-        progress = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
-        cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-        floor = self.final_learning_rate_fraction
-        return floor + (1 - floor) * cosine
 
 
 @dataclass(frozen=True, slots=True)

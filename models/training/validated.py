@@ -6,7 +6,8 @@ from typing import Any, Generic
 from torch.optim import Optimizer
 
 from models.training.checkpoint import BestWeights, Model, TrainingState, num_parameters
-from models.training.loops import FitConfig, Step, likelihood_steps
+from models.training.config import FitConfig
+from models.training.loops import Step, likelihood_steps
 from models.training.protocol import Trained
 
 

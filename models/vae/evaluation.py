@@ -42,5 +42,5 @@ def likelihood(model: Any, pixels: np.ndarray, seed: int) -> Likelihood:
         metrics=metrics,
         nats=nll.cpu().numpy(),
         unit="binarised pixels" if is_binary else "256 levels",
-        faults=[alarm] if alarm and alarm.startswith("posterior") else [],
+        failed_checks=[alarm] if alarm and alarm.startswith("posterior") else [],
     )

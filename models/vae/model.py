@@ -11,7 +11,6 @@ units); Kingma et al. 2016 (free bits); Salimans et al. 2017 (discretised logist
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -19,90 +18,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.training.batches import generator_at
-from models.training.loops import FitConfig
+from models.training.config import FitConfig
+from models.vae.config import VaeConfig
 from models.vae.densities import gaussian_kl, log_mean_exp, logistic_log_likelihood
 
-Likelihood = Literal["bernoulli", "logistic"]
 Sampler = Literal["normal", "mixture"]
 
 SAMPLE_STREAM = 10  # of a seed's randomness, apart from those of training
 
 DECODED_AT_ONCE = 1000
 """Latent points decoded in one go outside training: bounds memory, changes no number."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class VaeConfig:
-    """The shape of a VAE and what it minimises."""
-
-    channels: int = 1
-    height: int = 28
-    width: int = 28
-    latent_size: int = 24
-    """Units of the latent point z."""
-    base_width: int = 16
-    """Feature maps of the first level; every further level has twice as many, at most 4 times."""
-    hidden_size: int = 256
-    """Units of the dense layer between the flattened feature maps and z, on both sides."""
-    num_residual_blocks: int = 0
-    """Residual blocks after every pooling and before every upsampling."""
-    dropout: float = 0.0
-    """Fraction of the dense layers' units dropped while training."""
-    likelihood: Likelihood = "bernoulli"
-    """"bernoulli" models binary pixels: training draws them afresh from the grey levels at each
-    step (dynamic binarisation). "logistic" models the 256 levels of each pixel and channel."""
-    num_importance_samples: int = 1
-    """Draws of z per image while training; above 1 the loss is the IWAE bound."""
-    kl_warmup_steps: int = 0
-    """Steps over which the weight of the KL rises to 1."""
-    free_bits_nats: float = 0.0
-    """KL per latent unit (batch mean) below which a unit is not pressed further down."""
-    num_mixture_components: int = 30
-    """Gaussians of the mixture that can be fitted on the codes, for sampling."""
-
-    def __post_init__(self) -> None:
-        if self.channels not in (1, 3):
-            raise ValueError(f"channels must be 1 (grey) or 3 (colour), got {self.channels}")
-        for name in ("height", "width"):
-            if not 8 <= getattr(self, name) <= 64:
-                raise ValueError(f"{name} must be 8 to 64 pixels, got {getattr(self, name)}")
-        for name in ("latent_size", "base_width", "hidden_size", "num_importance_samples"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.num_mixture_components < 1:
-            raise ValueError(
-                f"num_mixture_components must be at least 1, got {self.num_mixture_components}"
-            )
-        for name in ("num_residual_blocks", "kl_warmup_steps", "free_bits_nats"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
-        if self.likelihood not in ("bernoulli", "logistic"):
-            raise ValueError(
-                f'likelihood must be "bernoulli" or "logistic", got {self.likelihood!r}'
-            )
-        if self.free_bits_nats and self.num_importance_samples > 1:
-            raise ValueError(
-                "free_bits_nats needs num_importance_samples = 1, whose KL is exact per unit; got"
-                f" {self.free_bits_nats} with {self.num_importance_samples} samples"
-            )
-
-    @property
-    def num_levels(self) -> int:
-        """How often the encoder halves an image: until the larger side is at most 7."""
-        return math.ceil(math.log2(max(self.height, self.width) / 7))
-
-    @property
-    def level_widths(self) -> list[int]:
-        """Feature maps of every level, from the image inwards."""
-        return [self.base_width * min(2**level, 4) for level in range(self.num_levels)]
-
-    @property
-    def inner_size(self) -> tuple[int, int]:
-        """Height and width of the feature maps that are flattened."""
-        scale = 2**self.num_levels
-        return math.ceil(self.height / scale), math.ceil(self.width / scale)
 
 
 class ResidualBlock(nn.Module):

@@ -4,7 +4,8 @@ from typing import Any
 
 from torch import Tensor
 
-from models.vae.model import Vae, VaeConfig
+from models.vae.config import VaeConfig
+from models.vae.model import Vae
 
 DATA = "images"
 

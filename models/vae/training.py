@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 
 from models.training.batches import INITIAL_STREAM, ImageBatches, seed_at
-from models.training.loops import FitConfig, Step
+from models.training.config import FitConfig
+from models.training.loops import Step
 from models.training.protocol import ImageData, Trained
 from models.training.validated import ValidatedFit
+from models.vae.config import VaeConfig
 from models.vae.elbo import active_units, binarize, collapse_alarm, negative_elbo
 from models.vae.latent_mixture import fit_mixture
-from models.vae.model import Vae, VaeConfig, make_optimizer
+from models.vae.model import Vae, make_optimizer
 
 NUM_VALIDATIONS = 20
 VALIDATION_IMAGES = 1000
@@ -27,16 +29,16 @@ class VaeTraining:
     grid_title: ClassVar = "held-out - reconstructed - new"
 
     def __init__(
-        self, data: ImageData, device: torch.device, config: VaeConfig, fit: FitConfig
+        self, data: ImageData, device: torch.device, model: VaeConfig, training: FitConfig
     ) -> None:
-        torch.manual_seed(seed_at(fit.seed, 0, INITIAL_STREAM))
-        model = Vae(config).to(device)
-        self._fit = ValidatedFit(model, make_optimizer(model, fit), fit)
-        self.num_steps, self.state = fit.steps, self._fit.state
+        torch.manual_seed(seed_at(training.seed, 0, INITIAL_STREAM))
+        vae = Vae(model).to(device)
+        self._fit = ValidatedFit(vae, make_optimizer(vae, training), training)
+        self.num_steps, self.state = training.steps, self._fit.state
         self._train = torch.from_numpy(data.train.copy()).to(device)
         self._held_out = torch.from_numpy(data.validation[:VALIDATION_IMAGES].copy())
         self._validation = self._held_out.to(device).float() / 255
-        if config.likelihood == "bernoulli":
+        if model.likelihood == "bernoulli":
             self._validation = binarize(self._validation, seed=0)
 
     def steps(self) -> Iterator[Step]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tasks.data.own_files import path_of, readable
 from tasks.store.files import BadInput
-from tasks.store.names import LONGEST_DERIVED, checked_name
+from tasks.store.names import MAX_DERIVED_CHARACTERS, checked_name
 
 _ADDRESS = re.compile(r"(?:([^:]*)=)?(folder|file):(.+)", re.DOTALL)
 
@@ -66,6 +66,8 @@ def source_address(source: str, known: Collection[str] = ()) -> SourceAddress:
             f"{name!r} is the name of a data set that comes with the program; choose another one"
             f" for {scheme}:{location}"
         )
-    if len(checked_name("data set", name)) > LONGEST_DERIVED:
-        raise BadInput(f"{name!r} is longer than {LONGEST_DERIVED} characters; give a shorter name")
+    if len(checked_name("data set", name)) > MAX_DERIVED_CHARACTERS:
+        raise BadInput(
+            f"{name!r} is longer than {MAX_DERIVED_CHARACTERS} characters; give a shorter name"
+        )
     return SourceAddress(scheme, location, name)

@@ -19,6 +19,7 @@ from typing import Literal
 
 import numpy as np
 
+from models.presets import ImageShape
 from tasks.data.image_folder import MAX_SIDE, MIN_SIDE, RawImages, read_image_folder
 from tasks.data.own_files import one_line, readable
 from tasks.data.source_address import source_address
@@ -26,7 +27,7 @@ from tasks.data.text_files import RawText, read_text_file, read_text_folder
 from tasks.store.files import BadInput, ChecksumMismatch, atomic_file, data_root, home, sha256_of
 
 Kind = Literal["images", "text"]
-LONGEST_GLOB = 200
+MAX_GLOB_CHARACTERS = 200
 
 
 class Unreachable(ConnectionError):
@@ -44,6 +45,8 @@ class Source:
     read_text: Callable[[], RawText] | None = None
     path: Path | None = None
     """Where a person's own data lie."""
+    shape: ImageShape | None = None
+    """Of images that the program knows: what a recipe is told before they are read."""
 
 
 def find_source(
@@ -82,9 +85,9 @@ def _own_source(
 ) -> Source:
     licence = "your own"
     shown = readable(path)
-    if glob is not None and not 1 <= len(glob) <= LONGEST_GLOB:
+    if glob is not None and not 1 <= len(glob) <= MAX_GLOB_CHARACTERS:
         raise BadInput(
-            f"a glob has 1 to {LONGEST_GLOB} characters, got {len(glob)}; such as '*.py'"
+            f"a glob has 1 to {MAX_GLOB_CHARACTERS} characters, got {len(glob)}; such as '*.py'"
         )
     if glob is not None and (kind, scheme) != ("text", "folder"):
         raise BadInput(f"a glob only applies to text of folder:PATH, not to {name!r}; leave it out")
@@ -300,24 +303,28 @@ SOURCES = {
         title="Handwritten digits, 8x8 (scikit-learn, embedded)",
         licence="BSD-3-Clause; UCI ML repository, E. Alpaydin and C. Kaynak, CC BY 4.0",
         read_images=read_digits,
+        shape=ImageShape(1, 8, 8, 10),
     ),
     "mnist": Source(
         kind="images",
         title="MNIST handwritten digits, 28x28",
         licence="CC BY-SA 3.0; Y. LeCun, C. Cortes, C. Burges",
         read_images=read_mnist,
+        shape=ImageShape(1, 28, 28, 10),
     ),
     "fashion-mnist": Source(
         kind="images",
         title="Fashion-MNIST, 28x28",
         licence="MIT; Zalando SE",
         read_images=read_fashion_mnist,
+        shape=ImageShape(1, 28, 28, 10),
     ),
     "cifar10": Source(
         kind="images",
         title="CIFAR-10, 32x32 colour",
         licence="unstated; A. Krizhevsky",
         read_images=read_cifar10,
+        shape=ImageShape(3, 32, 32, 10),
     ),
     "pydocs": Source(
         kind="text",

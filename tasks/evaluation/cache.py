@@ -93,7 +93,7 @@ class _Recorded:
     main_metric: str
     unit: str
     metrics: dict[str, float]
-    faults: tuple[str, ...]
+    failed_checks: tuple[str, ...]
     low: float
     high: float
     example: str

@@ -2,7 +2,7 @@
 
 Samples are measured in the features of the classifier that the pipeline trained on the same data,
 or of a network that learned without labels where the data have none. Beside each distance stands
-what real images score: the floor that a perfect model would reach. Whether the judge can tell real
+what real images score, which a perfect model would reach. Whether the judge can tell real
 pictures from rubbish is measured every time; one that cannot lets no model pass.
 """
 
@@ -65,12 +65,15 @@ def measure_images(
     numbers = sample_quality(judge, drawn, requested, train, test, seen)
     sound = sample_soundness(judge, seen, train[0])
     numbers["rubbish_frechet_distance"] = sound.nearest[1]
-    faults = [*_sample_faults(numbers, len(images.class_names)), *_told(sound, draws_means)]
+    failed_checks = [
+        *_failed_sample_checks(numbers, len(images.class_names)),
+        *_failed_soundness(sound, draws_means),
+    ]
     metrics: dict[str, float]
     if likelihood is not None:
         found = likelihood(subject.model, test[0], EVALUATION_SEED)
         metrics, interval = {**found.metrics, **numbers}, _interval(found.nats)
-        faults += found.faults
+        failed_checks += found.failed_checks
         decisive: dict[str, Any] = {
             "main_metric": "test_nll_nats",
             "unit": f"nats per image, {found.unit}",
@@ -90,7 +93,7 @@ def measure_images(
         }
     return EvaluationResult(
         metrics=metrics,
-        faults=[*not_finite(metrics), *faults],
+        failed_checks=[*not_finite(metrics), *failed_checks],
         low=interval[0],
         high=interval[1],
         files=_pictures(images, drawn),
@@ -144,30 +147,30 @@ def _interval(scores: np.ndarray) -> tuple[float, float]:
     return found.low, found.high
 
 
-def _told(sound: Soundness, draws_means: bool) -> list[str]:
+def _failed_soundness(sound: Soundness, draws_means: bool) -> list[str]:
     """What soundness says: of an unfit judge that alone, as its distances mean nothing."""
-    found = sound.unfitness or sound.fault(draws_means=draws_means)
+    found = sound.unfitness or sound.failed_check(draws_means=draws_means)
     return [found] if found else []
 
 
-def _sample_faults(metrics: dict[str, float], num_classes: int) -> list[str]:
+def _failed_sample_checks(metrics: dict[str, float], num_classes: int) -> list[str]:
     """The absolute checks: not collapsed, not memorised."""
-    faults = []
+    failed_checks = []
     found = metrics.get("test_classes_drawn", math.inf)  # no classes: nothing is said of them
     if found <= num_classes / 2 or metrics["test_coverage"] < 0.05:
         drawn = f"draws {found:.0f} of {num_classes} classes, " if num_classes else ""
-        faults.append(f"collapsed: {drawn}coverage {metrics['test_coverage']:.2f}")
+        failed_checks.append(f"collapsed: {drawn}coverage {metrics['test_coverage']:.2f}")
     if metrics["test_different_samples_share"] < MIN_DIFFERENT:
-        faults.append(
+        failed_checks.append(
             f"collapsed: only {metrics['test_different_samples_share']:.1%} of the samples are"
             " different pictures"
         )
     if metrics["test_exact_copy_rate"] > 0.05 or metrics["test_nearest_neighbour_ratio"] < 0.3:
-        faults.append(
+        failed_checks.append(
             f"memorised: {metrics['test_exact_copy_rate']:.1%} of the samples are training images,"
             f" nearest-neighbour ratio {metrics['test_nearest_neighbour_ratio']:.2f}"
         )
-    return faults
+    return failed_checks
 
 
 def _pictures(images: ImageSet, drawn: np.ndarray) -> dict[str, bytes]:

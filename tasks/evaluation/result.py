@@ -19,7 +19,7 @@ class EvaluationResult:
     unit: str
     """What the main metric counts; numbers of different units are never compared."""
     metrics: dict[str, float]
-    faults: list[str]
+    failed_checks: list[str]
     scores: np.ndarray
     """(N,) What the main metric is the mean of, item by item; or its resampled values."""
     are_resamples: bool
@@ -51,14 +51,38 @@ def title(metric: str) -> str:
     return _TITLES.get(metric, metric.removeprefix("test_").replace("_", " "))
 
 
+REAL_DATA = "real_data_"
+"""How the names of metrics of real held-out data begin; those of a model begin with `test_`."""
+_REAL_DATA_BEFORE = "floor_"
+
+
+def of_real_data(metric: str) -> str:
+    """The name of what real data score in a metric of a model."""
+    return REAL_DATA + metric.removeprefix("test_")
+
+
+def with_present_names(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Metrics of any version of this project by the names of today.
+
+    Runs, tags and galleries of before call what real data score `floor_`.
+    """
+    renamed = {
+        REAL_DATA + name.removeprefix(_REAL_DATA_BEFORE): value
+        for name, value in metrics.items()
+        if name.startswith(_REAL_DATA_BEFORE)
+    }
+    others = {n: value for n, value in metrics.items() if not n.startswith(_REAL_DATA_BEFORE)}
+    return {**renamed, **others}
+
+
 def references(main_metric: str, metrics: Mapping[str, float]) -> dict[str, float]:
     """The metrics that are told wherever the main one is, by name; empty where there are none.
 
     A Fréchet distance says nothing without the one of real data; likelihoods of colours can be
     compared with others' in bits per dimension.
     """
-    names = (f"floor_{main_metric.removeprefix('test_')}", _BITS)
-    return {name: metrics[name] for name in names if name in metrics}
+    named = with_present_names(metrics)
+    return {name: named[name] for name in (of_real_data(main_metric), _BITS) if name in named}
 
 
 _BITS = "test_bits_per_dimension"
@@ -74,10 +98,9 @@ def reference_words(told: Mapping[str, float]) -> str:
 
 def references_told(main_metric: str, words: str) -> dict[str, float]:
     """What `reference_words` told of a main metric, to the digits that it told."""
-    floor = f"floor_{main_metric.removeprefix('test_')}"
+    real = of_real_data(main_metric)
     return {
-        _BITS if of_bits else floor: float(of_bits or of_floor)
-        for of_bits, of_floor in _TOLD(words)
+        _BITS if of_bits else real: float(of_bits or of_real) for of_bits, of_real in _TOLD(words)
     }
 
 

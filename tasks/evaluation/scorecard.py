@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from prefect.artifacts import create_table_artifact
 
 from tasks.data.ingestion import Corpus, ImageSet
-from tasks.evaluation.result import reference_words, references, title
+from tasks.evaluation.result import (
+    REAL_DATA,
+    of_real_data,
+    reference_words,
+    references,
+    title,
+    with_present_names,
+)
 from tasks.runtime.markup import markdown
 from tasks.runtime.progress import log, show
 from tasks.store.names import artifact_key
@@ -41,7 +48,7 @@ class Scorecard:
     high: float = field(default=math.nan)
     unit: str = field(default="")
     metrics: dict[str, float]
-    faults: tuple[str, ...]
+    failed_checks: tuple[str, ...]
     """What must keep this model from being used, in words; empty when nothing must."""
     data_digest: str
     judge_digest: str
@@ -78,8 +85,8 @@ class PromotionDecision:
 
     accepted: bool
     reason: str
-    by_person: str = field(default="")
-    """Who decided, where a person did."""
+    decided_by: str = field(default="")
+    """Where an operator decided against it; empty where only the gate did."""
     champion_version: int | None = field(default=None)
     """The champion that it was compared with; None where there was none."""
     champion_value: float | None = field(default=None)
@@ -105,10 +112,11 @@ class Measured(NamedTuple):
 
 def with_baseline(metrics: Mapping[str, float]) -> list[Measured]:
     """Each metric of a model beside what real data score."""
+    named = with_present_names(metrics)
     return [
-        Measured(name, title(name), value, metrics.get(f"floor_{name.removeprefix('test_')}"))
-        for name, value in metrics.items()
-        if not name.startswith("floor_")
+        Measured(name, title(name), value, named.get(of_real_data(name)))
+        for name, value in named.items()
+        if not name.startswith(REAL_DATA)
     ]
 
 
@@ -137,8 +145,8 @@ def publish(scorecard: Scorecard, data: "ImageSet | Corpus") -> None:
     )
     state = "unchanged, " if scorecard.was_stored else ""
     log(f"{scorecard.name}: {state}{measured} on held-out data")
-    for fault in scorecard.faults:
-        log(f"{scorecard.name}: {fault}")
+    for check in scorecard.failed_checks:
+        log(f"{scorecard.name}: {check}")
     show(
         f"{scorecard.name}: scorecard",
         lambda: create_table_artifact(

@@ -22,7 +22,7 @@ from tasks.evaluation.result import EVALUATION_SEED, EvaluationResult, not_finit
 SAMPLED_TEXTS, SAMPLED_TOKENS = 8, 500
 SPAN = 12
 """Characters of the spans that are looked for in the training text: two words, about."""
-MIN_BLOCKS, LONGEST_BLOCK_BYTES, SHORTEST_BLOCK_BYTES = 40, 2000, 250
+MIN_BLOCKS, MAX_BLOCK_BYTES, MIN_BLOCK_BYTES = 40, 2000, 250
 HISTORY_CHARACTERS = 16
 """Characters of the text before the test that are read for each token of context."""
 
@@ -42,9 +42,9 @@ def measure_text(subject: Any, corpus: Corpus) -> EvaluationResult:
         "test_nats_per_token": float(nats.mean()),
         **_measures_of_writing(written, corpus),
     }
-    faults = not_finite(metrics)
+    failed_checks = not_finite(metrics)
     if metrics["test_bits_per_byte"] >= 8:
-        faults.append("knows nothing: 8 bits per byte or more, as uniform guessing")
+        failed_checks.append("knows nothing: 8 bits per byte or more, as uniform guessing")
     low, high = math.nan, math.nan
     if len(block_bits) > 1 and np.isfinite(block_bits).all():
         _, low, high = bootstrap_mean_interval(block_bits)
@@ -52,7 +52,7 @@ def measure_text(subject: Any, corpus: Corpus) -> EvaluationResult:
         main_metric="test_bits_per_byte",
         unit="bits per byte",
         metrics=metrics,
-        faults=faults,
+        failed_checks=failed_checks,
         scores=block_bits,
         are_resamples=False,
         low=low,
@@ -86,7 +86,7 @@ def _bits_by_block(tokenizer: Any, ids: np.ndarray, nats: np.ndarray, num_bytes:
     at places of the text, not of tokens, so that two models' blocks pair. A token belongs to the
     block in which it begins.
     """
-    wanted = min(LONGEST_BLOCK_BYTES, max(SHORTEST_BLOCK_BYTES, num_bytes // MIN_BLOCKS))
+    wanted = min(MAX_BLOCK_BYTES, max(MIN_BLOCK_BYTES, num_bytes // MIN_BLOCKS))
     num_blocks = max(1, num_bytes // wanted)
     lengths = np.array([len(tokenizer.token_bytes(token)) for token in ids.tolist()])
     starts = np.cumsum(lengths) - lengths
@@ -106,7 +106,9 @@ def _measures_of_writing(written: list[str], corpus: Corpus) -> dict[str, float]
     lengths = [len(text) for text in written]
     if sum(lengths) <= len(held_out):
         ends = np.linspace(max(lengths), len(held_out), len(written), dtype=int).tolist()
-        measured["floor"] = [held_out[end - n : end] for end, n in zip(ends, lengths, strict=True)]
+        measured["real_data"] = [
+            held_out[end - n : end] for end, n in zip(ends, lengths, strict=True)
+        ]
     found: dict[str, float] = {}
     for part, texts in measured.items():
         whole = "\n".join(texts)

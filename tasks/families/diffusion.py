@@ -10,10 +10,6 @@ DIFFUSION = Family(
     limits="Draws only what resembles its training images, with less variance than they have. A"
     " sample takes 38 passes through the network, so it draws more slowly than the others.",
     recipe="models.diffusion.recipe:diffusion_recipe",
-    settings={
-        "config": "models.diffusion.networks:DiffusionConfig",
-        "fit": "models.training.loops:FitConfig",
-    },
     training="models.diffusion.training:DiffusionTraining",
     # A guess, believed as four seeds would be: three of the standard recipe gave .07.
     seed_spreads={"quick": (0.1, 4)},

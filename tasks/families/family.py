@@ -15,10 +15,12 @@ Data = Literal["images", "text"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Option:
-    """A parameter that one family's recipe takes beside preset, shape and seed."""
+    """A short form of one setting, for the command line and forms."""
 
+    setting: str
+    """Which one, `group.field`."""
     choices: tuple[str, ...]
-    """The first is the default."""
+    """The first is the recipe's default."""
     text: str
     """What forms and the command line say of it."""
 
@@ -43,13 +45,11 @@ class Family:
     """What it cannot do, for cards."""
 
     recipe: str
-    """Its settings by preset: called with (preset, shape, seed, **options), gives them by name."""
-    settings: Mapping[str, str]
-    """The class of each of these settings, by the same names: what makes a record's again."""
+    """Its settings: a `models.settings.Recipe`."""
     training: str
     """A class with the interface `models.training.protocol.Training`."""
     options: Mapping[str, Option] = field(default_factory=dict)
-    """Parameters of its own, which forms and the command line show, by name."""
+    """Settings that forms and the command line show by a name of their own."""
     uses_gpu: bool = True
     """Whether it trains on a GPU where there is one; its results then depend on the device."""
 

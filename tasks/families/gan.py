@@ -10,13 +10,10 @@ GAN = Family(
     limits="Draws only what resembles its training images, and rare kinds less often than they"
     " occur. It gives no likelihood, so nothing says how probable an image is.",
     recipe="models.gan.recipe:gan_recipe",
-    settings={
-        "config": "models.gan.networks:GanConfig",
-        "fit": "models.training.loops:FitConfig",
-    },
     training="models.gan.training:GanTraining",
     options={
         "gan_loss": Option(
+            setting="model.loss",
             choices=("relativistic", "hinge", "wasserstein"),
             text="relativistic with R1 and R2, hinge with spectral norm, or wasserstein (WGAN-GP).",
         )

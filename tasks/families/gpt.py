@@ -10,10 +10,6 @@ GPT = Family(
     limits="A small model of one text: it writes in that text's manner, knows nothing else, and"
     " what it states is not to be believed.",
     recipe="models.gpt.recipe:gpt_recipe",
-    settings={
-        "config": "models.gpt.model:GptConfig",
-        "fit": "models.training.loops:FitConfig",
-    },
     training="models.gpt.training:GptTraining",
     seed_spreads={"quick": (0.0086, 19)},
     curves=("loss", "validation_nats_per_token"),

@@ -10,10 +10,6 @@ NGRAM = Family(
     limits="Knows only what follows the last few tokens: grammar holds for a line, sense does"
     " not. It quotes its training text where that text repeats itself.",
     recipe="models.ngram.recipe:ngram_recipe",
-    settings={
-        "config": "models.ngram.backoff:NgramConfig",
-        "tuning": "models.ngram.tuning:TuningConfig",
-    },
     training="models.ngram.training:NgramTraining",
     uses_gpu=False,
     seed_spreads={},  # counting knows no chance

@@ -10,10 +10,6 @@ VAE = Family(
     limits="Draws only what resembles its training images; fine strokes come out smooth. Its"
     " likelihood is a bound, so the true one is no worse.",
     recipe="models.vae.recipe:vae_recipe",
-    settings={
-        "config": "models.vae.model:VaeConfig",
-        "fit": "models.training.loops:FitConfig",
-    },
     training="models.vae.training:VaeTraining",
     likelihood="models.vae.evaluation:likelihood",
     draws_means=True,

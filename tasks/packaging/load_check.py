@@ -79,7 +79,9 @@ def check_loads(address: str, folder: Path, kind: str, *, samples: str) -> None:
     if "error" in reply:
         raise LoadCheckFailed(f"{address} does not load in a clean process: {reply['error']}")
     if reply["foreign"]:
-        raise LoadCheckFailed(f"{address} borrows code of the project: {reply['foreign'][0]}")
+        raise LoadCheckFailed(
+            f"{address} imports project code from outside the package: {reply['foreign'][0]}"
+        )
     if reply["samples"] != samples:
         raise SamplesDiffer(
             f"{address}: its samples have the digest {reply['samples'][:12]}, those of the trained"

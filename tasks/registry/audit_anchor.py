@@ -76,7 +76,7 @@ def anchors(tags: Mapping[str, str]) -> dict[str, Anchor]:
 
 
 def checked_log(model: str) -> audit_log.Log:
-    """A model's log, once it agrees with its anchor; raises LedgerDamaged where it does not."""
+    """A model's log, once it agrees with its anchor; raises AuditLogDamaged where it does not."""
     tags = model_tags(model)  # before the log, which may grow meanwhile
     found = audit_log.read(model)
     if what := disagreement(found, anchors(tags or {})):
@@ -171,7 +171,7 @@ def note_lost_model(model: str) -> None:
 
 
 def registered_package(model: str, number: int) -> audit_log.Entry:
-    """The entry that tells what a version's package is; raises PackageUnknown, LedgerDamaged."""
+    """The entry that tells what a version's package is; raises PackageUnknown, AuditLogDamaged."""
     entry = audit_history.registration_of(checked_log(model).entries, number)
     if entry is None:
         raise PackageUnknown(

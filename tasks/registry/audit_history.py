@@ -96,7 +96,7 @@ def contents_by_number(entries: Sequence[Entry]) -> dict[int, str]:
     }
 
 
-def withdrawn(
+def withdrawal_reason(
     entries: list[Entry], content: str, elsewhere: Mapping[int, str] | None = None
 ) -> str:
     """Why a person left or declined a content, unless it was made champion again; or nothing.
@@ -131,7 +131,7 @@ def withdrawn_contents(entries: list[Entry]) -> dict[str, str]:
     begun = [entry.evidence.get("withdrawn", {}) for entry in entries if entry.action == "begin"]
     contents = {*contents_by_number(entries).values(), *(c for each in begun for c in each)}
     contents |= {e.digests["content"] for e in entries if e.digests.get("content")}
-    found = {content: withdrawn(entries, content) for content in contents}
+    found = {content: withdrawal_reason(entries, content) for content in contents}
     return {content: why for content, why in found.items() if why}
 
 

@@ -35,9 +35,10 @@ Action = Literal[
 
 _BEGINNING = "0" * 64
 _DIGITS_OF_A_NAME = 12
+_FOLDER = "ledger"  # the name in homes and backups of every version
 
 
-class LedgerDamaged(BadInput):
+class AuditLogDamaged(BadInput):
     """A line of the audit log is not what was written; the message says which."""
 
 
@@ -67,14 +68,14 @@ class Entry:
     """sha256 of the line before."""
 
 
-def ledger_path(model: str) -> Path:
+def log_path(model: str) -> Path:
     """The file of a model's entries."""
-    return inside(home() / "ledger", f"{model}.jsonl")
+    return inside(home() / _FOLDER, f"{model}.jsonl")
 
 
 def known_models() -> list[str]:
     """The models that have a log; a file that no model can be named after is a person's copy."""
-    names = (path.stem for path in (home() / "ledger").glob("*.jsonl"))
+    names = (path.stem for path in (home() / _FOLDER).glob("*.jsonl"))
     return sorted(name for name in names if is_name(name))
 
 
@@ -94,17 +95,17 @@ class Log:
 
 
 def entries_of(model: str) -> list[Entry]:
-    """All entries of a model, oldest first; raises LedgerDamaged if one was altered."""
+    """All entries of a model, oldest first; raises AuditLogDamaged if one was altered."""
     return list(read(model).entries)
 
 
 def read(model: str) -> Log:
-    """The log of a model; raises LedgerDamaged if its lines do not follow from each other.
+    """The log of a model; raises AuditLogDamaged if its lines do not follow from each other.
 
     A last line without its end was being written when its process was killed. Nothing had followed
     from it, so it does not count.
     """
-    path = ledger_path(model)
+    path = log_path(model)
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -159,10 +160,10 @@ def _sha256_of_last(lines: bytes) -> str:
     return hashlib.sha256(last).hexdigest() if lines else _BEGINNING
 
 
-def damaged(model: str, what: str) -> LedgerDamaged:
+def damaged(model: str, what: str) -> AuditLogDamaged:
     """The error for a log that cannot be relied on, with the way out."""
-    return LedgerDamaged(
-        f"the audit log {ledger_path(model)}: {what}; put the file back from a copy, or"
+    return AuditLogDamaged(
+        f"the audit log {log_path(model)}: {what}; put the file back from a copy, or"
         f" `atelier doctor --repair {model}=begin` keeps it aside and begins a new one"
     )
 
@@ -173,7 +174,7 @@ def append(model: str, kind: Kind, **facts: Any) -> Entry:
     facts: the other fields of an Entry; who is found out unless given.
     """
     entries = entries_of(model)
-    path = ledger_path(model)
+    path = log_path(model)
     path.parent.mkdir(parents=True, exist_ok=True)
     entry = _new_entry(model, kind, len(entries) + 1, _last_digest(path), facts)
     _cut_off_torn_line(path)
@@ -191,7 +192,7 @@ def begin_anew(model: str, kind: Kind, **facts: Any) -> Entry:
     A kill leaves the one before or the new one, which tells what is to go on.
     """
     entry = _new_entry(model, kind, 1, _BEGINNING, facts)
-    write_bytes(ledger_path(model), _line(entry))
+    write_bytes(log_path(model), _line(entry))
     return entry
 
 
@@ -234,7 +235,7 @@ def _flush_folder(folder: Path) -> None:
 def readable_entries(model: str) -> list[Entry]:
     """Whatever can be read of a damaged log; nothing of it is proven."""
     try:
-        content = ledger_path(model).read_bytes()
+        content = log_path(model).read_bytes()
     except OSError:  # none, a folder, or a bad disk
         return []
     entries = []
@@ -249,7 +250,7 @@ def set_aside(model: str) -> Path | None:
 
     The log itself stays until `begin_anew` takes its place; what cannot be read gives way now.
     """
-    path = ledger_path(model)
+    path = log_path(model)
     if not path.exists():
         return None
     try:

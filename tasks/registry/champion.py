@@ -50,7 +50,7 @@ def evaluate_champion(
         log(f"{name}: the champion, version {version}, cannot be judged: {problem}")
         return ChampionEvaluation(version=version, digest=digest, scorecard=None, problem=problem)
     if not scorecard.was_stored:
-        log(f"{name}: the champion, version {version}, was judged anew")
+        log(f"{name}: the champion, version {version}, was re-evaluated")
     return ChampionEvaluation(version=version, digest=digest, scorecard=scorecard, problem="")
 
 

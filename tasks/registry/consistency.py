@@ -74,7 +74,7 @@ def _problems(name: str, with_packages: bool) -> Iterator[Problem]:
     tags = audit_anchor.model_tags(name)
     try:
         found = audit_anchor.checked_log(name)
-    except audit_log.LedgerDamaged as error:
+    except audit_log.AuditLogDamaged as error:
         yield Problem(model=name, what=str(error), ways=("begin",))
         return
     entries = list(found.entries)
@@ -146,7 +146,7 @@ def _strangers(name: str, found: audit_log.Log, tags: dict[str, str]) -> Iterato
         yield Problem(model=name, what=what, ways=("accept",))
     else:
         what = f"{name}: the registry is anchored to an audit log of {lengths} that is not here: it"
-        what += f" was lost ({audit_log.ledger_path(name)}), or is another home's"
+        what += f" was lost ({audit_log.log_path(name)}), or is another home's"
         yield Problem(model=name, what=what, ways=("begin",))
 
 

@@ -29,6 +29,7 @@ from tasks.runtime.retries import NETWORKED
 from tasks.store.files import BadInput
 from tasks.store.records import DamagedRecord
 from tasks.tracking.mlflow_client import client, outages_named
+from tasks.training.provenance import by_present_names
 
 DATA_SET = "data_set"
 """The tag of a registered model that holds the identity of its data."""
@@ -160,7 +161,7 @@ def _warn_of_another_shape(name: str, images: ImageSet) -> None:
     if number is None:
         return
     recipe = _recipe(client().get_model_version(name, str(number)))
-    config = {} if recipe is None else recipe.settings.get("config")
+    config = {} if recipe is None else by_present_names(recipe.settings).get("model")
     known = config if isinstance(config, Mapping) else {}
     sides = [known.get(each) for each in ("channels", "height", "width")]
     shape = tuple(side for side in sides if isinstance(side, int))

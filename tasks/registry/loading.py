@@ -18,7 +18,7 @@ def loaded(name: str, alias_or_version: str = "champion") -> Iterator[Any]:
     """Load a registered version and give its SampleModel.
 
     What is imported is a copy of our own, which was compared with the audit log before; raises
-    PackageChanged, PackageUnknown and LedgerDamaged without having executed anything of it.
+    PackageChanged, PackageUnknown and AuditLogDamaged without having executed anything of it.
     Each version brings its own copy of `models/` under a name of its own, so several can be loaded
     at a time, whatever code made them; see `tasks.packaging.bundled_code`. Versions of before call
     theirs `models`: of these one at a time, and our own code is put aside meanwhile.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from tasks.evaluation.result import title
+from tasks.evaluation.result import REAL_DATA, title
 from tasks.evaluation.scorecard import (
     ChampionEvaluation,
     PromotionDecision,
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tasks.training.fit_store import TrainedModel
     from tasks.training.provenance import TrainingProvenance
 
-MAX_OF_A_REASON = 1000
+MAX_REASON_CHARACTERS = 1000
 """Characters of the reason for a champion that its model's page shows."""
 
 
@@ -54,7 +54,7 @@ def card(
         picture=artifact_path(scorecard.run_id, "samples/samples.png") if not is_text else "",
         has_no_labels=not is_text and "classifier_test_accuracy" not in scorecard.metrics,
         rows=with_baseline(scorecard.metrics),
-        has_baseline=any(name.startswith("floor_") for name in scorecard.metrics),
+        has_baseline=any(name.startswith(REAL_DATA) for name in scorecard.metrics),
         before=incumbent if incumbent and incumbent.scorecard else None,
         data_change=data_change,
         training_page=run_page(fitted.run_id),
@@ -75,5 +75,5 @@ def family_page(family: str, name: str, champion: int | None, since: str, why: s
         name=name,
         champion=champion,
         since=since,
-        why=Markup(registry_markdown(why, most=MAX_OF_A_REASON)),
+        why=Markup(registry_markdown(why, max_characters=MAX_REASON_CHARACTERS)),
     )

@@ -37,7 +37,7 @@ from tasks.runtime.retries import NETWORKED
 from tasks.store.files import BadInput
 from tasks.store.locks import file_lock
 from tasks.store.names import checked_name
-from tasks.store.retention import refusals_to_tell
+from tasks.store.retention import refusals_before_alert
 from tasks.tracking.mlflow_client import client, outages_named
 
 PROMOTED, REFUSED, STALLED = (f"atelier.model.{w}" for w in ("promoted", "refused", "stalled"))
@@ -46,7 +46,7 @@ PROMOTED, REFUSED, STALLED = (f"atelier.model.{w}" for w in ("promoted", "refuse
 _DIGESTS = ("content_digest", "data_digest", "code_digest", "judge_digest", "recipe_digest")
 
 
-@task(name="settle-alias", task_run_name="name {version.name}", **NETWORKED)
+@task(name="apply-decision", task_run_name="name {version.name}", **NETWORKED)
 def apply_decision(version: Version, verdict: PromotionDecision) -> Version | None:
     """Make an accepted version champion, a refused one challenger, and write it in the audit log.
 
@@ -73,7 +73,7 @@ def apply_decision(version: Version, verdict: PromotionDecision) -> Version | No
             with verified_copy(name, str(target.version)):  # it may have been found, not made
                 _move(target, champion, "promote", verdict.reason, evidence)
         else:
-            action: audit_log.Action = "decline" if verdict.by_person else "refuse"
+            action: audit_log.Action = "decline" if verdict.decided_by else "refuse"
             _refuse(target, champion, action, verdict.reason, evidence)
     alias = CHAMPION if verdict.accepted else CHALLENGER
     log(f"{name}: version {version.version} is now {alias} ({verdict.reason})")
@@ -108,13 +108,13 @@ def history(name: str) -> list[audit_log.Entry]:
     """What happened to a model's aliases, oldest first; an interrupted move is settled before."""
     checked_name("model", name)
     with outages_named(), file_lock(f"registry-{name}"):
-        if not audit_log.ledger_path(name).exists():
+        if not audit_log.log_path(name).exists():
             check_known(name)
         reconcile(name)
         return audit_history.told(audit_log.entries_of(name))
 
 
-def withdrawn(name: str, content: str) -> str:
+def withdrawal_reason(name: str, content: str) -> str:
     """Why a content must not come back by itself: a person moved away from it; or nothing."""
     checked_name("model", name)
     with outages_named(), file_lock(f"registry-{name}"):
@@ -123,13 +123,13 @@ def withdrawn(name: str, content: str) -> str:
         told = audit_history.contents_by_number(entries)
         named = {number for e in entries for number in (e.from_version, e.to_version) if number}
         elsewhere = contents_of(name) if named - told.keys() else {}
-        return audit_history.withdrawn(entries, content, elsewhere)
+        return audit_history.withdrawal_reason(entries, content, elsewhere)
 
 
 def reconcile(name: str) -> None:
     """Settle what a kill left open, and note what was moved or lost elsewhere; under the lock.
 
-    Raises LedgerDamaged where the log cannot be relied on.
+    Raises AuditLogDamaged where the log cannot be relied on.
     """
     found = audit_anchor.checked_log(name)
     entries, champion = list(found.entries), champion_of(name)
@@ -144,13 +144,13 @@ def reconcile(name: str) -> None:
         kind: audit_log.Kind = "void"
         if champion is not None and now == intent.to_version:
             kind = "done"
-            _tell(champion, intent.from_version, intent.why, intent.action)
+            _publish_move(champion, intent.from_version, intent.why, intent.action)
         audit_anchor.append(name, kind, settles=intent.number, why="settled by the next reader")
         entries = audit_log.entries_of(name)
     if moved := moved_outside(entries, champion):
         content = "" if champion is None else champion.tags.get("content_digest", "")
-        if tags is not None and tags.get("family") in FAMILIES and _told(name) != now:
-            _tell_pages(name, champion, moved)
+        if tags is not None and tags.get("family") in FAMILIES and _announced_champion(name) != now:
+            _update_model_page(name, champion, moved)
         audit_anchor.append(
             name,
             "outside",
@@ -276,11 +276,11 @@ def _move(
         **_who(),
     )
     client().set_registered_model_alias(name, CHAMPION, str(target.version))
-    _tell(target, before, reason, action)
+    _publish_move(target, before, reason, action)
     audit_anchor.append(name, "done", settles=intent.number, **_who())
 
 
-def _tell(
+def _publish_move(
     champion: RegisteredVersion, before: int | None, reason: str, action: audit_log.Action
 ) -> None:
     """Tell of a move that has been made: on the pages, and to those who wait for the event."""
@@ -288,8 +288,8 @@ def _tell(
     challenger = client().get_registered_model(name).aliases.get(CHALLENGER)
     if str(challenger) == str(champion.version):
         client().delete_registered_model_alias(name, CHALLENGER)
-    _tell_pages(name, champion, reason)
-    _announce(PROMOTED, champion, {"previous": before, "reason": reason, "action": action})
+    _update_model_page(name, champion, reason)
+    _emit(PROMOTED, champion, {"previous": before, "reason": reason, "action": action})
 
 
 def _refuse(
@@ -323,9 +323,9 @@ def _refuse(
     )
     in_a_row = audit_history.refused_in_a_row(audit_log.entries_of(name))
     payload = {"reason": reason, "in_a_row": in_a_row}
-    _announce(REFUSED, target, payload)
-    if in_a_row % refusals_to_tell() == 0:
-        _announce(STALLED, target, payload)
+    _emit(REFUSED, target, payload)
+    if in_a_row % refusals_before_alert() == 0:
+        _emit(STALLED, target, payload)
 
 
 def _evidence(target: RegisteredVersion, verdict: PromotionDecision | None) -> dict[str, Any]:
@@ -361,7 +361,7 @@ def _who() -> dict[str, str]:
     return {"who": f"flow run {context.flow_run.name} ({context.flow_run.id})"}
 
 
-def _tell_pages(name: str, champion: RegisteredVersion | None, why: str) -> None:
+def _update_model_page(name: str, champion: RegisteredVersion | None, why: str) -> None:
     """The registered model's own page, and the moment at which its champion changed."""
     since = datetime.now(UTC).isoformat(timespec="minutes")
     version = None if champion is None else int(champion.version)
@@ -372,13 +372,13 @@ def _tell_pages(name: str, champion: RegisteredVersion | None, why: str) -> None
     client().set_registered_model_tag(name, "champion_version", str(version or "none"))
 
 
-def _told(name: str) -> int | None:
+def _announced_champion(name: str) -> int | None:
     """The version that the model's page calls champion: another home may have told a move."""
     told = client().get_registered_model(name).tags.get("champion_version", "none")
     return whole(told)  # what somebody else wrote there says nothing
 
 
-def _announce(what: str, version: RegisteredVersion, payload: dict[str, Any]) -> None:
+def _emit(what: str, version: RegisteredVersion, payload: dict[str, Any]) -> None:
     """Tell Prefect's server, where there is one."""
     if not PREFECT_API_URL.value():
         return

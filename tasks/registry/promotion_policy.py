@@ -19,14 +19,14 @@ from models.metrics.seed_variance import SeedSpread, pooled_spread
 from tasks.evaluation.cache import item_scores
 from tasks.evaluation.scorecard import ChampionEvaluation, PromotionDecision, Scorecard, beside_main
 from tasks.families.table import FAMILIES
-from tasks.registry.promotion import withdrawn
+from tasks.registry.promotion import withdrawal_reason
 from tasks.registry.version_tags import number_tag
 from tasks.registry.versions import tags_of, versions_of
 from tasks.runtime.retries import NETWORKED
 from tasks.tracking.mlflow_client import outages_named
 from tasks.training.fit_store import TrainedModel
 
-FREEDOM_OF_A_GUESS = 4
+DEGREES_OF_FREEDOM_OF_A_GUESS = 4
 """Where a preset was not measured, the family's quick one is believed as four seeds would be."""
 CONFIDENCE = 0.95
 """That the held-out items alone do not make the candidate look better."""
@@ -43,15 +43,15 @@ def gate(
 
     preset: of the recipe, whose spread between seeds may have been measured.
     """
-    if scorecard.faults:
-        return PromotionDecision(accepted=False, reason="; ".join(scorecard.faults))
+    if scorecard.failed_checks:
+        return PromotionDecision(accepted=False, reason="; ".join(scorecard.failed_checks))
     if incumbent is not None and incumbent.digest == fitted.digest:
         return PromotionDecision(
             accepted=True,
             reason="the same content as the champion",
             champion_version=incumbent.version,
         )
-    if why := withdrawn(fitted.name, fitted.digest):
+    if why := withdrawal_reason(fitted.name, fitted.digest):
         return PromotionDecision(accepted=False, reason=f"withdrawn by hand: {why}")
     if incumbent is None:
         return PromotionDecision(accepted=True, reason="the first version that passed the checks")
@@ -94,7 +94,7 @@ def compared(
     elif beats(difference, high, margin):
         finding, accepted = "better", True
     elif high < 0:
-        finding, accepted = "not better than another seed of one recipe may be by luck", False
+        finding, accepted = "improvement is within seed-to-seed variance", False
     else:
         finding, accepted = "not better", False
     return PromotionDecision(
@@ -154,7 +154,7 @@ def noise_margin(value: float, spread: SeedSpread, level: float) -> float:
     after the first on the average: tests/tasks/registry/test_promotion_policy.py simulates it. A
     wider margin hides improvements.
     """
-    quantile = float(stdtrit(spread.freedom, level))
+    quantile = float(stdtrit(spread.degrees_of_freedom, level))
     return quantile * math.sqrt(2) * spread.relative * abs(value)
 
 
@@ -165,7 +165,7 @@ def known_spread(family: str, preset: str) -> SeedSpread | None:
         return None
     if preset in known:
         return SeedSpread(*known[preset])
-    return SeedSpread(known["quick"][0], FREEDOM_OF_A_GUESS)
+    return SeedSpread(known["quick"][0], DEGREES_OF_FREEDOM_OF_A_GUESS)
 
 
 def seed_spread(fitted: TrainedModel, preset: str = "") -> SeedSpread | None:

@@ -264,7 +264,7 @@ def _measured(scorecard: Scorecard) -> dict[str, str]:
         "evaluation_digest": scorecard.evaluation_digest,
         "metrics": json.dumps(scorecard.metrics, sort_keys=True),
         "scorecard_run_id": scorecard.run_id,
-        "sound": "no" if scorecard.faults else "yes",
+        "sound": "no" if scorecard.failed_checks else "yes",
         "main_metric": scorecard.main_metric,
         "main_value": repr(scorecard.main_value),
         "main_low": repr(scorecard.low),

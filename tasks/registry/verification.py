@@ -49,7 +49,7 @@ from tasks.tracking.mlflow_client import (
 )
 
 PACKAGE_TAG = "package_digest"
-UNVERIFIED = (PackageChanged, PackageUnknown, audit_log.LedgerDamaged)
+UNVERIFIED = (PackageChanged, PackageUnknown, audit_log.AuditLogDamaged)
 """Why a version is not loaded."""
 
 _BYTES_TO_BE_FREE = 1 << 20
@@ -66,7 +66,7 @@ def verified_copy(name: str, alias_or_version: str) -> Iterator[tuple[Path, Mode
     """A copy of a version's files that are those of the audit log, and MLflow's description.
 
     The copy is gone after the block. Raises BadInput for a version that is not there,
-    PackageChanged, PackageUnknown, and LedgerDamaged.
+    PackageChanged, PackageUnknown, and AuditLogDamaged.
     """
     with outages_named():
         version = _version(name, alias_or_version)

@@ -54,7 +54,7 @@ def lack_of_room(folder: Path, try_it: bool = False) -> str:
     return ""
 
 
-def watch(folders: Iterable[Path], say: Callable[[str], None]) -> None:
+def watch(folders: Iterable[Path], report: Callable[[str], None]) -> None:
     """Say from now on, in a thread, when one of the folders' disks fills up, and when no more.
 
     What waits for a server whose database cannot grow waits in silence, for minutes.
@@ -62,7 +62,7 @@ def watch(folders: Iterable[Path], say: Callable[[str], None]) -> None:
     with _starting:
         if all(thread.name != _WATCH for thread in threading.enumerate()):
             disks = {_existing(folder).stat().st_dev: folder for folder in folders}
-            arguments = (list(disks.values()), say)
+            arguments = (list(disks.values()), report)
             threading.Thread(target=_look, args=arguments, daemon=True, name=_WATCH).start()
 
 
@@ -70,25 +70,25 @@ _WATCH = "watch for room"
 _starting = threading.Lock()
 
 
-def _look(folders: list[Path], say: Callable[[str], None]) -> None:
+def _look(folders: list[Path], report: Callable[[str], None]) -> None:
     lacking: dict[Path, str] = {}
     pause = threading.Event()
     while True:
         for folder in folders:
             with suppress(OSError):
-                _tell_of(folder, lacking, say)
+                _report_change(folder, lacking, report)
         pause.wait(SECONDS_BETWEEN_LOOKS)
 
 
-def _tell_of(folder: Path, lacking: dict[Path, str], say: Callable[[str], None]) -> None:
+def _report_change(folder: Path, lacking: dict[Path, str], report: Callable[[str], None]) -> None:
     """Say what has changed; lacking: what was said of each folder."""
     lack = lack_of_room(folder)
     if lack and folder not in lacking:
-        say(f"{lack}; the work waits as long as servers and disk let it, and goes on then")
+        report(f"{lack}; the work waits as long as servers and disk let it, and goes on then")
         lacking[folder] = lack
     elif not lack and folder in lacking:
         del lacking[folder]
-        say(f"there is space again at {folder}")
+        report(f"there is space again at {folder}")
 
 
 def _sentence(cause: tuple[str, str], folder: Path) -> str:

@@ -54,17 +54,17 @@ def markdown(text: object) -> str:
     return _ADDRESSES.sub(lambda found: f"{found[1]}{WORD_JOINER}{found[2]}", line)
 
 
-def registry_markdown(text: object, most: int | None = None) -> str:
+def registry_markdown(text: object, max_characters: int | None = None) -> str:
     """The same for the registry's pages, whose dialect knows no backslash before `<`.
 
-    most: characters of the result at which the rest is cut off.
+    max_characters: characters of the result at which the rest is cut off.
     """
     pieces: list[str] = []
     length = 0
     for character, is_odd in _told_apart(text):
         piece = f"&#{ord(character)};" if is_odd else character
         length += len(piece)
-        if most is not None and length > most:
+        if max_characters is not None and length > max_characters:
             return "".join(pieces) + "…"
         pieces.append(piece)
     return "".join(pieces)

@@ -9,7 +9,13 @@ from typing import Any
 from urllib.parse import quote
 
 from tasks import plots
-from tasks.evaluation.result import reference_words, references_told, title
+from tasks.evaluation.result import (
+    REAL_DATA,
+    reference_words,
+    references_told,
+    title,
+    with_present_names,
+)
 from tasks.evaluation.scorecard import with_baseline
 from tasks.families.table import FAMILIES, purpose_of
 from tasks.runtime.templates import html_page
@@ -60,9 +66,10 @@ def with_references(record: Mapping[str, Any], where: str) -> dict[str, Any]:
     """
     fields = dict(record)
     if "references" not in fields:
-        told = shaped(fields.pop("beside", ""), str, f"{where}: beside")
-        fields["references"] = references_told(str(fields.get("main_metric")), told)
-    fields["references"] = shaped(fields["references"], dict[str, float], f"{where}: references")
+        words = shaped(fields.pop("beside", ""), str, f"{where}: beside")
+        fields["references"] = references_told(str(fields.get("main_metric")), words)
+    told = shaped(fields["references"], dict[str, float], f"{where}: references")
+    fields["references"] = with_present_names(told)
     return fields
 
 
@@ -164,13 +171,13 @@ def _numbers(work: ChampionSamples) -> dict[str, Any] | None:
     """What was measured on held-out data, where the run that measured it is still there."""
     if not _is_there(work.scorecard_run_id):
         return None
-    metrics = run_metrics(work.scorecard_run_id)
+    metrics = with_present_names(run_metrics(work.scorecard_run_id))
     is_of_images = work.family in FAMILIES and FAMILIES[work.family].data == "images"
     has_no_labels = is_of_images and "classifier_test_accuracy" not in metrics
     measured = {
         name: value
         for name, value in sorted(metrics.items())
-        if name.startswith(("test_", "floor_"))
+        if name.startswith(("test_", REAL_DATA))
     }
     return {"rows": with_baseline(measured), "has_no_labels": has_no_labels}
 

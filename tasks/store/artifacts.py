@@ -207,7 +207,7 @@ def is_intact(folder: Path) -> bool:
 
 
 @dataclass(kw_only=True, slots=True)
-class Workplace:
+class OpenArtifact:
     """An artifact that one process has for itself, to find it or to make it."""
 
     kind: Kind
@@ -280,7 +280,7 @@ def opened(
     inputs: Sequence[str] = (),
     key: str = "",
     can_resume: bool = False,
-) -> Iterator[Workplace]:
+) -> Iterator[OpenArtifact]:
     """Give a process an artifact for itself: another one that wants the same waits.
 
     key_parts: all that the result depends on, as JSON; inputs: digests of what it is made from;
@@ -288,7 +288,7 @@ def opened(
     removed, unless it can be resumed.
     """
     step, key = step_of(kind, name), key or digest_of(dict(key_parts))
-    waiting = partial(log, f"{step}: another run is at it; waiting for its result")
+    waiting = partial(log, f"{step}: another run holds its lock; waiting for its result")
     with (
         file_lock(f"{kind}-{name}-{key[:KEY_DIGITS]}", waiting),
         recorded(step, key_parts, key) as record,
@@ -296,7 +296,7 @@ def opened(
         _tell_of_earlier_homes()
         folder = artifact_folder(kind, name, key)
         remove_orphaned_temp_files(folder)
-        place = Workplace(
+        place = OpenArtifact(
             kind=kind,
             name=name,
             key=key,
@@ -326,7 +326,7 @@ def get_or_create(
     """The artifact of a key, made now unless it was made before.
 
     make: fills the empty folder that it is given, and returns the record. The rest as for `opened`
-    and `Workplace.found`.
+    and `OpenArtifact.found`.
     """
     with opened(kind, name, key_parts, inputs=inputs) as place:
         if (found := place.found(record)) is None:

@@ -12,12 +12,12 @@ from tasks.store.files import home, inside, make_way, write_errors_named
 @contextmanager
 def file_lock(
     name: str,
-    waiting: Callable[[], None] = lambda: None,
-    meanwhile: Callable[[], AbstractContextManager[None]] = nullcontext,
+    on_wait: Callable[[], None] = lambda: None,
+    while_waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Iterator[None]:
     """Let only one process of this home at a time into the blocks of a name.
 
-    waiting: called once if another is in there; then its end is waited for, inside `meanwhile`.
+    on_wait: called once if another is in there; then its end is waited for, inside `while_waiting`.
     """
     path = inside(home() / "locks", f"{name}.lock")
     with write_errors_named(path):
@@ -30,8 +30,8 @@ def file_lock(
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                waiting()
-                with meanwhile():
+                on_wait()
+                with while_waiting():
                     fcntl.flock(file, fcntl.LOCK_EX)
             if not _is_still(path, file.fileno()):  # it was removed while we waited
                 continue

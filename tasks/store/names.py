@@ -17,9 +17,9 @@ from tasks.store.files import BadInput, digest_of
 
 What = Literal["model", "data set", "step", "alias", "experiment", "deployment"]
 
-LONGEST_NAME_BYTES = 180
+MAX_NAME_BYTES = 180
 """In UTF-8. File systems take 255 bytes, and locks and steps put some before and behind a name."""
-LONGEST_DERIVED, LONGEST_DERIVED_BYTES = 40, 120
+MAX_DERIVED_CHARACTERS, MAX_DERIVED_BYTES = 40, 120
 """Characters and bytes of a name that is made from another: families and schemes are put to it."""
 
 _DIGEST_DIGITS = 6
@@ -46,7 +46,7 @@ def checked_name(what: What, name: object) -> str:
     if (fault := _fault(name)) is not None:
         raise BadInput(
             f"{_shown(name)} cannot be the name of a {what}: {fault}; wanted lower-case letters"
-            f" and digits of any script, - and _, at most {LONGEST_NAME_BYTES} bytes"
+            f" and digits of any script, - and _, at most {MAX_NAME_BYTES} bytes"
         )
     return name
 
@@ -62,7 +62,7 @@ def _fault(name: str) -> str | None:
     odd = next((c for c in name if not (_is_kept(c) or c in _ALLOWED_MARKS)), "")
     faults = {
         "it is empty": not name,
-        f"it is {size} bytes long": size > LONGEST_NAME_BYTES,
+        f"it is {size} bytes long": size > MAX_NAME_BYTES,
         f"it holds {_character(odd)}": odd != "",
         f"it begins with {_character(name[:1])}": not all(map(_is_base, name[:1])),
         # some file systems do not tell these apart
@@ -125,8 +125,8 @@ def _is_quiet(character: str) -> bool:
 
 
 def _cut(name: str) -> str:
-    short = name[:LONGEST_DERIVED]
-    return short.encode()[:LONGEST_DERIVED_BYTES].decode("utf-8", "ignore")
+    short = name[:MAX_DERIVED_CHARACTERS]
+    return short.encode()[:MAX_DERIVED_BYTES].decode("utf-8", "ignore")
 
 
 def _character(character: str) -> str:

@@ -25,7 +25,7 @@ def versions_to_keep() -> int:
     return _positive(KEEP_VERSIONS_VARIABLE)
 
 
-def refusals_to_tell() -> int:
+def refusals_before_alert() -> int:
     """$ATELIER_TELL_AFTER_REFUSALS, by default 5; raises BadInput as `days_to_keep` does."""
     return _positive(REFUSALS_VARIABLE)
 

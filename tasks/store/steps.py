@@ -175,7 +175,7 @@ def _short(parts: Mapping[str, Any], name: str) -> str:
 def _of_code(was_there: bool, is_there: bool) -> str:
     if was_there and is_there:
         return "edited"
-    return "takes part now" if is_there else "takes no part any more"
+    return "added" if is_there else "removed"
 
 
 def _flat(value: object, prefix: str = "") -> dict[str, Any]:
@@ -202,17 +202,18 @@ def _append(step: str, line: Mapping[str, Any]) -> None:
         append_lines(_path(step), [json.dumps(line, sort_keys=True)])
 
 
-def forget_older(step: str, before: float, most: int, keys: Collection[str]) -> int:
+def forget_older(step: str, before: float, min_kept: int, keys: Collection[str]) -> int:
     """Drop the lines of times before a moment; returns how many times were dropped.
 
-    before: seconds since 1970; most: so many of the latest stay whatever their age; keys: the first
-    16 digits of keys whose latest time stays. Damaged lines go with the first that are dropped.
+    before: seconds since 1970; min_kept: so many of the latest stay whatever their age; keys: the
+    first 16 digits of keys whose latest time stays. Damaged lines go with the first that are
+    dropped.
     """
     with file_lock(f"steps-{step}"):
         lines = [line for line in _lines(step) if not isinstance(line, DamagedRecord)]
         begun = [line for line in lines if isinstance(line, _Beginning)]
         latest = {line.key[:16]: line.mark for line in begun if line.key[:16] in keys}
-        kept = {line.mark for line in begun[-most:]} | set(latest.values())
+        kept = {line.mark for line in begun[-min_kept:]} | set(latest.values())
         kept |= {line.mark for line in begun if line.started_at >= before}
         if len(kept) == len(begun):
             return 0

@@ -1,8 +1,9 @@
 """Where manifests are put: the one seam between the artifact store and what lies below it.
 
 A storage has one way to write, to create once, for a local folder and an object store have no more
-in common. Here it is the home folder. A shared store fits behind it: `Workplace.found` would read
-through to it on a miss, and `Workplace.commit` would send an artifact on, its manifest last.
+in common. Here it is the home folder. A shared store fits behind it: `OpenArtifact.found` would
+read through to it on a miss, and `OpenArtifact.commit` would send an artifact on, its manifest
+last.
 """
 
 from pathlib import Path

@@ -75,7 +75,7 @@ def task_run(
     `meanwhile`: it may itself be waiting for what this process holds, so every caller has to say
     what it gives up (`nullcontext`: nothing).
     """
-    waiting = partial(log, f"{name}: another run is at this task; waiting for its result")
+    waiting = partial(log, f"{name}: another run holds this task's lock; waiting for its result")
     with file_lock(f"task-{key[:16]}", waiting, meanwhile):
         run_id, is_finished = _retry_until_available(
             lambda: _found_or_created(name, key, parent_run_id, even_finished=True)
@@ -131,9 +131,9 @@ def _retry_until_available(ask: Callable[[], Result]) -> Result:
                     ) from error
                 raise
             log(
-                f"MLflow cannot write; waiting: {lack}"
+                f"MLflow cannot write; retrying: {lack}"
                 if lack
-                else "MLflow does not answer; waiting for it"
+                else "MLflow is unreachable; retrying"
             )
             time.sleep(5.0)
 
@@ -170,7 +170,7 @@ def _found_or_created(
             for tag, value in tags.items():
                 runs.set_tag(run_id, tag, value)
             runs.update_run(run_id, status="RUNNING")
-            log(f"{name}: goes on with its MLflow run, attempt {tags[ATTEMPTS]}")
+            log(f"{name}: resuming MLflow run, attempt {tags[ATTEMPTS]}")
         log_parameters(run_id, parameters or {})
     return run_id, False
 

@@ -80,7 +80,7 @@ def _carried(data: ImageSet | TokenSet, plan: TrainingPlan) -> dict[str, Any]:
         return {"extra_json": {"tokenizer.json": tokenizer, "sampling.json": sampling}}
     named = {}
     if plan.keeps_class_names:
-        knows_classes = plan.settings["config"].num_classes > 0
+        knows_classes = plan.settings["model"].num_classes > 0
         named = {"classes.json": list(data.class_names) if knows_classes else []}
     examples = {"examples.safetensors": {"examples": example_images(data)}}
     return {"extra_json": named, "extra_tensors": examples}

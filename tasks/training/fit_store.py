@@ -12,7 +12,7 @@ from torch import Tensor
 from tasks.data.ingestion import ImageSet
 from tasks.data.tokenization import TokenSet
 from tasks.runtime.progress import log
-from tasks.store.artifacts import Workplace, opened
+from tasks.store.artifacts import OpenArtifact, opened
 from tasks.store.files import atomic_file, digest_of, remove, write_json
 from tasks.store.fingerprint import cache_key_inputs
 from tasks.tracking.metric_queue import MetricQueue
@@ -61,7 +61,7 @@ class FitContext:
     run_id: str
     seed: int
     data_digest: str
-    work: Workplace
+    work: OpenArtifact
     journal: MetricQueue
 
     @property

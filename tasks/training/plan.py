@@ -33,18 +33,15 @@ class TrainingPlan:
     @property
     def keeps_class_names(self) -> bool:
         """Whether the model knows classes, whose names then travel with it."""
-        return self.is_generative and hasattr(self.settings["config"], "num_classes")
+        return self.is_generative and hasattr(self.settings["model"], "num_classes")
 
     def plain_settings(self) -> dict[str, dict[str, Any]]:
         """The settings as JSON."""
         return {name: asdict(value) if value else {} for name, value in self.settings.items()}
 
-    def parameters(self) -> dict[str, dict[str, Any]]:
-        """The same for its MLflow run, which several trainings may share."""
-        return {
-            self.family if name == "config" else f"{self.metric_prefix}{name}": values
-            for name, values in self.plain_settings().items()
-        }
+    def parameters(self) -> dict[str, Any]:
+        """The same for its MLflow run, by the names that a person sets them by."""
+        return {self.family: self.plain_settings()}
 
 
 def feature_extractor_plan(images: ImageSet) -> TrainingPlan:
@@ -54,7 +51,7 @@ def feature_extractor_plan(images: ImageSet) -> TrainingPlan:
         family="classifier",
         training="models.metrics.classifier_training:ClassifierTraining",
         settings=settings,
-        seed=settings["fit"].seed,
+        seed=settings["training"].seed,
         is_generative=False,
         metric_prefix="classifier_",
     )

@@ -1,6 +1,7 @@
 """The record of how a version was made: enough to make it again, and to say what changed since."""
 
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,9 @@ class TrainingProvenance:
     glob: str | None = None
     """The pattern that chose files of a person's folder of text."""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "settings", by_present_names(self.settings))
+
     @property
     def code_digest(self) -> str:
         """One digest of all the code that trained it."""
@@ -55,6 +59,30 @@ class TrainingProvenance:
         }
         made_by = [self.code, self.libraries, self.device]
         return digest_of([self.family, self.data_digest, seedless, made_by])
+
+
+_GROUPS_BEFORE = {"config": "model", "fit": "training"}
+_FIELDS_BEFORE = {
+    "average_fraction": "ema_half_life_fraction",
+    "channel_towers": "per_channel_branches",
+    "longest_ngram": "max_ngram",
+    "most_held_out": "max_held_out",
+}
+"""What groups and fields were called in records of 0.2.0 and before."""
+
+
+def by_present_names(settings: Any) -> Any:
+    """Settings of a record, whenever it was written; one of another shape as it is."""
+    if not isinstance(settings, Mapping):
+        return settings
+    return {
+        _GROUPS_BEFORE.get(group, group): {
+            _FIELDS_BEFORE.get(name, name): value for name, value in values.items()
+        }
+        if isinstance(values, Mapping)
+        else values
+        for group, values in settings.items()
+    }
 
 
 def provenance_of(

@@ -13,7 +13,7 @@ from mlflow.utils.file_utils import local_file_uri_to_path
 import flows.sample_gallery as flow_module
 from flows.sample_gallery import sample_gallery, whole_gallery
 from flows.train import planned
-from models.ngram.backoff import NgramConfig
+from models.ngram.config import NgramConfig
 from tasks.data.ingestion import ingest_text
 from tasks.data.tokenization import tokenize_corpus
 from tasks.evaluation.text import evaluate_tokens
@@ -58,7 +58,7 @@ def use(home: Path, patch: pytest.MonkeyPatch) -> None:
 
 def made_champion(source: str) -> None:
     tokens = tokenize_corpus.fn(ingest_text.fn(source))
-    settings = {"config": NgramConfig(order=2), "tuning": None}
+    settings = {"model": NgramConfig(order=2), "tuning": None}
     plan = replace(planned(FAMILIES["ngram"], tokens, "quick", 0, {}), settings=settings)
     with open_run(source) as run_id:
         fitted = fit_model.fn(tokens, plan, run_id)

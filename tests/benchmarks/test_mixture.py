@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.mixture import MixtureConfig, TokenMixture, fitted_mixture, mixed_scores
-from models.ngram.backoff import NgramConfig
+from models.ngram.config import NgramConfig
 from models.ngram.model import NgramModel
 from models.text.decoding import generate
 

@@ -128,7 +128,7 @@ def test_nobody_waits_for_a_lock_with_the_slot_in_hand(
         other = Thread(target=at_the_task)
         other.start()
         assert is_locked.wait(30)
-        with file_lock("task-shared", meanwhile=turns.released_slot):
+        with file_lock("task-shared", while_waiting=turns.released_slot):
             assert saw_the_slot_free.is_set()
             assert shared.is_held
         other.join()

@@ -236,7 +236,7 @@ def test_a_person_is_asked_and_the_answer_is_kept(
     (version,) = ended.result().versions
     assert version.alias == alias
     said = {"accept": "accepted", "refuse": "refused"}[decision]
-    assert history(version.name)[-1].why.endswith(f"{said} by a person: it reads well")
+    assert history(version.name)[-1].why.endswith(f"{said} manually: it reads well")
     client().delete_registered_model(version.name)
 
 

@@ -39,7 +39,7 @@ def test_one_judge_serves_all_families_presets_and_seeds(
             ("vae", {"preset": "quick", "seed": 0}),
             ("vae", {"preset": "standard", "seed": 3}),
             ("gan", {"preset": "quick", "seed": 4}),
-            ("gan", {"preset": "full", "seed": 0, "options": {"gan_loss": "hinge"}}),
+            ("gan", {"preset": "full", "seed": 0, "settings": {"gan.model.loss": "hinge"}}),
         )
     ]
 

@@ -69,7 +69,7 @@ def test_a_tensor_left_on_the_cpu_is_noticed() -> None:
 
 
 def test_vae() -> None:
-    model = Vae(vae_recipe("quick", SHAPE, seed=0)["config"])
+    model = Vae(vae_recipe("quick", SHAPE, seed=0)["model"])
     with gpu():
         images, _ = labelled_batch()
         terms = on_gpu(model).losses(images, 0)
@@ -77,19 +77,19 @@ def test_vae() -> None:
 
 
 def test_classifier() -> None:
-    model = Classifier(classifier_recipe(SHAPE)["config"])
+    model = Classifier(classifier_recipe(SHAPE)["model"])
     with gpu():
         check_on_gpu(*on_gpu(model).losses(labelled_batch(), 0).values())
 
 
 def test_the_judge_sees_images_where_it_is() -> None:
-    judge = Classifier(classifier_recipe(SHAPE)["config"])
+    judge = Classifier(classifier_recipe(SHAPE)["model"])
     with gpu():
         check_on_gpu(features_of(on_gpu(judge), np.zeros((5, 1, 8, 8), dtype=np.uint8)))
 
 
 def test_gan() -> None:
-    model = Gan(gan_recipe("quick", SHAPE, 0)["config"])
+    model = Gan(gan_recipe("quick", SHAPE, 0)["model"])
     with gpu():
         images, labels = labelled_batch()
         drawn = on_gpu(model).draw((images, labels))
@@ -98,7 +98,7 @@ def test_gan() -> None:
 
 @pytest.mark.filterwarnings("ignore:CUDA is not available")  # says autocast, of lower precision
 def test_gpt() -> None:
-    model = Gpt(gpt_recipe("quick", TextShape("characters", 65, 10_000), seed=0)["config"])
+    model = Gpt(gpt_recipe("quick", TextShape("characters", 65, 10_000), seed=0)["model"])
     with gpu():
         tokens = torch.zeros(1000, dtype=torch.int16, device="cuda")
         batch = TokenBatches(tokens, model.context_length, batch_size=4, seed=0).at(0)

@@ -14,7 +14,7 @@ from prefect import Task
 from flows import champion_challenger
 from flows.champion_challenger import evaluate_and_promote
 from flows.train import planned
-from models.ngram.backoff import NgramConfig
+from models.ngram.config import NgramConfig
 from tasks.data.ingestion import ingest_text
 from tasks.data.tokenization import TokenSet, tokenize_corpus
 from tasks.evaluation.scorecard import Scorecard
@@ -70,7 +70,7 @@ def admitted(corpus: Path, order: int) -> Version:
     """Train, judge, register and promote an n-gram model; no load check."""
     tokens = tokenize_corpus.fn(ingest_text.fn(f"file:{corpus}"))
     family = FAMILIES["ngram"]
-    settings = {"config": NgramConfig(order=order), "tuning": None}
+    settings = {"model": NgramConfig(order=order), "tuning": None}
     plan = replace(planned(family, tokens, "quick", 0, {}), settings=settings)
     with open_run(f"order {order}") as run_id:
         fitted = fit_model.fn(tokens, plan, run_id)

@@ -186,7 +186,7 @@ def test_a_champion_is_made_again_from_its_record(studio: Studio, name: str) -> 
     again = atelier(studio.home, "reproduce", f"{name}@champion")
 
     assert again.returncode == 0, again.stdout + again.stderr
-    assert f"{name} version 1, made again: identical weights" in again.stdout
+    assert f"{name} version 1, reproduced: identical weights" in again.stdout
     assert "unchanged, trained before" not in again.stdout.partition(f"{name}:")[2]
     assert len(studio.registry.search_model_versions()) == len(NAMES)
 

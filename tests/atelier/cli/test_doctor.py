@@ -286,9 +286,9 @@ def _nothing() -> None:
 
 
 def test_the_last_line_says_that_nobody_is_needed_only_where_all_was_looked_at() -> None:
-    assert doctor._last_line(23, 0, []) == "23 checks, none of them needs you"
-    assert doctor._last_line(23, 1, []) == "23 checks, 1 of them needs you"
-    assert doctor._last_line(23, 2, []) == "23 checks, 2 of them need you"
+    assert doctor._last_line(23, 0, []) == "23 checks, none needs attention"
+    assert doctor._last_line(23, 1, []) == "23 checks, 1 needs attention"
+    assert doctor._last_line(23, 2, []) == "23 checks, 2 need attention"
     left_out = doctor._last_line(21, 0, ["MLflow runs", "slots"])
     assert left_out.endswith("; not made, for the servers do not answer: MLflow runs, slots")
 

@@ -56,7 +56,7 @@ def test_going_back_to_older_settings_is_a_change(
 
     assert main(["explain", "digits-vae"]) == 0
     told = capsys.readouterr().out.splitlines()
-    assert "as the time before" in told[-3]
+    assert "as in the previous run" in told[-3]
     assert told[-1] == "  settings.fit.steps: 900, was 1500"
 
 

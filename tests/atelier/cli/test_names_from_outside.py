@@ -85,7 +85,7 @@ VERSION = Version(
         lambda: promotion.history(CLIMBING),
         lambda: promotion.rollback(CLIMBING),
         lambda: promotion.promote(CLIMBING, 1, "mine"),
-        lambda: promotion.withdrawn(CLIMBING, 1),
+        lambda: promotion.withdrawal_reason(CLIMBING, 1),
         lambda: promotion.apply_decision.fn(VERSION, PromotionDecision(accepted=True, reason="")),
         lambda: find_version(CLIMBING, "0"),
         lambda: find_version("a' or name != 'b", "0"),

@@ -120,7 +120,7 @@ def test_promote_wants_a_version_and_a_reason(tmp_path: Path, call: Command) -> 
     for arguments, message in (
         (("--to", "1"), "the following arguments are required: --reason"),
         (("--to", "zero", "--reason", "x"), "a version is a whole number"),
-        (("--to", "1", "--reason", " "), "--reason wants words"),
+        (("--to", "1", "--reason", " "), "--reason must not be empty"),
     ):
         done = call(tmp_path / "home", "promote", NAME, *arguments)
 
@@ -133,19 +133,19 @@ def test_a_person_is_asked_and_the_answer_is_kept(place: Place) -> None:
     """One model is accepted, after an answer that the form refuses; another is refused."""
     printed = place.run_with_approval({"decision": "accept", "reason": "reads well"})
 
-    assert "waits for a person" in printed
+    assert "is awaiting manual approval in the Prefect UI" in printed
     assert f"{NAME}  1        champion" in printed
     history = atelier(place.home, "history", NAME)
     assert history.returncode == 0, history.stderr
     assert "promote  none -> 1" in history.stdout
-    assert "accepted by a person: reads well" in history.stdout
+    assert "accepted manually: reads well" in history.stdout
 
     (place.text.parent / "saga.txt").write_text(place.text.read_text().replace("cat", "wolf"))
     saga = replace(place, text=place.text.parent / "saga.txt")
     refused = saga.run_with_approval({"decision": "refuse", "reason": "no wolves"})
 
     assert "saga-ngram  1        challenger" in refused
-    assert "refused by a person: no wolves" in atelier(place.home, "history", "saga-ngram").stdout
+    assert "refused manually: no wolves" in atelier(place.home, "history", "saga-ngram").stdout
     events = place.ask(
         f"{place.url('prefect')}/api/events/filter",
         {"filter": {"event": {"prefix": ["atelier.model"]}}},
@@ -221,8 +221,8 @@ def test_a_server_that_is_down_is_named_in_one_line(
 def test_space_is_not_freed_while_the_registry_is_out_of_reach(
     tmp_path: Path, call: Command
 ) -> None:
-    ledger = tmp_path / "home" / "ledger"
-    ledger.mkdir(parents=True)
+    logs = tmp_path / "home" / "ledger"
+    logs.mkdir(parents=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ATELIER_HOME", str(tmp_path / "home"))
         append(NAME, "refused", action="refuse", to_version=1, digests={"content": "abc"})

@@ -111,7 +111,7 @@ MISTAKES = [
     ("queue_name: training", "queue_name: slow", 20, "got 'slow'"),
     ("ENQUEUE", "CANCEL_OLD", 9, "'ENQUEUE' or 'CANCEL_NEW'"),
     ("limit: 1", "limit: 0", 9, "greater than or equal to 1"),
-    ("      seed: 1", "      preset: full", 12, "the key 'preset' stands here twice"),
+    ("      seed: 1", "      preset: full", 12, "duplicate key 'preset'"),
     ("pull: []", "pull: [{}]", 2, "at most 0 items"),
     ("name: atelier\n", "name: atelier\nbuild: null\n", 2, "there is no such key"),
     ("    tags: [atelier]", "    tags: [atelier", 8, "is not YAML"),
@@ -180,9 +180,13 @@ def test_the_form_of_one_family_asks_nothing_of_the_others() -> None:
         for name in ("retrain-vae", "retrain-gan", "retrain-ngram", "retrain-gpt")
     }
 
-    assert fields["retrain-vae"] == {"images", "preset", "seed", "image_size", "rehash"}
+    assert fields["retrain-vae"] == {
+        *{"images", "preset", "seed", "settings", "image_size", "rehash"}
+    }
     assert fields["retrain-gan"] == {*fields["retrain-vae"], "gan_loss"}
-    assert fields["retrain-ngram"] == {"text", "preset", "seed", "tokenizer", "glob", "rehash"}
+    assert fields["retrain-ngram"] == {
+        *{"text", "preset", "seed", "settings", "tokenizer", "glob", "rehash"}
+    }
     assert fields["retrain-gpt"] == fields["retrain-ngram"]
 
 

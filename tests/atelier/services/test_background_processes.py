@@ -16,9 +16,7 @@ def test_a_second_process_on_the_same_data_is_refused_whatever_the_record_says(
     living: Server,
 ) -> None:
     """As after servers.json was lost, or was written in another container."""
-    with pytest.raises(
-        background_processes.StackError, match=r"which servers\.json does not tell of"
-    ):
+    with pytest.raises(background_processes.StackError, match=r"that servers\.json does not list"):
         background_processes.start("mlflow", ["-c", ""], "url", 1, None)
 
 

@@ -9,7 +9,7 @@ from tests.models.test_devices import SHAPE, check_on_gpu, gpu, labelled_batch, 
 
 
 def test_diffusion() -> None:
-    config = diffusion_recipe("quick", SHAPE, 0)["config"]
+    config = diffusion_recipe("quick", SHAPE, 0)["model"]
     model = Diffusion(replace(config, augment_probability=0.5))
     with gpu():
         losses = on_gpu(model).losses(labelled_batch(), 0)

@@ -13,15 +13,17 @@ from torch import Tensor, nn
 
 from models.diffusion import likelihood, sampling
 from models.diffusion.augmentation import moved
+from models.diffusion.config import DiffusionConfig
 from models.diffusion.likelihood import bits_per_dimension, log_density, log_likelihood
 from models.diffusion.model import Diffusion, labelled_batches, make_optimizer, velocity_steps
-from models.diffusion.networks import DiffusionConfig, VelocityNetwork
+from models.diffusion.networks import VelocityNetwork
 from models.diffusion.recipe import diffusion_recipe
 from models.diffusion.sampling import images_of, noise_of, sample
 from models.presets import ImageShape
 from models.training.batches import ImageBatches
 from models.training.checkpoint import TrainingState
-from models.training.loops import Diverged, FitConfig
+from models.training.config import FitConfig
+from models.training.loops import Diverged
 
 TINY = DiffusionConfig(
     num_classes=2,
@@ -132,7 +134,7 @@ def test_grids_halve_until_the_shorter_side_is_small():
         ("augment_probability", 1.5),
         ("augment_shift", -1.0),
         ("augment_turn", float("nan")),
-        ("average_fraction", 0.0),
+        ("ema_half_life_fraction", 0.0),
         ("solver", "rk45"),
         ("sampling_steps", 0),
         ("sampling_spread", float("inf")),
@@ -639,7 +641,7 @@ def test_the_recipe_trains_on_any_shape(shape, num_classes):
 
 def test_a_fuller_preset_trains_longer_and_the_seed_goes_through():
     fits = [
-        diffusion_recipe(preset, ImageShape(1, 8, 8, 10), 5)["fit"]
+        diffusion_recipe(preset, ImageShape(1, 8, 8, 10), 5)["training"]
         for preset in ("quick", "standard", "full")
     ]
 

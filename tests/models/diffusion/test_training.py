@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from models.diffusion import serving
-from models.diffusion.networks import DiffusionConfig
+from models.diffusion.config import DiffusionConfig
 from models.diffusion.training import DiffusionTraining
-from models.training.loops import FitConfig
+from models.training.config import FitConfig
 from models.training.protocol import ImageData, Training
 
 CONFIG = DiffusionConfig(

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from models.gan.config import GanConfig
 from models.gan.model import (
     Gan,
     discriminator_terms,
@@ -15,18 +16,12 @@ from models.gan.model import (
     labelled_batches,
     optimizers_of,
 )
-from models.gan.networks import (
-    Discriminator,
-    GanConfig,
-    Generator,
-    fixed_latents,
-    images_of,
-    sample,
-)
+from models.gan.networks import Discriminator, Generator, fixed_latents, images_of, sample
 from models.training.adversarial import adversarial_steps
 from models.training.batches import ImageBatches
 from models.training.checkpoint import TrainingState
-from models.training.loops import Diverged, FitConfig
+from models.training.config import FitConfig
+from models.training.loops import Diverged
 
 TINY = GanConfig(
     num_classes=2, latent_size=4, base_width=4, dense_width=8, dense_blocks=1, blocks_per_stage=1
@@ -122,7 +117,7 @@ def test_grids_halve_until_the_shorter_side_is_small():
         ("class_weight", -0.1),
         ("penalty", float("nan")),
         ("augment_probability", 1.5),
-        ("average_fraction", 0.0),
+        ("ema_half_life_fraction", 0.0),
     ],
 )
 def test_a_contradiction_is_refused_by_name(field, value):
@@ -190,7 +185,7 @@ def test_the_class_loss_sees_real_images_and_the_weight_counts_it():
 
 @pytest.mark.parametrize("sizes", [{"num_classes": 1}, {"num_classes": 10, "num_packed": 2}])
 def test_a_class_loss_without_a_class_to_each_image_is_refused(sizes):
-    with pytest.raises(ValueError, match="class_weight needs num_classes"):
+    with pytest.raises(ValueError, match="class_weight above 0 needs num_classes"):
         GanConfig(class_weight=0.1, **sizes)
 
 
@@ -258,7 +253,7 @@ def test_a_pack_is_judged_as_one():
 def test_towers_treat_every_channel_alike_and_the_dense_layers_join_them(num_packed):
     torch.manual_seed(0)
     config = dataclasses.replace(
-        TINY, channels=3, num_classes=0, channel_towers=True, num_packed=num_packed
+        TINY, channels=3, num_classes=0, per_channel_branches=True, num_packed=num_packed
     )
     gan = Gan(config)
     alike = torch.rand(4, 1, 8, 8).expand(4, 3, 8, 8)
@@ -451,7 +446,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update():
 
 
 def test_the_average_follows_with_a_growing_half_life():
-    gan = Gan(dataclasses.replace(TINY, average_fraction=0.1))
+    gan = Gan(dataclasses.replace(TINY, ema_half_life_fraction=0.1))
 
     assert gan.average_decay_at(0) == 0
     assert gan.average_decay_at(5) == 0.5  # half-life of one update, the shortest

@@ -3,8 +3,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from models.gan.config import GanLoss
 from models.gan.model import Gan, labelled_batches, optimizers_of
-from models.gan.networks import GanLoss, sample
+from models.gan.networks import sample
 from models.gan.recipe import gan_recipe
 from models.presets import ImageShape, Preset
 from models.training.adversarial import adversarial_steps
@@ -22,11 +23,11 @@ def batches_of(shape: ImageShape) -> ImageBatches:
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_it_trains_on_any_shape(shape: ImageShape) -> None:
     recipe = gan_recipe("quick", replace(shape, num_classes=3), seed=0)
-    gan = Gan(recipe["config"])
-    optimizers = optimizers_of(gan, recipe["fit"].learning_rate)
+    gan = Gan(recipe["model"])
+    optimizers = optimizers_of(gan, recipe["training"].learning_rate)
 
     batches = labelled_batches(batches_of(shape), torch.arange(6) % 3)
-    turns = adversarial_steps(gan, optimizers, batches, recipe["fit"])
+    turns = adversarial_steps(gan, optimizers, batches, recipe["training"])
 
     assert {"generator_loss", "discriminator_loss"} <= set(next(turns).terms)
 
@@ -34,12 +35,12 @@ def test_it_trains_on_any_shape(shape: ImageShape) -> None:
 @pytest.mark.parametrize("loss", ["relativistic", "hinge", "wasserstein"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_it_trains_without_classes(shape: ImageShape, loss: GanLoss) -> None:
-    recipe = gan_recipe("quick", shape, seed=0, gan_loss=loss)
-    gan = Gan(recipe["config"])
+    recipe = gan_recipe("quick", shape, 0, {"model.loss": loss})
+    gan = Gan(recipe["model"])
     batches = labelled_batches(batches_of(shape), None)
-    optimizers = optimizers_of(gan, recipe["fit"].learning_rate)
+    optimizers = optimizers_of(gan, recipe["training"].learning_rate)
 
-    step = next(adversarial_steps(gan, optimizers, batches, recipe["fit"]))
+    step = next(adversarial_steps(gan, optimizers, batches, recipe["training"]))
 
     assert gan.config.loss == loss
     assert torch.isfinite(step.terms["generator_loss"])
@@ -53,5 +54,5 @@ def test_it_trains_without_classes(shape: ImageShape, loss: GanLoss) -> None:
 def test_every_preset_gives_valid_configurations(preset: Preset, shape: ImageShape) -> None:
     recipe = gan_recipe(preset, replace(shape, num_classes=10), seed=3)
 
-    assert recipe["fit"].seed == 3
-    assert recipe["config"].num_classes == 10
+    assert recipe["training"].seed == 3
+    assert recipe["model"].num_classes == 10

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from models.gan.config import GanConfig
 from models.gan.model import Gan, labelled_batches, optimizers_of
-from models.gan.networks import GanConfig
 from models.gan.stability import (
     ControlConfig,
     StabilityMonitor,
@@ -21,7 +21,8 @@ from models.gan.stability import (
 from models.training.adversarial import adversarial_steps
 from models.training.batches import ImageBatches
 from models.training.checkpoint import TrainingState
-from models.training.loops import Diverged, FitConfig
+from models.training.config import FitConfig
+from models.training.loops import Diverged
 
 TINY = GanConfig(
     num_classes=2,

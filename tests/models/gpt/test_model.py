@@ -4,12 +4,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models.gpt.model import Gpt, GptConfig, make_optimizer, ngram_rows
+from models.gpt.config import GptConfig
+from models.gpt.model import Gpt, make_optimizer, ngram_rows
 from models.gpt.muon import MuonWithAdam, orthogonalised
 from models.text.decoding import generate
 from models.training.batches import TokenBatches
 from models.training.checkpoint import TrainingState, num_parameters
-from models.training.loops import FitConfig, likelihood_steps
+from models.training.config import FitConfig
+from models.training.loops import likelihood_steps
 
 CONFIG = GptConfig(
     vocabulary_size=11,
@@ -17,7 +19,7 @@ CONFIG = GptConfig(
     num_layers=2,
     num_heads=2,
     width=16,
-    longest_ngram=3,
+    max_ngram=3,
     ngram_rows=64,
 )
 
@@ -85,7 +87,7 @@ def test_the_parameters_can_be_counted_by_hand():
     # 64 rows for pairs and 64 for triples.
     blocks = 2 * (4 * 16 * 16 + 2 * 16 * 64)
     assert num_parameters(Gpt(CONFIG)) == 2 * 11 * 16 + blocks + 2 * 64 * 16
-    assert num_parameters(Gpt(replace(CONFIG, longest_ngram=1))) == 2 * 11 * 16 + blocks
+    assert num_parameters(Gpt(replace(CONFIG, max_ngram=1))) == 2 * 11 * 16 + blocks
 
 
 def test_one_batch_can_be_learned_by_heart():
@@ -223,11 +225,11 @@ def test_dropout_acts_in_training_only(kind):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_layers": 0}, "num_layers must be at least 1, got 0"),
-        ({"longest_ngram": 0}, "longest_ngram must be at least 1, got 0"),
+        ({"num_layers": 0}, "num_layers must be between 1 and 256, got 0"),
+        ({"max_ngram": 0}, "max_ngram must be between 1 and 32, got 0"),
         ({"width": 18}, r"width must be a multiple of 2 \* num_heads = 4.* got 18"),
-        ({"dropout": 1.0}, "dropout must lie in .* got 1.0"),
-        ({"embedding_rate": 0.0}, "embedding_rate must be positive, got 0.0"),
+        ({"dropout": 1.0}, "dropout must be at least 0 and below 1, got 1.0"),
+        ({"embedding_rate": 0.0}, "embedding_rate must be above 0 and at most 100, got 0.0"),
     ],
 )
 def test_contradictory_shapes_are_refused(options, message):

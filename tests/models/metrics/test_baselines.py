@@ -52,7 +52,7 @@ def judge(request: pytest.FixtureRequest) -> Classifier:
 def fault_of(judge: Classifier, drawn: np.ndarray) -> str:
     sound = sample_soundness(judge, seen_by(judge, drawn, TRAIN, TEST), TRAIN)
     assert sound.unfitness == ""
-    return sound.fault()
+    return sound.failed_check()
 
 
 @pytest.mark.slow
@@ -131,11 +131,11 @@ def test_smooth_samples_are_forgiven_where_means_are_drawn(judge):
 
     sound = sample_soundness(judge, seen, TRAIN)
 
-    assert "from blurred pictures" in sound.fault()
-    assert "from blurred pictures" not in sound.fault(draws_means=True)
+    assert "from blurred pictures" in sound.failed_check()
+    assert "from blurred pictures" not in sound.failed_check(draws_means=True)
     noise = rubbish(TRAIN[600:1200], seed=9)["noise"]
     noisy = sample_soundness(judge, seen_by(judge, noise, TRAIN, TEST), TRAIN)
-    assert "from noise" in noisy.fault(draws_means=True)
+    assert "from noise" in noisy.failed_check(draws_means=True)
 
 
 def test_repeated_pictures_are_counted(judge):
@@ -194,7 +194,7 @@ def test_a_zoomed_picture_is_a_part_of_it_and_zoom_1_changes_nothing():
 
 
 def test_without_labels_there_are_features_and_no_classes():
-    model = Classifier(classifier_recipe(ImageShape(3, 32, 32))["config"])
+    model = Classifier(classifier_recipe(ImageShape(3, 32, 32))["model"])
     images = torch.rand(4, 3, 32, 32)
 
     assert model.features(images).shape == (4, 32)

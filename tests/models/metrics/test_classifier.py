@@ -8,7 +8,8 @@ from sklearn.datasets import load_digits
 from models.metrics.classifier import Classifier, ClassifierConfig, make_optimizer, shifted
 from models.metrics.images import frechet_distance
 from models.training.batches import ImageBatches
-from models.training.loops import FitConfig, likelihood_steps
+from models.training.config import FitConfig
+from models.training.loops import likelihood_steps
 
 QUICK = FitConfig(steps=250, batch_size=64, learning_rate=3e-3, weight_decay=0.01)
 

@@ -30,7 +30,7 @@ def halves(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return pixels, labels
 
 
-def test_new_images_of_the_same_kind_score_as_the_floor_does():
+def test_new_images_of_the_same_kind_score_as_the_real_data_does():
     train, test, drawn = halves(200, 0), halves(60, 1), halves(100, 2)
 
     quality = sample_quality(BrightHalf(), drawn[0], drawn[1], train, test)
@@ -42,7 +42,7 @@ def test_new_images_of_the_same_kind_score_as_the_floor_does():
     assert quality["test_within_class_variance_ratio"] == pytest.approx(1, abs=0.1)
     assert quality["test_nearest_neighbour_ratio"] == pytest.approx(1, abs=0.1)
     assert quality["test_coverage"] > 0.85
-    assert quality["floor_coverage"] > 0.85
+    assert quality["real_data_coverage"] > 0.85
 
 
 def test_copies_of_one_class_are_found_out():
@@ -56,7 +56,7 @@ def test_copies_of_one_class_are_found_out():
     assert quality["test_classes_drawn"] == 1
     assert quality["test_class_entropy_nats"] == 0
     assert quality["test_coverage"] < 0.2
-    assert quality["test_frechet_distance"] > 10 * quality["floor_frechet_distance"]
+    assert quality["test_frechet_distance"] > 10 * quality["real_data_frechet_distance"]
 
 
 def test_without_requested_classes_nothing_is_said_about_fidelity():
@@ -74,7 +74,7 @@ def test_the_distance_is_taken_to_all_held_out_images_and_copies_of_the_training
     quality = sample_quality(judge, train[0], None, train, test, seen)
 
     assert len(seen.held_out) == 120
-    assert quality["test_frechet_distance"] == quality["floor_frechet_distance"]
+    assert quality["test_frechet_distance"] == quality["real_data_frechet_distance"]
     assert quality["test_exact_copy_rate"] == 1
     assert quality["test_different_samples_share"] == 1
 

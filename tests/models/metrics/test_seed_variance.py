@@ -68,7 +68,7 @@ def test_a_history_is_pooled_within_its_groups():
     """Worked by hand: the relative deviations of 9 and 11 are -0.1 and 0.1, so 2 hundredths."""
     spread = pooled_spread([[9.0, 11.0], [90.0, 110.0]], SeedSpread(0.1, 2))
 
-    assert spread.freedom == 4
+    assert spread.degrees_of_freedom == 4
     assert spread.relative == pytest.approx(((0.02 + 0.02 + 2 * 0.01) / 4) ** 0.5)
 
 

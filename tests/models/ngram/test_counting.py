@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.ngram import external_sort
-from models.ngram.backoff import NgramConfig
+from models.ngram.config import NgramConfig
 from models.ngram.external_sort import ExternalSortConfig, SortedRuns, scratch_files
 from models.ngram.keys import ByteKeys, IntegerKeys, keys_for
 from models.ngram.model import NgramModel

@@ -12,10 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load, save
 
-from models.ngram.backoff import NgramConfig
+from models.ngram.config import NUM_TUNED, NgramConfig, TuningConfig
 from models.ngram.model import NgramModel
-from models.ngram.smoothing import NUM_TUNED
-from models.ngram.tuning import TuningConfig, gather, probabilities, tune
+from models.ngram.tuning import gather, probabilities, tune
 from models.text.decoding import generate
 
 FALLBACK = (0.5, 1.0, 1.5)
@@ -479,7 +478,7 @@ def test_tuned_characters_pass_kenlm_and_nanogpt(shakespeare):
     ids = {character: index for index, character in enumerate(sorted(set(train)))}
     tokens = np.array([ids[character] for character in train + held_out])
     config = tune(
-        tokens[: len(train)], len(ids), NgramConfig(order=9), TuningConfig(most_held_out=50_000)
+        tokens[: len(train)], len(ids), NgramConfig(order=9), TuningConfig(max_held_out=50_000)
     )
     model = NgramModel.fit(tokens[: len(train)], len(ids), config)
 
@@ -490,7 +489,7 @@ def test_tuned_characters_pass_kenlm_and_nanogpt(shakespeare):
     ("num_tokens", "options", "message"),
     [
         (5, {}, "5 tokens, too few to hold out"),
-        (100, {"holdout_fraction": 1.0}, "between 0 and 1, got 1.0"),
+        (100, {"holdout_fraction": 1.0}, "holdout_fraction must be above 0 and below 1, got 1.0"),
     ],
 )
 def test_tuning_without_a_hold_out_is_refused(num_tokens, options, message):
@@ -527,8 +526,8 @@ def test_ids_out_of_range_are_refused_when_asked():
     [
         ({"tuned": [[0.0] * NUM_TUNED]}, "numbers for each of 7 orders, got rows of"),
         ({"order": 1, "tuned": [[math.nan] * NUM_TUNED]}, "not finite; tune again"),
-        ({"order": 0}, "order must be at least 1, got 0"),
-        ({"sentence_end": -2}, "sentence_end must be a token id or None, got -2"),
+        ({"order": 0}, "order must be between 1 and 64, got 0"),
+        ({"sentence_end": -2}, "sentence_end must be at least 0, got -2"),
         ({"fallback_discounts": (0.5, 2.5, 1)}, "at most at 1, 2 and 3, got"),
     ],
 )

@@ -7,7 +7,7 @@ from models.presets import Preset, TextShape
 @pytest.mark.parametrize("preset", ["quick", "standard", "full"])
 def test_an_order_counts_fewer_tokens_of_bpe_than_characters(preset: Preset) -> None:
     of_pairs, of_characters = (
-        ngram_recipe(preset, TextShape(scheme, 300, 100_000), 3)["config"]
+        ngram_recipe(preset, TextShape(scheme, 300, 100_000), 3)["model"]
         for scheme in ("bpe", "characters")
     )
 

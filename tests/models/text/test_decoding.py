@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from benchmarks.mixture import MixtureConfig, TokenMixture
-from models.gpt.model import Gpt, GptConfig
-from models.ngram.backoff import NgramConfig
+from models.gpt.config import GptConfig
+from models.gpt.model import Gpt
+from models.ngram.config import NgramConfig
 from models.ngram.model import NgramModel
 from models.text.decoding import DecodingConfig, filtered_log_probs, generate
 

@@ -14,7 +14,8 @@ from models.training.batches import (
     seed_at,
 )
 from models.training.checkpoint import TrainingState, num_parameters
-from models.training.loops import Diverged, FitConfig, likelihood_steps, update_ema
+from models.training.config import FitConfig
+from models.training.loops import Diverged, likelihood_steps, update_ema
 
 
 class NoisyRegression(nn.Module):

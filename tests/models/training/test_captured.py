@@ -30,10 +30,10 @@ from models.training.adversarial import Unscaled, adversarial_steps, captured_ad
 from models.training.batches import ImageBatches, TokenBatches, generator_at
 from models.training.captured import Watch, held, refill
 from models.training.checkpoint import TrainingState
+from models.training.config import FitConfig
 from models.training.device import make_repeatable
 from models.training.loops import (
     Diverged,
-    FitConfig,
     Step,
     captured_likelihood_steps,
     likelihood_steps,

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from models.vae.config import VaeConfig
 from models.vae.evaluation import likelihood
-from models.vae.model import Vae, VaeConfig
+from models.vae.model import Vae
 
 
 def test_bits_per_dimension_are_the_nats_of_a_pixels_colour() -> None:

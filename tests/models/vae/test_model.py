@@ -7,7 +7,9 @@ import torch
 from torch import nn
 
 from models.training.batches import ImageBatches
-from models.training.loops import FitConfig, likelihood_steps
+from models.training.config import FitConfig
+from models.training.loops import likelihood_steps
+from models.vae.config import VaeConfig
 from models.vae.densities import gaussian_kl, log_mean_exp, logistic_log_likelihood
 from models.vae.elbo import (
     active_units,
@@ -17,7 +19,7 @@ from models.vae.elbo import (
     negative_elbo,
 )
 from models.vae.latent_mixture import fit_mixture
-from models.vae.model import Vae, VaeConfig, make_optimizer
+from models.vae.model import Vae, make_optimizer
 
 
 def tiny_vae(**changes):
@@ -88,12 +90,12 @@ def test_the_encoder_halves_images_until_seven_pixels_are_left():
     ("changes", "message"),
     [
         ({"channels": 2}, "channels must be 1 (grey) or 3 (colour), got 2"),
-        ({"height": 7}, "height must be 8 to 64 pixels, got 7"),
-        ({"width": 65}, "width must be 8 to 64 pixels, got 65"),
-        ({"latent_size": 0}, "latent_size must be at least 1, got 0"),
-        ({"free_bits_nats": -1.0}, "free_bits_nats must not be negative, got -1.0"),
-        ({"dropout": 1.0}, "dropout must lie in [0, 1), got 1.0"),
-        ({"likelihood": "gauss"}, 'likelihood must be "bernoulli" or "logistic", got \'gauss\''),
+        ({"height": 7}, "height must be between 8 and 64, got 7"),
+        ({"width": 65}, "width must be between 8 and 64, got 65"),
+        ({"latent_size": 0}, "latent_size must be between 1 and 4,096, got 0"),
+        ({"free_bits_nats": -1.0}, "free_bits_nats must be between 0 and 1,000, got -1.0"),
+        ({"dropout": 1.0}, "dropout must be at least 0 and below 1, got 1.0"),
+        ({"likelihood": "gauss"}, "likelihood must be one of bernoulli, logistic, got 'gauss'"),
         ({"free_bits_nats": 0.1, "num_importance_samples": 5}, "free_bits_nats needs"),
     ],
 )

@@ -16,10 +16,10 @@ def test_it_trains_on_any_shape(shape: ImageShape) -> None:
     size = shape.channels, shape.height, shape.width
     images = torch.randint(256, (6, *size), dtype=torch.uint8)
     recipe = vae_recipe("quick", shape, seed=0)
-    vae, batches = Vae(recipe["config"]), ImageBatches(images, 6, seed=0)
+    vae, batches = Vae(recipe["model"]), ImageBatches(images, 6, seed=0)
 
-    optimizer = make_optimizer(vae, recipe["fit"])
-    step = next(likelihood_steps(vae, optimizer, batches.at, recipe["fit"]))
+    optimizer = make_optimizer(vae, recipe["training"])
+    step = next(likelihood_steps(vae, optimizer, batches.at, recipe["training"]))
 
     assert {"reconstruction", "kl", "negative_elbo"} <= set(step.terms)
     assert vae.sample(2).shape == (2, *size)
@@ -28,4 +28,4 @@ def test_it_trains_on_any_shape(shape: ImageShape) -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_every_preset_gives_valid_configurations(preset: Preset, shape: ImageShape) -> None:
-    assert vae_recipe(preset, shape, seed=3)["fit"].seed == 3
+    assert vae_recipe(preset, shape, seed=3)["training"].seed == 3

@@ -57,12 +57,12 @@ def test_images_without_labels_are_judged_by_what_needs_none(
     noise = rubbish(load_images(unlabelled, "train")[0])["noise"]
     worthless = measure_images(drawing(monkeypatch, noise), unlabelled, judge)
 
-    assert real.faults == []
-    assert {"test_frechet_distance", "floor_frechet_distance"} <= set(real.metrics)
+    assert real.failed_checks == []
+    assert {"test_frechet_distance", "real_data_frechet_distance"} <= set(real.metrics)
     for name in ("class_entropy_nats", "classes_drawn", "class_fidelity"):
         assert f"test_{name}" not in real.metrics
     assert "classifier_test_accuracy" not in real.metrics  # the card says what is left out
-    assert any(fault.startswith("unlike real pictures: ") for fault in worthless.faults)
+    assert any(fault.startswith("unlike real pictures: ") for fault in worthless.failed_checks)
 
 
 @pytest.mark.slow
@@ -73,14 +73,14 @@ def test_few_pictures_over_and_over_are_a_collapse(
 
     measured = measure_images(drawing(monkeypatch, fresh(4)), images, judge)
 
-    assert any("different pictures" in fault for fault in measured.faults)
+    assert any("different pictures" in fault for fault in measured.failed_checks)
 
 
 def test_an_unfit_judge_lets_nothing_pass_and_says_why(
     images: ImageSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Brightness(nn.Module):
-        config = classifier_recipe(ImageShape(1, 8, 8, 2))["config"]
+        config = classifier_recipe(ImageShape(1, 8, 8, 2))["model"]
 
         def features(self, seen: torch.Tensor) -> torch.Tensor:
             return torch.stack([seen.mean((1, 2, 3)), seen.amax((1, 2, 3))], 1)
@@ -91,7 +91,7 @@ def test_an_unfit_judge_lets_nothing_pass_and_says_why(
     judge: Any = Brightness()
     measured = measure_images(drawing(monkeypatch, fresh(600)), images, judge)
 
-    assert any(fault.startswith("the judge is unfit: ") for fault in measured.faults)
+    assert any(fault.startswith("the judge is unfit: ") for fault in measured.failed_checks)
 
 
 def test_colour_likelihoods_stand_in_bits_per_dimension_too() -> None:
@@ -99,7 +99,7 @@ def test_colour_likelihoods_stand_in_bits_per_dimension_too() -> None:
     scored: Any = SimpleNamespace(main_metric="test_nll_nats", metrics=metrics)
     distance: Any = SimpleNamespace(
         main_metric="test_frechet_distance",
-        metrics={"test_frechet_distance": 0.5, "floor_frechet_distance": 0.17},
+        metrics={"test_frechet_distance": 0.5, "real_data_frechet_distance": 0.17},
     )
 
     assert beside_main(scored) == ", 4.500 bits per dimension"

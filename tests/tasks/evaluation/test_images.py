@@ -23,7 +23,9 @@ def test_a_version_whose_code_stands_in_the_place_of_ours_is_measured_by_ours(
     family = FAMILIES["vae"]
     judge = fit_model.fn(images, feature_extractor_plan(images), run_id)
     plan = planned(family, images, "quick", 0, {})
-    plan = replace(plan, settings={**plan.settings, "fit": replace(plan.settings["fit"], steps=3)})
+    plan = replace(
+        plan, settings={**plan.settings, "training": replace(plan.settings["training"], steps=3)}
+    )
     fitted = fit_model.fn(images, plan, run_id)
     sys.modules.pop("models.vae.evaluation", None)
 

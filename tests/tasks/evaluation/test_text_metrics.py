@@ -30,9 +30,9 @@ def test_copies_and_babble_lie_on_both_sides_of_real_text(corpus: Corpus) -> Non
     assert copied["test_novel_12gram_share"] == 0
     assert babble["test_novel_12gram_share"] == 1
     assert babble["test_distinct_3"] < copied["test_distinct_3"]
-    real = copied["floor_novel_12gram_share"]
+    real = copied["real_data_novel_12gram_share"]
     assert 0.05 < real < 1
-    assert real == babble["floor_novel_12gram_share"]  # as long, so the same real text
+    assert real == babble["real_data_novel_12gram_share"]  # as long, so the same real text
 
 
 def test_the_real_text_beside_is_held_out_and_as_long(corpus: Corpus) -> None:
@@ -42,11 +42,11 @@ def test_the_real_text_beside_is_held_out_and_as_long(corpus: Corpus) -> None:
     found = _measures_of_writing(pieces, corpus)
 
     for name in ("distinct_2", "novel_12gram_share", "longest_copied_characters"):
-        assert found[f"test_{name}"] == found[f"floor_{name}"]
+        assert found[f"test_{name}"] == found[f"real_data_{name}"]
 
 
 def test_too_little_held_out_text_is_nothing_to_compare_with(corpus: Corpus) -> None:
     written = ["the cat sees a bird. " * 30] * 20
     assert sum(map(len, written)) > len(load_text(corpus, "test"))
 
-    assert not any(name.startswith("floor_") for name in _measures_of_writing(written, corpus))
+    assert not any(name.startswith("real_data_") for name in _measures_of_writing(written, corpus))

@@ -8,12 +8,12 @@ from tasks.store.files import project_root
 from tasks.store.fingerprint import import_closure
 
 SHARED = {
-    *{"models.training.device", "models.training.protocol", "tasks.data.splits"},
+    *{"models.settings", "models.training.device", "models.training.protocol", "tasks.data.splits"},
     *{"tasks.training.device", "tasks.training.examples", "tasks.training.fit"},
 }
 LOOP = SHARED | {
     *{"models.training.batches", "models.training.captured", "models.training.checkpoint"},
-    "models.training.loops",
+    *{"models.training.config", "models.training.loops"},
 }
 VALIDATED = LOOP | {"models.training.validated"}
 LOOPS = {
@@ -22,21 +22,21 @@ LOOPS = {
     "ngram": SHARED,  # it counts: no loop is in its key
 }
 FITS = {
-    "vae": {"densities", "elbo", "latent_mixture", "model", "training"},
-    "gan": {"model", "networks", "stability", "training"},
-    "diffusion": {"augmentation", "model", "networks", "sampling", "training"},
+    "vae": {"config", "densities", "elbo", "latent_mixture", "model", "training"},
+    "gan": {"config", "model", "networks", "stability", "training"},
+    "diffusion": {"augmentation", "config", "model", "networks", "sampling", "training"},
     "ngram": {
-        *{"backoff", "counting", "external_sort", "keys", "model", "smoothing", "training"},
+        *{"backoff", "config", "counting", "external_sort", "keys", "model", "smoothing", "training"},
         "tuning",
     },
-    "gpt": {"model", "muon", "training"},
+    "gpt": {"config", "model", "muon", "training"},
 }
 BESIDE = {"gan": {"models.metrics.images"}}  # the stability monitor measures Frechet distances
 
 CLASSIFIER = {
     *{"models.metrics.classifier", "models.metrics.contrastive", "models.metrics.corruptions"},
-    *{"models.training.batches", "models.training.captured", "models.training.device"},
-    "models.training.loops",
+    *{"models.settings", "models.training.batches", "models.training.config"},
+    *{"models.training.captured", "models.training.device", "models.training.loops"},
 }
 IMAGE_EVALUATION = CLASSIFIER | {
     *{"models.metrics.baselines", "models.metrics.bootstrap", "models.metrics.classes"},
@@ -45,6 +45,7 @@ IMAGE_EVALUATION = CLASSIFIER | {
     *{"tasks.data.splits", "tasks.evaluation.result", "tasks.plots"},
 }
 VAE_LIKELIHOOD = {
+    "models.vae.config",
     *{"models.vae.densities", "models.vae.elbo", "models.vae.evaluation", "models.vae.model"},
 }
 TEXT_EVALUATION = {

@@ -25,6 +25,8 @@ from tasks.families.gan import GAN
 from tasks.families.ngram import NGRAM
 from tasks.families.table import FAMILIES, names, of_data, options_of_families, purpose_of
 from tasks.families.vae import VAE
+from tasks.settings.catalogue import recipe_of
+from tasks.settings.catalogue import settings_of as all_settings
 from tasks.store.files import project_root
 
 RECORDS = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
@@ -44,33 +46,30 @@ def parameters_of(function: Any) -> Mapping[str, inspect.Parameter]:
 
 @RECORDS
 @pytest.mark.parametrize("preset", PRESETS)
-def test_a_recipe_gives_settings_of_the_classes_that_the_record_names(
-    family: Family, preset: Preset
-) -> None:
-    classes = {name: resolve_name(kind) for name, kind in family.settings.items()}
+def test_a_recipe_gives_settings_of_its_classes(family: Family, preset: Preset) -> None:
+    recipe = recipe_of(family)
 
     settings = settings_of(family, preset)
 
-    assert all(is_dataclass(kind) for kind in classes.values())
-    assert {name: type(value) for name, value in settings.items()} == classes
-    assert "config" in settings  # which a version keeps, and is built from
+    assert all(is_dataclass(kind) for kind in recipe.classes.values())
+    assert {name: type(value) for name, value in settings.items()} == recipe.classes
+    assert "model" in settings  # which a version keeps, and is built from
 
 
 @RECORDS
-def test_a_recipe_takes_the_options_of_its_record_with_the_first_as_the_default(
+def test_an_option_is_a_short_form_of_a_setting_with_the_recipes_own_choice_first(
     family: Family,
 ) -> None:
-    own = list(parameters_of(resolve_name(family.recipe)).values())[3:]
-
-    assert [each.name for each in own] == list(family.options)
-    for parameter in own:
-        option = family.options[parameter.name]
-        assert parameter.default == option.choices[0]
+    recipe = recipe_of(family)
+    default = recipe.chosen("quick", SHAPES[family.data], 0)
+    for option in family.options.values():
+        assert default[option.setting].value == option.choices[0]
         assert len(set(option.choices)) == len(option.choices) > 1
         assert option.text
-    for name, option in family.options.items():
-        recipe = resolve_name(family.recipe)
-        made = [recipe("quick", SHAPES[family.data], 0, **{name: it}) for it in option.choices]
+        made = [
+            recipe("quick", SHAPES[family.data], 0, {option.setting: each})
+            for each in option.choices
+        ]
         assert all(made.count(each) == 1 for each in made)
 
 
@@ -80,7 +79,7 @@ def test_a_training_is_a_class_of_the_protocol(family: Family) -> None:
 
     data, device, *rest = list(parameters_of(training))
     assert (data, device.removeprefix("_")) == ("data", "device")
-    assert rest == list(family.settings)
+    assert rest == list(recipe_of(family).classes)
     hints = get_type_hints(training.__init__)
     assert hints["data"] is {"images": ImageData, "text": TextData}[family.data]
     for method in ("steps", "finish"):
@@ -137,9 +136,9 @@ def test_spreads_are_known_for_what_trains_by_chance_and_lean_on_quick(family: F
 
     assert bool(family.seed_spreads) == changes
     assert set(family.seed_spreads) <= set(PRESETS)
-    for relative, freedom in family.seed_spreads.values():
+    for relative, degrees_of_freedom in family.seed_spreads.values():
         assert 0 < relative < 1
-        assert freedom >= 1
+        assert degrees_of_freedom >= 1
     assert 0.5 < family.luck_level < 1
 
 
@@ -236,20 +235,28 @@ def test_no_deployment_retrains_what_has_no_record() -> None:
 
 
 @RECORDS
-def test_a_plan_is_made_of_the_record_and_of_its_own_options_alone(
+def test_a_plan_is_made_of_the_record_and_of_its_own_settings_alone(
     family: Family, images: ImageSet, tokens: TokenSet
 ) -> None:
     data = images if family.data == "images" else tokens
-    option = {name: each.choices[-1] for name, each in options_of_families().items()}
+    others = {"ngram.model.order": 3} if family is not NGRAM else {"gan.model.loss": "hinge"}
 
-    plan = planned(family, data, "quick", 3, option)
+    plan = planned(family, data, "quick", 3, others)
 
     assert (plan.family, plan.training, plan.seed) == (family.name, family.training, 3)
     assert plan.uses_gpu == family.uses_gpu
     assert plan.module == family.training.partition(":")[0]
-    assert set(plan.settings) == set(family.settings)
-    default = planned(family, data, "quick", 3, {})
-    assert (plan.settings != default.settings) == bool(family.options)
+    assert plan.settings == planned(family, data, "quick", 3, {}).settings
+    own = {f"{family.name}.{_any_number(family)}": 2}
+    assert planned(family, data, "quick", 3, own).settings != plan.settings
+
+
+def _any_number(family: Family) -> str:
+    return next(
+        name
+        for name in ("training.steps", "model.order")
+        if f"{family.name}.{name}" in all_settings(family)
+    )
 
 
 @RECORDS
@@ -269,7 +276,7 @@ def test_what_can_be_resumed_has_a_state_and_steps(
         return
     assert isinstance(training.state, TrainingState)
     step = next(training.steps())
-    assert (step.step, training.num_steps) == (1, plan.settings["fit"].steps)
+    assert (step.step, training.num_steps) == (1, plan.settings["training"].steps)
     assert set(training.shown) <= set(step.numbers())
     if isinstance(training, Draws):
         drawn = training.drawn()

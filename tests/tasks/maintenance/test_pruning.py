@@ -59,7 +59,7 @@ class Years:
     def folder_of(self, model_id: str) -> Path:
         return Path(local_file_uri_to_path(client().get_logged_model(model_id).artifact_location))
 
-    def version(self, *, accepted: bool = False, by_person: str = "") -> Version:
+    def version(self, *, accepted: bool = False, decided_by: str = "") -> Version:
         """One night: a run, a fit, a package, a version, and what the gate said."""
         self.number += 1
         digest = hashlib.sha256(b"%d" % self.number).hexdigest()
@@ -99,7 +99,7 @@ class Years:
         verdict = PromotionDecision(
             accepted=accepted,
             reason=f"night {self.number}",
-            by_person=by_person,
+            decided_by=decided_by,
             champion_version=champion,
         )
         settled = apply_decision.fn(version, verdict)
@@ -149,7 +149,7 @@ def test_of_versions_that_were_never_champion_the_latest_ten_stay(years: Years) 
     for _ in range(3):
         years.version()
     second = years.version(accepted=True)
-    declined = years.version(by_person="the Prefect UI")
+    declined = years.version(decided_by="the Prefect UI")
     for _ in range(14):
         years.version()
     spare = years.version()
@@ -157,14 +157,14 @@ def test_of_versions_that_were_never_champion_the_latest_ten_stay(years: Years) 
     latest = [years.version() for _ in range(11)]  # the last is the challenger
     assert find_surplus() == []  # they are too young
     years.days = 2
-    log = audit_log.ledger_path(NAME).read_bytes()
+    log = audit_log.log_path(NAME).read_bytes()
 
     assert delete(find_surplus()) == 2 * 17  # versions and their packages
 
     kept = {first.version, second.version, declined.version, 3}
     kept |= {each.version for each in latest}
     assert years.numbers() == kept
-    assert audit_log.ledger_path(NAME).read_bytes().startswith(log)
+    assert audit_log.log_path(NAME).read_bytes().startswith(log)
     told = audit_log.entries_of(NAME)[-1]
     assert told.action == "prune"
     assert len(told.evidence["gone"]) == 17
@@ -283,7 +283,7 @@ def test_refusals_in_a_row_are_told_once_in_so_many(
     def hear(what: str, version: object, payload: dict[str, object]) -> None:
         told.append((what, int(str(payload.get("in_a_row", 0)))))
 
-    monkeypatch.setattr(promotion, "_announce", hear)
+    monkeypatch.setattr(promotion, "_emit", hear)
     monkeypatch.setenv("ATELIER_TELL_AFTER_REFUSALS", "3")
     years.version(accepted=True)
     for _ in range(4):
@@ -315,7 +315,7 @@ def test_a_full_disk_is_told_once_a_day_until_it_has_space_again(
 
 
 def sizes_of(years: Years) -> dict[str, int]:
-    """How much a home holds and its database, but for the ledger, which is never cut."""
+    """How much a home holds and its database, but for the audit logs, which are never cut."""
     files = [path for path in years.home.rglob("*") if path.is_file()]
     others = [path for path in files if "ledger" not in path.parts]
     return {

@@ -16,9 +16,9 @@ from mlflow.pyfunc.scoring_server import invocations
 from PIL import Image
 
 from flows.train import planned
-from models.gan.networks import GanConfig
-from models.ngram.backoff import NgramConfig
-from models.training.loops import FitConfig
+from models.gan.config import GanConfig
+from models.ngram.config import NgramConfig
+from models.training.config import FitConfig
 from tasks.data.ingestion import ImageSet, ingest_images, ingest_text
 from tasks.data.tokenization import TokenSet, tokenize_corpus
 from tasks.families.table import FAMILIES
@@ -55,7 +55,7 @@ def plan_of(family: str, data: ImageSet | TokenSet, **settings: Any) -> Training
 
 
 def game_plan(images: ImageSet) -> TrainingPlan:
-    return plan_of("gan", images, config=SMALL, fit=FIT)
+    return plan_of("gan", images, model=SMALL, training=FIT)
 
 
 def served(fitted: TrainedModel) -> Served:
@@ -89,7 +89,7 @@ def place(
         with open_run("test") as run_id:
             game = served(fit_model.fn(images, game_plan(images), run_id))
         with open_run("test") as run_id:
-            counting = plan_of("ngram", tokens, config=NgramConfig(order=3), tuning=None)
+            counting = plan_of("ngram", tokens, model=NgramConfig(order=3), tuning=None)
             counts = served(fit_model.fn(tokens, counting, run_id))
     yield game, counts
 

@@ -42,13 +42,13 @@ def test_what_a_person_left_stays_withdrawn_until_it_is_champion_again(
     move("m", None, 1)
     move("m", 1, 2)
     move("m", 2, 1, "rollback")
-    assert audit_history.withdrawn(audit_log.entries_of("m"), "content 2") == "for 1"
-    assert audit_history.withdrawn(audit_log.entries_of("m"), "content 1") == ""
+    assert audit_history.withdrawal_reason(audit_log.entries_of("m"), "content 2") == "for 1"
+    assert audit_history.withdrawal_reason(audit_log.entries_of("m"), "content 1") == ""
 
     move("m", 1, 2, "override")
 
-    assert audit_history.withdrawn(audit_log.entries_of("m"), "content 2") == ""
-    assert audit_history.withdrawn(audit_log.entries_of("m"), "content 1") == "for 2"
+    assert audit_history.withdrawal_reason(audit_log.entries_of("m"), "content 2") == ""
+    assert audit_history.withdrawal_reason(audit_log.entries_of("m"), "content 1") == "for 2"
     assert audit_history.withdrawn_contents(audit_log.entries_of("m")) == {"content 1": "for 2"}
 
 
@@ -65,8 +65,8 @@ def test_a_version_that_a_person_declined_is_withdrawn_and_one_the_gate_refused_
 
     entries = audit_log.entries_of("m")
 
-    assert audit_history.withdrawn(entries, "content 2") == ""
-    assert audit_history.withdrawn(entries, "content 3") == "ugly"
+    assert audit_history.withdrawal_reason(entries, "content 2") == ""
+    assert audit_history.withdrawal_reason(entries, "content 3") == "ugly"
     assert audit_history.champion_by(entries) == 1
 
 
@@ -101,5 +101,5 @@ def test_what_a_log_never_told_of_a_version_comes_from_the_registry(
 
     entries = audit_log.entries_of("m")
 
-    assert audit_history.withdrawn(entries, "content 3") == ""
-    assert audit_history.withdrawn(entries, "content 3", {3: "content 3"}) == "for 1"
+    assert audit_history.withdrawal_reason(entries, "content 3") == ""
+    assert audit_history.withdrawal_reason(entries, "content 3", {3: "content 3"}) == "for 1"

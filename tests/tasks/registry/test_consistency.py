@@ -128,7 +128,7 @@ def take_another_log(studio: Any) -> None:
 
 def take_the_log_of_another_model(studio: Any) -> None:
     audit_log.append("other-ngram", "refused", action="refuse", to_version=1, why="other")
-    shutil.move(audit_log.ledger_path("other-ngram"), studio.log)
+    shutil.move(audit_log.log_path("other-ngram"), studio.log)
 
 
 DAMAGES: list[tuple[Callable[[Any], None], str]] = [
@@ -162,7 +162,7 @@ def test_a_damaged_log_is_explained_and_a_new_one_begins_when_a_person_says_so(
     assert f"--repair {studio.name}=begin" in problem.to_do()
     assert verify_champion.fn(studio.name)  # nothing is executed on the word of such a log
     if is_there:
-        with pytest.raises(audit_log.LedgerDamaged):
+        with pytest.raises(audit_log.AuditLogDamaged):
             promotion.history(studio.name)
         assert studio.log.read_bytes() == before
 
@@ -194,10 +194,10 @@ def test_what_a_person_withdrew_stays_withdrawn_in_a_new_log(studio: Any) -> Non
 
     repair(studio.name, "begin")
 
-    assert promotion.withdrawn(studio.name, content) == "it swears"
+    assert promotion.withdrawal_reason(studio.name, content) == "it swears"
     repair(studio.name, "adopt:2")
     promotion.promote(studio.name, 2, "it does not, after all")
-    assert promotion.withdrawn(studio.name, content) == ""
+    assert promotion.withdrawal_reason(studio.name, content) == ""
 
 
 def test_an_alias_that_was_moved_is_told_until_a_person_answers(studio: Any) -> None:
@@ -217,7 +217,7 @@ def test_an_alias_that_was_moved_is_told_until_a_person_answers(studio: Any) -> 
 
     assert champion(studio) == 2
     assert problems_of(studio.name) == []
-    assert promotion.withdrawn(studio.name, contents_of(studio.name)[2]) == ""
+    assert promotion.withdrawal_reason(studio.name, contents_of(studio.name)[2]) == ""
     client().set_registered_model_alias(studio.name, "champion", "1")
     repair(studio.name, "accept")
     assert champion(studio) == 1
@@ -263,7 +263,7 @@ def test_a_deleted_champion_is_told_and_does_not_come_back_by_itself(studio: Any
 
     assert "the alias was taken away without this program" in whats[0]
     assert "the registry lacks version 2" in whats[1]
-    assert "taken away" in promotion.withdrawn(studio.name, content)
+    assert "taken away" in promotion.withdrawal_reason(studio.name, content)
     with pytest.raises(BadInput, match="the registry does not have the champion of the log, 2"):
         repair(studio.name, "restore")
 
@@ -333,7 +333,7 @@ def test_an_older_database_is_told_and_withdraws_nothing(studio: Any) -> None:
     assert "the registry does not know the last 3 lines of the audit log: its database was" in (
         problem.what
     )
-    assert promotion.withdrawn(studio.name, content) == ""
+    assert promotion.withdrawal_reason(studio.name, content) == ""
     assert (
         "its database was replaced by an older one, or by another (noted" in problem_of(studio).what
     )
@@ -453,7 +453,7 @@ def test_a_changed_champion_is_given_up_and_registered_anew(studio: Any) -> None
     repair(studio.name, "discard")
     assert champion(studio) is None
     assert problems_of(studio.name) == []
-    assert promotion.withdrawn(studio.name, content) == ""
+    assert promotion.withdrawal_reason(studio.name, content) == ""
     again = studio.admitted(3)
     assert (again.version, again.digest, again.alias) == (3, content, "champion")
     assert problems_of(studio.name) == []
@@ -494,7 +494,10 @@ def test_a_new_log_begins_whatever_stands_in_the_old_one(studio: Any, line: str)
     repair(studio.name, "begin")
 
     assert champion(studio) == 1
-    assert promotion.withdrawn(studio.name, content) == "the alias was moved without this program"
+    assert (
+        promotion.withdrawal_reason(studio.name, content)
+        == "the alias was moved without this program"
+    )
 
 
 def test_a_folder_in_the_place_of_a_log_is_kept_aside_too(studio: Any) -> None:
@@ -557,7 +560,7 @@ def test_a_move_that_a_kill_cut_off_is_not_taken_for_anothers(
 
     monkeypatch.setattr(promotion, "check_loads", lambda *_, **__: None)
     with monkeypatch.context() as patch:
-        patch.setattr(promotion, "_tell", killed)
+        patch.setattr(promotion, "_publish_move", killed)
         with pytest.raises(KeyboardInterrupt):
             promotion.promote(studio.name, 1, "for a test")
     assert champion(studio) == 1
@@ -616,7 +619,7 @@ def test_what_was_discarded_comes_back_by_itself_whenever_a_kill_came(
         repair(studio.name, "discard")
 
     assert champion(studio) is None
-    assert promotion.withdrawn(studio.name, content) == ""
+    assert promotion.withdrawal_reason(studio.name, content) == ""
     assert problems_of(studio.name) == []
     assert studio.admitted(3).alias == "champion"
 
@@ -637,4 +640,7 @@ def test_a_new_log_that_a_kill_cut_off_still_knows_what_was_withdrawn(
     if ("begin",) in [problem.ways for problem in problems_of(studio.name)]:
         repair(studio.name, "begin")
 
-    assert promotion.withdrawn(studio.name, content) == "the alias was moved without this program"
+    assert (
+        promotion.withdrawal_reason(studio.name, content)
+        == "the alias was moved without this program"
+    )

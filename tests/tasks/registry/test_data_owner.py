@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from flows.train import planned
-from models.ngram.backoff import NgramConfig
+from models.ngram.config import NgramConfig
 from tasks.data.ingestion import Corpus, ImageSet, ingest_images, ingest_text
 from tasks.data.tokenization import tokenize_corpus
 from tasks.evaluation.text import evaluate_tokens
@@ -45,7 +45,7 @@ def registered(admit: Callable[..., Version]) -> Registered:
 
     def by_flow(corpus: Corpus, order: int = 2) -> Version:
         tokens = tokenize_corpus.fn(corpus)
-        settings = {"config": NgramConfig(order=order), "tuning": None}
+        settings = {"model": NgramConfig(order=order), "tuning": None}
         plan = replace(planned(FAMILIES["ngram"], tokens, "quick", 0, {}), settings=settings)
         with open_run(f"order {order}") as run_id:
             fitted = fit_model.fn(tokens, plan, run_id)

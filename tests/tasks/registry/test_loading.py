@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from flows.train import planned
-from models.gpt.model import GptConfig
-from models.training.loops import FitConfig
+from models.gpt.config import GptConfig
+from models.training.config import FitConfig
 from tasks.data.ingestion import ingest_text
 from tasks.data.tokenization import tokenize_corpus
 from tasks.evaluation.text import evaluate_tokens
@@ -34,7 +34,7 @@ def registered(corpus: Path, seed: int) -> None:
     fit = FitConfig(steps=3, batch_size=4, learning_rate=0.01, seed=seed)
     config = replace(CONFIG, vocabulary_size=tokens.vocabulary_size, ngram_rows=64)
     plan = planned(FAMILIES["gpt"], tokens, "quick", seed, {})
-    plan = replace(plan, settings={"config": config, "fit": fit})
+    plan = replace(plan, settings={"model": config, "training": fit})
     with open_run("a GPT") as run_id:
         fitted = fit_model.fn(tokens, plan, run_id)
         scorecard = evaluate_tokens.fn(fitted, tokens, run_id)

@@ -44,7 +44,7 @@ def scorecard(main_metric: str, metrics: dict[str, float], **changed: Any) -> Sc
         low=-0.5,
         high=1.25,
         metrics=metrics,
-        faults=(),
+        failed_checks=(),
         data_digest="cd" * 32,
         judge_digest="",
         data_title="my_data",
@@ -74,7 +74,7 @@ def provenance(family: str) -> TrainingProvenance:
 
 def test_the_card_of_a_model_that_draws(tags: dict[str, str]) -> None:
     tags["prefect.url"] = "http://127.0.0.1:4200/runs/1"
-    metrics = {"test_frechet_distance": 0.5, "floor_frechet_distance": 0.1, "test_self": -3.0}
+    metrics = {"test_frechet_distance": 0.5, "real_data_frechet_distance": 0.1, "test_self": -3.0}
     champion = ChampionEvaluation(
         version=7,
         digest="",

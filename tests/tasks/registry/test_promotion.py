@@ -17,7 +17,7 @@ import pytest
 from mlflow.utils.file_utils import local_file_uri_to_path
 
 from flows.train import planned
-from models.ngram.backoff import NgramConfig
+from models.ngram.config import NgramConfig
 from tasks.data.ingestion import ingest_text
 from tasks.data.tokenization import TokenSet, tokenize_corpus
 from tasks.evaluation.scorecard import ChampionEvaluation, PromotionDecision, Scorecard
@@ -70,7 +70,7 @@ Admit = Callable[[Candidate], Version]
 
 
 def candidate_of(tokens: TokenSet, order: int) -> Candidate:
-    settings = {"config": NgramConfig(order=order), "tuning": None}
+    settings = {"model": NgramConfig(order=order), "tuning": None}
     plan = replace(planned(FAMILIES["ngram"], tokens, "quick", 0, {}), settings=settings)
     with open_run(f"order {order}") as run_id:
         fitted = fit_model.fn(tokens, plan, run_id)
@@ -299,7 +299,7 @@ def test_an_alias_that_somebody_else_moved_is_noted(home: Path) -> None:
 
 def test_a_move_that_another_home_has_told_keeps_its_reason(home: Path) -> None:
     promotion.rollback(NAME, reason="it swears")
-    path = audit_log.ledger_path(NAME)
+    path = audit_log.log_path(NAME)
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-2]))  # as elsewhere
     for tag in audit_anchor.model_tags(NAME) or {}:
         if tag.startswith(audit_anchor.ANCHOR_TAG):
@@ -319,13 +319,13 @@ def test_an_alias_that_somebody_took_away_is_noted_once(home: Path, tokens: Toke
         moves = promotion.history(NAME)
         assert [(move.action, move.to_version) for move in moves[2:]] == [("outside", None)]
     assert "No champion**, since 20" in client().get_registered_model(NAME).description
-    assert "taken away" in promotion.withdrawn(
+    assert "taken away" in promotion.withdrawal_reason(
         NAME, content_of(2)
     )  # so no run brings it back by itself
     with pytest.raises(BadInput, match="has no champion to roll back from"):
         promotion.rollback(NAME)
     assert promotion.promote(NAME, 2, "back to it") == (None, 2)
-    assert promotion.withdrawn(NAME, content_of(2)) == ""
+    assert promotion.withdrawal_reason(NAME, content_of(2)) == ""
     assert "Champion: version 2**" in client().get_registered_model(NAME).description
     assert promotion.rollback(NAME, reason="to the one before") == (2, 1)
 
@@ -340,7 +340,7 @@ def test_a_model_that_somebody_deleted_is_noted_and_stops_nothing(home: Path) ->
         assert (last.action, last.from_version, last.to_version) == ("lost", 2, None)
         assert last.evidence == {"gone": [1, 2]}
         assert len(promotion.history(NAME)) == 3
-    assert promotion.withdrawn(NAME, content) == ""  # nobody has left it by hand
+    assert promotion.withdrawal_reason(NAME, content) == ""  # nobody has left it by hand
 
 
 def test_a_long_reason_is_cut_on_the_page_and_whole_in_the_audit_log(home: Path) -> None:
@@ -492,7 +492,7 @@ real = promotion.audit_log.append
 if where == "before the alias":
     promotion.audit_log.append = lambda *a, **k: (real(*a, **k), die())
 if where == "after the alias":
-    promotion._tell = die
+    promotion._publish_move = die
 promotion.apply_decision.fn(version, verdict)
 """
 
@@ -543,7 +543,7 @@ def test_a_move_that_was_killed_after_the_alias_is_settled_by_the_next_reader(
     kill(candidate_of(tokens, 2), "after the alias", tmp_path)
     assert audit_history.unsettled(audit_log.entries_of(NAME)) is not None
     monkeypatch.setattr(
-        promotion, "_announce", lambda what, _, payload: announced.append((what, payload))
+        promotion, "_emit", lambda what, _, payload: announced.append((what, payload))
     )
 
     last = promotion.history(NAME)[-1]

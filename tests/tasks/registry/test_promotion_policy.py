@@ -19,7 +19,7 @@ from tasks.evaluation.scorecard import ChampionEvaluation, PromotionDecision, Sc
 from tasks.families.table import FAMILIES
 from tasks.registry import promotion_policy
 from tasks.registry.promotion_policy import (
-    FREEDOM_OF_A_GUESS,
+    DEGREES_OF_FREEDOM_OF_A_GUESS,
     compared,
     difference_interval,
     known_spread,
@@ -59,7 +59,7 @@ def scored(tmp_path: Path):
             main_metric="test_nll_nats",
             main_value=float(scores.mean()) if value is None else value,
             metrics={},
-            faults=(),
+            failed_checks=(),
             data_digest="",
             judge_digest="",
             data_title="",
@@ -105,7 +105,8 @@ def test_a_sure_difference_that_another_seed_may_give_is_refused(scored):
     assert verdict.high is not None
     assert verdict.high < 0
     assert not verdict.accepted
-    assert "another seed" in verdict.reason
+    assert verdict.reason.startswith("improvement is within seed-to-seed variance: ")
+    assert "another seed alone gives up to" in verdict.reason
     assert compared(candidate, champion, 1, None, LEVEL).accepted  # counting knows no seeds
 
 
@@ -210,7 +211,7 @@ def num_promotions(monkeypatch: pytest.MonkeyPatch, scored) -> Callable[[np.ndar
     def promote(results: np.ndarray) -> int:
         registry = Registry()
         monkeypatch.setattr(promotion_policy, "versions_of", registry.versions_of)
-        monkeypatch.setattr(promotion_policy, "withdrawn", lambda *_: "")
+        monkeypatch.setattr(promotion_policy, "withdrawal_reason", lambda *_: "")
         for name in ("evaluate_champion", "register_version", "apply_decision"):
             monkeypatch.setattr(champion_challenger, name, getattr(registry, name))
         monkeypatch.setattr(champion_challenger, "gate", promotion_policy.gate.fn)
@@ -266,7 +267,7 @@ def test_a_preset_that_was_not_measured_is_believed_less():
     measured, guessed = known_spread("gan", "quick"), known_spread("gan", "full")
 
     assert guessed.relative == measured.relative
-    assert guessed.freedom == FREEDOM_OF_A_GUESS < measured.freedom
+    assert guessed.degrees_of_freedom == DEGREES_OF_FREEDOM_OF_A_GUESS < measured.degrees_of_freedom
 
 
 def test_the_verdict_on_equal_scores_is_no(scored):

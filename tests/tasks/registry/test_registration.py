@@ -16,11 +16,11 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from flows.train import planned
-from models.gan.networks import GanConfig
-from models.gpt.model import GptConfig
-from models.ngram.backoff import NgramConfig
-from models.training.loops import FitConfig
-from models.vae.model import VaeConfig
+from models.gan.config import GanConfig
+from models.gpt.config import GptConfig
+from models.ngram.config import NgramConfig
+from models.training.config import FitConfig
+from models.vae.config import VaeConfig
 from tasks.data.ingestion import ImageSet, ingest_images, ingest_text
 from tasks.data.tokenization import TokenSet, tokenize_corpus
 from tasks.evaluation.cache import item_scores
@@ -95,7 +95,7 @@ def vae(images: ImageSet, run_id: str) -> Candidate:
 def images_of(
     family: str, images: ImageSet, run_id: str, config: VaeConfig | GanConfig, fit: FitConfig
 ) -> Candidate:
-    plan = plan_of(family, images, config=config, fit=fit)
+    plan = plan_of(family, images, model=config, training=fit)
     judge = fit_model.fn(images, feature_extractor_plan(images), run_id)
     fitted = fit_model.fn(images, plan, run_id)
     record = FAMILIES[family]
@@ -111,7 +111,7 @@ def images_of(
 
 
 def ngram_of(tokens: TokenSet, run_id: str, order: int, seed: int = 0) -> Candidate:
-    plan = plan_of("ngram", tokens, seed, config=NgramConfig(order=order), tuning=None)
+    plan = plan_of("ngram", tokens, seed, model=NgramConfig(order=order), tuning=None)
     fitted = fit_model.fn(tokens, plan, run_id)
     recipe = provenance_of(plan, tokens, "quick")
     return Candidate(fitted, evaluate_tokens.fn(fitted, tokens, run_id), recipe, tokens)
@@ -167,7 +167,7 @@ def test_a_worse_model_is_registered_as_challenger_with_the_reason(
 
 
 def test_a_faulty_model_never_becomes_champion(ngram: Candidate) -> None:
-    faulty = replace(ngram.scorecard, faults=("collapsed: draws 1 of 10 classes",))
+    faulty = replace(ngram.scorecard, failed_checks=("collapsed: draws 1 of 10 classes",))
 
     verdict = gate.fn(ngram.fitted, faulty, None)
 
@@ -280,7 +280,7 @@ def test_the_card_tells_a_person_what_the_version_is(vae: Candidate, ngram: Cand
         ):
             assert part in card
         recipe = json.loads(champion.tags["recipe"])
-        assert recipe["settings"]["config"]
+        assert recipe["settings"]["model"]
     assert "real held-out data" in vae_card(vae)
 
 
@@ -297,7 +297,7 @@ def test_the_scorecard_holds_what_the_design_promises(vae: Candidate, ngram: Can
         measured["test_reconstruction_nats"] + measured["test_kl_nats"]
     )
     for name in ("frechet_distance", "kernel_distance", "precision", "recall", "coverage"):
-        assert {f"test_{name}", f"floor_{name}"} <= set(measured)
+        assert {f"test_{name}", f"real_data_{name}"} <= set(measured)
     assert measured["classifier_test_accuracy"] == 1.0  # the two classes are easily told apart
     assert 0 < ngram.scorecard.main_value < 3
     assert ngram.scorecard.main_value == pytest.approx(
@@ -461,7 +461,7 @@ def test_the_gallery_is_one_self_contained_page(
 def test_a_gpt_is_judged_on_the_same_yardstick(tokens: TokenSet, run_id: str) -> None:
     shape = {"context_length": 16, "num_layers": 1, "num_heads": 2, "width": 16}
     config = GptConfig(vocabulary_size=tokens.vocabulary_size, **shape)
-    fitted = fit_model.fn(tokens, plan_of("gpt", tokens, config=config, fit=FIT), run_id)
+    fitted = fit_model.fn(tokens, plan_of("gpt", tokens, model=config, training=FIT), run_id)
 
     scorecard = evaluate_tokens.fn(fitted, tokens, run_id)
 

@@ -352,7 +352,9 @@ def test_a_log_whose_last_line_was_altered_lets_nothing_be_loaded(studio: Any) -
     lines = studio.log_lines()
     studio.log.write_bytes(b"".join(lines).replace(b'"settles": 5', b'"settles": 4'))
 
-    with pytest.raises(audit_log.LedgerDamaged, match=r"line 6, or one before it, .* was altered"):
+    with pytest.raises(
+        audit_log.AuditLogDamaged, match=r"line 6, or one before it, .* was altered"
+    ):
         load(studio)
 
 

@@ -150,7 +150,7 @@ def test_that_a_disk_fills_up_is_said_once_and_that_it_has_space_again_too(disk:
     folder, lacking, said = disk("size=2m"), {}, []
     for step in (lambda: None, lambda: fill(folder), lambda: None, (folder / "filler").unlink):
         step()
-        disk_space._tell_of(folder, lacking, said.append)
+        disk_space._report_change(folder, lacking, said.append)
 
     assert len(said) == 2
     assert said[0].startswith(f"no space is left at {folder}")
@@ -209,7 +209,7 @@ def test_a_run_on_a_full_disk_waits_says_so_and_goes_on_when_there_is_space(
         pass
 
     assert waits == [5.0]
-    assert f"MLflow cannot write; waiting: no space is left at {home}" in caplog.text
+    assert f"MLflow cannot write; retrying: no space is left at {home}" in caplog.text
 
 
 def test_a_run_that_has_waited_too_long_ends_with_the_disk_and_not_with_mlflow(

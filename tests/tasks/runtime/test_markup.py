@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from tasks.evaluation.scorecard import PromotionDecision, Scorecard, _table_description
-from tasks.registry.model_card import MAX_OF_A_REASON, card, family_page
+from tasks.registry.model_card import MAX_REASON_CHARACTERS, card, family_page
 from tasks.runtime import progress
 from tasks.runtime.markup import (
     WORD_JOINER,
@@ -154,8 +154,8 @@ def test_what_people_write_stays_readable() -> None:
 
 
 def test_a_line_is_cut_after_it_is_escaped() -> None:
-    assert registry_markdown("<" * 1000, most=100) == "&#60;" * 20 + "…"
-    assert registry_markdown("x" * 99, most=100) == "x" * 99
+    assert registry_markdown("<" * 1000, max_characters=100) == "&#60;" * 20 + "…"
+    assert registry_markdown("x" * 99, max_characters=100) == "x" * 99
 
 
 # The pages --------------------------------------------------------------------------------------
@@ -168,7 +168,7 @@ def hostile_scorecard(text: str) -> Scorecard:
         main_metric="test_bits_per_byte",
         main_value=1.0,
         metrics={"test_bits_per_byte": 1.0, f"recall of {text}": 0.5},
-        faults=(),
+        failed_checks=(),
         data_digest="d",
         judge_digest="",
         data_title=text,
@@ -236,7 +236,7 @@ def test_the_page_of_a_model_keeps_its_form(text: str) -> None:
     page = family_page("gpt", "book-gpt", 3, "2026-11-26", text)
 
     assert foreign(page) == []
-    assert len(page) < 5000 - MAX_OF_A_REASON
+    assert len(page) < 5000 - MAX_REASON_CHARACTERS
     assert "tells who was champion when" in text_of(page)
 
 

@@ -160,7 +160,7 @@ def publish_scorecard(images: ImageSet, run_id: str) -> None:
         main_metric="test_loss",
         main_value=1.0,
         metrics={"test_loss": 1.0},
-        faults=(),
+        failed_checks=(),
         data_digest="d",
         judge_digest="",
         data_title="digits",

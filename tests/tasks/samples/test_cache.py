@@ -82,6 +82,6 @@ def test_the_works_of_a_home_of_before_are_shown_with_what_stood_beside_them(
 
     (work,) = shown_works().values()
 
-    assert work.references == {"floor_frechet_distance": 0.17}
+    assert work.references == {"real_data_frechet_distance": 0.17}
     assert "Fréchet distance (real data: 0.1700)</p>" in page([work])
-    assert works_record([work])[0]["references"] == {"floor_frechet_distance": 0.17}
+    assert works_record([work])[0]["references"] == {"real_data_frechet_distance": 0.17}

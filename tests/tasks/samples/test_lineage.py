@@ -52,7 +52,7 @@ def test_each_model_is_led_back_to_its_own_data_and_only_champions_to_the_galler
 
 
 def test_a_run_without_text_has_no_text_in_its_lineage(images: ImageSet, run_id: str) -> None:
-    drawing = version(f"{images.name}-gan", "champion", images.digest, floor_bits_per_byte=0.5)
+    drawing = version(f"{images.name}-gan", "champion", images.digest, real_data_bits_per_byte=0.5)
 
     page = publish_lineage.fn([drawing], "page.html", run_id)
 

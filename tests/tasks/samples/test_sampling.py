@@ -30,7 +30,7 @@ def test_pictures_travel_inside_where_no_server_has_them(tmp_path: Path) -> None
         tmp_path,
         "gan",
         pictures=(("a.png", "60 [samples]"),),
-        references={"floor_frechet_distance": 0.1},
+        references={"real_data_frechet_distance": 0.1},
         remark="it *cannot*",
     )
     written = work(tmp_path, "gpt", texts=(("a.txt", "temperature 0.8"),))

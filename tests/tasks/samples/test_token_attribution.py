@@ -2,7 +2,7 @@
 
 import pytest
 
-from models.ngram.backoff import NgramConfig
+from models.ngram.config import NgramConfig
 from models.ngram.model import NgramModel
 from models.text.tokenizer import BpeTokenizer, CharacterTokenizer
 from tasks.packaging.served_model import SampleModel

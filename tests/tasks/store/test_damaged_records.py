@@ -14,7 +14,7 @@ from safetensors.torch import save
 from atelier.__main__ import main
 from atelier.services import server_records
 from flows.train import planned
-from models.ngram.backoff import NgramConfig
+from models.ngram.config import NgramConfig
 from tasks.data.tokenization import TokenSet, tokenize_corpus
 from tasks.evaluation.scorecard import PromotionDecision
 from tasks.evaluation.text import evaluate_tokens
@@ -142,7 +142,7 @@ def template(tmp_path_factory: pytest.TempPathFactory, migrated_database: Path) 
 
 
 def _plan(tokens: TokenSet) -> TrainingPlan:
-    settings = {"config": NgramConfig(order=3), "tuning": None}
+    settings = {"model": NgramConfig(order=3), "tuning": None}
     return replace(planned(FAMILIES["ngram"], tokens, "quick", 0, {}), settings=settings)
 
 
@@ -171,7 +171,7 @@ RECORDS = {
     "step": "steps/corpus-ngram.jsonl",
     "step of data": "steps/corpus-text.jsonl",
     "servers": "servers.json",
-    "ledger": "ledger/corpus-ngram.jsonl",
+    "audit log": "ledger/corpus-ngram.jsonl",
     "journal": "journals/*/training.jsonl",
     "journal's mark": "journals/*/training.sent",
     "manifest of a fit": "artifacts/models/corpus-ngram/*/manifest.json",
@@ -184,7 +184,7 @@ READERS: dict[str, tuple[list[str], ...]] = {
     "step": (["explain"], ["explain", NAME], ["gc"]),
     "step of data": (["explain"], ["explain", "corpus-text"], ["gc"]),
     "servers": (["status"], ["gc"], ["history"]),
-    "ledger": (["history"], ["history", NAME], ["gc"]),
+    "audit log": (["history"], ["history", NAME], ["gc"]),
     **{name: (["gc"],) for name in RECORDS if name.startswith("manifest")},
 }
 """Which commands read a record."""
@@ -211,7 +211,7 @@ DIFFERENT = ("text", "empty", "truncated", "list", "no key", "string values", "f
 
 
 @pytest.mark.parametrize("damage", DIFFERENT)
-@pytest.mark.parametrize("record", [name for name in RECORDS if name != "ledger"])
+@pytest.mark.parametrize("record", [name for name in RECORDS if name != "audit log"])
 def test_what_is_damaged_is_made_again(made: Template, record: str, damage: str) -> None:
     """The whole way of a run, without its servers: the same weights, the same numbers."""
     (path,) = made.home.glob(RECORDS[record])
@@ -413,10 +413,10 @@ def test_servers_that_run_are_found_again_where_their_record_is_damaged(
 
 
 @pytest.mark.parametrize("line", [[], {}, None, 5, "x", {"number": 1, "digests": None}])
-def test_a_damaged_line_of_a_ledger_is_told_with_its_number(
+def test_a_damaged_line_of_an_audit_log_is_told_with_its_number(
     made: Template, line: object, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = audit_log.ledger_path(NAME)
+    path = audit_log.log_path(NAME)
     path.write_text(json.dumps(line) + "\n" + path.read_text())
 
     for command in (["history", NAME], ["gc"], ["gc", "--yes"]):

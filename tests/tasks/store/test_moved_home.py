@@ -8,7 +8,7 @@ from PIL import Image
 
 from atelier.__main__ import main
 from flows.train import plan_of
-from models.ngram.backoff import NgramConfig
+from models.ngram.config import NgramConfig
 from tasks.data.ingestion import ImageSet, ingest_images, ingest_text
 from tasks.data.tokenization import tokenize_corpus
 from tasks.evaluation.scorecard import Scorecard
@@ -28,7 +28,7 @@ def run(pictures: Path, text: Path) -> tuple[ImageSet, TrainedModel, Scorecard]:
     images = ingest_images.fn(f"folder:{pictures}")
     tokens = tokenize_corpus.fn(ingest_text.fn(f"file:{text}"))
     with open_run("tale", key="tale") as run_id:
-        settings = {"config": NgramConfig(order=3), "tuning": None}
+        settings = {"model": NgramConfig(order=3), "tuning": None}
         fitted = fit_model.fn(tokens, plan_of(FAMILIES["ngram"], settings, 0), run_id)
         return images, fitted, evaluate_tokens.fn(fitted, tokens, run_id)
 
@@ -74,7 +74,7 @@ def test_nothing_is_made_again_in_a_home_that_was_moved(
     assert main(["explain", "corpus-ngram"]) == 0
     assert "made from tokens corpus-characters" in capsys.readouterr().out
     assert main(["gc"]) == 0
-    assert "nothing to free" in capsys.readouterr().out
+    assert "nothing to delete" in capsys.readouterr().out
     assert not (moved.parents[1] / "home" / "artifacts").exists()
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tasks.store.files import BadInput, inside
 from tasks.store.locks import file_lock
-from tasks.store.names import LONGEST_NAME_BYTES, artifact_key, checked_name, derived_name
+from tasks.store.names import MAX_NAME_BYTES, artifact_key, checked_name, derived_name
 
 RIGHT_TO_LEFT, NO_WIDTH, FILLER = "\u202e", "\u200b", "\u3164"
 
@@ -132,7 +132,7 @@ def test_every_derived_name_passes_the_check(original: str) -> None:
     assert checked_name("model", f"{name}-characters")
     assert checked_name("data set", name) == name
     assert inside(Path("home"), name) == Path("home") / name
-    assert len(name.encode()) < LONGEST_NAME_BYTES - 40
+    assert len(name.encode()) < MAX_NAME_BYTES - 40
 
 
 @given(st.text(max_size=300))

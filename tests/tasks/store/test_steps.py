@@ -53,8 +53,8 @@ def test_what_changed_is_told_part_by_part() -> None:
     }
 
     assert changes(PARTS, after) == [
-        "code.models.vae.elbo: takes no part any more",
-        "code.models.vae.latent_mixture: takes part now",
+        "code.models.vae.elbo: removed",
+        "code.models.vae.latent_mixture: added",
         "code.models.vae.model: edited",
         "device: cuda, was cpu",
         "settings.fit.steps: 1500, was 900",

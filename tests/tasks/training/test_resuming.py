@@ -57,7 +57,7 @@ with open_run(family) as run_id:
         config = GptConfig(vocabulary_size=data.vocabulary_size, context_length=16,
                            num_layers=1, num_heads=2, width=16, dropout=0.1)
     plan = replace(planned(FAMILIES[family], data, "quick", 0, {}),
-                   settings={"config": config, "fit": fit})
+                   settings={"model": config, "training": fit})
     fitted = fit_model.fn(data, plan, run_id)
 print("digest", fitted.digest)
 """

@@ -10,13 +10,13 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from flows.train import planned
-from models.diffusion.networks import DiffusionConfig
-from models.gan.networks import GanConfig
-from models.gpt.model import GptConfig
-from models.ngram.backoff import NgramConfig
-from models.training.loops import FitConfig
+from models.diffusion.config import DiffusionConfig
+from models.gan.config import GanConfig
+from models.gpt.config import GptConfig
+from models.ngram.config import NgramConfig
+from models.training.config import FitConfig
+from models.vae.config import VaeConfig
 from models.vae.elbo import collapse_alarm
-from models.vae.model import VaeConfig
 from tasks.data.ingestion import ImageSet, ingest_images, ingest_text
 from tasks.data.tokenization import TokenSet, tokenize_corpus
 from tasks.families.table import FAMILIES
@@ -54,9 +54,9 @@ def fit(
             dropout=0.1,
         ),
     }[family]
-    settings = {"config": config, "fit": replace(FIT, seed=seed)}
+    settings = {"model": config, "fit": replace(FIT, seed=seed)}
     if family == "ngram":
-        settings = {"config": config, "tuning": None}
+        settings = {"model": config, "tuning": None}
     data = images if FAMILIES[family].data == "images" else tokens
     plan = replace(planned(FAMILIES[family], data, "quick", seed, {}), settings=settings)
     return fit_model.fn(data, plan, run_id)
@@ -156,7 +156,9 @@ def test_pictures_without_labels_make_models_that_draw(
     assert images.class_names == ()
 
     plan = planned(FAMILIES[family], images, "quick", 0, {})
-    fitted = fit_model.fn(images, replace(plan, settings={**plan.settings, "fit": FIT}), run_id)
+    fitted = fit_model.fn(
+        images, replace(plan, settings={**plan.settings, "training": FIT}), run_id
+    )
 
     model = rebuilt_from(fitted)
     assert model.draw_images(3, seed=1).shape == (3, 1, 8, 8)

@@ -1,0 +1,185 @@
+"""`atelier settings`, and the options by which a command takes settings."""
+
+import argparse
+import textwrap
+import tomllib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from atelier.cli.options import Commands
+from atelier.cli.tables import table_lines
+from models.presets import ImageShape
+from tasks.data.known_shapes import KnownShape, known_shape
+from tasks.data.own_files import writable
+from tasks.data.sources import find_source
+from tasks.families.family import Family
+from tasks.families.table import FAMILIES, names
+from tasks.settings.catalogue import Resolved, resolved
+from tasks.settings.values import Given, checked, flattened, from_words, settled
+from tasks.store.files import BadInput
+
+PRESETS = ("quick", "standard", "full")
+
+
+def add(commands: Commands) -> None:
+    """Add the command to the parser."""
+    settings = commands.add_parser(
+        "settings", help="list what can be set of each family, with its defaults and limits"
+    )
+    settings.add_argument(
+        "families", nargs="*", metavar="FAMILY", help=f"of {', '.join(names())}; default: all"
+    )
+    settings.add_argument("--preset", choices=PRESETS, default="standard")
+    add_data(settings)
+    add_given(settings)
+    settings.add_argument(
+        "--toml",
+        action="store_true",
+        help="print a commented file for `atelier run --config FILE`; what is not uncommented stays"
+        " as the preset has it",
+    )
+    settings.set_defaults(command=_settings)
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """The options that say which data: defaults depend on their shape."""
+    parser.add_argument("--images", default="digits", metavar="SOURCE", help="default: digits")
+    parser.add_argument("--text", default="pydocs", metavar="SOURCE", help="default: pydocs")
+    parser.add_argument("--image-size", type=int, metavar="N")
+    parser.add_argument("--tokenizer", choices=("characters", "bpe"), default="characters")
+
+
+def add_given(parser: argparse.ArgumentParser) -> None:
+    """The options by which a person sets something."""
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="assignments",
+        metavar="NAME=VALUE",
+        help="one setting, such as vae.model.latent_size=16; may be repeated; see `atelier"
+        " settings`",
+    )
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="settings from a TOML file; `--set` goes before it, and it before the preset",
+    )
+
+
+def given_settings(
+    options: argparse.Namespace, families: Collection[str], preset: str = "standard"
+) -> Given:
+    """What options set, checked as far as that goes before the data are read.
+
+    Raises BadInput, before anything is started.
+    """
+    given = checked(_of_file(options.config), None) if options.config else {}
+    given = {name: value for name, value in given.items() if name.partition(".")[0] in families}
+    given |= checked(from_words(options.assignments), families)
+    for name in families:
+        family = FAMILIES[name]
+        settled(family, preset, _shape(family, options).shape, 0, given)  # type: ignore[arg-type]
+    return given
+
+
+def _of_file(path: Path) -> Mapping[str, Any]:
+    try:
+        return flattened(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise BadInput(f"--config {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path} is not UTF-8 text: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise BadInput(f"{path} is not TOML: {error}") from error
+
+
+def _shape(family: Family, options: argparse.Namespace) -> KnownShape:
+    if family.data == "images":
+        return known_shape(writable(options.images), "images", options.image_size)
+    return known_shape(writable(options.text), "text", scheme=options.tokenizer)
+
+
+def _settings(options: argparse.Namespace) -> int:
+    chosen = options.families or list(names())
+    if unknown := [name for name in chosen if name not in FAMILIES]:
+        raise BadInput(f"unknown family {unknown[0]!r}; choose from {', '.join(names())}")
+    families = [FAMILIES[name] for name in FAMILIES if name in chosen]
+    if any(family.data == "images" for family in families):
+        find_source(writable(options.images), "images", options.image_size)
+    if any(family.data == "text" for family in families):
+        find_source(writable(options.text), "text")
+    given = given_settings(options, [family.name for family in families], options.preset)
+    for number, family in enumerate(families):
+        shape = _shape(family, options)
+        rows = resolved(family, options.preset, shape.shape, given)
+        data = options.images if family.data == "images" else options.text
+        head = f"{family.title}, preset {options.preset}, for {data}: {_told(shape)}"
+        if number:
+            print()
+        if options.toml:
+            print(_as_toml(head, family, rows))
+        else:
+            _print(head, rows)
+    return 0
+
+
+def _told(known: KnownShape) -> str:
+    shape = known.shape
+    if isinstance(shape, ImageShape):
+        classes = f", {shape.num_classes} classes" if shape.num_classes else ", no classes"
+        words = f"{shape.width}x{shape.height}x{shape.channels}{classes}"
+    elif known.source == "assumed":
+        return "the text was not read yet, so nothing depends on its length here"
+    else:
+        words = f"{shape.vocabulary_size:,} {shape.scheme}, {shape.num_tokens:,} training tokens"
+    assumed = " (assumed: the images were not read yet)"
+    return words + (assumed if known.source == "assumed" else "")
+
+
+def _print(head: str, rows: Mapping[str, Resolved]) -> None:
+    print(head)
+    shown = [row for row in rows.values() if not row.setting.is_fixed]
+    table = table_lines(
+        [
+            (f"  {row.setting.name}", _toml(row.chosen.value), row.origin, row.setting.wanted)
+            for row in shown
+        ]
+    )
+    for line, row in zip(table, shown, strict=True):
+        print(line)
+        print(
+            textwrap.fill(row.setting.text, 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
+        )
+
+
+def _as_toml(head: str, family: Family, rows: Mapping[str, Resolved]) -> str:
+    """A file that sets nothing until a line is uncommented, but for what is set already."""
+    lines, group = [f"# {head}"], ""
+    for name, row in rows.items():
+        setting, (_, of, field) = row.setting, name.split(".")
+        if setting.is_fixed:
+            continue
+        if of != group:
+            group = of
+            lines += ["", f"[{family.name}.{of}]"]
+        mark = "" if row.chosen.origin == "set" else "# "
+        value = _toml(row.chosen.value)
+        lines += [f"# {setting.text}", f"# {setting.wanted}; {row.origin}"]
+        lines += [f"{mark}{field} = {value}" if value != "none" else f"# {field} is none"]
+    return "\n".join(lines)
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML writes it, and `--set` reads it."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    return repr(value)
