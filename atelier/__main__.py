@@ -102,12 +102,12 @@ def _about_files(error: OSError) -> str:
 
 
 def _parser() -> "argparse.ArgumentParser":
-    from atelier.cli import doctor, maintenance, registry, run, services, settings, verify
+    from atelier.cli import doctor, maintenance, registry, run, search, services, settings, verify
     from atelier.cli.options import Parser
 
     parser = Parser(prog="atelier", description="A workshop for small generative models.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for group in (run, settings, registry, verify, services, maintenance, doctor):
+    for group in (run, settings, search, registry, verify, services, maintenance, doctor):
         group.add(commands)
     return parser
 

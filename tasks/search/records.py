@@ -5,11 +5,12 @@ name; each proposal in one that is written before it is tried; a trial's outcome
 searches that come by it. A search that was killed is read from these, and goes on.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from models.presets import Preset
 from tasks.search.study import Proposal, Result, StudySpec, best_of
 from tasks.search.trial import Outcome
 from tasks.store.artifacts import (
@@ -20,7 +21,7 @@ from tasks.store.artifacts import (
     get_or_create,
     read_manifest,
 )
-from tasks.store.files import BadInput, digest_of
+from tasks.store.files import BadInput, digest_of, write_json
 from tasks.store.records import DamagedRecord, shaped
 from tasks.store.steps import changes
 
@@ -43,7 +44,7 @@ class SearchRecord:
     """Where its data come from, as the flow's parameters say it."""
     data_title: str
     data_digest: str
-    preset: str
+    preset: Preset
     given: dict[str, Any]
     """What all trials have set beside the preset, by the full names of settings."""
     threads: int
@@ -133,9 +134,28 @@ def begin(record: SearchRecord) -> SearchRecord:
                 " --name: points that were tried cost nothing again"
             )
     made = get_or_create(
-        "searches", record.name, record.parts, lambda _: asdict(record), record=SearchRecord
+        "searches", record.name, record.parts, _writing(record), record=SearchRecord
     )
     return _known(made, SearchRecord)
+
+
+def search_called(name: str) -> SearchRecord:
+    """The search of a name; raises BadInput without one."""
+    found = named(name)
+    if not found:
+        known = ", ".join(each.name for each in searches()) or "none yet"
+        raise BadInput(f"there is no search called {name}; known: {known}")
+    return found[0]
+
+
+def best_settings(name: str) -> tuple[SearchRecord, dict[str, Any]]:
+    """A search, and what its best trial has set, by full names; raises BadInput without one."""
+    search = search_called(name)
+    best = best_of(results_of(outcomes_of(search)))
+    if not best:
+        raise BadInput(f"the search {name} has no trial that could be measured")
+    values = proposals_of(search)[best[0]].proposal.values if best[0] else {}
+    return search, {**search.given, **values}
 
 
 # What it proposed -----------------------------------------------------------------------------
@@ -144,9 +164,7 @@ def begin(record: SearchRecord) -> SearchRecord:
 def keep(search: SearchRecord, proposed: Proposed) -> Proposed:
     """Put a proposal on record before it is tried; one that stands there already is returned."""
     parts = {"search": search.key, "number": proposed.number}
-    made = get_or_create(
-        "proposals", search.name, parts, lambda _: asdict(proposed), record=Proposed
-    )
+    made = get_or_create("proposals", search.name, parts, _writing(proposed), record=Proposed)
     return _known(made, Proposed)
 
 
@@ -201,7 +219,7 @@ def keep_finding(search: SearchRecord, finding: Finding, best_trial: str) -> Fin
     made = get_or_create(
         *("findings", search.name),
         parts,
-        lambda _: asdict(finding),
+        _writing(finding),
         inputs=[best_trial],
         record=Finding,
     )
@@ -237,6 +255,16 @@ def _readable(folder: Path) -> Iterator[Artifact]:
         yield read_manifest(folder)
     except (OSError, ValueError):
         return
+
+
+def _writing(record: Any) -> Callable[[Path], Any]:
+    """Makes an artifact of a record, as a file besides: by its content the artifact is known."""
+
+    def make(folder: Path) -> Any:
+        write_json(folder / "record.json", record)
+        return record
+
+    return make
 
 
 def _known(artifact: Artifact, kind: type[Record]) -> Record:

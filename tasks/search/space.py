@@ -19,7 +19,10 @@ from optuna.distributions import (
     json_to_distribution,
 )
 
+from tasks.families.family import Family
 from tasks.runtime.messages import shortened
+from tasks.settings.catalogue import settings_of
+from tasks.settings.values import checked
 from tasks.store.files import BadInput
 
 Space = dict[str, BaseDistribution]
@@ -42,6 +45,21 @@ def parsed_space(vary: Mapping[str, Any], type_of: Callable[[str], Any], check: 
     if not vary:
         raise BadInput("a search wants --vary NAME=SPEC, such as vae.model.latent_size=8,12,16")
     return {name: _parsed(name, spec, type_of, check) for name, spec in vary.items()}
+
+
+def space_for(family: Family, vary: Mapping[str, Any]) -> Space:
+    """The space of a family's settings; raises BadInput as `parsed_space` does."""
+
+    def check(name: str, value: Any) -> Any:
+        return checked({name: value}, [family.name])[name]
+
+    def type_of(name: str) -> Any:
+        known = settings_of(family)
+        if name not in known or known[name].is_fixed:
+            check(name, "")  # says why
+        return known[name].type
+
+    return parsed_space(vary, type_of, check)
 
 
 def vary_from_words(assignments: list[str]) -> dict[str, str]:

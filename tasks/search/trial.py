@@ -23,7 +23,7 @@ from tasks.evaluation.validation import Objective, measured_on_validation, objec
 from tasks.packaging.package import rebuilt_from
 from tasks.runtime.messages import one_line
 from tasks.search.study import Result, TrialEnd
-from tasks.store.artifacts import Workplace, opened
+from tasks.store.artifacts import OpenArtifact, opened
 from tasks.store.files import BadInput, ChecksumMismatch, digest_of
 from tasks.store.fingerprint import cache_key_inputs
 from tasks.store.records import DamagedRecord, shaped
@@ -36,9 +36,10 @@ from tasks.tracking.mlflow_client import (
     set_tags,
 )
 from tasks.tracking.runs import task_run
+from tasks.training.device import training_device
 from tasks.training.fit import fit_model
-from tasks.training.fit_store import TrainedModel, fit_parts
-from tasks.training.plan import TrainingPlan
+from tasks.training.fit_store import TrainedModel, fit_parts, modules_of
+from tasks.training.plan import TrainingPlan, feature_extractor_plan
 
 POINTS_OF_A_CURVE = 100
 _NOT_OF_THE_TRIAL = (BadInput, ChecksumMismatch, DamagedRecord, TrackingRefused)
@@ -147,6 +148,22 @@ def trial_parts(
     return {**fit_parts(plan, data), "objective": objective, "threads": threads}
 
 
+def course_parts(plan: TrainingPlan, data: ImageSet | TokenSet, likelihood: str) -> dict[str, Any]:
+    """All that decides the outcomes of a search's trials beside their settings."""
+    modules = [*modules_of(plan), *objective_modules(likelihood)]
+    if isinstance(data, ImageSet) and not likelihood:
+        modules += modules_of(feature_extractor_plan(data))
+    device = training_device().type if plan.uses_gpu else "cpu"
+    parts = cache_key_inputs({}, [data.digest], sorted(set(modules)), device)
+    return {name: value for name, value in parts.items() if name != "settings"}
+
+
+def value_in(plan: TrainingPlan, setting: str) -> Any:
+    """The value of a setting, by its full name, in a training."""
+    _, group, field_name = setting.split(".")
+    return getattr(plan.settings[group], field_name)
+
+
 def try_out(request: TrialRequest) -> Outcome:
     """Train and measure, unless that was done before; the trial's own MLflow run tells of it.
 
@@ -180,7 +197,7 @@ def _told(
     plan: TrainingPlan,
     data: ImageSet | TokenSet,
     judge: TrainedModel | None,
-    place: Workplace,
+    place: OpenArtifact,
     known: Outcome | None,
 ) -> Outcome:
     """The outcome, known or made now, and told in the trial's own run."""
@@ -190,7 +207,7 @@ def _told(
             outcome = known or _made(request, plan, data, judge, run)
             if known is None:
                 place.folder.mkdir(parents=True, exist_ok=True)
-                place.commit(outcome)
+                place.commit(outcome, digest=digest_of({"trial": place.key, **asdict(outcome)}))
             _tell(run, request, plan, outcome)
             if outcome.state == "failed":
                 raise _Failed(outcome)

@@ -38,9 +38,9 @@ def measured(family: str, data: ImageSet | TokenSet, run_id: str) -> tuple[Train
     record, judge = FAMILIES[family], None
     if isinstance(data, ImageSet) and not record.likelihood:
         plan = feature_extractor_plan(data)
-        fit = replace(plan.settings["fit"], steps=STEPS)
+        fit = replace(plan.settings["training"], steps=STEPS)
         judge = judge_of(
-            fit_model.fn(data, replace(plan, settings={**plan.settings, "fit": fit}), run_id)
+            fit_model.fn(data, replace(plan, settings={**plan.settings, "training": fit}), run_id)
         )
     fitted = fit_model.fn(data, short_plan(family, data), run_id)
     subject = rebuilt_from(fitted)

@@ -45,7 +45,7 @@ def test_a_trial_travels_as_json(ask: Ask) -> None:
     again = shaped(json.loads(json.dumps(asdict(request))), TrialRequest, "a request")
 
     assert again == request
-    assert plan_of_request(again).settings["config"].order == 3
+    assert plan_of_request(again).settings["model"].order == 3
 
 
 def test_a_trial_has_a_nested_run_with_its_settings_and_its_objective(
@@ -60,7 +60,7 @@ def test_a_trial_has_a_nested_run_with_its_settings_and_its_objective(
     assert run.info.status == "FINISHED"
     assert run.data.metrics["validation_bits_per_byte"] == outcome.value
     assert run.data.params["varied.order"] == "3"
-    assert run.data.params["ngram.order"] == "3"
+    assert run.data.params["ngram.model.order"] == "3"
 
 
 def test_the_same_point_costs_nothing_twice_also_in_another_search(
