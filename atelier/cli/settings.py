@@ -5,19 +5,20 @@ import textwrap
 import tomllib
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from atelier.cli.options import Commands
 from atelier.cli.tables import table_lines
 from models.presets import ImageShape
-from tasks.data.known_shapes import KnownShape, known_shape
 from tasks.data.own_files import writable
-from tasks.data.sources import find_source
 from tasks.families.family import Family
 from tasks.families.table import FAMILIES, names
 from tasks.settings.catalogue import Resolved, resolved
 from tasks.settings.values import Given, checked, flattened, from_words, settled
 from tasks.store.files import BadInput
+
+if TYPE_CHECKING:
+    from tasks.data.known_shapes import KnownShape
 
 PRESETS = ("quick", "standard", "full")
 
@@ -96,7 +97,9 @@ def _of_file(path: Path) -> Mapping[str, Any]:
         raise BadInput(f"{path} is not TOML: {error}") from error
 
 
-def _shape(family: Family, options: argparse.Namespace) -> KnownShape:
+def _shape(family: Family, options: argparse.Namespace) -> "KnownShape":
+    from tasks.data.known_shapes import known_shape  # and with it Prefect: seconds
+
     if family.data == "images":
         return known_shape(writable(options.images), "images", options.image_size)
     return known_shape(writable(options.text), "text", scheme=options.tokenizer)
@@ -106,6 +109,8 @@ def _settings(options: argparse.Namespace) -> int:
     chosen = options.families or list(names())
     if unknown := [name for name in chosen if name not in FAMILIES]:
         raise BadInput(f"unknown family {unknown[0]!r}; choose from {', '.join(names())}")
+    from tasks.data.sources import find_source
+
     families = [FAMILIES[name] for name in FAMILIES if name in chosen]
     if any(family.data == "images" for family in families):
         find_source(writable(options.images), "images", options.image_size)
@@ -126,7 +131,7 @@ def _settings(options: argparse.Namespace) -> int:
     return 0
 
 
-def _told(known: KnownShape) -> str:
+def _told(known: "KnownShape") -> str:
     shape = known.shape
     if isinstance(shape, ImageShape):
         classes = f", {shape.num_classes} classes" if shape.num_classes else ", no classes"

@@ -35,9 +35,11 @@ def _of_images(place: str, image_size: int | None) -> KnownShape:
         facts = artifact.record
         sides = [facts.get(name) for name in ("channels", "height", "width")]
         classes = facts.get("class_names")
-        is_whole = all(isinstance(side, int) for side in sides) and isinstance(classes, list)
-        if is_whole and facts.get("image_size") == image_size:
-            return KnownShape(ImageShape(*sides, len(classes)), "stored")  # type: ignore[arg-type]
+        match [*sides, classes]:
+            case [int(channels), int(height), int(width), list(names)] if (
+                facts.get("image_size") == image_size
+            ):
+                return KnownShape(ImageShape(channels, height, width, len(names)), "stored")
     declared = SOURCES[place].shape if place in SOURCES else None
     if declared is not None:
         return KnownShape(declared, "declared")

@@ -26,7 +26,16 @@ FITS = {
     "gan": {"config", "model", "networks", "stability", "training"},
     "diffusion": {"augmentation", "config", "model", "networks", "sampling", "training"},
     "ngram": {
-        *{"backoff", "config", "counting", "external_sort", "keys", "model", "smoothing", "training"},
+        *{
+            "backoff",
+            "config",
+            "counting",
+            "external_sort",
+            "keys",
+            "model",
+            "smoothing",
+            "training",
+        },
         "tuning",
     },
     "gpt": {"config", "model", "muon", "training"},
@@ -35,8 +44,7 @@ BESIDE = {"gan": {"models.metrics.images"}}  # the stability monitor measures Fr
 
 CLASSIFIER = {
     *{"models.metrics.classifier", "models.metrics.contrastive", "models.metrics.corruptions"},
-    *{"models.settings", "models.training.batches", "models.training.config"},
-    *{"models.training.captured", "models.training.device", "models.training.loops"},
+    *{"models.settings", "models.training.config"},
 }
 IMAGE_EVALUATION = CLASSIFIER | {
     *{"models.metrics.baselines", "models.metrics.bootstrap", "models.metrics.classes"},
@@ -45,7 +53,7 @@ IMAGE_EVALUATION = CLASSIFIER | {
     *{"tasks.data.splits", "tasks.evaluation.result", "tasks.plots"},
 }
 VAE_LIKELIHOOD = {
-    "models.vae.config",
+    *{"models.training.batches", "models.vae.config"},
     *{"models.vae.densities", "models.vae.elbo", "models.vae.evaluation", "models.vae.model"},
 }
 TEXT_EVALUATION = {
