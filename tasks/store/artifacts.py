@@ -7,6 +7,7 @@ manifest holds a path outside its folder, so a home may be moved, copied and res
 """
 
 import json
+import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass, replace
@@ -14,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
-from tasks.runtime.progress import log
+from tasks.runtime.markup import plain
 from tasks.store.files import (
     TEMPORARY_PREFIX,
     ChecksumMismatch,
@@ -67,6 +68,13 @@ _NOT_RECORDED = ("folder", "digest", "was_stored")
 """Fields of receipts that the store knows better."""
 
 Receipt = TypeVar("Receipt")
+
+_logger = logging.getLogger("atelier")
+
+
+def log(message: str) -> None:
+    """As `tasks.runtime.progress.log`, which imports Prefect: the command line reads artifacts."""
+    _logger.info(plain(message))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
