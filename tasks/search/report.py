@@ -1,7 +1,6 @@
 """What a search found, where people look: its page in MLflow, Prefect's page, the terminal."""
 
 import statistics
-from pathlib import Path
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
@@ -83,7 +82,6 @@ def publish_search(search: SearchRecord, finding: Finding, run_id: str) -> None:
     """Numbers, pictures and a page with the search's MLflow run, a table in Prefect, a line."""
     summary, rows = summary_of(search, finding), rows_of(search)
     outcomes = outcomes_of(search)
-    drawn = pictures_of(search.spec, [p.proposal for p in proposals_of(search)], outcomes)
     log_parameters(
         run_id,
         {
@@ -98,7 +96,8 @@ def publish_search(search: SearchRecord, finding: Finding, run_id: str) -> None:
     log_metrics(run_id, numbers)
     set_tags(run_id, {"atelier.search": search.name, "mlflow.note.content": summary})
     with scratch_folder() as folder:
-        write_pages(search, summary, rows, drawn, folder)
+        for name, content in pages_of(search, summary).items():
+            write_text(folder / name, content)
         log_file(run_id, folder, "search")
     page = prefect_page("search/search.md", search=search, summary=summary, rows=rows)
     show(
@@ -109,17 +108,15 @@ def publish_search(search: SearchRecord, finding: Finding, run_id: str) -> None:
     log_on_page(summary)
 
 
-def write_pages(
-    search: SearchRecord, summary: str, rows: list[Row], drawn: dict[str, str], folder: Path
-) -> None:
-    """The pictures, and one page with all of them, in a folder; nothing of it needs a network."""
-    for name, picture in drawn.items():
-        write_text(folder / name, picture)
+def pages_of(search: SearchRecord, summary: str) -> dict[str, str]:
+    """The pictures, and one page with all of them, by file name; none of it needs a network."""
+    proposals = [each.proposal for each in proposals_of(search)]
+    drawn = pictures_of(search.spec, proposals, outcomes_of(search))
     page = html_page(
         "search/search.html",
         search=search,
         summary=summary,
         pictures=list(drawn.values()),
-        rows=rows,
+        rows=rows_of(search),
     )
-    write_text(folder / "search.html", page)
+    return {**drawn, "search.html": page}

@@ -81,8 +81,11 @@ def plain_space(space: Mapping[str, BaseDistribution]) -> dict[str, Any]:
 
 
 def space_of(plain: Mapping[str, Any]) -> Space:
-    """The space that `plain_space` wrote."""
-    return {name: json_to_distribution(json.dumps(each)) for name, each in plain.items()}
+    """The space that `plain_space` wrote, in the order of names.
+
+    A sampler draws in the order of the space, and records are written with their keys sorted.
+    """
+    return {name: json_to_distribution(json.dumps(plain[name])) for name in sorted(plain)}
 
 
 def holds(distribution: BaseDistribution, value: Any) -> bool:

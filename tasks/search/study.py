@@ -163,8 +163,8 @@ def _frozen(proposal: Proposal, result: Result | None, space: Mapping[str, Any])
     return create_trial(
         state=_STATES[result.state if result else ""],
         value=result.value if result and result.state != "failed" else None,
-        params=proposal.params,
-        distributions={name: space[name] for name in proposal.params},
+        params={name: proposal.params[name] for name in sorted(proposal.params)},
+        distributions={name: space[name] for name in sorted(proposal.params)},
         intermediate_values={int(at): value for at, value in result.rungs.items()}
         if result
         else {},

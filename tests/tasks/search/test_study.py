@@ -77,7 +77,7 @@ def searched(
 
 def read_again(proposals: list[Proposal]) -> list[Proposal]:
     """As a new process finds them in its records."""
-    written = json.loads(json.dumps([asdict(each) for each in proposals]))
+    written = json.loads(json.dumps([asdict(each) for each in proposals], sort_keys=True))
     return [shaped(each, Proposal, "a record") for each in written]
 
 
@@ -90,6 +90,15 @@ def test_a_search_that_was_killed_and_spread_proposes_what_an_unkilled_one_does(
 
     for chaos in range(3):
         assert searched(spec(sampler), 24, workers, chaos) == whole
+
+
+def test_the_order_of_keys_in_a_record_changes_nothing() -> None:
+    """Manifests are written with sorted keys: a new process reads another order."""
+    written = json.dumps(asdict(spec()), sort_keys=True)
+    again: StudySpec = shaped(json.loads(written), StudySpec, "a record")
+
+    assert list(again.space) != list(spec().space)
+    assert searched(again, 16) == searched(spec(), 16)
 
 
 def test_a_longer_search_begins_as_a_shorter_one() -> None:
