@@ -36,6 +36,7 @@ from tasks.search.exploration import (
     open_trials,
     run_trial,
 )
+from tasks.search.outcome import Outcome
 from tasks.search.records import (
     Finding,
     FreshSeed,
@@ -49,7 +50,7 @@ from tasks.search.records import (
 from tasks.search.report import publish_search, told_labels
 from tasks.search.space import plain_space, space_for
 from tasks.search.study import SamplerName, StudySpec, best_of
-from tasks.search.trial import Outcome, TrialRequest, course_parts, value_in
+from tasks.search.trial import TrialRequest, course_parts, value_in
 from tasks.search.workers import Workers
 from tasks.settings.values import checked
 from tasks.store.files import BadInput, digest_of

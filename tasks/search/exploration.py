@@ -13,6 +13,7 @@ from tasks.data.tokenization import TokenSet
 from tasks.runtime.messages import one_line
 from tasks.runtime.progress import log, log_on_page
 from tasks.runtime.retries import TRAINING
+from tasks.search.outcome import Outcome
 from tasks.search.records import (
     Proposed,
     SearchRecord,
@@ -23,7 +24,7 @@ from tasks.search.records import (
     results_of,
 )
 from tasks.search.study import Proposal, best_of, proposal_after
-from tasks.search.trial import Outcome, TrialRequest, key_of_run, request_of, trial_parts
+from tasks.search.trial import TrialRequest, key_of_run, request_of, trial_parts
 from tasks.search.workers import Workers
 from tasks.store.files import BadInput, digest_of
 from tasks.training.fit_store import TrainedModel
@@ -58,7 +59,7 @@ class Ground:
             likelihood=self.likelihood,
             threads=self.search.threads,
             parent_run_id=self.parent_run_id,
-            run_key=key_of_run(self.search.key, label),
+            run_key=key_of_run(self.search.key, label, values),
         )
 
     def outcome_key(self, values: dict[str, Any], seed: int) -> str:

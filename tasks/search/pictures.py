@@ -7,9 +7,9 @@ from typing import Any
 
 from optuna.distributions import CategoricalDistribution
 
+from tasks.search.outcome import Outcome
 from tasks.search.space import space_of
 from tasks.search.study import Proposal, Result, StudySpec, best_of, importance_of
-from tasks.search.trial import Outcome
 
 WIDTH, HEIGHT = 720, 320
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 20, 30, 40

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from models.presets import Preset
+from tasks.search.outcome import Outcome
 from tasks.search.study import Proposal, Result, StudySpec, best_of
-from tasks.search.trial import Outcome
 from tasks.store.artifacts import (
     Artifact,
     Kind,

@@ -9,7 +9,7 @@ needs travels as JSON.
 import json
 import os
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pkgutil import resolve_name
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from tasks.evaluation.images import judge_of
 from tasks.evaluation.validation import Objective, measured_on_validation, objective_modules
 from tasks.packaging.package import rebuilt_from
 from tasks.runtime.messages import one_line
-from tasks.search.study import Result, TrialEnd
+from tasks.search.outcome import Outcome
 from tasks.store.artifacts import OpenArtifact, opened
 from tasks.store.files import BadInput, ChecksumMismatch, digest_of
 from tasks.store.fingerprint import cache_key_inputs
@@ -69,32 +69,6 @@ class TrialRequest:
     parent_run_id: str
     run_key: str
     """By which the trial's MLflow run is found again."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
-    """What came of a trial."""
-
-    state: TrialEnd
-    value: float | None
-    """The objective, of which less is better; None of a failed trial."""
-    objective: str = ""
-    unit: str = ""
-    reason: str = ""
-    """Why it failed, in words."""
-    seconds: float = 0.0
-    """Of its training."""
-    fit: str = ""
-    """The digest of the fit: of weights and configuration."""
-    run_id: str = ""
-    """The MLflow run that has the curves of the training."""
-    curve_name: str = ""
-    curve: list[tuple[int, float]] = field(default_factory=list)
-    """A metric of the training by step, thinned out."""
-
-    def as_result(self) -> Result:
-        """What the study is told."""
-        return Result(state=self.state, value=self.value)
 
 
 def request_of(
@@ -283,9 +257,9 @@ def _tell(run_id: str, request: TrialRequest, plan: TrainingPlan, outcome: Outco
     set_tags(run_id, tags)
 
 
-def key_of_run(search_key: str, label: str) -> str:
+def key_of_run(search_key: str, label: str, values: dict[str, Any]) -> str:
     """The key of a trial's MLflow run: one for each trial of each search."""
-    return digest_of({"search": search_key, "trial": label})
+    return digest_of({"search": search_key, "trial": label, "values": values})
 
 
 def use_threads(number: int) -> None:

@@ -24,7 +24,8 @@ from tasks.store.files import BadInput, home, project_root
 from tasks.store.records import shaped
 
 if TYPE_CHECKING:
-    from tasks.search.trial import Outcome, TrialRequest
+    from tasks.search.outcome import Outcome
+    from tasks.search.trial import TrialRequest
 
 SECONDS_TO_CLOSE = 20.0
 """How long a worker may take to close what is open, before it is ended."""
@@ -149,7 +150,7 @@ class Workers:
 
 
 def _read(label: str, answer: dict[str, Any]) -> "Outcome":
-    from tasks.search.trial import Outcome
+    from tasks.search.outcome import Outcome
 
     if "error" in answer:
         raise _ERRORS.get(answer["kind"], TrialError)(f"{label}: {answer['error']}")

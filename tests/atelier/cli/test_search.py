@@ -3,12 +3,16 @@
 import json
 import subprocess
 import sys
+import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from atelier.__main__ import main
 from atelier.cli import search as command
+from tasks.search import records
+from tasks.search.outcome import Outcome
 from tasks.search.records import (
     Finding,
     Proposed,
@@ -19,6 +23,7 @@ from tasks.search.records import (
     keep_finding,
 )
 from tasks.search.study import Proposal, StudySpec
+from tasks.settings.values import flattened
 from tasks.store.files import BadInput
 from tasks.store.steps import steps
 
@@ -28,7 +33,8 @@ VARY = ["--vary", f"{RATE}=log:1e-4..1e-2"]
 
 def test_the_command_line_is_read_without_prefect() -> None:
     """What imports it early misses the addresses of the servers."""
-    code = "import sys, atelier.__main__ as m; m._parser(); print('prefect' in sys.modules)"
+    code = "import sys, atelier.__main__ as m; m._parser(); import tasks.search.records"
+    code += "; print('prefect' in sys.modules)"
 
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
@@ -188,4 +194,36 @@ def test_nothing_measured_is_nothing_to_train(
 ) -> None:
     with pytest.raises(BadInput, match="no trial that could be measured"):
         best_settings("mine")
+    assert main(["search", "--show", "mine", "--save-preset", "good"]) == 2
+
+
+def test_a_run_takes_what_a_search_found_best(
+    kept: SearchRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from atelier.cli import run
+
+    outcome = Outcome(state="complete", value=1.0)
+    search = replace(kept, source={"images": "digits", "image_size": None})
+    called: list[dict[str, object]] = []
+    monkeypatch.setattr(records, "search_called", lambda _: search)
+    monkeypatch.setattr(records, "outcomes_of", lambda _: {1: outcome})
+    monkeypatch.setattr(run, "start_servers", lambda *_: {})
+    monkeypatch.setattr(run, "flow_result", lambda _, **given: called.append(given))
+
+    assert main(["run", "--from-search", "mine", "--set", "vae.training.steps=60"]) == 1
+
+    (given,) = called
+    assert (given["models"], given["preset"], given["images"]) == (("vae",), "quick", "digits")
+    assert given["settings"] == {SIZE: 7, "vae.training.steps": 60}
+
+
+def test_the_best_setting_becomes_a_preset_that_a_run_takes(
+    kept: SearchRecord, monkeypatch: pytest.MonkeyPatch, atelier_home: Path
+) -> None:
+    monkeypatch.setattr(records, "outcomes_of", lambda _: {1: Outcome(state="complete", value=1.0)})
+
+    assert main(["search", "--show", "mine", "--save-preset", "good"]) == 0
+
+    written = tomllib.loads((atelier_home / "presets" / "good.toml").read_text())
+    assert flattened(written) == {SIZE: 7}
     assert main(["search", "--show", "mine", "--save-preset", "good"]) == 2

@@ -39,7 +39,7 @@ def asked(
         likelihood=record.likelihood,
         threads=1,
         parent_run_id=parent,
-        run_key=key_of_run(search, f"trial {number}"),
+        run_key=key_of_run(search, f"trial {number}", changes),
     )
 
 

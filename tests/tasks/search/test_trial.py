@@ -11,12 +11,8 @@ import pytest
 from models.training.loops import Diverged
 from tasks.data.ingestion import ImageSet
 from tasks.search import trial
-from tasks.search.trial import (
-    Outcome,
-    TrialRequest,
-    plan_of_request,
-    try_out,
-)
+from tasks.search.outcome import Outcome
+from tasks.search.trial import TrialRequest, plan_of_request, try_out
 from tasks.store.artifacts import artifacts
 from tasks.store.records import DamagedRecord, shaped
 from tasks.tracking.mlflow_client import client
