@@ -89,8 +89,8 @@ class _Course:
 )
 def search(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
     *,
-    family: FamilyName,
-    vary: Vary,
+    family: FamilyName = names()[0],
+    vary: Vary | None = None,
     images: ImageSource = "digits",
     text: TextSource = "pydocs",
     trials: Annotated[int, Field(ge=1, le=10_000)] = 20,
@@ -135,7 +135,7 @@ def search(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
     ends_at = None if budget_seconds is None else time.monotonic() + budget_seconds
     record = FAMILIES[family]
     given = checked(settings or {}, [family])
-    space = space_for(record, vary)
+    space = space_for(record, vary or {})
     if both := sorted({*given} & {*space}):
         raise BadInput(f"{both[0]} is set to {given[both[0]]!r}, and varied; do one of them")
     if name is not None:
