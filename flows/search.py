@@ -70,7 +70,8 @@ Vary = Annotated[
 ]
 """What is varied: specs by the full names of settings."""
 
-SECONDS_A_BATCH_WAITS = 0.5
+SECONDS_BETWEEN_LOOKS = 0.5
+FIRST_FAMILY = names()[0]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,7 +90,7 @@ class _Course:
 )
 def search(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
     *,
-    family: FamilyName = names()[0],
+    family: FamilyName = FIRST_FAMILY,
     vary: Vary | None = None,
     images: ImageSource = "digits",
     text: TextSource = "pydocs",
@@ -226,7 +227,7 @@ def _tried(
         ):
             wait(
                 [each.wrapped_future for each in running],
-                timeout=SECONDS_A_BATCH_WAITS,
+                timeout=SECONDS_BETWEEN_LOOKS,
                 return_when=FIRST_COMPLETED,
             )
         if course.board.is_time_up or any(_has_failed(each) for each in futures.values()):
