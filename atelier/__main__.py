@@ -109,6 +109,7 @@ def _parser() -> "argparse.ArgumentParser":
         registry,
         run,
         schedule,
+        search,
         services,
         settings,
         step,
@@ -119,7 +120,7 @@ def _parser() -> "argparse.ArgumentParser":
     parser = Parser(prog="atelier", description="A workshop for small generative models.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for group in (
-        *(run, settings, registry, compare, step, verify),
+        *(run, settings, search, registry, compare, step, verify),
         *(services, schedule, maintenance, doctor),
     ):
         group.add(commands)

@@ -79,6 +79,11 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     )
     run.add_argument("--preset", choices=PRESETS, default="standard")
     add_given(run)
+    run.add_argument(
+        "--from-search",
+        metavar="NAME",
+        help="train what a search found best: its family, data, preset and settings",
+    )
     run.add_argument("--seed", type=seed, default=0, help="0 to 2147483647 (default: 0)")
     run.add_argument(
         "--image-size",
@@ -134,14 +139,26 @@ def _families(text: str) -> tuple[str, ...]:
     return tuple(name for name in names() if name in chosen)
 
 
+def _of_search(options: argparse.Namespace) -> dict[str, Any]:
+    """Take family, data and preset of a search; returns the settings of its best trial."""
+    from tasks.search.records import best_settings
+
+    search, given = best_settings(options.from_search)
+    options.families, options.preset = (search.family,), search.preset
+    for name, value in search.source.items():
+        setattr(options, name, value)
+    return given
+
+
 def _parameters(options: argparse.Namespace) -> dict[str, Any]:
     """What the flow is called with; raises BadInput for data that are not there."""
+    found = _of_search(options) if options.from_search else {}
     images, text = writable(options.images), writable(options.text)
     if of_data("images", options.families):
         find_source(images, "images", options.image_size)
     if of_data("text", options.families):
         find_source(text, "text", glob=options.glob)
-    given = given_settings(options, options.families, options.preset)
+    given = {**found, **given_settings(options, options.families, options.preset)}
     short = {name: getattr(options, name) for name in options_of_families()}
     with_options(given, short)
     return {

@@ -24,6 +24,7 @@ from tasks.runtime.processes import is_alive
 from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED
 from tasks.samples.cache import shown_folder
+from tasks.search.records import kept_fits
 from tasks.store.artifacts import (
     FOLDERS_OF_BEFORE,
     KEY_DIGITS,
@@ -75,7 +76,12 @@ _REASONS: dict[Kind, str] = {
     **{"evaluations": "an evaluation of a model that is not kept"},
     **{"samples": "an earlier gallery; MLflow has its own copy"},
     **{"comparisons": "two versions side by side; MLflow has its own copy"},
+    **dict.fromkeys(
+        ("searches", "proposals", "trials", "findings"), "a record of a search, unfinished"
+    ),
 }
+_RECORDS: tuple[Kind, ...] = ("searches", "proposals", "trials", "findings")
+"""Kinds that are a manifest and little else."""
 _GIVEN_UP = "a fit that was given up"
 
 
@@ -102,13 +108,14 @@ def find_garbage(kept_digests: Iterable[str], now: float | None = None) -> list[
     inputs = {digest for record in at_work for digest in record.parts.get("inputs", [])}
     used = [finished[folder] for folder in in_use if folder in finished]
     inputs |= {digest for artifact in used for digest in artifact.inputs}
-    marked, shown = graph.reachable({*kept_digests, *inputs}), shown_folder()
+    marked, shown = graph.reachable({*kept_digests, *inputs, *kept_fits()}), shown_folder()
     models = marked | {artifact.digest for artifact in used}
     found = [
         *(
             (folder, _REASONS[kind] if folder in finished or kind != "models" else _GIVEN_UP)
             for kind, folder in every_folder
             if folder not in in_use
+            and not (kind in _RECORDS and folder in finished)
             and folder != shown
             and not _is_marked(finished.get(folder), marked, models)
         ),

@@ -7,6 +7,7 @@ manifest holds a path outside its folder, so a home may be moved, copied and res
 """
 
 import json
+import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass, replace
@@ -14,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
-from tasks.runtime.progress import log
+from tasks.runtime.markup import plain
 from tasks.store.files import (
     TEMPORARY_PREFIX,
     ChecksumMismatch,
@@ -42,6 +43,10 @@ Kind = Literal[
     "evaluations",
     "samples",
     "comparisons",
+    "searches",
+    "proposals",
+    "trials",
+    "findings",
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 MANIFEST = "manifest.json"
@@ -50,11 +55,9 @@ KEY_DIGITS = 16
 
 _STEPS: dict[Kind, str] = {
     **{"images": "-images", "corpora": "-text"},
-    **{
-        "evaluations": "-evaluation",
-        "comparisons": "-comparison",
-        "stable-phases": "-stable-phase",
-    },
+    **{"stable-phases": "-stable-phase", "evaluations": "-evaluation"},
+    **{"comparisons": "-comparison", "searches": "-search", "proposals": "-proposal"},
+    **{"trials": "-trial", "findings": "-finding"},
 }
 """What a kind puts behind an artifact's name to name the step that makes it."""
 FOLDERS_OF_BEFORE = (
@@ -66,6 +69,13 @@ _NOT_RECORDED = ("folder", "digest", "was_stored")
 """Fields of receipts that the store knows better."""
 
 Receipt = TypeVar("Receipt")
+
+_logger = logging.getLogger("atelier")
+
+
+def log(message: str) -> None:
+    """As `tasks.runtime.progress.log`, which imports Prefect: the command line reads artifacts."""
+    _logger.info(plain(message))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

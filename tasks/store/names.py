@@ -15,7 +15,7 @@ from typing import Literal
 
 from tasks.store.files import BadInput, digest_of
 
-What = Literal["model", "data set", "step", "alias", "experiment", "deployment"]
+What = Literal["model", "data set", "step", "alias", "experiment", "deployment", "search", "preset"]
 
 MAX_NAME_BYTES = 180
 """In UTF-8. File systems take 255 bytes, and locks and steps put some before and behind a name."""

@@ -284,6 +284,21 @@ def run_tags(run_id: str) -> dict[str, str]:
         return dict(client().get_run(run_id).data.tags)
 
 
+def nested_runs(run_id: str) -> list[tuple[str, str, dict[str, str]]]:
+    """The runs that are filed under a run: their ids, states and tags."""
+    with outages_named():
+        runs, found, token = client(), [], None
+        experiment = str(runs.get_run(run_id).info.experiment_id)
+        while True:
+            page = runs.search_runs(
+                [experiment], f"tags.`mlflow.parentRunId` = '{run_id}'", page_token=token
+            )
+            found += [(str(r.info.run_id), str(r.info.status), dict(r.data.tags)) for r in page]
+            token = page.token
+            if not token:
+                return found
+
+
 def our_packages() -> list[Any]:
     """The logged models that runs of ours made, wherever MLflow filed them."""
     runs, found = client(), []

@@ -9,8 +9,11 @@ from tasks.data.splits import load_images, load_text
 
 
 def example_images(images: ImageSet, number: int = 16) -> Tensor:
-    """A few held-out images that a version carries along: (N, C, H, W) uint8."""
-    pixels, _ = load_images(images, "test")
+    """A few validation images that a version carries along: (N, C, H, W) uint8.
+
+    No fit reads the test split, so whoever chooses among fits cannot have seen it.
+    """
+    pixels, _ = load_images(images, "validation")
     chosen = np.linspace(0, len(pixels) - 1, number).astype(int)
     return torch.from_numpy(pixels[chosen].copy())
 

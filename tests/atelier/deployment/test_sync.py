@@ -22,7 +22,7 @@ ENTRIES = {entry.name: entry for entry in read_deployments(PREFECT_YAML)}
 
 def test_every_deployment_of_the_project_would_run() -> None:
     retrained = {f"retrain-{family}" for family in FAMILIES}
-    assert {"nightly", "samples", "smoke", "housekeeping", *retrained} == set(ENTRIES)
+    assert {"nightly", "samples", "search", "smoke", "housekeeping", *retrained} == set(ENTRIES)
     assert all(entry.work_pool.name == WORK_POOL for entry in ENTRIES.values())
     assert all("atelier" in entry.tags for entry in ENTRIES.values())
 

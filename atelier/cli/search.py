@@ -1,0 +1,254 @@
+"""`atelier search`: look for better settings of one family, or at what was found."""
+
+import argparse
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from atelier.cli.options import (
+    Commands,
+    add_ports,
+    flow_result,
+    seed,
+    start_servers,
+    whole_number,
+)
+from atelier.cli.settings import PRESETS, add_data
+from atelier.cli.tables import print_table
+from tasks.families.table import FAMILIES, names
+from tasks.settings.values import checked, flattened, from_words
+from tasks.store.files import BadInput, check_space, home, write_text
+from tasks.store.names import checked_name
+
+SPACE_FOR_A_SEARCH_BYTES = 300_000_000
+_KEYS = {
+    **{"family": str, "images": str, "text": str, "preset": str, "name": str, "sampler": str},
+    **{"tokenizer": str, "budget": str, "trials": int, "workers": int, "seed": int},
+    **{"threads": int, "fresh_seeds": int, "image_size": int, "vary": dict, "set": dict},
+}
+"""What a file of `--config` may say, by the names of options."""
+_UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+def add(commands: Commands) -> None:
+    """Add the command to the parser."""
+    search = commands.add_parser(
+        "search", help="try settings of one family out, and put the best before the gate"
+    )
+    search.add_argument("family", nargs="?", metavar="FAMILY", help=f"of {', '.join(names())}")
+    search.add_argument(
+        "--vary",
+        action="append",
+        default=[],
+        metavar="NAME=SPEC",
+        help="log:1e-4..1e-2, 0.1..0.5, 8..32:4 or 8,12,16; may be repeated",
+    )
+    add_data(search)
+    search.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="assignments",
+        metavar="NAME=VALUE",
+        help="what all trials have set",
+    )
+    search.add_argument("--config", type=Path, metavar="FILE", help="the same in a TOML file")
+    search.add_argument("--preset", choices=PRESETS, default="standard")
+    search.add_argument("--trials", type=_count, default=20, metavar="N", help="default: 20")
+    search.add_argument(
+        "--workers", type=_count, default=1, metavar="N", help="trials at a time (default: 1)"
+    )
+    search.add_argument("--seed", type=seed, default=0)
+    search.add_argument("--sampler", choices=("tpe", "random"), default="tpe")
+    search.add_argument("--name", metavar="NAME", help="by which the search is gone on with")
+    search.add_argument(
+        "--budget", metavar="TIME", help="such as 20m, 90s or 2h: then no further trial begins"
+    )
+    search.add_argument(
+        "--threads", type=_count, default=1, metavar="N", help="of each trial (default: 1)"
+    )
+    search.add_argument(
+        "--fresh-seeds",
+        type=lambda text: whole_number("a number of seeds", text, 0, 20),
+        default=3,
+        metavar="N",
+        help="with which the best setting is trained again (default: 3; 0: registers nothing)",
+    )
+    search.add_argument("--list", action="store_true", help="list the searches of this home")
+    search.add_argument("--show", metavar="NAME", help="what a search tried and found")
+    search.add_argument("--json", action="store_true", help="with --show: for programs")
+    search.add_argument(
+        "--save-preset",
+        metavar="NAME",
+        help="with --show: write its best setting to presets/NAME.toml in the home",
+    )
+    add_ports(search)
+    search.set_defaults(command=_search, parser=search)
+
+
+def _count(text: str) -> int:
+    return whole_number("a number", text, 1, 10_000)
+
+
+def _search(options: argparse.Namespace) -> int:
+    if options.list:
+        return _list()
+    if options.show is not None:
+        return _show(options)
+    if options.config is not None:
+        _take_file(options)
+    parameters = _parameters(options)
+    check_space(home(), SPACE_FOR_A_SEARCH_BYTES)
+    start_servers(options, "flows.search")
+    from flows.search import search
+    from tasks.search.records import named, searches
+
+    finding = flow_result(search, **parameters)
+    if finding is None:
+        return 1
+    (found,) = [each for each in searches() if each.key == finding.search] or named(options.name)
+    return _print_search(found.name)
+
+
+def _parameters(options: argparse.Namespace) -> dict[str, Any]:
+    """What the flow is called with, checked before anything is started."""
+    from tasks.search.space import space_for, vary_from_words
+
+    if options.family not in FAMILIES:
+        raise BadInput(f"search wants a family of {', '.join(names())}; got {options.family}")
+    family = FAMILIES[options.family]
+    vary = {**getattr(options, "vary_of_file", {}), **vary_from_words(options.vary)}
+    space_for(family, vary)
+    given = checked(getattr(options, "set_of_file", {}), [family.name])
+    given |= checked(from_words(options.assignments), [family.name])
+    if both := sorted({*given} & {*vary}):
+        raise BadInput(f"{both[0]} is set to {given[both[0]]!r}, and varied; do one of them")
+    if options.name is not None:
+        checked_name("search", options.name)
+    same = ("images", "text", "trials", "workers", "seed", "name", "sampler", "preset")
+    more = ("fresh_seeds", "threads", "image_size", "tokenizer")
+    return {
+        **{"family": family.name, "vary": vary, "settings": given},
+        **{name: getattr(options, name) for name in (*same, *more)},
+        "budget_seconds": _seconds(options.budget),
+    }
+
+
+def _seconds(text: str | None) -> int | None:
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d{1,6})([smh]?)", text.strip())
+    if found is None or not int(found[1]):
+        raise BadInput(f"--budget wants a time such as 20m, 90s or 2h; got {text!r}")
+    return int(found[1]) * _UNITS[found[2] or "s"]
+
+
+def _take_file(options: argparse.Namespace) -> None:
+    """Take what a file says for options that the command line leaves at their defaults."""
+    path = options.config
+    try:
+        said: Mapping[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(f"--config {path} cannot be read: {error.strerror}") from error
+    except ValueError as error:  # no UTF-8, or no TOML
+        raise BadInput(f"{path} is not TOML: {error}") from error
+    for name, value in said.items():
+        if name not in _KEYS:
+            raise BadInput(f"{path}: unknown {name!r}; known: {', '.join(_KEYS)}")
+        if type(value) is not _KEYS[name]:
+            got = type(value).__name__
+            raise BadInput(f"{path}: {name} is of the type {_KEYS[name].__name__}, got {got}")
+    options.vary_of_file = flattened(said.get("vary", {}))
+    options.set_of_file = flattened(said.get("set", {}))
+    chosen = {"sampler": ("tpe", "random"), "preset": PRESETS, "tokenizer": ("characters", "bpe")}
+    for name, value in said.items():
+        if name in ("vary", "set") or getattr(options, name) != options.parser.get_default(name):
+            continue
+        if value not in chosen.get(name, (value,)):
+            raise BadInput(f"{path}: {name} is one of {', '.join(chosen[name])}; got {value!r}")
+        setattr(options, name, value)
+
+
+def _list() -> int:
+    from tasks.search.records import finding_of, outcomes_of, results_of, searches
+    from tasks.search.study import best_of
+
+    rows = [("search", "model", "trials", "best", "decision")]
+    for each in searches():
+        outcomes = outcomes_of(each)
+        best = best_of(results_of(outcomes))[:1]
+        value = f"{outcomes[best[0]].value:.5g} (trial {best[0]})" if best else "none"
+        finding = finding_of(each)
+        decision = finding.decision if finding else "not ended"
+        rows.append((each.name, each.model, str(len(outcomes)), value, decision))
+    print_table(rows)
+    return 0
+
+
+def _show(options: argparse.Namespace) -> int:
+    from tasks.search.records import search_called
+
+    search_called(options.show)
+    if options.save_preset is not None:
+        return _save_preset(options.show, options.save_preset)
+    return _print_json(options.show) if options.json else _print_search(options.show)
+
+
+def _print_search(name: str) -> int:
+    from tasks.search.records import Finding, finding_of, outcomes_of, search_called
+    from tasks.search.report import rows_of, summary_of
+    from tasks.search.space import in_words, space_of
+
+    search = search_called(name)
+    unfinished = Finding(
+        search=search.key, trials=len(outcomes_of(search)), best=None, decision="not ended"
+    )
+    print(f"\n{search.name}: {search.model}, preset {search.preset}, seed {search.spec.seed}")
+    for setting, distribution in space_of(search.spec.space).items():
+        print(f"  {setting} = {in_words(distribution)}")
+    print()
+    print_table([("place", "trial", "objective", "settings"), *rows_of(search)])
+    print(f"\n{summary_of(search, finding_of(search) or unfinished)}", flush=True)
+    return 0
+
+
+def _print_json(name: str) -> int:
+    from tasks.search.records import finding_of, outcomes_of, proposals_of, search_called
+
+    search = search_called(name)
+    outcomes, finding = outcomes_of(search), finding_of(search)
+    trials = [
+        {
+            "number": each.number,
+            "values": each.proposal.values,
+            "outcome": asdict(outcomes[each.number]) if each.number in outcomes else None,
+        }
+        for each in proposals_of(search)
+    ]
+    told = {
+        "search": {**asdict(search), "key": search.key},
+        "trials": trials,
+        "finding": asdict(finding) if finding else None,
+    }
+    print(json.dumps(told, indent=2, sort_keys=True), flush=True)
+    return 0
+
+
+def _save_preset(search_name: str, preset: str) -> int:
+    """A file for `atelier run --config`."""
+    from tasks.search.records import best_settings
+
+    checked_name("preset", preset)
+    search, given = best_settings(search_name)
+    path = home() / "presets" / f"{preset}.toml"
+    if path.exists():
+        raise BadInput(f"{path} is there already; choose another name")
+    lines = [f"# Of the search {search.name}, over the preset {search.preset}."]
+    lines += [f"{name} = {json.dumps(value)}" for name, value in given.items() if value is not None]
+    write_text(path, "\n".join(lines) + "\n")
+    print(f"written: {path}\nuse it: atelier run --preset {search.preset} --config {path}")
+    return 0

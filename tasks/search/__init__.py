@@ -1,0 +1,1 @@
+"""Looking for better settings: what is tried, in which order, and what came of it."""

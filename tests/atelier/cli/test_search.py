@@ -1,0 +1,229 @@
+"""`atelier search`: what is refused before anything is started, and what is shown of records."""
+
+import json
+import subprocess
+import sys
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from atelier.__main__ import main
+from atelier.cli import search as command
+from tasks.search import records
+from tasks.search.outcome import Outcome
+from tasks.search.records import (
+    Finding,
+    Proposed,
+    SearchRecord,
+    begin,
+    best_settings,
+    keep,
+    keep_finding,
+)
+from tasks.search.study import Proposal, StudySpec
+from tasks.settings.values import flattened
+from tasks.store.files import BadInput
+from tasks.store.steps import steps
+
+RATE, SIZE = "vae.training.learning_rate", "vae.model.latent_size"
+VARY = ["--vary", f"{RATE}=log:1e-4..1e-2"]
+
+
+def test_the_command_line_is_read_without_prefect() -> None:
+    """What imports it early misses the addresses of the servers."""
+    code = "import sys, atelier.__main__ as m; m._parser(); import tasks.search.records"
+    code += "; print('prefect' in sys.modules)"
+
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert told.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["vea", *VARY], "wants a family of"),
+        ([*VARY], "wants a family of"),
+        (["vae"], "wants --vary NAME=SPEC"),
+        (["vae", "--vary", RATE], "--vary wants NAME=SPEC"),
+        (["vae", *VARY, *VARY], "varied twice"),
+        (["vae", "--vary", "vae.training.learning_rat=1,2"], "did you mean"),
+        (["vae", "--vary", "gpt.training.steps=10,20"], "only vae"),
+        (["vae", "--vary", "vae.training.seed=1,2"], "--seed sets it"),
+        (["vae", "--vary", "vae.model.channels=1,3"], "cannot be set"),
+        (["vae", "--vary", f"{SIZE}=8..4"], "first end must be the lower"),
+        (["vae", "--vary", f"{SIZE}=0..4"], "must be a whole number"),
+        (["vae", "--vary", f"{SIZE}=8"], "1 choice"),
+        (["vae", *VARY, "--set", f"{RATE}=0.1"], "is set to 0.1, and varied"),
+        (["vae", *VARY, "--set", "vae.training.seed=3"], "cannot be set"),
+        (["vae", *VARY, "--budget", "soon"], "--budget wants a time"),
+        (["vae", *VARY, "--budget", "0m"], "--budget wants a time"),
+        (["vae", *VARY, "--name", "Big One"], "cannot be the name of a search"),
+        (["vae", *VARY, "--config", "nothing.toml"], "cannot be read"),
+        (["--show", "nothing"], "there is no search called nothing; known: none yet"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line_and_nothing_is_started(
+    arguments: list[str],
+    said: str,
+    atelier_home: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(command, "start_servers", lambda *_: pytest.fail("servers were started"))
+
+    assert main(["search", *arguments]) == 2
+
+    told = capsys.readouterr().err
+    assert said in told
+    assert told.count("\n") == 1
+    assert steps() == []
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("trials = 'many'", "trials is of the type int, got str"),
+        ("trails = 3", "unknown 'trails'"),
+        ("sampler = 'grid'", "sampler is one of tpe, random"),
+        ("family =", "is not TOML"),
+    ],
+)
+def test_a_wrong_file_is_named(
+    content: str,
+    said: str,
+    tmp_path: Path,
+    atelier_home: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "search.toml"
+    path.write_text(content)
+
+    assert main(["search", "--config", str(path)]) == 2
+
+    assert said in capsys.readouterr().err
+
+
+def test_a_file_says_what_options_do_and_options_go_before_it(
+    tmp_path: Path, atelier_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "search.toml"
+    path.write_text(
+        'family = "vae"\ntrials = 7\nbudget = "2m"\nname = "mine"\n'
+        "[vary.vae.model]\nlatent_size = [8, 12]\n[set]\n'vae.training.steps' = 60\n"
+    )
+    called: list[dict[str, object]] = []
+    monkeypatch.setattr(command, "start_servers", lambda *_: {})
+    monkeypatch.setattr(command, "flow_result", lambda _, **given: called.append(given))
+
+    assert main(["search", "--config", str(path), "--trials", "9", *VARY]) == 1
+
+    (given,) = called
+    assert given["vary"] == {SIZE: [8, 12], RATE: "log:1e-4..1e-2"}
+    assert given["settings"] == {"vae.training.steps": 60}
+    assert (given["trials"], given["budget_seconds"], given["name"]) == (9, 120, "mine")
+
+
+@pytest.fixture
+def kept(atelier_home: Path) -> SearchRecord:
+    """A search on record whose second trial contradicts itself."""
+    spec = StudySpec(
+        space={
+            SIZE: {
+                "name": "IntDistribution",
+                "attributes": {"low": 4, "high": 8, "step": 1, "log": False},
+            }
+        },
+        first={SIZE: 6},
+        seed=0,
+        sampler="tpe",
+    )
+    search = begin(record(spec))
+    first = Proposal(number=0, values={SIZE: 6}, params={SIZE: 6})
+    second = Proposal(number=1, values={SIZE: 7}, params={SIZE: 7})
+    keep(search, Proposed(search=search.key, proposal=first, trial="0" * 64))
+    keep(search, Proposed(search=search.key, proposal=second, trial="", problem="6 is not 7"))
+    return search
+
+
+def record(spec: StudySpec, **parts: object) -> SearchRecord:
+    return SearchRecord(
+        name="mine",
+        family="vae",
+        model="digits-vae",
+        source={"images": "digits"},
+        data_title="digits",
+        data_digest="0" * 64,
+        preset="quick",
+        given={},
+        threads=1,
+        spec=spec,
+        parts={"seed": spec.seed, **parts},
+    )
+
+
+def test_searches_are_listed_and_shown_from_their_records(
+    kept: SearchRecord, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["search", "--list"]) == 0
+    assert "not ended" in capsys.readouterr().out
+    keep_finding(kept, Finding(search=kept.key, trials=1, best=None, decision="none"), "")
+
+    assert main(["search", "--show", "mine"]) == 0
+    assert "6 is not 7" in capsys.readouterr().out
+    assert main(["search", "--show", "mine", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+
+    assert [each["values"] for each in told["trials"]] == [{SIZE: 6}, {SIZE: 7}]
+    assert told["trials"][0]["outcome"] is None
+    assert told["trials"][1]["outcome"]["state"] == "failed"
+    assert told["finding"]["decision"] == "none"
+
+
+def test_the_same_search_goes_on_and_another_of_its_name_is_refused(kept: SearchRecord) -> None:
+    assert begin(record(kept.spec)) == kept
+
+    with pytest.raises(BadInput, match=r"mine is another one .*threads: 2, was nothing.*--name"):
+        begin(record(kept.spec, threads=2))
+
+
+def test_nothing_measured_is_nothing_to_train(
+    kept: SearchRecord, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(BadInput, match="no trial that could be measured"):
+        best_settings("mine")
+    assert main(["search", "--show", "mine", "--save-preset", "good"]) == 2
+
+
+def test_a_run_takes_what_a_search_found_best(
+    kept: SearchRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from atelier.cli import run
+
+    outcome = Outcome(state="complete", value=1.0)
+    search = replace(kept, source={"images": "digits", "image_size": None})
+    called: list[dict[str, object]] = []
+    monkeypatch.setattr(records, "search_called", lambda _: search)
+    monkeypatch.setattr(records, "outcomes_of", lambda _: {1: outcome})
+    monkeypatch.setattr(run, "start_servers", lambda *_: {})
+    monkeypatch.setattr(run, "flow_result", lambda _, **given: called.append(given))
+
+    assert main(["run", "--from-search", "mine", "--set", "vae.training.steps=60"]) == 1
+
+    (given,) = called
+    assert (given["models"], given["preset"], given["images"]) == (("vae",), "quick", "digits")
+    assert given["settings"] == {SIZE: 7, "vae.training.steps": 60}
+
+
+def test_the_best_setting_becomes_a_preset_that_a_run_takes(
+    kept: SearchRecord, monkeypatch: pytest.MonkeyPatch, atelier_home: Path
+) -> None:
+    monkeypatch.setattr(records, "outcomes_of", lambda _: {1: Outcome(state="complete", value=1.0)})
+
+    assert main(["search", "--show", "mine", "--save-preset", "good"]) == 0
+
+    written = tomllib.loads((atelier_home / "presets" / "good.toml").read_text())
+    assert flattened(written) == {SIZE: 7}
+    assert main(["search", "--show", "mine", "--save-preset", "good"]) == 2

@@ -1,0 +1,178 @@
+"""Processes that try trials out: the same outcome in any of them, and none left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tasks.data.ingestion import ImageSet
+from tasks.search import workers
+from tasks.search.trial import TrialRequest, try_out
+from tasks.search.workers import TrialError, WorkerDied, Workers
+from tasks.store.files import home, project_root
+from tasks.tracking.mlflow_client import client
+
+pytestmark = pytest.mark.slow
+
+Ask = Callable[..., TrialRequest]
+LONG = {"steps": 100_000, "warmup_steps": 2, "kl_warmup_steps": 2}
+
+
+def until(what: Callable[[], Any], seconds: float = 60.0) -> Any:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := what():
+            return found
+        time.sleep(0.05)
+    raise AssertionError("it did not come about in time")
+
+
+def children() -> list[psutil.Process]:
+    return [
+        each
+        for each in psutil.Process().children(recursive=True)
+        if "tasks.search.workers" in each.cmdline()
+    ]
+
+
+def runs(parent: str) -> list[Any]:
+    experiment = client().get_run(parent).info.experiment_id
+    return list(client().search_runs([experiment], f"tags.mlflow.parentRunId = '{parent}'"))
+
+
+def test_a_trial_in_a_process_of_its_own_is_the_trial_in_this_one(
+    images: ImageSet, run_id: str, request_for: Ask, tmp_path: Path, monkeypatch: Any
+) -> None:
+    settings = {"steps": 30, "warmup_steps": 2, "kl_warmup_steps": 2}
+    request = request_for(images, "vae", run_id, **settings)
+    other = request_for(images, "vae", run_id, "first", 1, **{**settings, "steps": 31})
+    with Workers(1, threads=1) as pool:
+        found = [pool.try_out(each) for each in (request, other)]
+    monkeypatch.setenv("ATELIER_HOME", str(tmp_path / "elsewhere"))
+
+    here = try_out(request)
+
+    assert (here.value, here.fit) == (found[0].value, found[0].fit)
+    assert found[1].value != found[0].value
+    assert children() == []
+
+
+def test_a_killed_process_is_replaced_and_the_trial_goes_on_in_the_same_run(
+    ask: Ask, run_id: str
+) -> None:
+    with Workers(1, threads=1) as pool:
+        (before,) = children()
+        before.kill()
+        before.wait()
+
+        outcome = pool.try_out(ask())
+
+        assert outcome.state == "complete"
+        assert children() != [before]
+    assert [run.info.status for run in runs(run_id)] == ["FINISHED"]
+
+
+def test_processes_that_die_again_and_again_are_told(
+    ask: Ask, run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers.sys, "executable", "/bin/true")
+
+    with Workers(1, threads=1) as pool, pytest.raises(WorkerDied, match="trial 0: its process"):
+        pool.try_out(ask())
+
+
+def test_what_is_not_the_settings_fault_is_raised_and_the_process_lives_on(
+    ask: Ask, run_id: str
+) -> None:
+    strange = replace(ask(), plan={**ask().plan, "training": "models.ngram.training:Nothing"})
+    with Workers(1, threads=1) as pool:
+        with pytest.raises(TrialError, match="trial 0: AttributeError"):
+            pool.try_out(strange)
+
+        assert pool.try_out(ask(number=1)).state == "complete"
+
+
+def test_a_stop_ends_the_processes_and_closes_their_runs(
+    images: ImageSet, run_id: str, request_for: Ask
+) -> None:
+    request = request_for(images, "vae", run_id, **LONG)
+    pool = Workers(1, threads=1)
+    errors: list[BaseException] = []
+
+    def try_it() -> None:
+        try:
+            pool.try_out(request)
+        except WorkerDied as error:
+            errors.append(error)
+
+    with pytest.raises(KeyboardInterrupt), pool:
+        trying = threading.Thread(target=try_it)
+        trying.start()
+        until(lambda: list((home() / "journals").glob("*/vae.jsonl")))
+        raise KeyboardInterrupt
+
+    trying.join(10)
+    assert len(errors) == 1
+    assert children() == []
+    assert [run.info.status for run in runs(run_id)] == ["KILLED"]
+
+
+def test_nobody_to_answer_ends_a_process_in_the_middle_of_its_trial(
+    images: ImageSet, run_id: str, request_for: Ask
+) -> None:
+    """As when the search itself is killed."""
+    pool = Workers(1, threads=1)
+    with pool:
+        (child,) = children()
+        request = request_for(images, "vae", run_id, **LONG)
+
+        def try_it() -> None:
+            with pytest.raises(WorkerDied):
+                pool.try_out(request)
+
+        trying = threading.Thread(target=try_it)
+        trying.start()
+        until(lambda: list((home() / "journals").glob("*/vae.jsonl")))
+        pool._is_closing = True
+        pool._processes[0].process.stdin.close()
+
+        assert child.wait(30) == 130
+        trying.join(10)
+    assert [run.info.status for run in runs(run_id)] == ["KILLED"]
+
+
+def test_an_idle_process_ends_with_its_input(tmp_path: Path, atelier_home: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tasks.search.workers", "1"],
+        input="",
+        text=True,
+        capture_output=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(project_root())},
+    )
+
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_a_signal_ends_a_process_that_imports(atelier_home: Path) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-m", "tasks.search.workers", "1"],
+        stdin=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(project_root())},
+    )
+    time.sleep(1.0)
+    child.send_signal(signal.SIGTERM)
+
+    assert child.stdin is not None
+    child.stdin.close()
+    assert child.wait(60) != 0
