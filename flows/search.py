@@ -180,7 +180,9 @@ def search(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
                 parts=parts,
             )
         )
-        with task_run(f"search {found.name}", found.key, None, while_waiting=released_slot) as run_id:
+        with task_run(
+            f"search {found.name}", found.key, None, while_waiting=released_slot
+        ) as run_id:
             judge = None
             if isinstance(data, ImageSet) and not record.likelihood:
                 judge = fit_model(data, feature_extractor_plan(data), run_id)

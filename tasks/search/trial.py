@@ -177,7 +177,9 @@ def _told(
     """The outcome, known or made now, and told in the trial's own run."""
     name = f"{request.search}, {request.label}"
     try:
-        with task_run(name, request.run_key, request.parent_run_id, while_waiting=nullcontext) as run:
+        with task_run(
+            name, request.run_key, request.parent_run_id, while_waiting=nullcontext
+        ) as run:
             outcome = known or _made(request, plan, data, judge, run)
             if known is None:
                 place.folder.mkdir(parents=True, exist_ok=True)

@@ -52,7 +52,9 @@ def test_where_a_value_comes_from_is_told() -> None:
 
     told = {name: (row.chosen.value, row.origin) for name, row in rows.items()}
     assert told["vae.training.steps"] == (80, "set")
-    assert told["vae.training.warmup_steps"] == (10, "from vae.training.steps")
+    assert told["vae.training.warmup_steps"] == (
+        *(10, "from vae.training.steps, vae.training.schedule"),
+    )
     assert told["vae.model.channels"] == (1, "by the images")
     assert told["vae.training.seed"] == (0, "by --seed")
     assert told["vae.model.latent_size"] == (12, "preset")
