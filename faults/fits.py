@@ -175,7 +175,7 @@ def _fit(family: str, variant: int) -> Outcome:
         settings = {"model": NgramConfig(order=6), "tuning": TuningConfig(num_iterations=10)}
     plan = plan_of(record, settings, variant)
     with task_run(
-        f"{data.name}-{family}", fit_cache_key(plan, data), meanwhile=nullcontext
+        f"{data.name}-{family}", fit_cache_key(plan, data), while_waiting=nullcontext
     ) as run_id:
         made = fit_model.fn(data, plan, run_id)
     return Outcome(digest=made.digest, was_stored=made.was_stored)

@@ -60,7 +60,7 @@ def card(
         has_baseline=any(name.startswith(REAL_DATA) for name in scorecard.metrics),
         before=incumbent if incumbent and incumbent.scorecard else None,
         data_change=data_change,
-        given=", ".join(f"{name} = {value}" for name, value in recipe.given.items()),
+        given=[f"{recipe.family}.{name} = {value}" for name, value in recipe.given.items()],
         settings=settings_in_words(recipe.settings),
         training_page=run_page(fitted.run_id),
         evaluation_page=run_page(scorecard.run_id),

@@ -356,6 +356,7 @@ def test_after_enough_nights_a_home_holds_as_much_as_it_did_before(
     """
     monkeypatch.setenv("ATELIER_KEEP_DAYS", "12")
     monkeypatch.setenv("ATELIER_KEEP_VERSIONS", "3")
+    monkeypatch.setattr(log_trimming, "RECORDS_TO_KEEP", 10)  # or fifteen nights reach no bound
     champions = {0, 3}
 
     before = live(years, range(15), champions, 3, 3)
