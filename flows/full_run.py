@@ -15,12 +15,13 @@ from flows.parameters import (
     Seed,
     Settings,
     TextSource,
+    TrainingSeconds,
     run_name,
     takes_options,
 )
 from flows.prepare_data import prepare_corpus, prepare_images
 from flows.sample_gallery import whole_gallery
-from flows.train import planned, train_model
+from flows.train import planned, train_model, within_seconds
 from models.presets import Preset
 from tasks.data.tokenization import Scheme
 from tasks.evaluation.result import reference_words, title
@@ -62,6 +63,7 @@ def full_run(  # noqa: PLR0913, D417 - each is a field of the form in the Prefec
     preset: Preset = "standard",
     seed: Seed = 0,
     settings: Settings | None = None,
+    seconds: TrainingSeconds | None = None,
     image_size: ImageSide | None = None,
     tokenizer: Scheme = "characters",
     glob: Glob | None = None,
@@ -82,6 +84,7 @@ def full_run(  # noqa: PLR0913, D417 - each is a field of the form in the Prefec
         seed: 0 to 2147483647; the same seed gives the same weights on the same machine.
         settings: values that take the place of the preset's, such as {"vae.model.latent_size": 16};
             `atelier settings` lists all.
+        seconds: train each model for about so long, instead of the preset's steps; none: its steps.
         image_size: side in pixels, 8 to 64, to which your own images are cropped and resized.
         tokenizer: one token per character, or byte-level BPE.
         glob: which files of your own folder of text are read, such as *.py; none: all text.
@@ -98,6 +101,7 @@ def full_run(  # noqa: PLR0913, D417 - each is a field of the form in the Prefec
         **{"image_size": image_size, "tokenizer": tokenizer, **options},
         **({"glob": glob} if glob is not None else {}),
         **({"settings": given} if given else {}),
+        **({"seconds": seconds} if seconds is not None else {}),
     }
     recover_from_crashes()
     title, key = f"{images} and {text}", digest_of(parameters)
@@ -114,6 +118,8 @@ def full_run(  # noqa: PLR0913, D417 - each is a field of the form in the Prefec
             assert data is not None, "prepared above"
             planned(family, data, preset, seed, given)
             work.append((family, data))
+        for family, data in work:
+            given = within_seconds(family, data, preset, seed, given, seconds)
         for family, data in work:
             version = train_model(
                 family.name,

@@ -46,6 +46,9 @@ ApprovalSeconds = Annotated[int, Field(ge=1, le=7 * 86_400)]
 ImageSide = Annotated[int, Field(ge=8, le=64)]
 """Pixels."""
 
+TrainingSeconds = Annotated[int, Field(ge=1, le=7 * 86_400)]
+"""How long a model is trained, about."""
+
 Settings = Annotated[
     dict[str, Any],
     AfterValidator(checked),

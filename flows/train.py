@@ -16,11 +16,13 @@ from tasks.evaluation.text import evaluate_tokens
 from tasks.families.family import Family
 from tasks.families.table import FAMILIES
 from tasks.registry.versions import Version
-from tasks.settings.catalogue import own_settings
+from tasks.settings.catalogue import own_settings, settings_of
 from tasks.settings.values import Given, settled
+from tasks.store.files import BadInput
 from tasks.tracking.runs import task_run
 from tasks.training.fit import fit_model
 from tasks.training.fit_store import TrainedModel, fit_cache_key
+from tasks.training.pace import steps_in
 from tasks.training.plan import TrainingPlan, feature_extractor_plan, shape_of
 from tasks.training.provenance import provenance_of
 
@@ -79,6 +81,24 @@ def planned(
     """
     settings = settled(family, preset, shape_of(data), seed, given)
     return replace(plan_of(family, settings, seed), given=own_settings(family, given))
+
+
+def within_seconds(
+    family: Family,
+    data: ImageSet | TokenSet,
+    preset: Preset,
+    seed: int,
+    given: Given,
+    seconds: int | None,
+) -> Given:
+    """What a person set, with the steps that take about so many seconds, where there are steps."""
+    steps = f"{family.name}.training.steps"
+    if seconds is None or steps not in settings_of(family):
+        return given
+    if steps in given:
+        raise BadInput(f"{steps} is set to {given[steps]}, and a time would choose it; give one")
+    plan = planned(family, data, preset, seed, given)
+    return {**given, steps: steps_in(data, plan, seconds)}
 
 
 def plan_of(family: Family, settings: dict[str, Any], seed: int) -> TrainingPlan:

@@ -84,6 +84,13 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="train what a search found best: its family, data, preset and settings",
     )
+    run.add_argument(
+        "--seconds",
+        type=_training_seconds,
+        metavar="N",
+        help="train each model for about so long instead of the preset's steps; the number of steps"
+        " is measured once on this machine",
+    )
     run.add_argument("--seed", type=seed, default=0, help="0 to 2147483647 (default: 0)")
     run.add_argument(
         "--image-size",
@@ -129,6 +136,10 @@ def _seconds(text: str) -> int:
     return whole_number("a time to wait", text, 1, 7 * 86_400)
 
 
+def _training_seconds(text: str) -> int:
+    return whole_number("a time to train", text, 1, 7 * 86_400)
+
+
 def _families(text: str) -> tuple[str, ...]:
     chosen = text.split(",")
     unknown = [name for name in chosen if name not in names()]
@@ -159,6 +170,8 @@ def _parameters(options: argparse.Namespace) -> dict[str, Any]:
     if of_data("text", options.families):
         find_source(text, "text", glob=options.glob)
     given = {**found, **given_settings(options, options.families, options.preset)}
+    if options.seconds and (fixed := [each for each in given if each.endswith(".training.steps")]):
+        raise BadInput(f"{fixed[0]} is set, and --seconds would choose it; give one of them")
     short = {name: getattr(options, name) for name in options_of_families()}
     with_options(given, short)
     return {
@@ -170,6 +183,7 @@ def _parameters(options: argparse.Namespace) -> dict[str, Any]:
         "image_size": options.image_size,
         "tokenizer": options.tokenizer,
         **({"settings": given} if given else {}),
+        **({"seconds": options.seconds} if options.seconds else {}),
         **short,
         "glob": options.glob,
         "rehash": options.rehash,

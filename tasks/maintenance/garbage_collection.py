@@ -77,10 +77,10 @@ _REASONS: dict[Kind, str] = {
     **{"samples": "an earlier gallery; MLflow has its own copy"},
     **{"comparisons": "two versions side by side; MLflow has its own copy"},
     **dict.fromkeys(
-        ("searches", "proposals", "trials", "findings"), "a record of a search, unfinished"
+        ("searches", "proposals", "trials", "findings", "paces"), "a record that was not finished"
     ),
 }
-_RECORDS: tuple[Kind, ...] = ("searches", "proposals", "trials", "findings")
+_RECORDS: tuple[Kind, ...] = ("searches", "proposals", "trials", "findings", "paces")
 """Kinds that are a manifest and little else."""
 _GIVEN_UP = "a fit that was given up"
 

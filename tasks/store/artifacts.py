@@ -40,6 +40,7 @@ Kind = Literal[
     "tokens",
     "models",
     "stable-phases",
+    "paces",
     "evaluations",
     "samples",
     "comparisons",
@@ -57,7 +58,7 @@ _STEPS: dict[Kind, str] = {
     **{"images": "-images", "corpora": "-text"},
     **{"stable-phases": "-stable-phase", "evaluations": "-evaluation"},
     **{"comparisons": "-comparison", "searches": "-search", "proposals": "-proposal"},
-    **{"trials": "-trial", "findings": "-finding"},
+    **{"trials": "-trial", "findings": "-finding", "paces": "-pace"},
 }
 """What a kind puts behind an artifact's name to name the step that makes it."""
 FOLDERS_OF_BEFORE = (

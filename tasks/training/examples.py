@@ -4,8 +4,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.training.protocol import ImageData, TextData
 from tasks.data.ingestion import Corpus, ImageSet
-from tasks.data.splits import load_images, load_text
+from tasks.data.splits import load_images, load_text, load_tokens
+from tasks.data.tokenization import TokenSet
 
 
 def example_images(images: ImageSet, number: int = 16) -> Tensor:
@@ -25,3 +27,22 @@ def default_prompt(corpus: Corpus, most_characters: int = 40) -> str:
     line = next((line for line in lines if len(line) >= most_characters // 2), "\n")
     cut = line[:most_characters]
     return cut if len(line) <= most_characters else cut.rsplit(" ", 1)[0] or cut
+
+
+def splits_of(data: ImageSet | TokenSet) -> ImageData | TextData:
+    """What a training learns from, and what it is validated on."""
+    if isinstance(data, TokenSet):
+        return TextData(
+            train=load_tokens(data, "train"),
+            validation=load_tokens(data, "validation"),
+            vocabulary_size=data.vocabulary_size,
+        )
+    (train, train_labels), (validation, validation_labels) = (
+        load_images(data, split) for split in ("train", "validation")
+    )
+    return ImageData(
+        train=train,
+        train_labels=train_labels,
+        validation=validation,
+        validation_labels=validation_labels,
+    )

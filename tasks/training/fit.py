@@ -6,15 +6,14 @@ from typing import Any
 
 from prefect import task
 
-from models.training.protocol import Draws, ImageData, TextData, Training
+from models.training.protocol import Draws, Training
 from tasks.data.ingestion import ImageSet
-from tasks.data.splits import load_images, load_tokens
 from tasks.data.tokenization import TokenSet
 from tasks.runtime.retries import TRAINING
 from tasks.store.files import read_json
 from tasks.training.checkpointing import checkpointed_steps
 from tasks.training.device import training_device
-from tasks.training.examples import default_prompt, example_images
+from tasks.training.examples import default_prompt, example_images, splits_of
 from tasks.training.fit_store import FitContext, TrainedModel, load_cached_fit, open_fit, save_fit
 from tasks.training.plan import TrainingPlan
 from tasks.training.snapshots import save_sample_grid, snapshot_steps
@@ -31,7 +30,7 @@ def _train(place: FitContext, data: ImageSet | TokenSet, plan: TrainingPlan) -> 
     started_at = time.monotonic()
     device = training_device() if plan.uses_gpu else "cpu"
     make = resolve_name(plan.training)
-    training: Training = make(_splits_of(data), device, **plan.settings)
+    training: Training = make(splits_of(data), device, **plan.settings)
     if training.state is not None:
         moments = snapshot_steps(training.num_steps)
         for step in checkpointed_steps(training, place):
@@ -49,24 +48,6 @@ def _train(place: FitContext, data: ImageSet | TokenSet, plan: TrainingPlan) -> 
         seconds=time.monotonic() - started_at if resumed is None else resumed.seconds,
         num_parameters=trained.num_parameters,
         **_carried(data, plan),
-    )
-
-
-def _splits_of(data: ImageSet | TokenSet) -> ImageData | TextData:
-    if isinstance(data, TokenSet):
-        return TextData(
-            train=load_tokens(data, "train"),
-            validation=load_tokens(data, "validation"),
-            vocabulary_size=data.vocabulary_size,
-        )
-    (train, train_labels), (validation, validation_labels) = (
-        load_images(data, split) for split in ("train", "validation")
-    )
-    return ImageData(
-        train=train,
-        train_labels=train_labels,
-        validation=validation,
-        validation_labels=validation_labels,
     )
 
 

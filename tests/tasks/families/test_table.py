@@ -264,12 +264,12 @@ def test_what_can_be_resumed_has_a_state_and_steps(
     family: Family, images: ImageSet, tokens: TokenSet
 ) -> None:
     from tasks.training.device import training_device
-    from tasks.training.fit import _splits_of
+    from tasks.training.examples import splits_of
 
     data = images if family.data == "images" else tokens
     plan = planned(family, data, "quick", 0, {})
 
-    training = resolve_name(plan.training)(_splits_of(data), training_device(), **plan.settings)
+    training = resolve_name(plan.training)(splits_of(data), training_device(), **plan.settings)
 
     if training.state is None:
         assert list(training.steps()) == []
