@@ -130,6 +130,7 @@ def _known(name: str, families: Collection[str] | None) -> Setting:
 
 def _nearest(name: str, known: Collection[str]) -> str:
     """Where a misspelt name may have been meant."""
+    name = name.lower()
     parts = name.split(".")
     same_field = [each for each in known if each.rpartition(".")[2] == parts[-1]]
     near = same_field or difflib.get_close_matches(name, known, n=3, cutoff=0.6)

@@ -68,6 +68,7 @@ def test_a_nested_setting_is_the_same_as_a_dotted_one() -> None:
             {"latent_size": 1},
             "no setting 'latent_size'; did you mean vae.model.latent_size or gan.model.latent_size",
         ),
+        ({"VAE.Model.Dropout": 1}, "'VAE.Model.Dropout'; did you mean vae.model.dropout"),
         ({"nothing.like.it": 1}, "no setting 'nothing.like.it'; `atelier settings` lists all"),
         ({"vae.model": 1}, "vae.model is no setting but a group of them; such as vae.model."),
         ({"vae.model.latent_size": "many"}, "between 1 and 4,096; got 'many'"),
