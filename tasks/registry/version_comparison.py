@@ -31,8 +31,6 @@ LATEST = "latest"
 """The version with the highest number."""
 Section = Literal["settings", "data", "code", "libraries"]
 SECTIONS: tuple[Section, ...] = ("settings", "data", "code", "libraries")
-_GROUPS_OF_BEFORE = {"config": "model", "fit": "training"}
-"""What records of earlier programs call these groups of settings."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -205,7 +203,7 @@ def _changes(one: RegisteredVersion, other: RegisteredVersion) -> tuple[tuple[Ch
 def settings_by_name(recipe: TrainingProvenance) -> dict[str, str]:
     """The settings of a record as words, by `FAMILY.GROUP.FIELD`."""
     named = {
-        f"{recipe.family}.{_GROUPS_OF_BEFORE.get(group, group)}.{name}": _word(value)
+        f"{recipe.family}.{group}.{name}": _word(value)
         for group, values in recipe.settings.items()
         for name, value in values.items()
     }
