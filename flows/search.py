@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -57,7 +57,7 @@ from tasks.store.files import BadInput, digest_of
 from tasks.store.names import checked_name
 from tasks.tracking.runs import recover_from_crashes, task_run
 from tasks.training.fit import fit_model
-from tasks.training.plan import feature_extractor_plan
+from tasks.training.plan import TrainingPlan, feature_extractor_plan
 
 if TYPE_CHECKING:
     FamilyName = str
@@ -150,7 +150,7 @@ def search(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
         else:
             data = unless_stopped(prepare_corpus(text, tokenizer, glob=glob, rehash=rehash))
             source = {"text": text, "tokenizer": tokenizer, "glob": glob}
-        plan_for = partial(_planned, record, data, preset)
+        plan_for = partial(_planned, record, data, preset, threads)
         first = plan_for(given, seed)
         spec = StudySpec(
             space=plain_space(space),
@@ -204,9 +204,14 @@ def search(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
 
 
 def _planned(
-    family: Family, data: ImageSet | TokenSet, preset: Preset, given: dict[str, Any], seed: int
-) -> Any:
-    return planned(family, data, preset, seed, given)
+    family: Family,
+    data: ImageSet | TokenSet,
+    preset: Preset,
+    threads: int,
+    given: dict[str, Any],
+    seed: int,
+) -> TrainingPlan:
+    return replace(planned(family, data, preset, seed, given), threads=threads)
 
 
 def _explore(ground: Ground, pool: Workers, course: _Course) -> None:
@@ -290,6 +295,7 @@ def _found(
             seed=seeds[0],
             parent_run_id=ground.parent_run_id,
             settings={**search.given, **values},
+            threads=search.threads,
         )
     )
     finding = Finding(
