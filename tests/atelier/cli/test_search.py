@@ -114,7 +114,7 @@ def test_a_file_says_what_options_do_and_options_go_before_it(
 ) -> None:
     path = tmp_path / "search.toml"
     path.write_text(
-        'family = "vae"\ntrials = 7\nbudget = "2m"\nname = "mine"\n'
+        'family = "vae"\ntrials = 7\nbudget = "2m"\nname = "mine"\nprune = "halving"\n'
         "[vary.vae.model]\nlatent_size = [8, 12]\n[set]\n'vae.training.steps' = 60\n"
     )
     called: list[dict[str, object]] = []
@@ -127,6 +127,7 @@ def test_a_file_says_what_options_do_and_options_go_before_it(
     assert given["vary"] == {SIZE: [8, 12], RATE: "log:1e-4..1e-2"}
     assert given["settings"] == {"vae.training.steps": 60}
     assert (given["trials"], given["budget_seconds"], given["name"]) == (9, 120, "mine")
+    assert given["prune"] == "halving"
 
 
 @pytest.fixture
