@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -36,6 +36,7 @@ from tasks.search.exploration import (
     open_trials,
     run_trial,
 )
+from tasks.search.halving import Pruning, given_for_halving, halving_of
 from tasks.search.outcome import Outcome
 from tasks.search.records import (
     Finding,
@@ -47,7 +48,7 @@ from tasks.search.records import (
     proposals_of,
     results_of,
 )
-from tasks.search.report import publish_search, told_labels
+from tasks.search.report import close_pruned_runs, publish_search, told_labels
 from tasks.search.space import plain_space, space_for
 from tasks.search.study import SamplerName, StudySpec, best_of
 from tasks.search.trial import TrialRequest, course_parts, value_in
@@ -57,7 +58,7 @@ from tasks.store.files import BadInput, digest_of
 from tasks.store.names import checked_name
 from tasks.tracking.runs import recover_from_crashes, task_run
 from tasks.training.fit import fit_model
-from tasks.training.plan import feature_extractor_plan
+from tasks.training.plan import TrainingPlan, feature_extractor_plan
 
 if TYPE_CHECKING:
     FamilyName = str
@@ -100,6 +101,7 @@ def search(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
     name: str | None = None,
     budget_seconds: Annotated[int, Field(ge=1)] | None = None,
     sampler: SamplerName = "tpe",
+    prune: Pruning = "none",
     preset: Preset = "standard",
     settings: Settings | None = None,
     fresh_seeds: Annotated[int, Field(ge=0, le=20)] = 3,
@@ -123,6 +125,8 @@ def search(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
         name: of the search, by which it is gone on with; none: one is made of what it is.
         budget_seconds: after so many seconds no further trial begins.
         sampler: tpe (it learns from the trials) or random.
+        prune: halving trains with the schedule wsd, and ends trials at a ninth and at a third of
+            their steps that are not among the best third of those before them.
         preset: how much work a trial is: quick, standard or full.
         settings: what all trials have set beside the preset.
         fresh_seeds: with how many other seeds the best setting is trained again; the first of them
@@ -137,6 +141,8 @@ def search(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
     record = FAMILIES[family]
     given = checked(settings or {}, [family])
     space = space_for(record, vary or {})
+    if prune == "halving":
+        given = given_for_halving(record, given, space)
     if both := sorted({*given} & {*space}):
         raise BadInput(f"{both[0]} is set to {given[both[0]]!r}, and varied; do one of them")
     if name is not None:
@@ -150,7 +156,7 @@ def search(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
         else:
             data = unless_stopped(prepare_corpus(text, tokenizer, glob=glob, rehash=rehash))
             source = {"text": text, "tokenizer": tokenizer, "glob": glob}
-        plan_for = partial(_planned, record, data, preset)
+        plan_for = partial(_planned, record, data, preset, threads)
         first = plan_for(given, seed)
         spec = StudySpec(
             space=plain_space(space),
@@ -158,10 +164,12 @@ def search(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
             seed=seed,
             sampler=sampler,
         )
+        halving = halving_of(first.settings["training"].steps) if prune == "halving" else None
         parts = {
             **{"family": family, "preset": preset, "given": given, "vary": spec.space},
             **{"seed": seed, "sampler": sampler, "batch_size": spec.batch_size},
             **{"first": spec.first, "threads": threads, "optuna": spec.optuna},
+            **({"halving": asdict(halving)} if halving else {}),
             **course_parts(first, data, record.likelihood),
         }
         model = f"{data.name}-{family}"
@@ -178,6 +186,7 @@ def search(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
                 threads=threads,
                 spec=spec,
                 parts=parts,
+                halving=halving,
             )
         )
         with task_run(
@@ -204,9 +213,14 @@ def search(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
 
 
 def _planned(
-    family: Family, data: ImageSet | TokenSet, preset: Preset, given: dict[str, Any], seed: int
-) -> Any:
-    return planned(family, data, preset, seed, given)
+    family: Family,
+    data: ImageSet | TokenSet,
+    preset: Preset,
+    threads: int,
+    given: dict[str, Any],
+    seed: int,
+) -> TrainingPlan:
+    return replace(planned(family, data, preset, seed, given), threads=threads)
 
 
 def _explore(ground: Ground, pool: Workers, course: _Course) -> None:
@@ -214,6 +228,8 @@ def _explore(ground: Ground, pool: Workers, course: _Course) -> None:
     log(f"search {ground.search.name}: {course.board.line()}")
     while not course.board.is_time_up and (batch := open_trials(ground, course.trials)):
         _tried(ground, pool, course, [ground.request_of(each) for each in batch])
+        if ground.search.halving is not None:
+            close_pruned_runs(ground.search, ground.parent_run_id)
         if course.board.is_time_up:
             log_on_page("the time is up: no further trial begins")
 
@@ -290,6 +306,7 @@ def _found(
             seed=seeds[0],
             parent_run_id=ground.parent_run_id,
             settings={**search.given, **values},
+            threads=search.threads,
         )
     )
     finding = Finding(

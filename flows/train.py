@@ -36,6 +36,7 @@ def train_model(
     seed: int = 0,
     parent_run_id: str | None = None,
     settings: dict[str, Any] | None = None,
+    threads: int | None = None,
     approve_within: int | None = None,
 ) -> Version:
     """Fit a model, judge it on held-out data, register it.
@@ -47,10 +48,11 @@ def train_model(
         seed: 0 to 2147483647; the same seed gives the same weights on the same machine.
         parent_run_id: the MLflow run under which this one is filed.
         settings: what takes the place of the preset's values, by full names; others' are left out.
+        threads: of PyTorch, while it is fitted on a CPU; none: as many as the process has.
         approve_within: seconds to wait for a person's consent to a promotion; none: do not ask.
     """
     record = FAMILIES[family]
-    plan = planned(record, data, preset, seed, settings or {})
+    plan = replace(planned(record, data, preset, seed, settings or {}), threads=threads)
     key = fit_cache_key(plan, data)
     with task_run(
         f"{data.name}-{family}", key, parent_run_id, while_waiting=released_slot

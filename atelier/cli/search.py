@@ -27,10 +27,11 @@ from tasks.store.names import checked_name
 SPACE_FOR_A_SEARCH_BYTES = 300_000_000
 _KEYS = {
     **{"family": str, "images": str, "text": str, "preset": str, "name": str, "sampler": str},
-    **{"tokenizer": str, "budget": str, "trials": int, "workers": int, "seed": int},
+    **{"prune": str, "tokenizer": str, "budget": str, "trials": int, "workers": int, "seed": int},
     **{"threads": int, "fresh_seeds": int, "image_size": int, "vary": dict, "set": dict},
 }
 """What a file of `--config` may say, by the names of options."""
+PRUNINGS = ("none", "halving")
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -64,6 +65,12 @@ def add(commands: Commands) -> None:
     )
     search.add_argument("--seed", type=seed, default=0)
     search.add_argument("--sampler", choices=("tpe", "random"), default="tpe")
+    search.add_argument(
+        "--prune",
+        choices=PRUNINGS,
+        default="none",
+        help="halving: end trials early that are not among the best third (default: none)",
+    )
     search.add_argument("--name", metavar="NAME", help="by which the search is gone on with")
     search.add_argument(
         "--budget", metavar="TIME", help="such as 20m, 90s or 2h: then no further trial begins"
@@ -116,6 +123,7 @@ def _search(options: argparse.Namespace) -> int:
 
 def _parameters(options: argparse.Namespace) -> dict[str, Any]:
     """What the flow is called with, checked before anything is started."""
+    from tasks.search.halving import given_for_halving
     from tasks.search.space import space_for, vary_from_words
 
     if options.family not in FAMILIES:
@@ -125,12 +133,14 @@ def _parameters(options: argparse.Namespace) -> dict[str, Any]:
     space_for(family, vary)
     given = checked(getattr(options, "set_of_file", {}), [family.name])
     given |= checked(from_words(options.assignments), [family.name])
+    if options.prune == "halving":
+        given_for_halving(family, given, vary)
     if both := sorted({*given} & {*vary}):
         raise BadInput(f"{both[0]} is set to {given[both[0]]!r}, and varied; do one of them")
     if options.name is not None:
         checked_name("search", options.name)
-    same = ("images", "text", "trials", "workers", "seed", "name", "sampler", "preset")
-    more = ("fresh_seeds", "threads", "image_size", "tokenizer")
+    same = ("images", "text", "trials", "workers", "seed", "name", "sampler", "prune")
+    more = ("preset", "fresh_seeds", "threads", "image_size", "tokenizer")
     return {
         **{"family": family.name, "vary": vary, "settings": given},
         **{name: getattr(options, name) for name in (*same, *more)},
@@ -165,6 +175,7 @@ def _take_file(options: argparse.Namespace) -> None:
     options.vary_of_file = flattened(said.get("vary", {}))
     options.set_of_file = flattened(said.get("set", {}))
     chosen = {"sampler": ("tpe", "random"), "preset": PRESETS, "tokenizer": ("characters", "bpe")}
+    chosen["prune"] = PRUNINGS
     for name, value in said.items():
         if name in ("vary", "set") or getattr(options, name) != options.parser.get_default(name):
             continue
@@ -208,6 +219,9 @@ def _print_search(name: str) -> int:
         search=search.key, trials=len(outcomes_of(search)), best=None, decision="not ended"
     )
     print(f"\n{search.name}: {search.model}, preset {search.preset}, seed {search.spec.seed}")
+    if search.halving is not None:
+        rungs = " and ".join(map(str, search.halving.rungs))
+        print(f"  pruned by halving at {rungs} of {search.halving.steps} steps")
     for setting, distribution in space_of(search.spec.space).items():
         print(f"  {setting} = {in_words(distribution)}")
     print()
@@ -217,7 +231,13 @@ def _print_search(name: str) -> int:
 
 
 def _print_json(name: str) -> int:
-    from tasks.search.records import finding_of, outcomes_of, proposals_of, search_called
+    from tasks.search.records import (
+        finding_of,
+        outcomes_of,
+        proposals_of,
+        search_called,
+        steps_of,
+    )
 
     search = search_called(name)
     outcomes, finding = outcomes_of(search), finding_of(search)
@@ -232,6 +252,7 @@ def _print_json(name: str) -> int:
     told = {
         "search": {**asdict(search), "key": search.key},
         "trials": trials,
+        "steps": dict(zip(("trained", "without_pruning"), steps_of(search) or (), strict=False)),
         "finding": asdict(finding) if finding else None,
     }
     print(json.dumps(told, indent=2, sort_keys=True), flush=True)

@@ -8,20 +8,23 @@ from typing import Any
 
 from prefect import task
 
+from models.training.config import FitConfig
 from tasks.data.ingestion import ImageSet
 from tasks.data.tokenization import TokenSet
 from tasks.runtime.messages import one_line
 from tasks.runtime.progress import log, log_on_page
 from tasks.runtime.retries import TRAINING
+from tasks.search.halving import Standing
 from tasks.search.outcome import Outcome
 from tasks.search.records import (
     Proposed,
     SearchRecord,
+    Stage,
     keep,
-    outcome_of,
     outcomes_of,
     proposals_of,
     results_of,
+    standings_of,
 )
 from tasks.search.study import Proposal, best_of, proposal_after
 from tasks.search.trial import TrialRequest, key_of_run, request_of, trial_parts
@@ -32,6 +35,20 @@ from tasks.training.plan import TrainingPlan
 
 PlanFor = Callable[[dict[str, Any], int], TrainingPlan]
 """The training of some settings and a seed; raises BadInput where they contradict each other."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OpenTrial:
+    """A trial with one of its trainings, which has to be made or told of."""
+
+    proposed: Proposed
+    stage: int = 0
+
+    @property
+    def steps(self) -> int | None:
+        """Of a training that ends at a rung; None of the whole one."""
+        stages = self.proposed.stages
+        return stages[self.stage].steps if self.stage < len(stages) - 1 else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,10 +64,12 @@ class Ground:
     told: set[str]
     """The labels of trials whose nested runs of this search have ended."""
 
-    def request(self, label: str, values: dict[str, Any], seed: int) -> TrialRequest:
-        """A trial of some values; raises BadInput."""
+    def request(
+        self, label: str, values: dict[str, Any], seed: int, steps: int | None = None
+    ) -> TrialRequest:
+        """A trial of some values; steps: of a training up to a rung. Raises BadInput."""
         return request_of(
-            self.plan_for({**self.search.given, **values}, seed),
+            self._plan(values, seed, steps),
             self.data,
             judge=self.judge,
             search=self.search.name,
@@ -62,20 +81,42 @@ class Ground:
             run_key=key_of_run(self.search.key, label, values),
         )
 
-    def outcome_key(self, values: dict[str, Any], seed: int) -> str:
-        """By what the outcome of such a trial is found; raises BadInput."""
-        plan = self.plan_for({**self.search.given, **values}, seed)
+    def outcome_key(self, plan: TrainingPlan) -> str:
+        """By what the outcome of such a trial is found."""
         parts = trial_parts(plan, self.data, self.judge, self.likelihood, self.search.threads)
         return digest_of(parts)
 
-    def request_of(self, proposed: Proposed) -> TrialRequest:
-        """The trial of a proposal without a problem."""
-        return self.request(label_of(proposed), values_of(proposed.proposal), self.search.spec.seed)
+    def stages(self, values: dict[str, Any], seed: int) -> tuple[Stage, ...]:
+        """The trainings of a trial, the whole one last; raises BadInput."""
+        halving = self.search.halving
+        lengths = [*halving.rungs, None] if halving else [None]
+        found: list[Stage] = []
+        kept = [0]  # the states from which longer ones go on
+        for steps in lengths:
+            plan = self._plan(values, seed, steps)
+            all_steps = begun = 0
+            if isinstance(training := plan.settings.get("training"), FitConfig):
+                all_steps = training.steps
+                begun = max(each for each in kept if each <= training.decay_start)
+                kept += [training.decay_start] * (training.decay_start < all_steps)
+            key = self.outcome_key(plan)
+            found.append(Stage(steps=all_steps, new_steps=all_steps - begun, trial=key))
+        return tuple(found)
+
+    def request_of(self, trial: OpenTrial) -> TrialRequest:
+        """What is to be made, or told, of a trial."""
+        values, seed = values_of(trial.proposed.proposal), self.search.spec.seed
+        return self.request(label_of(trial), values, seed, trial.steps)
+
+    def _plan(self, values: dict[str, Any], seed: int, steps: int | None) -> TrainingPlan:
+        rung = {} if steps is None else {f"{self.search.family}.training.steps": steps}
+        return self.plan_for({**self.search.given, **values, **rung}, seed)
 
 
-def label_of(proposed: Proposed) -> str:
-    """What a trial is called."""
-    return f"trial {proposed.number}"
+def label_of(trial: OpenTrial) -> str:
+    """What a trial's training is called."""
+    at = "" if trial.steps is None else f" at {trial.steps} steps"
+    return f"trial {trial.proposed.number}{at}"
 
 
 def values_of(proposal: Proposal) -> dict[str, Any]:
@@ -83,43 +124,58 @@ def values_of(proposal: Proposal) -> dict[str, Any]:
     return proposal.values if proposal.number else {}
 
 
-def open_trials(ground: Ground, trials: int) -> list[Proposed]:
+def open_trials(ground: Ground, trials: int) -> list[OpenTrial]:
     """The trials of the present batch that have to be tried, or told of in this search's runs.
 
-    They are proposed if need be. None: all of so many trials are done.
+    They are proposed if need be; of one that may be pruned it is its next training. None: all of so
+    many trials are done.
     """
     search, size = ground.search, ground.search.spec.batch_size
-    known, outcomes = proposals_of(search), outcomes_of(search)
+    known = proposals_of(search)
+    standing, outcomes = standings_of(search, known), outcomes_of(search, known)
     for first in range(0, trials, size):
         end = min(trials, first + size)
-        while len(known) < end:
-            before = [each.proposal for each in known]
-            made = proposal_after(search.spec, before, results_of(outcomes))
-            known.append(keep(search, _with_outcome(ground, made)))
-        waiting = [each for each in known[first:end] if _is_open(ground, each)]
+        if len(known) < end:
+            while len(known) < end:
+                before = [each.proposal for each in known]
+                made = proposal_after(search.spec, before, results_of(outcomes))
+                known.append(keep(search, _with_outcome(ground, made)))
+            # Another search may know what came of them.
+            standing, outcomes = standings_of(search, known), outcomes_of(search, known)
+        of_batch = zip(known[first:end], standing[first:end], strict=True)
+        waiting = [each for one, how in of_batch if (each := _open(ground, one, how)) is not None]
         if waiting:
             return waiting
-        for each in known[first:end]:
-            if (outcome := outcome_of(search, each)) is not None:
-                outcomes[each.number] = outcome
     return []
 
 
-def _is_open(ground: Ground, proposed: Proposed) -> bool:
+def _open(ground: Ground, proposed: Proposed, how: Standing) -> OpenTrial | None:
+    """Of a trial the first training to be made or told; None: it has to wait, or is over."""
     if proposed.problem:
-        return False
-    return outcome_of(ground.search, proposed) is None or label_of(proposed) not in ground.told
+        return None
+    for reached in range(len(how.reached)):
+        trial = OpenTrial(proposed=proposed, stage=reached)
+        if label_of(trial) not in ground.told:
+            return trial
+    stage = how.next_stage
+    return None if stage is None else OpenTrial(proposed=proposed, stage=stage)
 
 
 def _with_outcome(ground: Ground, proposal: Proposal) -> Proposed:
     """A proposal, and where its outcome will be; or how its settings contradict each other."""
-    key, problem = "", ""
+    key = ground.search.key
     try:
-        key = ground.outcome_key(values_of(proposal), ground.search.spec.seed)
+        stages = ground.stages(values_of(proposal), ground.search.spec.seed)
     except BadInput as error:
         problem = one_line(error)
         log(f"trial {proposal.number}: failed: {problem}")
-    return Proposed(search=ground.search.key, proposal=proposal, trial=key, problem=problem)
+        return Proposed(search=key, proposal=proposal, trial="", problem=problem)
+    return Proposed(
+        search=key,
+        proposal=proposal,
+        trial=stages[-1].trial,
+        stages=stages if ground.search.halving else (),
+    )
 
 
 @dataclass(kw_only=True)
@@ -132,7 +188,8 @@ class Scoreboard:
     ends_at: float | None = None
     """By time.monotonic(): when no further trial begins."""
     _running: int = 0
-    _seconds: list[float] = field(default_factory=list)
+    _seconds: dict[str, float] = field(default_factory=dict)
+    """Of each trial, by its label without the steps."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -150,7 +207,8 @@ class Scoreboard:
         """A trial ended, with an outcome or an error: say how far the search is."""
         with self._lock:
             self._running -= 1
-            self._seconds.append(time.monotonic() - began)
+            trial = label.partition(" at ")[0]
+            self._seconds[trial] = self._seconds.get(trial, 0.0) + time.monotonic() - began
             if outcome is not None:
                 log_on_page(f"{label}: {told(outcome)}")
                 log(f"{label}: {told(outcome)}; {self.line()}")
@@ -167,7 +225,7 @@ class Scoreboard:
             parts.append(f"best {outcomes[best[0]].value:.5g} (trial {best[0]})")
         left = self.trials - len(states)
         if left > 0 and self._seconds:
-            seconds = sum(self._seconds) / len(self._seconds) * left / self.workers
+            seconds = sum(self._seconds.values()) / len(self._seconds) * left / self.workers
             if self.ends_at is not None:
                 seconds = max(0.0, min(seconds, self.ends_at - time.monotonic()))
             parts.append(f"{seconds:.0f} s left")
@@ -176,7 +234,7 @@ class Scoreboard:
 
 def told(outcome: Outcome) -> str:
     """An outcome in a few words."""
-    if outcome.value is None:
+    if outcome.state != "complete":
         return f"{outcome.state}: {outcome.reason}"
     return f"{outcome.value:.5g} {outcome.unit}"
 

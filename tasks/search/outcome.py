@@ -25,7 +25,9 @@ class Outcome:
     curve_name: str = ""
     curve: list[tuple[int, float]] = field(default_factory=list)
     """A metric of the training by step, thinned out."""
+    rungs: dict[str, float] = field(default_factory=dict)
+    """The objective after parts of the training, by their steps, where trials may be pruned."""
 
     def as_result(self) -> Result:
         """What the study is told."""
-        return Result(state=self.state, value=self.value)
+        return Result(state=self.state, value=self.value, rungs=self.rungs)

@@ -31,8 +31,12 @@ def pictures_of(
 
 
 def history(results: Mapping[int, Result]) -> str:
-    """Each trial's objective in its order, and the best so far; failed ones below the axis."""
-    values = {n: each.value for n, each in sorted(results.items()) if each.value is not None}
+    """Each trial's objective in its order, and the best so far; the others below the axis."""
+    values = {
+        n: each.value
+        for n, each in sorted(results.items())
+        if each.state == "complete" and each.value is not None
+    }
     if not values:
         return ""
     last = max(*results, 1)
@@ -45,10 +49,9 @@ def history(results: Mapping[int, Result]) -> str:
         colour = _BEST if number == best_of(results)[0] else _DONE
         dots.append(_dot(x, y, colour, f"trial {number}: {value:.5g}"))
     for number, each in results.items():
-        if each.value is None:
-            dots.append(
-                _dot(_x(number / last), HEIGHT - _BOTTOM + 6, _LOST, f"trial {number}: failed")
-            )
+        if number not in values:
+            told = f"trial {number}: {each.state}"
+            dots.append(_dot(_x(number / last), HEIGHT - _BOTTOM + 6, _LOST, told))
     drawn = _polyline(line, _BEST) + "".join(dots)
     ends = _text(_LEFT, HEIGHT - 12, "trial 0") + _text(_x(1), HEIGHT - 12, f"{last}", "end")
     return _svg("The objective of each trial, and the best so far", _axis(low, high) + drawn + ends)

@@ -5,12 +5,13 @@ name; each proposal in one that is written before it is tried; a trial's outcome
 searches that come by it. A search that was killed is read from these, and goes on.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from models.presets import Preset
+from tasks.search.halving import Halving, Standing, standings
 from tasks.search.outcome import Outcome
 from tasks.search.study import Proposal, Result, StudySpec, best_of
 from tasks.store.artifacts import (
@@ -52,11 +53,24 @@ class SearchRecord:
     spec: StudySpec
     parts: dict[str, Any]
     """All that decides its course, with code and libraries: what it is known by."""
+    halving: Halving | None = None
+    """After how many steps trials are pruned; None: never."""
 
     @property
     def key(self) -> str:
         """Equal for searches that take the same course."""
         return digest_of(self.parts)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stage:
+    """One of the trainings of a trial that may be pruned: up to a rung, or the whole one."""
+
+    steps: int
+    new_steps: int
+    """Of these, those that the trainings before have not made: each goes on from the one before."""
+    trial: str
+    """The key of its outcome."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +84,8 @@ class Proposed:
     """The key of the outcome; empty where the settings contradict each other."""
     problem: str = ""
     """How they do."""
+    stages: tuple[Stage, ...] = ()
+    """Its trainings, the shortest first and the whole one last, where it may be pruned."""
 
     @property
     def number(self) -> int:
@@ -184,11 +200,20 @@ def proposals_of(search: SearchRecord) -> list[Proposed]:
 # What came of it ------------------------------------------------------------------------------
 
 
-def outcome_of(search: SearchRecord, proposed: Proposed) -> Outcome | None:
-    """How a trial ended, or None."""
+def measured_of(search: SearchRecord, proposed: Proposed) -> list[Outcome | None]:
+    """What came of a trial's trainings, the shortest first; mostly it is one."""
     if proposed.problem:
-        return Outcome(state="failed", value=None, reason=proposed.problem)
-    return known_outcome(search.model, proposed.trial)
+        return [Outcome(state="failed", value=None, reason=proposed.problem)]
+    keys = [each.trial for each in proposed.stages] or [proposed.trial]
+    return [known_outcome(search.model, key) for key in keys]
+
+
+def standings_of(search: SearchRecord, proposals: Sequence[Proposed]) -> list[Standing]:
+    """How far trials are; proposals: of the search, all from the first one on."""
+    measured = [measured_of(search, each) for each in proposals]
+    return standings(
+        [[each.as_result() if each else None for each in outcomes] for outcomes in measured]
+    )
 
 
 def known_outcome(model: str, key: str) -> Outcome | None:
@@ -199,10 +224,59 @@ def known_outcome(model: str, key: str) -> Outcome | None:
         return None
 
 
-def outcomes_of(search: SearchRecord) -> dict[int, Outcome]:
-    """How the trials of a search ended, by number; those under way are left out."""
-    found = {each.number: outcome_of(search, each) for each in proposals_of(search)}
-    return {number: outcome for number, outcome in found.items() if outcome is not None}
+def outcomes_of(
+    search: SearchRecord, proposals: Sequence[Proposed] | None = None
+) -> dict[int, Outcome]:
+    """How the trials of a search ended, by number; those under way are left out.
+
+    proposals: all of it from the first one on, where they are known.
+    """
+    known = proposals_of(search) if proposals is None else proposals
+    standing = standings_of(search, known)
+    return {
+        each.number: _whole(each, measured_of(search, each), how)
+        for each, how in zip(known, standing, strict=True)
+        if how.is_over
+    }
+
+
+def _whole(proposed: Proposed, measured: Sequence[Outcome | None], how: Standing) -> Outcome:
+    """A trial's outcome, of all of its trainings."""
+    reached = [each for each in measured[: len(how.reached)] if each is not None]
+    last, stages = reached[-1], proposed.stages
+    if not stages:
+        return last
+    curve: list[tuple[int, float]] = []
+    for each in reversed(reached):  # each began where the one before began to decay
+        curve = [point for point in each.curve if not curve or point[0] < curve[0][0]] + curve
+    rungs = {
+        str(stage.steps): each.value
+        for stage, each in zip(stages[:-1], reached, strict=False)
+        if each.value is not None
+    }
+    whole = replace(last, curve=curve, rungs=rungs)
+    if not how.place:
+        return whole
+    at = f"pruned at {stages[len(reached) - 1].steps} of {stages[-1].steps} steps"
+    return replace(
+        whole, state="pruned", reason=f"{at}, {how.place}. of {how.of}: {last.value:.5g}"
+    )
+
+
+def steps_of(search: SearchRecord) -> tuple[int, int] | None:
+    """The steps of all trials that were pruned or complete, and of as many whole trainings.
+
+    None where no trial may be pruned.
+    """
+    if search.halving is None:
+        return None
+    proposals = proposals_of(search)
+    ended = {n: o for n, o in outcomes_of(search, proposals).items() if o.state != "failed"}
+    trained = 0
+    for number, outcome in ended.items():
+        reached = len(outcome.rungs) + (outcome.state == "complete")
+        trained += sum(stage.new_steps for stage in proposals[number].stages[:reached])
+    return trained, len(ended) * search.halving.steps
 
 
 def results_of(outcomes: Mapping[int, Outcome]) -> dict[int, Result]:

@@ -15,11 +15,13 @@ from tasks.search.records import (
     outcomes_of,
     proposals_of,
     results_of,
+    steps_of,
 )
 from tasks.search.study import best_of
 from tasks.store.files import scratch_folder, write_text
 from tasks.store.names import artifact_key
 from tasks.tracking.mlflow_client import (
+    end_run,
     log_file,
     log_metrics,
     log_parameters,
@@ -27,6 +29,8 @@ from tasks.tracking.mlflow_client import (
     set_tags,
 )
 
+PRUNED = "atelier.pruned"
+"""The tag of a nested run after which its trial was pruned."""
 Row = tuple[str, str, str, str]
 """A trial's place, number, objective and settings."""
 
@@ -36,8 +40,23 @@ def told_labels(run_id: str) -> set[str]:
     return {
         tags["atelier.trial"]
         for _, status, tags in nested_runs(run_id)
-        if status in ("FINISHED", "FAILED") and "atelier.trial" in tags
+        if (status in ("FINISHED", "FAILED") or PRUNED in tags) and "atelier.trial" in tags
     }
+
+
+@task(name="close-pruned-runs", **NETWORKED)
+def close_pruned_runs(search: SearchRecord, run_id: str) -> None:
+    """Let the last nested run of each pruned trial end KILLED, with the reason."""
+    reasons = {
+        f"trial {number} at {[*outcome.rungs][-1]} steps": outcome.reason
+        for number, outcome in outcomes_of(search).items()
+        if outcome.state == "pruned"
+    }
+    for nested, status, tags in nested_runs(run_id):
+        reason = reasons.get(tags.get("atelier.trial", ""))
+        if reason is not None and (status, tags.get(PRUNED)) == ("FINISHED", None):
+            set_tags(nested, {PRUNED: "true", "atelier.reason": reason})
+            end_run(nested, "KILLED")
 
 
 def summary_of(search: SearchRecord, finding: Finding) -> str:
@@ -45,6 +64,12 @@ def summary_of(search: SearchRecord, finding: Finding) -> str:
     outcomes = outcomes_of(search)
     states = [each.state for each in outcomes.values()]
     sentences = [f"{len(states)} trials of {search.model}, {states.count('failed')} failed"]
+    if (steps := steps_of(search)) is not None:
+        sentences[0] += f", {states.count('pruned')} pruned"
+        if steps[1]:
+            saved = 1 - steps[0] / steps[1]
+            words = f"{steps[0]:,} steps trained instead of {steps[1]:,} without pruning"
+            sentences.append(f"{words} ({saved:.0%} saved)")
     ranking = best_of(results_of(outcomes))
     if ranking:
         best = outcomes[ranking[0]]
@@ -71,7 +96,8 @@ def rows_of(search: SearchRecord) -> list[Row]:
     for number in [*ranking, *rest]:
         outcome = outcomes[number]
         place = str(ranking.index(number) + 1) if number in ranking else ""
-        value = outcome.reason if outcome.value is None else f"{outcome.value:.5g}"
+        is_complete = outcome.state == "complete" and outcome.value is not None
+        value = f"{outcome.value:.5g}" if is_complete else outcome.reason
         settings = ", ".join(f"{k}={v}" for k, v in proposals[number].values.items())
         rows.append((place, f"{number}{' (present recipe)' * (number == 0)}", value, settings))
     return rows
@@ -91,6 +117,9 @@ def publish_search(search: SearchRecord, finding: Finding, run_id: str) -> None:
         },
     )
     numbers = {"trials": float(len(outcomes))}
+    if (steps := steps_of(search)) is not None:
+        numbers["trials_pruned"] = float(sum(o.state == "pruned" for o in outcomes.values()))
+        numbers["steps_trained"], numbers["steps_without_pruning"] = map(float, steps)
     if finding.best is not None:
         numbers["best_objective"] = float(outcomes[finding.best].value or 0.0)
     log_metrics(run_id, numbers)

@@ -36,9 +36,8 @@ from tasks.tracking.mlflow_client import (
     set_tags,
 )
 from tasks.tracking.runs import task_run
-from tasks.training.device import training_device
 from tasks.training.fit import fit_model
-from tasks.training.fit_store import TrainedModel, fit_parts, modules_of
+from tasks.training.fit_store import TrainedModel, device_of, fit_parts, modules_of
 from tasks.training.plan import TrainingPlan, feature_extractor_plan
 
 POINTS_OF_A_CURVE = 100
@@ -124,10 +123,11 @@ def trial_parts(
 
 def course_parts(plan: TrainingPlan, data: ImageSet | TokenSet, likelihood: str) -> dict[str, Any]:
     """All that decides the outcomes of a search's trials beside their settings."""
-    modules = [*modules_of(plan), *objective_modules(likelihood)]
+    modules, device = [*modules_of(plan), *objective_modules(likelihood)], device_of(plan)
     if isinstance(data, ImageSet) and not likelihood:
-        modules += modules_of(feature_extractor_plan(data))
-    device = training_device().type if plan.uses_gpu else "cpu"
+        judge = feature_extractor_plan(data)
+        modules += modules_of(judge)
+        device += f"; judge: {device_of(judge)}"
     parts = cache_key_inputs({}, [data.digest], sorted(set(modules)), device)
     return {name: value for name, value in parts.items() if name != "settings"}
 

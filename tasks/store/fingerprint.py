@@ -43,7 +43,7 @@ def cache_key_inputs(
     """All that a step's result depends on, as JSON.
 
     settings: a JSON value; inputs: digests of the data it reads; modules: dotted names of the
-    project's modules that do the work; device: "cpu" or "cuda".
+    project's modules that do the work; device: "cpu", "cpu, 2 threads" or "cuda".
     """
     return {
         "settings": settings,

@@ -1,4 +1,7 @@
-"""Where a training runs."""
+"""Where a training runs, and with how many threads."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -11,3 +14,14 @@ def training_device() -> torch.device:
         return torch.device("cpu")
     make_repeatable()  # `atelier.services.process_settings.apply_settings` sets what it needs
     return torch.device("cuda")
+
+
+@contextmanager
+def computing_threads(number: int | None) -> Iterator[None]:
+    """Let this thread compute with so many threads of PyTorch; None: as it does anyway."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -12,7 +12,7 @@ from tasks.data.tokenization import TokenSet
 from tasks.runtime.retries import TRAINING
 from tasks.store.files import read_json
 from tasks.training.checkpointing import checkpointed_steps
-from tasks.training.device import training_device
+from tasks.training.device import computing_threads, training_device
 from tasks.training.examples import default_prompt, example_images, splits_of
 from tasks.training.fit_store import FitContext, TrainedModel, load_cached_fit, open_fit, save_fit
 from tasks.training.plan import TrainingPlan
@@ -23,7 +23,10 @@ from tasks.training.snapshots import save_sample_grid, snapshot_steps
 def fit_model(data: ImageSet | TokenSet, plan: TrainingPlan, run_id: str) -> TrainedModel:
     """Train on the training split; a retry or a new process resumes where it stopped."""
     with open_fit(plan, data, run_id) as place:
-        return load_cached_fit(place) or _train(place, data, plan)
+        if (kept := load_cached_fit(place)) is not None:
+            return kept
+        with computing_threads(plan.threads):
+            return _train(place, data, plan)
 
 
 def _train(place: FitContext, data: ImageSet | TokenSet, plan: TrainingPlan) -> TrainedModel:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save
 from torch import Tensor
 
@@ -86,8 +87,18 @@ def fit_parts(plan: TrainingPlan, data: ImageSet | TokenSet) -> dict[str, Any]:
     settings: dict[str, Any] = plan.plain_settings()
     if isinstance(data, ImageSet) and plan.keeps_class_names:  # no digest has them
         settings["classes"] = {"names": list(data.class_names)}
+    return cache_key_inputs(settings, [data.digest], modules_of(plan), device_of(plan))
+
+
+def device_of(plan: TrainingPlan) -> str:
+    """The device class of a fit and, on a CPU, the number of threads: last digits depend on it.
+
+    Those of a counted model too: its smoothing is tuned by gradients.
+    """
     device = training_device().type if plan.uses_gpu else "cpu"
-    return cache_key_inputs(settings, [data.digest], modules_of(plan), device)
+    if device != "cpu":
+        return device
+    return f"cpu, {plan.threads or torch.get_num_threads()} threads"
 
 
 def modules_of(plan: TrainingPlan) -> list[str]:

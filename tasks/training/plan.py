@@ -26,6 +26,8 @@ class TrainingPlan:
     """Of the settings those that a person set, by `group.field`."""
     metric_prefix: str = ""
     """Put before the names of its metrics."""
+    threads: int | None = None
+    """Of PyTorch, with which it is trained on a CPU; None: as many as the process has."""
 
     @property
     def module(self) -> str:

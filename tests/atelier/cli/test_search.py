@@ -58,6 +58,9 @@ def test_the_command_line_is_read_without_prefect() -> None:
         (["vae", "--vary", f"{SIZE}=8"], "1 choice"),
         (["vae", *VARY, "--set", f"{RATE}=0.1"], "is set to 0.1, and varied"),
         (["vae", *VARY, "--set", "vae.training.seed=3"], "cannot be set"),
+        (["vae", *VARY, "--prune", "halving", "--set", "vae.training.schedule=cosine"], "wsd"),
+        (["vae", "--vary", "vae.training.steps=9,90", "--prune", "halving"], "which is varied"),
+        (["ngram", "--vary", "ngram.model.order=2,3", "--prune", "halving"], "ngram has no steps"),
         (["vae", *VARY, "--budget", "soon"], "--budget wants a time"),
         (["vae", *VARY, "--budget", "0m"], "--budget wants a time"),
         (["vae", *VARY, "--name", "Big One"], "cannot be the name of a search"),
@@ -111,7 +114,7 @@ def test_a_file_says_what_options_do_and_options_go_before_it(
 ) -> None:
     path = tmp_path / "search.toml"
     path.write_text(
-        'family = "vae"\ntrials = 7\nbudget = "2m"\nname = "mine"\n'
+        'family = "vae"\ntrials = 7\nbudget = "2m"\nname = "mine"\nprune = "halving"\n'
         "[vary.vae.model]\nlatent_size = [8, 12]\n[set]\n'vae.training.steps' = 60\n"
     )
     called: list[dict[str, object]] = []
@@ -124,6 +127,7 @@ def test_a_file_says_what_options_do_and_options_go_before_it(
     assert given["vary"] == {SIZE: [8, 12], RATE: "log:1e-4..1e-2"}
     assert given["settings"] == {"vae.training.steps": 60}
     assert (given["trials"], given["budget_seconds"], given["name"]) == (9, 120, "mine")
+    assert given["prune"] == "halving"
 
 
 @pytest.fixture

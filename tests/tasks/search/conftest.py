@@ -30,7 +30,7 @@ def asked(
         for name, each in plan.settings.items()
     }
     return request_of(
-        replace(plan, settings=settings),
+        replace(plan, settings=settings, threads=1),
         data,
         judge=None,
         search=search,

@@ -49,7 +49,7 @@ class Searching:
     def ground(self) -> Ground:
         """As a new process makes it."""
         family = FAMILIES["ngram"]
-        plan_for: Any = partial(_planned, family, self.tokens, "quick")
+        plan_for: Any = partial(_planned, family, self.tokens, "quick", 1)
         space = space_for(family, VARY)
         first = plan_for({}, 0)
         spec = StudySpec(

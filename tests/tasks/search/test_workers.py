@@ -13,7 +13,6 @@ from typing import Any
 
 import psutil
 import pytest
-import torch
 
 from tasks.data.ingestion import ImageSet
 from tasks.search import workers
@@ -21,6 +20,7 @@ from tasks.search.trial import TrialRequest, try_out
 from tasks.search.workers import TrialError, WorkerDied, Workers
 from tasks.store.files import home, project_root
 from tasks.tracking.mlflow_client import client
+from tasks.training.device import computing_threads
 
 pytestmark = pytest.mark.slow
 
@@ -60,12 +60,8 @@ def test_a_trial_in_a_process_of_its_own_is_the_trial_in_this_one(
         found = [pool.try_out(each) for each in (request, other)]
     monkeypatch.setenv("ATELIER_HOME", str(tmp_path / "elsewhere"))
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # bits depend on it
-    try:
+    with computing_threads(1):  # also the objective's bits depend on it
         here = try_out(request)
-    finally:
-        torch.set_num_threads(threads)
 
     assert (here.value, here.fit) == (found[0].value, found[0].fit)
     assert found[1].value != found[0].value
