@@ -58,6 +58,9 @@ HEADLINES = (
     "threads_busy_slowdown_passive",
     "metric_logging_processor_share",
     "metric_logging_server_share",
+    "search_trials_per_minute",
+    "search_trials_ratio_optuna",
+    "search_overhead_seconds",
 )
 """The rows of the README, in the order in which they are read."""
 

@@ -4,7 +4,7 @@ import argparse
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from atelier.cli.options import (
 )
 from atelier.cli.settings import PRESETS, add_data
 from atelier.cli.tables import print_table
+from tasks.data.own_files import writable
+from tasks.data.sources import find_source
 from tasks.families.table import FAMILIES, names
 from tasks.settings.values import checked, flattened, from_words
 from tasks.store.files import BadInput, check_space, home, write_text
@@ -32,6 +34,8 @@ _KEYS = {
 }
 """What a file of `--config` may say, by the names of options."""
 PRUNINGS = ("none", "halving")
+_LIMITS = {"trials": (1, 10_000), "workers": (1, 64), "threads": (1, 256), "fresh_seeds": (0, 20)}
+"""The lowest and the highest number, as the flow has them."""
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -59,9 +63,15 @@ def add(commands: Commands) -> None:
     )
     search.add_argument("--config", type=Path, metavar="FILE", help="the same in a TOML file")
     search.add_argument("--preset", choices=PRESETS, default="standard")
-    search.add_argument("--trials", type=_count, default=20, metavar="N", help="default: 20")
     search.add_argument(
-        "--workers", type=_count, default=1, metavar="N", help="trials at a time (default: 1)"
+        "--trials", type=_limited("trials"), default=20, metavar="N", help="default: 20"
+    )
+    search.add_argument(
+        "--workers",
+        type=_limited("workers"),
+        default=1,
+        metavar="N",
+        help="trials at a time (default: 1)",
     )
     search.add_argument("--seed", type=seed, default=0)
     search.add_argument("--sampler", choices=("tpe", "random"), default="tpe")
@@ -76,17 +86,22 @@ def add(commands: Commands) -> None:
         "--budget", metavar="TIME", help="such as 20m, 90s or 2h: then no further trial begins"
     )
     search.add_argument(
-        "--threads", type=_count, default=1, metavar="N", help="of each trial (default: 1)"
+        "--threads",
+        type=_limited("threads"),
+        default=1,
+        metavar="N",
+        help="of each trial (default: 1)",
     )
     search.add_argument(
         "--fresh-seeds",
-        type=lambda text: whole_number("a number of seeds", text, 0, 20),
+        type=_limited("fresh_seeds"),
         default=3,
         metavar="N",
         help="with which the best setting is trained again (default: 3; 0: registers nothing)",
     )
-    search.add_argument("--list", action="store_true", help="list the searches of this home")
-    search.add_argument("--show", metavar="NAME", help="what a search tried and found")
+    looks = search.add_mutually_exclusive_group()
+    looks.add_argument("--list", action="store_true", help="list the searches of this home")
+    looks.add_argument("--show", metavar="NAME", help="what a search tried and found")
     search.add_argument("--json", action="store_true", help="with --show: for programs")
     search.add_argument(
         "--save-preset",
@@ -97,8 +112,10 @@ def add(commands: Commands) -> None:
     search.set_defaults(command=_search, parser=search)
 
 
-def _count(text: str) -> int:
-    return whole_number("a number", text, 1, 10_000)
+def _limited(name: str) -> Callable[[str], int]:
+    """Reads the number of an option."""
+    low, high = _LIMITS[name]
+    return lambda text: whole_number(f"a number of {name.replace('_', ' ')}", text, low, high)
 
 
 def _search(options: argparse.Namespace) -> int:
@@ -106,6 +123,11 @@ def _search(options: argparse.Namespace) -> int:
         return _list()
     if options.show is not None:
         return _show(options)
+    for flag, given in (("--json", options.json), ("--save-preset", options.save_preset)):
+        if given:
+            raise BadInput(
+                f"{flag} is about a search that was made: it wants --show NAME beside it"
+            )
     if options.config is not None:
         _take_file(options)
     parameters = _parameters(options)
@@ -127,8 +149,14 @@ def _parameters(options: argparse.Namespace) -> dict[str, Any]:
     from tasks.search.space import space_for, vary_from_words
 
     if options.family not in FAMILIES:
-        raise BadInput(f"search wants a family of {', '.join(names())}; got {options.family}")
+        got = options.family or "none"
+        raise BadInput(f"search wants a family of {', '.join(names())}; got {got}")
     family = FAMILIES[options.family]
+    options.images, options.text = writable(options.images), writable(options.text)
+    if family.data == "images":
+        find_source(options.images, "images", options.image_size)
+    else:
+        find_source(options.text, "text")
     vary = {**getattr(options, "vary_of_file", {}), **vary_from_words(options.vary)}
     space_for(family, vary)
     given = checked(getattr(options, "set_of_file", {}), [family.name])
@@ -181,6 +209,11 @@ def _take_file(options: argparse.Namespace) -> None:
             continue
         if value not in chosen.get(name, (value,)):
             raise BadInput(f"{path}: {name} is one of {', '.join(chosen[name])}; got {value!r}")
+        if name in _LIMITS:
+            try:
+                _limited(name)(str(value))
+            except argparse.ArgumentTypeError as error:
+                raise BadInput(f"{path}: {error}") from error
         setattr(options, name, value)
 
 

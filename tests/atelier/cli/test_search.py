@@ -66,6 +66,10 @@ def test_the_command_line_is_read_without_prefect() -> None:
         (["vae", *VARY, "--name", "Big One"], "cannot be the name of a search"),
         (["vae", *VARY, "--config", "nothing.toml"], "cannot be read"),
         (["--show", "nothing"], "there is no search called nothing; known: none yet"),
+        (["vae", *VARY, "--images", "nowhere"], "'nowhere' is not a known source of images"),
+        (["gpt", "--vary", "gpt.training.steps=10,20", "--text", "digits"], "not a source of text"),
+        (["--save-preset", "mine"], "--save-preset is about a search that was made"),
+        (["vae", *VARY, "--json"], "wants --show NAME"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line_and_nothing_is_started(
@@ -86,12 +90,32 @@ def test_what_is_wrong_is_said_in_one_line_and_nothing_is_started(
 
 
 @pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["vae", *VARY, "--workers", "65"], "a number of workers is a whole number from 1 to 64"),
+        (["vae", *VARY, "--threads", "0"], "a number of threads is a whole number from 1 to 256"),
+        (["vae", *VARY, "--trials", "0"], "a number of trials is a whole number from 1 to 10000"),
+        (["--list", "--show", "first"], "not allowed with"),
+    ],
+)
+def test_numbers_beyond_what_the_flow_takes_are_refused_as_options(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["search", *arguments])
+
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("content", "said"),
     [
         ("trials = 'many'", "trials is of the type int, got str"),
         ("trails = 3", "unknown 'trails'"),
         ("sampler = 'grid'", "sampler is one of tpe, random"),
         ("family =", "is not TOML"),
+        ("workers = 65", "a number of workers is a whole number from 1 to 64"),
+        ("trials = 0", "a number of trials is a whole number from 1 to 10000"),
     ],
 )
 def test_a_wrong_file_is_named(
