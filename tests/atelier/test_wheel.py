@@ -67,7 +67,7 @@ def test_a_wheel_brings_all_it_reads_and_keeps_its_home_in_the_working_directory
         text=True,
         check=False,
     )
-    assert done.stdout.startswith(f"{here / '.atelier'} {4 + len(FAMILIES)}\n"), (
+    assert done.stdout.startswith(f"{here / '.atelier'} {5 + len(FAMILIES)}\n"), (
         done.stdout + done.stderr
     )
     assert "ok         versions: " in done.stdout, done.stdout

@@ -71,7 +71,7 @@ def test_a_fit_computes_with_the_threads_of_its_plan(
 ) -> None:
     seen, before = [], torch.get_num_threads()
     monkeypatch.setattr(
-        "tasks.training.fit._splits_of", lambda _: seen.append(torch.get_num_threads())
+        "tasks.training.fit.splits_of", lambda _: seen.append(torch.get_num_threads())
     )
     plan = with_threads(planned(FAMILIES["ngram"], tokens, "quick", 0, {}), 3)
 
