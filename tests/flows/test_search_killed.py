@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,12 @@ def done(home: Path, *arguments: str) -> str:
     return told
 
 
+def tells_of(running: "subprocess.Popen[str]", trial: int) -> bool:
+    """Wait until a search tells of a trial; whether it did."""
+    assert running.stdout is not None
+    return any(f"trial {trial}: " in line for line in running.stdout)
+
+
 def whole(home: Path) -> list[Any]:
     """The whole study but for times and ids of runs."""
     told = json.loads(done(home, "search", "--show", "killed", "--json"))
@@ -55,20 +62,15 @@ def test_a_killed_search_is_the_unkilled_one(workers: str, tmp_path: Path) -> No
     dice = random.Random(int(workers))
     homes = tmp_path / "killed", tmp_path / "whole"
     try:
-        killed = 0
-        for _ in range(KILLS):
+        for number in range(KILLS):
             running = command(homes[0], *SEARCH, "--workers", workers)
-            try:
-                running.communicate(timeout=dice.uniform(8, 30))
-                break
-            except subprocess.TimeoutExpired:
-                running.send_signal(signal.SIGKILL)
-                running.communicate()
-                killed += 1
+            assert tells_of(running, number), "ended before it could be killed"
+            time.sleep(dice.uniform(0.0, 1.5))
+            running.send_signal(signal.SIGKILL)
+            running.communicate()
         done(homes[0], *SEARCH, "--workers", workers)
         done(homes[1], *SEARCH)
 
-        assert killed >= 2
         assert whole(homes[0]) == whole(homes[1])
         assert len(whole(homes[0])) == 6
     finally:

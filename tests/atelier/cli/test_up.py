@@ -150,7 +150,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, ask: Ask) -> Iterator[Stack]
 
 def test_up_starts_all_three_and_deploys_what_the_file_says(stack: Stack) -> None:
     assert set(stack.processes) == {"prefect", "mlflow", "worker"}
-    names = {"nightly", "samples", "smoke", "housekeeping"}
+    names = {"nightly", "samples", "search", "smoke", "housekeeping"}
     names |= {f"retrain-{family}" for family in FAMILIES}
     assert set(stack.deployments()) == names
     assert all(f"/{name}\n" in stack.printed for name in names)
