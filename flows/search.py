@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -34,14 +34,14 @@ from tasks.search.exploration import (
     Ground,
     Scoreboard,
     open_trials,
+    record_of_search,
     run_trial,
 )
-from tasks.search.halving import Pruning, given_for_halving, halving_of
+from tasks.search.halving import Pruning, given_for_halving
 from tasks.search.outcome import Outcome
 from tasks.search.records import (
     Finding,
     FreshSeed,
-    SearchRecord,
     begin,
     keep_finding,
     outcomes_of,
@@ -49,12 +49,12 @@ from tasks.search.records import (
     results_of,
 )
 from tasks.search.report import close_pruned_runs, publish_search, told_labels
-from tasks.search.space import plain_space, space_for
-from tasks.search.study import SamplerName, StudySpec, best_of
-from tasks.search.trial import TrialRequest, course_parts, value_in
+from tasks.search.space import space_for
+from tasks.search.study import SamplerName, best_of
+from tasks.search.trial import TrialRequest
 from tasks.search.workers import Workers
 from tasks.settings.values import checked
-from tasks.store.files import BadInput, digest_of
+from tasks.store.files import BadInput
 from tasks.store.names import checked_name
 from tasks.tracking.runs import recover_from_crashes, task_run
 from tasks.training.fit import fit_model
@@ -157,36 +157,20 @@ def search(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
             data = unless_stopped(prepare_corpus(text, tokenizer, glob=glob, rehash=rehash))
             source = {"text": text, "tokenizer": tokenizer, "glob": glob}
         plan_for = partial(_planned, record, data, preset, threads)
-        first = plan_for(given, seed)
-        spec = StudySpec(
-            space=plain_space(space),
-            first={each: value_in(first, each) for each in space},
-            seed=seed,
-            sampler=sampler,
-        )
-        halving = halving_of(first.settings["training"].steps) if prune == "halving" else None
-        parts = {
-            **{"family": family, "preset": preset, "given": given, "vary": spec.space},
-            **{"seed": seed, "sampler": sampler, "batch_size": spec.batch_size},
-            **{"first": spec.first, "threads": threads, "optuna": spec.optuna},
-            **({"halving": asdict(halving)} if halving else {}),
-            **course_parts(first, data, record.likelihood),
-        }
-        model = f"{data.name}-{family}"
         found = begin(
-            SearchRecord(
-                name=name or f"{model}-{digest_of(parts)[:8]}",
-                family=family,
-                model=model,
-                source=source,
-                data_title=data.title if isinstance(data, ImageSet) else data.corpus.title,
-                data_digest=data.digest,
-                preset=preset,
+            record_of_search(
+                record,
+                data,
+                plan_for,
+                space=space,
                 given=given,
+                preset=preset,
+                seed=seed,
+                sampler=sampler,
+                prune=prune,
                 threads=threads,
-                spec=spec,
-                parts=parts,
-                halving=halving,
+                name=name,
+                source=source,
             )
         )
         with task_run(

@@ -3,18 +3,20 @@
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from prefect import task
 
+from models.presets import Preset
 from models.training.config import FitConfig
 from tasks.data.ingestion import ImageSet
 from tasks.data.tokenization import TokenSet
+from tasks.families.family import Family
 from tasks.runtime.messages import one_line
 from tasks.runtime.progress import log, log_on_page
 from tasks.runtime.retries import TRAINING
-from tasks.search.halving import Standing
+from tasks.search.halving import Pruning, Standing, halving_of
 from tasks.search.outcome import Outcome
 from tasks.search.records import (
     Proposed,
@@ -26,8 +28,16 @@ from tasks.search.records import (
     results_of,
     standings_of,
 )
-from tasks.search.study import Proposal, best_of, proposal_after
-from tasks.search.trial import TrialRequest, key_of_run, request_of, trial_parts
+from tasks.search.space import Space, plain_space
+from tasks.search.study import Proposal, SamplerName, StudySpec, best_of, proposal_after
+from tasks.search.trial import (
+    TrialRequest,
+    course_parts,
+    key_of_run,
+    request_of,
+    trial_parts,
+    value_in,
+)
 from tasks.search.workers import Workers
 from tasks.store.files import BadInput, digest_of
 from tasks.training.fit_store import TrainedModel
@@ -35,6 +45,57 @@ from tasks.training.plan import TrainingPlan
 
 PlanFor = Callable[[dict[str, Any], int], TrainingPlan]
 """The training of some settings and a seed; raises BadInput where they contradict each other."""
+
+
+def record_of_search(  # noqa: PLR0913 - each is part of what a search is
+    family: Family,
+    data: ImageSet | TokenSet,
+    plan_for: PlanFor,
+    *,
+    space: Space,
+    given: dict[str, Any],
+    preset: Preset,
+    seed: int,
+    sampler: SamplerName = "tpe",
+    prune: Pruning = "none",
+    threads: int = 1,
+    name: str | None = None,
+    source: dict[str, Any] | None = None,
+) -> SearchRecord:
+    """What a search is, before it begins; name: none makes one of what it is.
+
+    Raises BadInput for settings that contradict each other, and for too few steps to prune.
+    """
+    first = plan_for(given, seed)
+    spec = StudySpec(
+        space=plain_space(space),
+        first={each: value_in(first, each) for each in space},
+        seed=seed,
+        sampler=sampler,
+    )
+    halving = halving_of(first.settings["training"].steps) if prune == "halving" else None
+    parts = {
+        **{"family": family.name, "preset": preset, "given": given, "vary": spec.space},
+        **{"seed": seed, "sampler": sampler, "batch_size": spec.batch_size},
+        **{"first": spec.first, "threads": threads, "optuna": spec.optuna},
+        **({"halving": asdict(halving)} if halving else {}),
+        **course_parts(first, data, family.likelihood),
+    }
+    model = f"{data.name}-{family.name}"
+    return SearchRecord(
+        name=name or f"{model}-{digest_of(parts)[:8]}",
+        family=family.name,
+        model=model,
+        source=source or {},
+        data_title=data.title if isinstance(data, ImageSet) else data.corpus.title,
+        data_digest=data.digest,
+        preset=preset,
+        given=given,
+        threads=threads,
+        spec=spec,
+        parts=parts,
+        halving=halving,
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

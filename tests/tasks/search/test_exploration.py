@@ -13,7 +13,7 @@ from flows.search import _planned
 from tasks.data.tokenization import TokenSet
 from tasks.families.table import FAMILIES
 from tasks.search import exploration, trial
-from tasks.search.exploration import Ground, Scoreboard, label_of, open_trials
+from tasks.search.exploration import Ground, Scoreboard, label_of, open_trials, record_of_search
 from tasks.search.records import (
     SearchRecord,
     begin,
@@ -24,9 +24,9 @@ from tasks.search.records import (
     results_of,
 )
 from tasks.search.report import pages_of, rows_of, told_labels
-from tasks.search.space import plain_space, space_for
-from tasks.search.study import StudySpec, best_of
-from tasks.search.trial import try_out, value_in
+from tasks.search.space import space_for
+from tasks.search.study import best_of
+from tasks.search.trial import try_out
 from tasks.store.artifacts import artifacts
 from tasks.store.files import BadInput
 from tasks.tracking.mlflow_client import nested_runs
@@ -50,26 +50,15 @@ class Searching:
         """As a new process makes it."""
         family = FAMILIES["ngram"]
         plan_for: Any = partial(_planned, family, self.tokens, "quick", 1)
-        space = space_for(family, VARY)
-        first = plan_for({}, 0)
-        spec = StudySpec(
-            space=plain_space(space),
-            first={each: value_in(first, each) for each in space},
-            seed=0,
-            sampler="tpe",
-        )
-        record = SearchRecord(
-            name=self.name,
-            family="ngram",
-            model=f"{self.tokens.name}-ngram",
-            source={},
-            data_title="",
-            data_digest=self.tokens.digest,
-            preset="quick",
+        record = record_of_search(
+            family,
+            self.tokens,
+            plan_for,
+            space=space_for(family, VARY),
             given={},
-            threads=1,
-            spec=spec,
-            parts={"name": self.name},
+            preset="quick",
+            seed=0,
+            name=self.name,
         )
         return Ground(
             search=begin(record),

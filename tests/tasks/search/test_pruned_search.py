@@ -13,8 +13,8 @@ from flows.search import _planned
 from tasks.data.ingestion import ImageSet
 from tasks.families.table import FAMILIES
 from tasks.search import exploration, trial
-from tasks.search.exploration import Ground, Scoreboard, label_of, open_trials
-from tasks.search.halving import given_for_halving, halving_of
+from tasks.search.exploration import Ground, Scoreboard, label_of, open_trials, record_of_search
+from tasks.search.halving import given_for_halving
 from tasks.search.outcome import Outcome
 from tasks.search.pictures import history
 from tasks.search.records import (
@@ -27,9 +27,9 @@ from tasks.search.records import (
     steps_of,
 )
 from tasks.search.report import close_pruned_runs, rows_of, summary_of, told_labels
-from tasks.search.space import plain_space, space_for
-from tasks.search.study import StudySpec, best_of, study_of
-from tasks.search.trial import try_out, value_in
+from tasks.search.space import space_for
+from tasks.search.study import best_of, study_of
+from tasks.search.trial import try_out
 from tasks.store.artifacts import artifacts
 from tasks.store.files import home, remove
 from tasks.tracking.mlflow_client import nested_runs
@@ -67,27 +67,16 @@ class Searching:
         given = given_for_halving(family, dict(self.given), {})
         given["vae.training.steps"] = self.steps
         plan_for: Any = partial(_planned, family, self.images, "quick", 1)
-        space = space_for(family, {RATE: "log:1e-4..1e-2"})
-        first = plan_for(given, 0)
-        spec = StudySpec(
-            space=plain_space(space),
-            first={each: value_in(first, each) for each in space},
-            seed=0,
-            sampler="tpe",
-        )
-        record = SearchRecord(
-            name=self.name,
-            family="vae",
-            model=f"{self.images.name}-vae",
-            source={},
-            data_title="",
-            data_digest=self.images.digest,
-            preset="quick",
+        record = record_of_search(
+            family,
+            self.images,
+            plan_for,
+            space=space_for(family, {RATE: "log:1e-4..1e-2"}),
             given=given,
-            threads=1,
-            spec=spec,
-            parts={"name": self.name, "given": given},
-            halving=halving_of(self.steps),
+            preset="quick",
+            seed=0,
+            prune="halving",
+            name=self.name,
         )
         return Ground(
             search=begin(record),
