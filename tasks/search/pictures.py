@@ -41,9 +41,12 @@ def history(results: Mapping[int, Result]) -> str:
         return ""
     last = max(*results, 1)
     low, high = _bounds(list(values.values()))
-    best, line, dots = math.inf, [], []
+    best, dots = math.inf, []
+    line: list[str] = []
     for number, value in values.items():
         x, y = _x(number / last), _y((value - low) / (high - low))
+        if line:  # a step: what was best until now was so up to here
+            line.append(f"{x:.1f},{_y((best - low) / (high - low)):.1f}")
         best = min(best, value)
         line.append(f"{x:.1f},{_y((best - low) / (high - low)):.1f}")
         colour = _BEST if number == best_of(results)[0] else _DONE
@@ -85,7 +88,7 @@ def parallel_coordinates(
         axes.append(f'<line x1="{x}" x2="{x}" y1="{_TOP}" y2="{HEIGHT - _BOTTOM}" stroke="#999"/>')
         axes.append(_text(x, HEIGHT - 22, name.partition(".")[2] or name, anchor))
         ends = (f"{low:.4g}", f"{high:.4g}") if name == "objective" else _ends(space[name])
-        axes.append(_text(x, HEIGHT - 8, f"{ends[0]} up to {ends[1]}", anchor))
+        axes.append(_text(x, HEIGHT - 8, f"{ends[0]} to {ends[1]}", anchor))
     return _svg("What was tried, and what it gave", "".join(axes) + "".join(lines))
 
 
@@ -99,7 +102,8 @@ def importance(shares: Mapping[str, float]) -> str:
         bars.append(_text(_LEFT, y - 4, f"{name}: {share:.0%}"))
         width = max(1.0, share * (WIDTH - _LEFT - _RIGHT))
         bars.append(f'<rect x="{_LEFT}" y="{y}" width="{width:.1f}" height="12" fill="{_DONE}"/>')
-    return _svg("How much each setting matters (PED-ANOVA)", "".join(bars))
+    height = _TOP + 20 + len(shares) * 34
+    return _svg("How much each setting matters (PED-ANOVA)", "".join(bars), height)
 
 
 def learning_curves(outcomes: Mapping[int, Outcome]) -> str:
@@ -181,11 +185,11 @@ def _text(x: float, y: float, words: str, anchor: str = "start") -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{html.escape(words)}</text>'
 
 
-def _svg(title: str, content: str) -> str:
+def _svg(title: str, content: str, height: int = HEIGHT) -> str:
     told = html.escape(title)
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img"'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img"'
         f' aria-label="{told}" font-family="sans-serif" font-size="11" fill="#333">'
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>'
+        f'<rect width="{WIDTH}" height="{height}" fill="white"/>'
         f'<text x="{_LEFT}" y="18" font-size="13">{told}</text>{content}</svg>\n'
     )

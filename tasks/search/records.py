@@ -210,7 +210,10 @@ def measured_of(search: SearchRecord, proposed: Proposed) -> list[Outcome | None
 
 def standings_of(search: SearchRecord, proposals: Sequence[Proposed]) -> list[Standing]:
     """How far trials are; proposals: of the search, all from the first one on."""
-    measured = [measured_of(search, each) for each in proposals]
+    return _standings([measured_of(search, each) for each in proposals])
+
+
+def _standings(measured: Sequence[Sequence[Outcome | None]]) -> list[Standing]:
     return standings(
         [[each.as_result() if each else None for each in outcomes] for outcomes in measured]
     )
@@ -232,10 +235,10 @@ def outcomes_of(
     proposals: all of it from the first one on, where they are known.
     """
     known = proposals_of(search) if proposals is None else proposals
-    standing = standings_of(search, known)
+    measured = [measured_of(search, each) for each in known]
     return {
-        each.number: _whole(each, measured_of(search, each), how)
-        for each, how in zip(known, standing, strict=True)
+        each.number: _whole(each, outcomes, how)
+        for each, outcomes, how in zip(known, measured, _standings(measured), strict=True)
         if how.is_over
     }
 

@@ -1,6 +1,8 @@
 """What a search found, where people look: its page in MLflow, Prefect's page, the terminal."""
 
+import json
 import statistics
+from typing import Any
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
@@ -63,7 +65,8 @@ def summary_of(search: SearchRecord, finding: Finding) -> str:
     """What was found, in sentences: best of n, fresh seeds beside it, the decision."""
     outcomes = outcomes_of(search)
     states = [each.state for each in outcomes.values()]
-    sentences = [f"{len(states)} trials of {search.model}, {states.count('failed')} failed"]
+    number = f"{len(states)} trial{'s' * (len(states) != 1)}"
+    sentences = [f"{number} of {search.model}, {states.count('failed')} failed"]
     if (steps := steps_of(search)) is not None:
         sentences[0] += f", {states.count('pruned')} pruned"
         if steps[1]:
@@ -98,9 +101,14 @@ def rows_of(search: SearchRecord) -> list[Row]:
         place = str(ranking.index(number) + 1) if number in ranking else ""
         is_complete = outcome.state == "complete" and outcome.value is not None
         value = f"{outcome.value:.5g}" if is_complete else outcome.reason
-        settings = ", ".join(f"{k}={v}" for k, v in proposals[number].values.items())
+        settings = ", ".join(f"{k}={_short(v)}" for k, v in proposals[number].values.items())
         rows.append((place, f"{number}{' (present recipe)' * (number == 0)}", value, settings))
     return rows
+
+
+def _short(value: Any) -> str:
+    """A value as a table shows it; records and `--json` have all of its digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 @task(name="publish-search", **NETWORKED)
@@ -114,6 +122,7 @@ def publish_search(search: SearchRecord, finding: Finding, run_id: str) -> None:
             **{"search": search.name, "preset": search.preset, "seed": search.spec.seed},
             **{"sampler": search.spec.sampler, "batch_size": search.spec.batch_size},
             **{"threads": search.threads, "given": search.given},
+            "vary": {name: json.dumps(each) for name, each in search.spec.space.items()},
         },
     )
     numbers = {"trials": float(len(outcomes))}
