@@ -3,10 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from models.image_grids import grids_of, widths_of
 from models.settings import check_limits, setting
-
-MIN_GRID = 7
-"""Grids are halved while their shorter side is larger than this."""
 
 Solver = Literal["euler", "heun", "multistep"]
 
@@ -92,12 +90,8 @@ class DiffusionConfig:
 
     def grids(self) -> list[tuple[int, int]]:
         """Rows and columns of each grid, from the finest to the coarsest."""
-        rows, columns = -(-self.height // self.patch_size), -(-self.width // self.patch_size)
-        halvings = 0
-        while min(rows, columns) > MIN_GRID:
-            rows, columns, halvings = -(-rows // 2), -(-columns // 2), halvings + 1
-        return [(rows << level, columns << level) for level in range(halvings, -1, -1)]
+        return grids_of(self.height, self.width, self.patch_size)
 
     def widths(self) -> list[int]:
         """Feature maps on each grid, from the finest to the coarsest."""
-        return [min(self.base_width << level, self.max_width) for level in range(len(self.grids()))]
+        return widths_of(self.base_width, self.max_width, len(self.grids()))

@@ -40,7 +40,10 @@ FITS = {
     },
     "gpt": {"config", "model", "muon", "training"},
 }
-BESIDE = {"gan": {"models.metrics.images"}}  # the stability monitor measures Frechet distances
+BESIDE = {
+    "gan": {"models.image_grids", "models.metrics.images"},  # the monitor measures distances
+    "diffusion": {"models.image_grids"},
+}
 
 CLASSIFIER = {
     *{"models.metrics.classifier", "models.metrics.contrastive", "models.metrics.corruptions"},
