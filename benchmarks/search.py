@@ -184,10 +184,11 @@ def alone(trials: int, steps: int) -> list[tuple[float, float]]:
     from tasks.families.table import FAMILIES
     from tasks.search.study import RANDOM_TRIALS
     from tasks.search.trial import use_threads
+    from tasks.training.examples import splits_of
 
     use_threads(1)
     family, data = FAMILIES["vae"], ingest_images.fn("digits")
-    splits, given = _splits(data), {"vae.training.steps": steps}
+    splits, given = splits_of(data), {"vae.training.steps": steps}
     told: list[tuple[float, float]] = []
 
     def objective(trial: optuna.Trial) -> float:
@@ -221,21 +222,6 @@ def trained_and_measured(family: Any, splits: Any, plan: Any) -> float:
     model.load_state_dict(kept.tensors)
     likelihood = resolve_name(family.likelihood)
     return float(likelihood(model.eval(), splits.validation, EVALUATION_SEED).nats.mean())
-
-
-def _splits(data: Any) -> Any:
-    from models.training.protocol import ImageData
-    from tasks.data.splits import load_images
-
-    (train, train_labels), (validation, validation_labels) = (
-        load_images(data, split) for split in ("train", "validation")
-    )
-    return ImageData(
-        train=train,
-        train_labels=train_labels,
-        validation=validation,
-        validation_labels=validation_labels,
-    )
 
 
 if __name__ == "__main__":

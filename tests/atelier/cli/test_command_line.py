@@ -366,6 +366,22 @@ def test_prefect_is_imported_after_its_settings_are_made() -> None:
     assert done.stdout == "[]\n"
 
 
+def test_a_run_is_checked_before_prefect_is_imported() -> None:
+    """It would keep settings that lack the address of the servers, which are not up yet."""
+    code = (
+        "import sys; from atelier.__main__ import _parser; "
+        "options = _parser().parse_args(['run', '--set', 'vae.model.latent_size=3']); "
+        "print(options.flow.parameters(options)['settings']); "
+        "print([m for m in ('prefect', 'torch', 'mlflow') if m in sys.modules])"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+
+    assert done.stdout == "{'vae.model.latent_size': 3}\n[]\n"
+
+
 def test_a_taken_port_is_named(tmp_path: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
