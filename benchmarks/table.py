@@ -35,6 +35,8 @@ HEADLINES = (
     "gan_stacked_modes",
     "gan_stacked_kl",
     "gan_sabotage_saved",
+    "diffusion_digits_frechet",
+    "diffusion_digits_time_ratio",
     "gpt_cuda_protocol_a_nats",
     "gpt_cuda_protocol_b_nats",
     "gpt_cuda_pair_protocol_a_nats",
