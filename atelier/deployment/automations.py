@@ -6,6 +6,7 @@ in prefect.yaml.
 
 import os
 from collections.abc import Iterator
+from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
@@ -127,6 +128,7 @@ def _telling(
     )
 
 
-def _content(automation: AutomationCore) -> str:
-    trigger = automation.trigger.model_dump_json(exclude={"id"})
-    return f"{trigger} {[each.model_dump_json() for each in automation.actions]}"
+def _content(automation: AutomationCore) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    # Not as JSON: the events that a trigger expects are a set, whose JSON is in no fixed order.
+    trigger = automation.trigger.model_dump(exclude={"id"})
+    return trigger, [each.model_dump() for each in automation.actions]

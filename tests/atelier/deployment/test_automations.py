@@ -86,6 +86,28 @@ def test_what_agrees_is_left_alone_and_what_differs_is_made_anew(server: Server)
     assert len(server.kept) == 4
 
 
+def test_the_order_in_which_the_server_tells_expected_events_is_no_difference(
+    server: Server,
+) -> None:
+    apply(server)
+    trigger = server.named(TELL_OF_FAILURES).trigger
+    trigger.expect = _in_another_order(trigger.expect)
+
+    assert apply(server) == ([], [])
+
+
+def _in_another_order(names: set[str]) -> set[str]:
+    """An equal set that tells its members in another order: its table is of another size."""
+    for power in range(3, 20):
+        others = set(range(2**power))
+        equal: set[Any] = names | others
+        for each in others:
+            equal.remove(each)  # one by one: the table keeps its size
+        if list(equal) != list(names):
+            return equal
+    raise AssertionError(names)
+
+
 def test_a_block_that_is_not_there_is_named(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
