@@ -42,7 +42,9 @@ from tasks.search.outcome import Outcome
 from tasks.search.records import (
     Finding,
     FreshSeed,
+    asked_parts,
     begin,
+    check_name,
     keep_finding,
     outcomes_of,
     proposals_of,
@@ -146,7 +148,18 @@ def search(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
     if both := sorted({*given} & {*space}):
         raise BadInput(f"{both[0]} is set to {given[both[0]]!r}, and varied; do one of them")
     if name is not None:
-        checked_name("search", name)
+        check_name(
+            checked_name("search", name),
+            asked_parts(
+                family=family,
+                preset=preset,
+                given=given,
+                space=space,
+                seed=seed,
+                sampler=sampler,
+                threads=threads,
+            ),
+        )
     recover_from_crashes()
     with training_slot(), Workers(workers, threads) as pool:
         data: ImageSet | TokenSet
@@ -270,14 +283,17 @@ def _found(
     values = proposals_of(search)[best[0]].proposal.values
     number = fresh_seeds if family.seed_spreads else 1  # counting knows no chance
     seeds = [(search.spec.seed + 1 + index) % 2**31 for index in range(number)]
-    requests = [ground.request(f"seed {each}", values, each) for each in seeds]
+    known = {each: ground.told_outcome(f"seed {each}", values, each) for each in seeds}
+    requests = [
+        ground.request(f"seed {each}", values, each) for each in seeds if known[each] is None
+    ]
     unlimited = _Course(
         trials=course.trials,
         workers=course.workers,
         board=Scoreboard(search=search, trials=course.trials, workers=course.workers),
     )
     tried = _tried(ground, pool, unlimited, requests)
-    fresh = tuple(_fresh(each, tried[f"seed {each}"]) for each in seeds)
+    fresh = tuple(_fresh(each, known[each] or tried[f"seed {each}"]) for each in seeds)
     common["fresh"] = fresh
     if fresh[0].value is None:
         said = f"with seed {seeds[0]} it failed: {fresh[0].reason}; nothing is registered"

@@ -27,7 +27,7 @@ def add(commands: Commands) -> None:
         usage="atelier schedule CRON --name NAME [--timezone TZ] -- COMMAND ...\n"
         "       atelier schedule --list | --remove NAME",
         help="let a command run by itself: atelier schedule '0 3 * * *' --name pets -- run ...",
-        description="What follows `--` is a command, run or sample, with its options; it is"
+        description="What follows `--` is a command, run, search or sample, with its options; it is"
         " checked as if it were run now. The schedule is written into schedules.yaml of the home,"
         " which `atelier up` applies beside prefect.yaml. Where it is up, that is done at once.",
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 from atelier.cli.options import (
     Commands,
+    FlowCall,
     add_ports,
     flow_result,
     seed,
@@ -109,7 +110,13 @@ def add(commands: Commands) -> None:
         help="with --show: write its best setting to presets/NAME.toml in the home",
     )
     add_ports(search)
-    search.set_defaults(command=_search, parser=search)
+    searching = FlowCall(
+        entrypoint="flows.search.search",
+        parameters=_scheduled,
+        tags=("train", "search"),
+        queue="training",
+    )
+    search.set_defaults(command=_search, parser=search, flow=searching)
 
 
 def _limited(name: str) -> Callable[[str], int]:
@@ -123,13 +130,6 @@ def _search(options: argparse.Namespace) -> int:
         return _list()
     if options.show is not None:
         return _show(options)
-    for flag, given in (("--json", options.json), ("--save-preset", options.save_preset)):
-        if given:
-            raise BadInput(
-                f"{flag} is about a search that was made: it wants --show NAME beside it"
-            )
-    if options.config is not None:
-        _take_file(options)
     parameters = _parameters(options)
     check_space(home(), SPACE_FOR_A_SEARCH_BYTES)
     start_servers(options, "flows.search")
@@ -143,11 +143,26 @@ def _search(options: argparse.Namespace) -> int:
     return _print_search(found.name)
 
 
+def _scheduled(options: argparse.Namespace) -> dict[str, Any]:
+    """What the flow of a schedule is called with."""
+    if options.list or options.show is not None:
+        raise BadInput("--list and --show only look at searches; schedule a search itself")
+    return _parameters(options)
+
+
 def _parameters(options: argparse.Namespace) -> dict[str, Any]:
     """What the flow is called with, checked before anything is started."""
     from tasks.search.halving import given_for_halving
+    from tasks.search.records import asked_parts, check_name
     from tasks.search.space import space_for, vary_from_words
 
+    for flag, is_given in (("--json", options.json), ("--save-preset", options.save_preset)):
+        if is_given:
+            raise BadInput(
+                f"{flag} is about a search that was made: it wants --show NAME beside it"
+            )
+    if options.config is not None:
+        _take_file(options)
     if options.family not in FAMILIES:
         got = options.family or "none"
         raise BadInput(f"search wants a family of {', '.join(names())}; got {got}")
@@ -158,19 +173,31 @@ def _parameters(options: argparse.Namespace) -> dict[str, Any]:
     else:
         find_source(options.text, "text")
     vary = {**getattr(options, "vary_of_file", {}), **vary_from_words(options.vary)}
-    space_for(family, vary)
-    given = checked(getattr(options, "set_of_file", {}), [family.name])
-    given |= checked(from_words(options.assignments), [family.name])
+    space = space_for(family, vary)
+    settings = checked(getattr(options, "set_of_file", {}), [family.name])
+    settings |= checked(from_words(options.assignments), [family.name])
+    given = settings
     if options.prune == "halving":
-        given_for_halving(family, given, vary)
+        given = given_for_halving(family, settings, vary)
     if both := sorted({*given} & {*vary}):
         raise BadInput(f"{both[0]} is set to {given[both[0]]!r}, and varied; do one of them")
     if options.name is not None:
-        checked_name("search", options.name)
+        check_name(
+            checked_name("search", options.name),
+            asked_parts(
+                family=family.name,
+                preset=options.preset,
+                given=given,
+                space=space,
+                seed=options.seed,
+                sampler=options.sampler,
+                threads=options.threads,
+            ),
+        )
     same = ("images", "text", "trials", "workers", "seed", "name", "sampler", "prune")
     more = ("preset", "fresh_seeds", "threads", "image_size", "tokenizer")
     return {
-        **{"family": family.name, "vary": vary, "settings": given},
+        **{"family": family.name, "vary": vary, "settings": settings},
         **{name: getattr(options, name) for name in (*same, *more)},
         "budget_seconds": _seconds(options.budget),
     }

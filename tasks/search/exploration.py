@@ -22,7 +22,9 @@ from tasks.search.records import (
     Proposed,
     SearchRecord,
     Stage,
+    asked_parts,
     keep,
+    known_outcome,
     outcomes_of,
     proposals_of,
     results_of,
@@ -35,6 +37,7 @@ from tasks.search.trial import (
     course_parts,
     key_of_run,
     request_of,
+    tell_of_problem,
     trial_parts,
     value_in,
 )
@@ -75,9 +78,16 @@ def record_of_search(  # noqa: PLR0913 - each is part of what a search is
     )
     halving = halving_of(first.settings["training"].steps) if prune == "halving" else None
     parts = {
-        **{"family": family.name, "preset": preset, "given": given, "vary": spec.space},
-        **{"seed": seed, "sampler": sampler, "batch_size": spec.batch_size},
-        **{"first": spec.first, "threads": threads, "optuna": spec.optuna},
+        **asked_parts(
+            family=family.name,
+            preset=preset,
+            given=given,
+            space=space,
+            seed=seed,
+            sampler=sampler,
+            threads=threads,
+        ),
+        **{"batch_size": spec.batch_size, "first": spec.first, "optuna": spec.optuna},
         **({"halving": asdict(halving)} if halving else {}),
         **course_parts(first, data, family.likelihood),
     }
@@ -147,6 +157,12 @@ class Ground:
         parts = trial_parts(plan, self.data, self.judge, self.likelihood, self.search.threads)
         return digest_of(parts)
 
+    def told_outcome(self, label: str, values: dict[str, Any], seed: int) -> Outcome | None:
+        """What came of a trial whose nested run of this search has ended; raises BadInput."""
+        if label not in self.told:
+            return None
+        return known_outcome(self.search.model, self.outcome_key(self._plan(values, seed, None)))
+
     def stages(self, values: dict[str, Any], seed: int) -> tuple[Stage, ...]:
         """The trainings of a trial, the whole one last; raises BadInput."""
         halving = self.search.halving
@@ -203,6 +219,8 @@ def open_trials(ground: Ground, trials: int) -> list[OpenTrial]:
                 known.append(keep(search, _with_outcome(ground, made)))
             # Another search may know what came of them.
             standing, outcomes = standings_of(search, known), outcomes_of(search, known)
+        for proposed in known[first:end]:
+            _tell_of_problem(ground, proposed)
         of_batch = zip(known[first:end], standing[first:end], strict=True)
         waiting = [each for one, how in of_batch if (each := _open(ground, one, how)) is not None]
         if waiting:
@@ -220,6 +238,20 @@ def _open(ground: Ground, proposed: Proposed, how: Standing) -> OpenTrial | None
             return trial
     stage = how.next_stage
     return None if stage is None else OpenTrial(proposed=proposed, stage=stage)
+
+
+def _tell_of_problem(ground: Ground, proposed: Proposed) -> None:
+    """Let a trial whose settings contradict each other have a nested run, too, which failed."""
+    label = f"trial {proposed.number}"
+    if not proposed.problem or label in ground.told:
+        return
+    search, values = ground.search, values_of(proposed.proposal)
+    tell_of_problem(
+        *(search.name, label, values, proposed.problem),
+        parent_run_id=ground.parent_run_id,
+        run_key=key_of_run(search.key, label, values),
+    )
+    ground.told.add(label)
 
 
 def _with_outcome(ground: Ground, proposal: Proposal) -> Proposed:

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 from models.presets import Preset
 from tasks.search.halving import Halving, Standing, standings
 from tasks.search.outcome import Outcome
-from tasks.search.study import Proposal, Result, StudySpec, best_of
+from tasks.search.space import Space, plain_space
+from tasks.search.study import Proposal, Result, SamplerName, StudySpec, best_of
 from tasks.store.artifacts import (
     Artifact,
     Kind,
@@ -134,6 +135,44 @@ def searches() -> list[SearchRecord]:
     return sorted(filter(None, found), key=lambda each: each.name)
 
 
+def asked_parts(
+    *,
+    family: str,
+    preset: Preset,
+    given: Mapping[str, Any],
+    space: Space,
+    seed: int,
+    sampler: SamplerName,
+    threads: int,
+) -> dict[str, Any]:
+    """Of what decides a search's course all that is known before its data are read."""
+    return {
+        **{"family": family, "preset": preset, "given": {**given}, "vary": plain_space(space)},
+        **{"seed": seed, "sampler": sampler, "threads": threads},
+    }
+
+
+def check_name(name: str, asked: Mapping[str, Any]) -> None:
+    """Refuse the name of a search that was asked for differently; asked: see `asked_parts`.
+
+    Raises BadInput, with what differs.
+    """
+    for other in named(name):
+        before = {each: value for each, value in other.parts.items() if each in asked}
+        if differences := changes(before, asked):
+            raise _is_another(name, differences)
+
+
+def _is_another(name: str, differences: Sequence[str]) -> BadInput:
+    told = "; ".join(differences[:_MOST_DIFFERENCES])
+    more = len(differences) - _MOST_DIFFERENCES
+    told += f"; and {more} more" if more > 0 else ""
+    return BadInput(
+        f"a search called {name} is another one ({told}); give this one another --name: points that"
+        " were tried cost nothing again"
+    )
+
+
 def begin(record: SearchRecord) -> SearchRecord:
     """Put a search on record, or go on with the same one.
 
@@ -141,14 +180,7 @@ def begin(record: SearchRecord) -> SearchRecord:
     """
     for other in named(record.name):
         if other.key != record.key:
-            differences = changes(other.parts, record.parts)
-            told = "; ".join(differences[:_MOST_DIFFERENCES])
-            more = len(differences) - _MOST_DIFFERENCES
-            told += f"; and {more} more" if more > 0 else ""
-            raise BadInput(
-                f"a search called {record.name} is another one ({told}); give this one another"
-                " --name: points that were tried cost nothing again"
-            )
+            raise _is_another(record.name, changes(other.parts, record.parts))
     made = get_or_create(
         "searches", record.name, record.parts, _writing(record), record=SearchRecord
     )

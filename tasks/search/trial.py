@@ -8,7 +8,7 @@ needs travels as JSON.
 
 import json
 import os
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pkgutil import resolve_name
 from typing import Any, Literal
@@ -247,16 +247,44 @@ def _curve(run_id: str, apart: str) -> tuple[str, list[tuple[int, float]]]:
 def _tell(run_id: str, request: TrialRequest, plan: TrainingPlan, outcome: Outcome) -> None:
     """The trial on its run's page: settings, objective, and where the curves are."""
     log_parameters(run_id, plan.parameters())
-    varied = {f"varied.{name}": value for name, value in request.given.items()}
-    log_parameters(run_id, varied)
+    log_parameters(run_id, _varied(request.given))
     if outcome.value is not None:
         log_metrics(run_id, {outcome.objective: outcome.value, "objective": outcome.value})
-    tags = {"atelier.search": request.search, "atelier.trial": request.label}
+    tags = _tags(request.search, request.label, outcome.reason)
     if outcome.run_id and outcome.run_id != run_id:
         tags["atelier.curves"] = outcome.run_id
-    if outcome.reason:
-        tags["atelier.reason"] = outcome.reason
     set_tags(run_id, tags)
+
+
+def tell_of_problem(
+    search: str,
+    label: str,
+    given: dict[str, Any],
+    problem: str,
+    *,
+    parent_run_id: str,
+    run_key: str,
+) -> None:
+    """Make the run of a trial that was not begun, since its settings contradict each other.
+
+    It ends as failed, with the problem as its reason.
+    """
+    with (
+        suppress(_Failed),
+        task_run(f"{search}, {label}", run_key, parent_run_id, while_waiting=nullcontext) as run_id,
+    ):
+        log_parameters(run_id, _varied(given))
+        set_tags(run_id, _tags(search, label, problem))
+        raise _Failed(Outcome(state="failed", value=None, reason=problem))
+
+
+def _varied(given: dict[str, Any]) -> dict[str, Any]:
+    return {f"varied.{name}": value for name, value in given.items()}
+
+
+def _tags(search: str, label: str, reason: str) -> dict[str, str]:
+    reasons = {"atelier.reason": reason} if reason else {}
+    return {"atelier.search": search, "atelier.trial": label, **reasons}
 
 
 def key_of_run(search_key: str, label: str, values: dict[str, Any]) -> str:

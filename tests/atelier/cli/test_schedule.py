@@ -51,6 +51,27 @@ def test_champions_may_draw_by_a_schedule_too(tmp_path: Path, call: Command) -> 
     assert "work_queue_name: light" in text
 
 
+def test_a_search_may_run_by_a_schedule_too(
+    tmp_path: Path, call: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = ("search", "vae", "--vary", "vae.model.latent_size=8,12", "--trials", "5")
+
+    done = call(tmp_path, "schedule", "@weekly", "--name", "better", "--", *given)
+    looks = call(tmp_path, "schedule", "@weekly", "--name", "looks", "--", "search", "--list")
+    wrong = call(tmp_path, "schedule", "@weekly", "--name", "none", "--", "search", "vae")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (looks.returncode, wrong.returncode) == (2, 2)
+    assert "schedule a search itself" in looks.stderr
+    assert "wants --vary" in wrong.stderr
+    monkeypatch.setenv("ATELIER_HOME", str(tmp_path))
+    own = all_entries()[-1]
+    assert (own.name, own.entrypoint) == ("better", "flows.search.search")
+    assert own.parameters["vary"] == {"vae.model.latent_size": "8,12"}
+    assert own.parameters["trials"] == 5
+    assert own.work_pool.work_queue_name == "training"
+
+
 def test_replacing_one_tells_what_it_was_and_removing_it_leaves_no_file(
     tmp_path: Path, call: Command
 ) -> None:

@@ -11,17 +11,20 @@ import pytest
 
 from atelier.__main__ import main
 from atelier.cli import search as command
+from tasks.families.table import FAMILIES
 from tasks.search import records
 from tasks.search.outcome import Outcome
 from tasks.search.records import (
     Finding,
     Proposed,
     SearchRecord,
+    asked_parts,
     begin,
     best_settings,
     keep,
     keep_finding,
 )
+from tasks.search.space import plain_space, space_for
 from tasks.search.study import Proposal, StudySpec
 from tasks.settings.values import flattened
 from tasks.store.files import BadInput
@@ -215,6 +218,45 @@ def test_the_same_search_goes_on_and_another_of_its_name_is_refused(kept: Search
 
     with pytest.raises(BadInput, match=r"mine is another one .*threads: 2, was nothing.*--name"):
         begin(record(kept.spec, threads=2))
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--seed", "1"], "seed: 1, was 0"),
+        (["--preset", "standard"], "preset: standard, was quick"),
+        (["--set", "vae.training.steps=50"], "vae.training.steps: 50, was nothing"),
+        (["--vary", f"{SIZE}=4..9"], "high: 9, was 8"),
+        (["--prune", "halving"], "vae.training.schedule: wsd, was nothing"),
+    ],
+)
+def test_another_search_of_a_name_is_refused_before_anything_is_started(
+    more: list[str],
+    said: str,
+    atelier_home: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    space = space_for(FAMILIES["vae"], {SIZE: "4..8"})
+    spec = StudySpec(space=plain_space(space), first={SIZE: 6}, seed=0, sampler="tpe")
+    asked = asked_parts(
+        family="vae", preset="quick", given={}, space=space, seed=0, sampler="tpe", threads=1
+    )
+    begin(replace(record(spec), parts=asked))
+    same = ["search", "vae", "--preset", "quick", "--name", "mine"]
+    same += [] if "--vary" in more else ["--vary", f"{SIZE}=4..8"]
+    started: list[object] = []
+    monkeypatch.setattr(command, "start_servers", lambda *given: started.append(given))
+    monkeypatch.setattr(command, "flow_result", lambda *_, **__: None)
+
+    assert main([*same, *more]) == 2
+    told = capsys.readouterr().err
+    assert "a search called mine is another one" in told
+    assert said in told
+    assert not started
+    if "--vary" not in more:
+        assert main(same) == 1  # goes on with the one that is there
+        assert started
 
 
 def test_nothing_measured_is_nothing_to_train(

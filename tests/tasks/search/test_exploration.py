@@ -201,3 +201,24 @@ def test_settings_that_contradict_each_other_are_a_failed_trial_with_the_reason(
     outcomes = outcomes_of(ground.search)
     assert [outcomes[n].state for n in range(4)] == ["complete", *["failed"] * 3]
     assert "do not divide" in outcomes[1].reason
+    runs = {
+        tags["atelier.trial"]: (status, tags)
+        for _, status, tags in nested_runs(ground.parent_run_id)
+    }
+    assert [runs[f"trial {n}"][0] for n in range(4)] == ["FINISHED", *["FAILED"] * 3]
+    assert "do not divide" in runs["trial 3"][1]["atelier.reason"]
+    assert told_labels(ground.parent_run_id) == {f"trial {n}" for n in range(4)}
+    assert open_trials(replace(ground, told={"trial 0"}), 4) == []
+    assert len(nested_runs(ground.parent_run_id)) == 4
+
+
+def test_a_fresh_seed_that_was_told_of_is_read_and_another_is_not(searching: Searching) -> None:
+    ground = searching.ground()
+    values = {ORDER: 2}
+    outcome = try_out(ground.request("seed 1", values, 1))
+
+    assert ground.told_outcome("seed 1", values, 1) is None  # its run may still be open
+
+    ground = searching.ground()
+    assert ground.told_outcome("seed 1", values, 1) == outcome
+    assert ground.told_outcome("seed 2", values, 2) is None
