@@ -19,8 +19,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from pkgutil import resolve_name
@@ -46,11 +44,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["ATELIER_HOME"] = str(Path(folder) / "alone")
         before = alone(options.trials, options.steps)
-        with ours(Path(folder) / "one", options, workers=1) as (ends, study):
-            trials = study
+        ends, trials = ours(Path(folder) / "one", *_asked(options, workers=1))
         after = alone(options.trials, options.steps)
-        with ours(Path(folder) / "two", options, workers=2) as (_, study_of_two):
-            pass
+        _, study_of_two = ours(Path(folder) / "two", *_asked(options, workers=2))
     print(f"load after: {os.getloadavg()[0]:.1f}", flush=True)
     if answer_of(trials) != answer_of(study_of_two):
         raise SystemExit("two workers gave another study than one")
@@ -110,27 +106,30 @@ def answer_of(trials: list[Any]) -> list[Any]:
 # Our search -----------------------------------------------------------------------------------
 
 
-@contextmanager
-def ours(
-    home: Path, options: argparse.Namespace, *, workers: int
-) -> Iterator[tuple[list[float], list[Any]]]:
+def _asked(options: argparse.Namespace, *, workers: int) -> list[str]:
+    return [
+        *(
+            "vae",
+            "--images",
+            "digits",
+            "--preset",
+            "quick",
+            "--vary",
+            f"{VARIED}=log:{LOW}..{HIGH}",
+        ),
+        *("--set", f"vae.training.steps={options.steps}", "--trials", str(options.trials)),
+        *("--workers", str(workers), "--seed", str(SEED)),
+    ]
+
+
+def ours(home: Path, *arguments: str) -> tuple[list[float], list[Any]]:
     """When each trial of a search in a fresh home ended, in seconds, and its study."""
     home.mkdir()
     try:
-        ends = _ends(
-            home,
-            *("search", "vae", "--images", "digits", "--preset", "quick", "--name", NAME),
-            *(
-                "--vary",
-                f"{VARIED}=log:{LOW}..{HIGH}",
-                "--set",
-                f"vae.training.steps={options.steps}",
-            ),
-            *("--trials", str(options.trials), "--workers", str(workers), "--seed", str(SEED)),
-            *("--fresh-seeds", "0"),
-        )
+        command = ("search", *arguments, "--name", NAME, "--fresh-seeds", "0")
+        ends = _ends(home, *command)
         told = _run(home, "search", "--show", NAME, "--json")
-        yield ends, json.loads(told.stdout.read())["trials"]  # type: ignore[union-attr]
+        return ends, json.loads(told.stdout.read())["trials"]  # type: ignore[union-attr]
     finally:
         _run(home, "down").communicate()
 

@@ -63,6 +63,7 @@ HEADLINES = (
     "search_trials_per_minute",
     "search_trials_ratio_optuna",
     "search_overhead_seconds",
+    "search_pruning_time_ratio",
 )
 """The rows of the README, in the order in which they are read."""
 
