@@ -75,10 +75,10 @@ def full_run(  # noqa: PLR0913, D417 - each is a field of the form in the Prefec
     """Train, judge and register the chosen models, then publish samples of the champions.
 
     Args:
-        images: digits, mnist, fashion-mnist, cifar10, or folder:PATH (its sub-folders are classes);
+        images: a data set such as digits, or folder:PATH (its sub-folders are classes);
             NAME=folder:PATH gives the data set a name of your own.
-        text: pydocs, tinyshakespeare, file:PATH or folder:PATH; NAME=file:PATH gives the data set a
-            name of your own.
+        text: a data set such as pydocs, file:PATH or folder:PATH; NAME=file:PATH gives the data set
+            a name of your own.
         models: which families to train (--families of the command line).
         preset: how much work: quick, standard or full.
         seed: 0 to 2147483647; the same seed gives the same weights on the same machine.

@@ -9,6 +9,7 @@ from prefect.runtime import flow_run
 from pydantic import AfterValidator, Field
 
 from tasks.data.ingestion import short_name
+from tasks.data.sources import form_pattern, known_sources
 from tasks.families.family import Option
 from tasks.settings.values import checked
 from tasks.store.names import checked_name
@@ -21,9 +22,9 @@ Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 ImageSource = Annotated[
     str,
     Field(
-        pattern=r"^(digits|mnist|fashion-mnist|cifar10|([^:=]+=)?folder:[\s\S]+)$",
+        pattern=form_pattern("images"),
         examples=[
-            *["digits", "mnist", "fashion-mnist", "cifar10"],
+            *known_sources("images"),
             *["folder:/path/to/pictures", "pets=folder:/path/to/pictures"],
         ],
     ),
@@ -32,10 +33,10 @@ ImageSource = Annotated[
 TextSource = Annotated[
     str,
     Field(
-        pattern=r"^(pydocs|tinyshakespeare|([^:=]+=)?(file|folder):[\s\S]+)$",
+        pattern=form_pattern("text"),
         examples=[
-            *["pydocs", "tinyshakespeare", "file:/path/to/text.txt", "folder:/path/to/texts"],
-            "poems=file:/path/to/text.txt",
+            *known_sources("text"),
+            *["file:/path/to/text.txt", "folder:/path/to/texts", "poems=file:/path/to/text.txt"],
         ],
     ),
 ]

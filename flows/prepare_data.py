@@ -18,7 +18,7 @@ def prepare_images(
     """Read, check, split and store an image set.
 
     Args:
-        source: digits, mnist, fashion-mnist, cifar10, folder:PATH (its sub-folders are classes), or
+        source: a data set such as digits, folder:PATH (its sub-folders are classes), or
             NAME=folder:PATH.
         image_size: side in pixels to which your own images are cropped and resized.
         rehash: read your own files again even if their names, sizes and times are unchanged.
@@ -43,7 +43,7 @@ def prepare_corpus(
     """Read, check, split, store and tokenize a text.
 
     Args:
-        source: pydocs, tinyshakespeare, file:PATH or folder:PATH, or NAME=file:PATH.
+        source: a data set such as pydocs, file:PATH or folder:PATH, or NAME=file:PATH.
         scheme: one token per character, or byte-level BPE.
         vocabulary_size: number of BPE tokens; characters ignore it.
         glob: which files of your own folder are read, such as *.py; none: all that hold text.

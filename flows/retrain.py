@@ -25,6 +25,7 @@ from flows.prepare_data import prepare_corpus, prepare_images
 from flows.train import train_model
 from models.presets import Preset
 from tasks.data.ingestion import ImageSet
+from tasks.data.sources import choices
 from tasks.data.tokenization import Scheme, TokenSet
 from tasks.families.family import Family
 from tasks.families.table import FAMILIES
@@ -33,10 +34,8 @@ from tasks.registry.versions import Version
 from tasks.settings.values import checked, flattened, form_of, with_options
 
 HELP = {
-    "images": "digits, mnist, fashion-mnist, cifar10, or folder:PATH (its sub-folders are classes);"
-    " NAME=folder:PATH gives the data set a name of your own.",
-    "text": "pydocs, tinyshakespeare, file:PATH or folder:PATH; NAME=file:PATH gives the data set a"
-    " name of your own.",
+    "images": f"{choices('images')}. Sub-folders are classes.",
+    "text": f"{choices('text')}.",
     "preset": "how much work: quick, standard or full.",
     "seed": "0 to 2147483647; the same seed gives the same weights on the same machine.",
     "image_size": "side in pixels, 8 to 64, to which your own images are cropped and resized.",

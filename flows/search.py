@@ -119,8 +119,8 @@ def search(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
         family: whose settings are varied.
         vary: specs by the names of settings: "log:1e-4..1e-2", "0.1..0.5", "8..32:4" or
             "8,12,16"; `atelier settings` lists the names.
-        images: digits, mnist, fashion-mnist, cifar10, or folder:PATH, for a family of images.
-        text: pydocs, tinyshakespeare, file:PATH or folder:PATH, for a family of text.
+        images: for a family of images: a data set such as digits, or folder:PATH.
+        text: for a family of text: a data set such as pydocs, file:PATH or folder:PATH.
         trials: how many settings are tried; the first is the present recipe.
         workers: how many are tried at a time; they change nothing of what is tried.
         seed: 0 to 2147483647, of the proposals, and of the training of all trials.

@@ -21,7 +21,7 @@ from atelier.cli.tables import print_table
 from atelier.services import server_records
 from atelier.services.credentials import how_to_log_in
 from tasks.data.own_files import writable
-from tasks.data.sources import find_source
+from tasks.data.sources import choices, find_source
 from tasks.families.table import names, of_data, options_of_families
 from tasks.settings.values import with_options
 from tasks.store.files import BadInput, check_space, home
@@ -57,15 +57,13 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         "--images",
         default="digits",
         metavar="SOURCE",
-        help="digits, mnist, fashion-mnist, cifar10 or folder:PATH (default: digits);"
-        " NAME=folder:PATH names the data set, and so its models",
+        help=f"{choices('images')} (default: digits)",
     )
     run.add_argument(
         "--text",
         default="pydocs",
         metavar="SOURCE",
-        help="pydocs, tinyshakespeare, file:PATH or folder:PATH (default: pydocs); NAME=file:PATH"
-        " names the data set",
+        help=f"{choices('text')} (default: pydocs)",
     )
     run.add_argument(
         "--families",

@@ -11,6 +11,7 @@ from atelier.cli.options import Commands
 from atelier.cli.tables import table_lines
 from models.presets import ImageShape
 from tasks.data.own_files import writable
+from tasks.data.sources import Kind, choices
 from tasks.families.family import Family
 from tasks.families.table import FAMILIES, names
 from tasks.settings.catalogue import Resolved, resolved
@@ -45,8 +46,14 @@ def add(commands: Commands) -> None:
 
 def add_data(parser: argparse.ArgumentParser) -> None:
     """The options that say which data: defaults depend on their shape."""
-    parser.add_argument("--images", default="digits", metavar="SOURCE", help="default: digits")
-    parser.add_argument("--text", default="pydocs", metavar="SOURCE", help="default: pydocs")
+    defaults: dict[Kind, str] = {"images": "digits", "text": "pydocs"}
+    for kind, default in defaults.items():
+        parser.add_argument(
+            f"--{kind}",
+            default=default,
+            metavar="SOURCE",
+            help=f"{choices(kind)} (default: {default})",
+        )
     parser.add_argument("--image-size", type=int, metavar="N")
     parser.add_argument("--tokenizer", choices=("characters", "bpe"), default="characters")
 

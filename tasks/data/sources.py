@@ -28,6 +28,8 @@ from tasks.store.files import BadInput, ChecksumMismatch, atomic_file, data_root
 
 Kind = Literal["images", "text"]
 MAX_GLOB_CHARACTERS = 200
+OWN_SCHEMES: dict[Kind, tuple[str, ...]] = {"images": ("folder",), "text": ("file", "folder")}
+"""How the address of a person's own data begins."""
 
 
 class Unreachable(ConnectionError):
@@ -68,16 +70,31 @@ def find_source(
             raise BadInput(f"{one_line(location)} cannot be looked at: {error}") from error
     source = SOURCES.get(name)
     if source is None or source.kind != kind:
-        known = ", ".join(sorted(key for key, value in SOURCES.items() if value.kind == kind))
-        own = "folder:PATH" if kind == "images" else "file:PATH, folder:PATH"
-        own += ", or with a name of your own NAME=folder:PATH"
         wrong = "is not a source of" if source else "is not a known source of"
-        raise BadInput(f"{name!r} {wrong} {kind}; choose one of: {known}, {own}")
+        raise BadInput(f"{name!r} {wrong} {kind}; choose one of: {choices(kind)}")
     if image_size is not None:
         raise BadInput(f"an image size only applies to folder:PATH, not to {name!r}; leave it out")
     if glob is not None:
         raise BadInput(f"a glob only applies to text of folder:PATH, not to {name!r}; leave it out")
     return source
+
+
+def choices(kind: Kind) -> str:
+    """What a person may choose for data of a kind, in words."""
+    own = [f"{scheme}:PATH" for scheme in OWN_SCHEMES[kind]]
+    named = f"NAME={own[0]} gives the data set a name of your own"
+    return f"{', '.join([*known_sources(kind), *own])}; {named}"
+
+
+def known_sources(kind: Kind) -> list[str]:
+    """The data sets of a kind that the program knows, the embedded ones first."""
+    return [name for name, source in SOURCES.items() if source.kind == kind]
+
+
+def form_pattern(kind: Kind) -> str:
+    """What all that may be chosen matches, as a regular expression of JSON Schema."""
+    known, schemes = "|".join(known_sources(kind)), "|".join(OWN_SCHEMES[kind])
+    return rf"^({known}|([^:=]+=)?({schemes}):[\s\S]+)$"
 
 
 def _own_source(

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,17 @@ from tasks.data.ingestion import (
     split_images,
     split_text,
 )
-from tasks.data.sources import Unreachable, download, find_source, read_text_file
+from tasks.data.sources import (
+    OWN_SCHEMES,
+    SOURCES,
+    Kind,
+    Unreachable,
+    choices,
+    download,
+    find_source,
+    form_pattern,
+    read_text_file,
+)
 from tasks.data.splits import load_images, load_text
 from tasks.store.files import BadInput, ChecksumMismatch, sha256_of
 from tasks.store.steps import history
@@ -171,7 +182,7 @@ def test_three_images_are_refused_and_nothing_is_left(tmp_path: Path, atelier_ho
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("digit", "not a known source of images; choose one of: cifar10, digits"),
+        ("digit", "not a known source of images; choose one of: digits, mnist"),
         ("pydocs", "not a source of images"),
         ("folder:/nowhere/at/all", "is not a folder"),
         ("file:x.png", "use folder:PATH"),
@@ -309,3 +320,16 @@ def test_raw_images_are_what_sources_promise() -> None:
     assert raw.pixels.shape == (1797, 1, 8, 8)
     assert raw.pixels.max() == 255
     assert len(raw.ids) == len(set(raw.ids)) == 1797
+
+
+@pytest.mark.parametrize("kind", ["images", "text"])
+def test_all_that_may_be_chosen_is_told_and_matches_the_form(kind: Kind) -> None:
+    pattern = re.compile(form_pattern(kind))
+    for name, source in SOURCES.items():
+        assert bool(pattern.search(name)) is (source.kind == kind)
+        assert (f"{name}," in choices(kind)) is (source.kind == kind)
+    for scheme in ("file", "folder"):
+        for address in (f"{scheme}:/a b\n", f"pets={scheme}:/a"):
+            assert bool(pattern.search(address)) is (scheme in OWN_SCHEMES[kind])
+    for wrong in ("", "digit", "digits ", "folder:", "a=b=folder:/a", "=folder:/a", "xfolder:/a"):
+        assert not pattern.search(wrong)
