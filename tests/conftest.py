@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -27,6 +28,16 @@ from tasks.data.ingestion import ImageSet, ingest_images, ingest_text  # noqa: E
 from tasks.data.tokenization import TokenSet, tokenize_corpus  # noqa: E402
 from tasks.tracking.mlflow_client import client  # noqa: E402
 from tasks.tracking.runs import open_run  # noqa: E402
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that have the most slow tests, and end with the quick ones.
+
+    pytest-xdist hands out whole files in this order: with a long one at the end, one process works
+    while the others have nothing left.
+    """
+    num_slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -num_slow[item.path])
 
 
 @pytest.fixture(autouse=True)
