@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,6 +130,19 @@ def test_each_model_is_a_run_below_the_one_of_the_whole(workshop: Workshop) -> N
         assert champion is not None
         run = client().get_run(champion.run_id)
         assert run.data.tags["mlflow.parentRunId"] == whole.info.run_id
+        assert run.data.tags["prefect.flow_run_name"].startswith(name)
+        tags = client().get_model_version(name, str(champion.version)).tags
+        assert {"content_digest", "data_digest", "main_metric"} <= set(tags)
+
+
+def test_none_of_its_files_holds_a_pickle(
+    workshop: Workshop, scan_for_pickles: Callable[[Path], tuple[int, list[Path]]]
+) -> None:
+    """Data, fits, evaluations, versions, the gallery and MLflow's store."""
+    number, pickles = scan_for_pickles(workshop.home)
+
+    assert pickles == []
+    assert number > 80
 
 
 def test_its_page_has_a_line_for_each_model_and_the_way_from_data_to_samples(
@@ -144,6 +157,9 @@ def test_its_page_has_a_line_for_each_model_and_the_way_from_data_to_samples(
         assert version.name in lineage["data"]
     for name in NAMES:
         assert len(workshop.artifacts(f"{name}-scorecard")) == 1
+    assert len(workshop.artifacts("gallery")) >= 1
+    bars = [each for each in workshop.ask("artifacts", {}) if each["type"] == "progress"]
+    assert {bar["data"] for bar in bars} == {100.0}
 
 
 def test_the_same_again_ends_as_unchanged_and_registers_nothing(workshop: Workshop) -> None:
