@@ -49,7 +49,7 @@ def publish_lineage(versions: Sequence[Version], gallery: str, run_id: str) -> s
     gallery: the page of samples; run_id: the MLflow run of the whole.
     """
     graph = Graph.of_home()
-    nodes = [*_data(graph, versions), *_models(graph, versions)]
+    nodes = [*_data(graph, versions), *_parents(graph, versions), *_models(graph, versions)]
     nodes.append(
         Node(
             kind="samples",
@@ -113,6 +113,21 @@ _FACTS: dict[Kind, tuple[str, Callable[[Artifact], tuple[str, ...]]]] = {
 }
 
 
+def _parents(graph: Graph, versions: Sequence[Version]) -> Iterator[Node]:
+    """The versions that others were continued from."""
+    parents = {str(each.continues): each.continues for each in versions if each.continues}
+    for parent in parents.values():
+        made = graph.named(parent.digest)
+        yield Node(
+            kind="model",
+            name=f"{parent.name} {parent.version}",
+            facts=("continued",),
+            digest=parent.digest,
+            made_from=_names(graph, made.inputs if made else ()),
+            link=version_url(parent.name, parent.version) if is_served() else "",
+        )
+
+
 def _models(graph: Graph, versions: Sequence[Version]) -> Iterator[Node]:
     for version in versions:
         made = graph.named(version.digest)
@@ -126,7 +141,14 @@ def _models(graph: Graph, versions: Sequence[Version]) -> Iterator[Node]:
                 *((references,) if references else ()),
             ),
             digest=version.digest,
-            made_from=_names(graph, made.inputs if made else ()),
+            made_from=(
+                *_names(graph, made.inputs if made else ()),
+                *(
+                    [f"{version.continues.name} {version.continues.version}"]
+                    if version.continues
+                    else []
+                ),
+            ),
             link=version_url(version.name, version.version) if is_served() else "",
         )
 
