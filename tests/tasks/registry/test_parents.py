@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from atelier.__main__ import main
 from flows.train import planned
 from tasks.data.ingestion import ingest_text
 from tasks.data.tokenization import TokenSet, load_tokenizer, tokenize_corpus
@@ -111,6 +112,25 @@ def test_what_counts_says_why_it_cannot_be_continued(register: Register) -> None
         found("corpus-ngram", ("ngram",))
 
 
+def test_the_command_asks_the_same_before_anything_is_started(
+    register: Register, capsys: pytest.CaptureFixture[str]
+) -> None:
+    register()
+    wanted = ["run", "--continue-from", "corpus-gpt@champion", "--preset", "quick"]
+
+    codes = [
+        main([*wanted, "--families", "gpt", "--set", "gpt.model.width=32"]),
+        main([*wanted, "--families", "gpt,ngram"]),
+    ]
+
+    told = capsys.readouterr().err.splitlines()
+    assert codes == [2, 2]
+    assert len(told) == 2
+    assert "gpt.model.width is set to 32, and corpus-gpt version 1" in told[0]
+    assert told[1].endswith("to be trained are ngram, gpt; add --families gpt")
+    assert not (home() / "servers.json").exists()
+
+
 def test_weights_come_from_the_stored_fit_or_else_from_the_package(register: Register) -> None:
     version = register()
     stored = initial_weights.fn(found())
@@ -171,9 +191,6 @@ def test_a_child_is_told_apart_and_names_its_parent(register: Register, tmp_path
     assert load_tokenizer(data).to_dict() == read_json(begins.tokenizer_path)
     version = client().get_model_version("other-gpt", "1")
     assert version.tags["continues"] == "corpus-gpt/1"
-    assert "continues <code>corpus-gpt</code> version 1" in version.description or (
-        "continues" in version.description and "corpus-gpt" in version.description
-    )
     _, recipe = recorded("other-gpt", "1")
     assert recipe is not None
     assert recipe.continues == begins.parent == child.continues
