@@ -185,7 +185,8 @@ def _parameters(options: argparse.Namespace) -> dict[str, Any]:
     if options.seconds and (fixed := [each for each in given if each.endswith(".training.steps")]):
         raise BadInput(f"{fixed[0]} is set, and --seconds would choose it; give one of them")
     short = {name: getattr(options, name) for name in options_of_families()}
-    taken = _taken_over(options, with_options(given, short)) if options.continue_from else {}
+    together = with_options(given, short)
+    taken = _taken_over(options, together) if options.continue_from else {}
     check_together(options, options.families, options.preset, {**taken, **given})
     return {
         "images": images,
