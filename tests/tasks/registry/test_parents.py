@@ -9,7 +9,7 @@ import pytest
 
 from atelier.__main__ import main
 from flows.train import planned
-from tasks.data.ingestion import ingest_text
+from tasks.data.ingestion import ImageSet, ingest_text
 from tasks.data.tokenization import TokenSet, load_tokenizer, tokenize_corpus
 from tasks.evaluation.text import evaluate_tokens
 from tasks.families.table import FAMILIES
@@ -20,15 +20,17 @@ from tasks.registry.parents import (
     find_parent,
     initial_weights,
     initial_weights_again,
+    tell_of_classes,
     unless_it_made_it,
 )
 from tasks.registry.versions import Version, recorded
 from tasks.store.artifacts import artifacts
-from tasks.store.files import BadInput, home, read_json, remove
+from tasks.store.files import BadInput, home, read_json, remove, write_json
 from tasks.tracking.mlflow_client import client
 from tasks.tracking.runs import open_run
 from tasks.training.fit import fit_model
 from tasks.training.initial_weights import InitialWeights
+from tasks.training.parent import Parent
 from tasks.training.plan import TrainingPlan
 from tasks.training.provenance import provenance_of
 
@@ -217,3 +219,19 @@ def test_a_champion_that_the_same_command_made_is_unchanged(
     assert begun("corpus-gpt/2").parent.digest == child.digest
     longer = begun("corpus-gpt@champion", **{"gpt.training.steps": 13})
     assert longer.parent.digest == child.digest
+
+
+def test_classes_of_other_names_are_told(
+    images: ImageSet, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="atelier")
+    parent = Parent(name="pets-gan", version=3, digest="12" * 32)
+    begins = InitialWeights(parent=parent, family="gan", model={}, folder=str(tmp_path))
+
+    for names in (["left", "right"], ["left", "up"]):
+        write_json(begins.classes_path, names)
+        tell_of_classes(begins, images)
+
+    assert caplog.messages[1:] == [
+        "pictures: other classes than pets-gan version 3 knows, taken in their order: up -> right"
+    ]
