@@ -77,7 +77,7 @@ VersionAddress = Annotated[
     AfterValidator(_checked_address),
     Field(
         pattern=r"^[^@/\s]+([@/][^@/\s]+)?$",
-        examples=["digits-vae@champion", "digits-vae/3"],
+        examples=["MODEL@champion", "MODEL/3"],
     ),
 ]
 """A registered version: MODEL@ALIAS or MODEL/N; MODEL alone is its champion."""

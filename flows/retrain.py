@@ -45,7 +45,7 @@ HELP = {
     "tokenizer": "one token per character, or byte-level BPE.",
     "settings": "values that take the place of the preset's; `atelier settings` lists all.",
     "continue_from": "a version whose weights the training begins with, such as"
-    " digits-vae@champion or digits-vae/3; none: random ones.",
+    " MODEL@champion or MODEL/3; none: random ones.",
     "glob": "which files of your own folder of text are read, such as *.py; none: all text.",
     "rehash": "read your own files again even if their names, sizes and times are unchanged.",
 }

@@ -93,8 +93,8 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         "--continue-from",
         type=version_of_model,
         metavar="MODEL@ALIAS|MODEL/N",
-        help="begin with the weights of a registered version, such as digits-vae@champion, instead"
-        " of random ones; for one family, and data of the same shape",
+        help="begin with the weights of a registered version, such as MODEL@champion, instead of"
+        " random ones; for one family, and data of the same shape",
     )
     run.add_argument(
         "--seconds",
