@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -240,9 +240,11 @@ def test_what_is_its_own_input_is_an_origin_once(atelier_home: Path) -> None:
     """A training that continues and changes nothing has the content that it began with."""
     digest = digest_of({"weights": hashlib.sha256(b"same").hexdigest()})
 
-    made = get_or_create(
-        "models", "m", KEY, lambda folder: write_text(folder / "weights", "same"), inputs=[digest]
-    )
+    def write(folder: Path) -> dict[str, str]:
+        write_text(folder / "weights", "same")
+        return {}
+
+    made = get_or_create("models", "m", KEY, write, inputs=[digest])
 
     assert made.digest == digest
-    assert Graph.of_home().origins([digest]) == [replace(made, was_stored=False)]
+    assert Graph.of_home().origins([digest]) == [read_manifest(made.folder)]
