@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from prefect import flow
 
 from flows.champion_challenger import APPROVAL_SECONDS
+from flows.continuing import beginning
 from flows.device_slot import final_state, training_slot
 from flows.parameters import (
     ApprovalSeconds,
@@ -16,6 +17,7 @@ from flows.parameters import (
     Settings,
     TextSource,
     TrainingSeconds,
+    VersionAddress,
     run_name,
     takes_options,
 )
@@ -64,6 +66,7 @@ def full_run(  # noqa: PLR0913, D417 - each is a field of the form in the Prefec
     seed: Seed = 0,
     settings: Settings | None = None,
     seconds: TrainingSeconds | None = None,
+    continue_from: VersionAddress | None = None,
     image_size: ImageSide | None = None,
     tokenizer: Scheme = "characters",
     glob: Glob | None = None,
@@ -85,6 +88,8 @@ def full_run(  # noqa: PLR0913, D417 - each is a field of the form in the Prefec
         settings: values that take the place of the preset's, such as {"vae.model.latent_size": 16};
             `atelier settings` lists all.
         seconds: train each model for about so long, instead of the preset's steps; none: its steps.
+        continue_from: a version whose weights the training begins with, such as
+            digits-vae@champion or digits-vae/3; the models to train are then its family alone.
         image_size: side in pixels, 8 to 64, to which your own images are cropped and resized.
         tokenizer: one token per character, or byte-level BPE.
         glob: which files of your own folder of text are read, such as *.py; none: all text.
@@ -103,7 +108,11 @@ def full_run(  # noqa: PLR0913, D417 - each is a field of the form in the Prefec
         **({"settings": given} if given else {}),
         **({"seconds": seconds} if seconds is not None else {}),
     }
+    source = {"images": images, "image_size": image_size, "text": text, "scheme": tokenizer}
     recover_from_crashes()
+    begins = beginning(continue_from, models, given, preset, source)
+    if begins.weights is not None:
+        parameters["continue_from"] = begins.weights.parent.address
     title, key = f"{images} and {text}", digest_of(parameters)
     with training_slot(), open_run(title, key=key, parameters=parameters) as run_id:
         # Data and settings first: bad input must stop the run before anything is trained.
@@ -111,15 +120,25 @@ def full_run(  # noqa: PLR0913, D417 - each is a field of the form in the Prefec
         if of_images:
             image_set = unless_stopped(prepare_images(images, image_size, rehash))
         if of_text:
-            token_set = unless_stopped(prepare_corpus(text, tokenizer, glob=glob, rehash=rehash))
+            token_set = unless_stopped(
+                prepare_corpus(
+                    text,
+                    tokenizer,
+                    glob=glob,
+                    rehash=rehash,
+                    tokenizer_file=begins.tokenizer_file,
+                )
+            )
         work = []
         for family in (*of_images, *of_text):
             data = image_set if family.data == "images" else token_set
             assert data is not None, "prepared above"
-            planned(family, data, preset, seed, given)
+            planned(family, data, preset, seed, given, begins.weights)
             work.append((family, data))
         for family, data in work:
-            given = within_seconds(family, data, preset, seed, given, seconds)
+            given = within_seconds(
+                family, data, preset, seed, given, seconds, continues=begins.weights
+            )
         for family, data in work:
             version = train_model(
                 family.name,
@@ -128,6 +147,7 @@ def full_run(  # noqa: PLR0913, D417 - each is a field of the form in the Prefec
                 seed=seed,
                 parent_run_id=run_id,
                 settings=given,
+                continues=begins.on(data, preset, seed, given),
                 approve_within=within,
             )
             versions.append(_told(version))

@@ -4,10 +4,12 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, NoReturn
+from multiprocessing import get_context
+from typing import Any, NoReturn, TypeVar
 
 from atelier.services import local_servers
 from tasks.runtime import stopping
@@ -15,8 +17,10 @@ from tasks.runtime.disk_space import lack_of_room
 from tasks.runtime.markup import plain_lines
 from tasks.runtime.messages import one_line, shortened
 from tasks.store.files import BadInput, CannotWrite, ChecksumMismatch, home
-from tasks.store.names import What, checked_name, is_name
+from tasks.store.names import What, checked_name, is_name, version_address
 from tasks.store.records import DamagedRecord
+
+Result = TypeVar("Result")
 
 Commands = Any
 """argparse's collection of sub-commands, whose class has no public name."""
@@ -78,9 +82,16 @@ def model(text: str) -> str:
 
 def model_and_version(text: str, default: str = "champion") -> tuple[str, str]:
     """MODEL, MODEL@ALIAS or MODEL/N for argparse: the name, and an alias or a version's number."""
-    mark = "/" if "/" in text else "@"
-    name, marked, which = text.partition(mark)
-    return _name("model", name), _name("alias", which) if marked else default
+    try:
+        return version_address(text, default)
+    except BadInput as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def version_of_model(text: str) -> str:
+    """The same, as it was written: flows take it so."""
+    model_and_version(text)
+    return text
 
 
 def alias(text: str) -> str:
@@ -153,6 +164,16 @@ def find_registry() -> bool:
             os.environ["MLFLOW_TRACKING_URI"] = server.url
             return True
     return (home() / "mlflow.db").exists()
+
+
+def in_a_process_of_its_own(ask: Callable[..., Result], *arguments: Any) -> Result:
+    """What a function of a module says that imports Prefect, which this process shall not yet.
+
+    Prefect keeps the settings that it finds when it is imported, and before the servers run these
+    lack their addresses. What the function raises is raised.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(ask, *arguments).result()
 
 
 def logged_models() -> list[str]:

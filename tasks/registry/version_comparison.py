@@ -211,6 +211,7 @@ def settings_by_name(recipe: TrainingProvenance) -> dict[str, str]:
         **named,
         "preset": recipe.preset,
         "seed": str(recipe.seed),
+        **({"continues": f"{recipe.continues}"} if recipe.continues else {}),
         **({"tokenizer": recipe.scheme} if recipe.scheme else {}),
         **({"vocabulary_size": str(recipe.vocabulary_size)} if recipe.vocabulary_size else {}),
     }

@@ -267,6 +267,41 @@ def test_what_it_registered_is_made_again_from_its_record(workshop: Workshop, na
     assert len(list(every_version())) == before
 
 
+def test_a_champion_is_continued_on_other_data_and_told_as_the_parent(
+    workshop: Workshop,
+) -> None:
+    wanted: dict[str, Any] = {
+        "images": f"near={workshop.images}",
+        "models": ("vae",),
+        "continue_from": "pictures-vae@champion",
+        "settings": {"vae.training.steps": 20},
+    }
+
+    ended = workshop.run(**wanted)
+    again = workshop.run(**wanted)
+    refused = workshop.run(**(wanted | {"models": ("vae", "ngram")}))
+
+    (child,) = ended.result().versions
+    (parent, _) = workshop.state.result().versions
+    assert (child.name, child.version, child.continues.address) == ("near-vae", 1, "pictures-vae/1")
+    assert child.continues.digest == parent.digest
+    (lineage, *_) = workshop.artifacts("lineage")
+    assert "pictures-vae 1<br/>continued" in lineage["data"]
+    assert again.name == "Unchanged"
+    assert again.result().versions[0].digest == child.digest
+    whole = client().search_runs([tracking_experiment()], "params.continue_from = 'pictures-vae/1'")
+    assert [run.info.status for run in whole] == ["FINISHED"] * 2
+    trained = client().get_run(child.run_id).data.params
+    assert trained["continues"] == "pictures-vae/1"
+    with pytest.raises(BadInput, match="is for the family vae, and to be trained are vae, ngram"):
+        refused.result()
+    made = reproduce("near-vae")
+    assert made.is_identical
+    told = [each for each in made.comparisons if each.what == "continues"]
+    assert [each.is_same for each in told] == [True]
+    client().delete_registered_model("near-vae")
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -275,6 +310,7 @@ def test_what_it_registered_is_made_again_from_its_record(workshop: Workshop, na
         ({"models": ("diffusers",)}, "models"),
         ({"preset": "fastest"}, "preset"),
         ({"seed": -1}, "seed"),
+        ({"continue_from": "Pictures@champion"}, "continue_from"),
         ({"image_size": 4}, "image_size"),
         ({"approval_seconds": 0}, "approval_seconds"),
     ],
