@@ -122,7 +122,8 @@ def test_a_locked_database_counts_where_something_was_asked_for() -> None:
 
     def record(name: str) -> str:
         return (
-            f"2026-11-27 02:44:37,058 | ERROR   | {name} - failed\nTraceback (most recent call last):\n"
+            f"2026-11-27 02:44:37,058 | ERROR   | {name} - failed\n"
+            "Traceback (most recent call last):\n"
             "sqlite3.OperationalError: database is locked\n"
         )
 
