@@ -47,7 +47,11 @@ def _run(arguments: "Sequence[str] | None") -> int:
     for stream in (sys.stdout, sys.stderr):  # names and texts hold letters of every script
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    options = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    command = words[0] if words else ""
+    if refusal := _refusal_of(command):
+        return print_error(refusal, 2)
+    options = _parser(command).parse_args(words)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # what libraries warn of is for the tests, not for users
     os.umask(OWNER_ONLY)
@@ -101,30 +105,70 @@ def _about_files(error: OSError) -> str:
     return f"{where}; set ATELIER_HOME to a folder that you may write to"
 
 
-def _parser() -> "argparse.ArgumentParser":
-    from atelier.cli import (
-        compare,
-        doctor,
-        maintenance,
-        registry,
-        run,
-        schedule,
-        search,
-        services,
-        settings,
-        step,
-        verify,
-    )
+COMMANDS = {
+    "run": ("run", "sample"),
+    "settings": ("settings",),
+    "search": ("search",),
+    "models": ("models", "show"),
+    "registry": ("history", "rollback", "promote", "reproduce"),
+    "compare": ("compare",),
+    "step": ("step",),
+    "verify": ("verify",),
+    "open_pages": ("open",),
+    "services": ("up", "status", "down"),
+    "schedule": ("schedule",),
+    "maintenance": ("explain", "gc"),
+    "doctor": ("doctor",),
+}
+"""The modules of `atelier.cli` in the order of the help, and the commands that each adds."""
+PARSE_OTHERS = ("schedule",)
+"""Commands that parse another command."""
+
+
+def _module_of_command() -> dict[str, str]:
+    return {name: module for module, names in COMMANDS.items() for name in names}
+
+
+def _refusal_of(command: str) -> str:
+    """What to say of a first word that is neither a command nor an option; nothing of others."""
+    from tasks.runtime.suggestions import nearest
+
+    known = _module_of_command()
+    if not command or command.startswith("-") or command in known:
+        return ""
+    meant = nearest(command, known)
+    hint = f"did you mean {meant!r}? " if meant else ""
+    return f"{command!r} is no command; {hint}`atelier --help` lists them"
+
+
+def _parser(command: str = "") -> "argparse.ArgumentParser":
+    """The parser of one command, or of all: importing all modules takes longer than some of them.
+
+    command: the first word that was typed.
+    """
+    from importlib import import_module
+
     from atelier.cli.options import Parser
 
     parser = Parser(prog="atelier", description="A workshop for small generative models.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for group in (
-        *(run, settings, search, registry, compare, step, verify),
-        *(services, schedule, maintenance, doctor),
-    ):
-        group.add(commands)
+    module = _module_of_command().get(command, "")
+    is_alone = bool(module) and command not in PARSE_OTHERS
+    for name in (module,) if is_alone else COMMANDS:
+        import_module(f"atelier.cli.{name}").add(commands)
+    if not is_alone:
+        parser.add_argument("--version", action="version", version=f"atelier {_version()}")
     return parser
+
+
+def _version() -> str:
+    """Of this program, from the one place that states it."""
+    import tomllib
+
+    from tasks.store.files import project_file
+
+    described = tomllib.loads(project_file("pyproject.toml").read_text(encoding="utf-8"))
+    return str(described["project"]["version"])
 
 
 if __name__ == "__main__":
