@@ -49,13 +49,12 @@ def _run(arguments: "Sequence[str] | None") -> int:
             stream.reconfigure(errors="backslashreplace")
     words = sys.argv[1:] if arguments is None else list(arguments)
     command = words[0] if words else ""
-    if refusal := _refusal_of(command):
-        return print_error(refusal, 2)
-    options = _parser(command).parse_args(words)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # what libraries warn of is for the tests, not for users
     os.umask(OWNER_ONLY)
     try:
+        _check_command(command)
+        options = _parser(command).parse_args(words)
         if getattr(options, "applies_settings", True):
             process_settings.apply_settings()
         return int(options.command(options))
@@ -129,16 +128,16 @@ def _module_of_command() -> dict[str, str]:
     return {name: module for module, names in COMMANDS.items() for name in names}
 
 
-def _refusal_of(command: str) -> str:
-    """What to say of a first word that is neither a command nor an option; nothing of others."""
+def _check_command(word: str) -> None:
+    """Raise BadInput for a first word that is neither a command nor an option."""
     from tasks.runtime.suggestions import nearest
+    from tasks.store.files import BadInput
 
     known = _module_of_command()
-    if not command or command.startswith("-") or command in known:
-        return ""
-    meant = nearest(command, known)
-    hint = f"did you mean {meant!r}? " if meant else ""
-    return f"{command!r} is no command; {hint}`atelier --help` lists them"
+    if word and not word.startswith("-") and word not in known:
+        meant = nearest(word, known)
+        hint = f"did you mean {meant!r}? " if meant else ""
+        raise BadInput(f"{word!r} is no command; {hint}`atelier --help` lists them")
 
 
 def _parser(command: str = "") -> "argparse.ArgumentParser":
