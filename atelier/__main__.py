@@ -36,7 +36,7 @@ def _run(arguments: "Sequence[str] | None") -> int:
     import os
     import warnings
 
-    from atelier.cli.options import print_error
+    from atelier.cli.options import nobody_reads, print_error, write_out
     from atelier.services import ambient_settings, process_settings
     from atelier.services.background_processes import StackError
     from atelier.services.private_home import OWNER_ONLY
@@ -57,11 +57,13 @@ def _run(arguments: "Sequence[str] | None") -> int:
         options = _parser(command).parse_args(words)
         if getattr(options, "applies_settings", True):
             process_settings.apply_settings()
-        return int(options.command(options))
+        code = int(options.command(options))
+        write_out("")
     except (BadInput, ChecksumMismatch, DamagedRecord, StackError) as error:
         return print_error(str(error), 2)
     except ConnectionError as error:
-        return print_error(str(error), 1)
+        is_over = isinstance(error, BrokenPipeError) and nobody_reads()
+        return 0 if is_over else print_error(str(error), 1)
     except OSError as error:
         return print_error(_about_files(error), 2)
     except KeyboardInterrupt:
@@ -71,6 +73,7 @@ def _run(arguments: "Sequence[str] | None") -> int:
         if not (reason := setting or _of_a_server(error)):
             raise
         return print_error(reason, 2 if setting else 1)
+    return code
 
 
 def _of_a_server(error: Exception) -> str:
@@ -109,6 +112,7 @@ COMMANDS = {
     "settings": ("settings",),
     "search": ("search",),
     "models": ("models", "show"),
+    "generate": ("generate",),
     "registry": ("history", "rollback", "promote", "reproduce"),
     "compare": ("compare",),
     "step": ("step",),
