@@ -113,6 +113,7 @@ COMMANDS = {
     "search": ("search",),
     "models": ("models", "show"),
     "generate": ("generate",),
+    "export": ("export",),
     "registry": ("history", "rollback", "promote", "reproduce"),
     "compare": ("compare",),
     "step": ("step",),

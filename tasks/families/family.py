@@ -50,6 +50,8 @@ class Family:
     """A class with the interface `models.training.protocol.Training`."""
     options: Mapping[str, Option] = field(default_factory=dict)
     """Settings that forms and the command line show by a name of their own."""
+    loader: str = ""
+    """What loads an exported version, of `tasks.packaging.exported`; empty: what its data say."""
     uses_gpu: bool = True
     """Whether it trains on a GPU where there is one; its results then depend on the device."""
 

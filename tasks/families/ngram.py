@@ -11,6 +11,7 @@ NGRAM = Family(
     " not. It quotes its training text where that text repeats itself.",
     recipe="models.ngram.recipe:ngram_recipe",
     training="models.ngram.training:NgramTraining",
+    loader="load_counts",
     uses_gpu=False,
     seed_spreads={},  # counting knows no chance
     gallery_extras=("tasks.samples.token_attribution:attributed_text",),
