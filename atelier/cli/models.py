@@ -100,6 +100,7 @@ def _show(options: argparse.Namespace) -> int:
             "champion_since": since or None,
             "main_metric": version.tags.get("main_metric"),
             "main_value": version.main_value,
+            "metrics": version.metrics,
             "tags": version.tags,
             "card": version.description,
         }

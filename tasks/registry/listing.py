@@ -18,6 +18,7 @@ from tasks.families.table import FAMILIES
 from tasks.runtime.suggestions import did_you_mean
 from tasks.store.files import BadInput, home
 from tasks.store.names import is_name
+from tasks.store.records import DamagedRecord, parsed
 
 CHAMPION = "champion"
 _SECONDS_FOR_A_LOCK = 5.0
@@ -39,6 +40,14 @@ class ListedVersion:
             value = float(self.tags.get("main_value", ""))
             return value if math.isfinite(value) else None
         return None
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """All that was measured, by name; none where the tag holds no such thing."""
+        with suppress(DamagedRecord):
+            told: dict[str, float] = parsed(self.tags.get("metrics", ""), dict[str, float], "")
+            return told
+        return {}
 
 
 @dataclass(kw_only=True, slots=True)
@@ -97,7 +106,7 @@ def listed_model(name: str) -> ListedModel:
     """One of them; raises BadInput, which says what may have been meant."""
     known = listed_models()
     if name not in known:
-        raise BadInput(f"no model is named {name!r}{did_you_mean(name, known) or '; none is'}")
+        raise BadInput(f"no model is named {name!r}{did_you_mean(name, known)}")
     return known[name]
 
 

@@ -12,14 +12,9 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The end of a refusal: the nearest name if there is one, or else all of them, dozens at most.
-
-    Empty where nothing is known.
-    """
+    """The end of a refusal: the nearest name if there is one, and a dozen of what there is."""
     names = sorted(known)
-    if found := nearest(word, names):
-        return f"; did you mean {found!r}?"
-    if not names:
-        return ""
+    found = nearest(word, names)
+    hint = f" (did you mean {found}?)" if found else ""
     more = f" and {len(names) - MAX_TOLD} more" if len(names) > MAX_TOLD else ""
-    return f"; there are: {', '.join(names[:MAX_TOLD])}{more}"
+    return f"{hint}; there are: {', '.join(names[:MAX_TOLD]) or 'none'}{more}"

@@ -27,6 +27,7 @@ def stocked(migrated_database: Path, atelier_home: Path, monkeypatch: pytest.Mon
     for name, value in (("tale-ngram", "1.86371"), ("tale-gpt", "2.5")):
         registry.create_registered_model(name, tags={"family": name.partition("-")[2]})
         tags = {"state": "complete", "main_metric": "test_bits_per_byte", "main_value": value}
+        tags["metrics"] = json.dumps({"test_bits_per_byte": float(value)})
         registry.create_model_version(name, "s3://nowhere/1", tags=tags, description=CARD)
     registry.set_registered_model_alias("tale-ngram", "champion", "1")
     registry.set_registered_model_tag("tale-ngram", "champion_version", "1")
@@ -75,13 +76,17 @@ def test_a_version_as_json(stocked: Path, call: Command) -> None:
 
     assert (told["model"], told["version"], told["aliases"]) == ("tale-ngram", 1, ["champion"])
     assert told["card"] == CARD
+    assert told["metrics"] == {"test_bits_per_byte": 1.86371}
     assert told["tags"]["main_value"] == "1.86371"
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["show", "tale-ngrm"], "did you mean 'tale-ngram'?"),
+        (
+            ["show", "tale-ngrm"],
+            "'tale-ngrm' (did you mean tale-ngram?); there are: tale-gpt, tale-ngram",
+        ),
         (["show", "tale-gpt"], "tale-gpt has no version 'champion'; there are: /1"),
         (["show", "tale-ngram/3"], "tale-ngram has no version '3'; there are: @champion, /1"),
     ],

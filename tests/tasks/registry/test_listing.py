@@ -38,6 +38,7 @@ def test_the_tables_tell_what_the_client_tells(
     assert list(one.versions) == [1, 2]
     assert one.champion == one.version("champion")
     assert one.version("2").main_value == pytest.approx(float(one.version("2").tags["main_value"]))
+    assert one.version("2").metrics["test_bits_per_byte"] == one.version("2").main_value
     assert "bits per byte" in one.version("2").description
 
 
@@ -66,7 +67,9 @@ def test_what_is_not_there_is_refused_with_what_is(
 ) -> None:
     without_client(monkeypatch)
 
-    with pytest.raises(BadInput, match="'tale-ngrm'; did you mean 'tale-ngram'"):
+    with pytest.raises(
+        BadInput, match=r"'tale-ngrm' \(did you mean tale-ngram\?\); there are: tale-ngram"
+    ):
         listed_model("tale-ngrm")
     with pytest.raises(BadInput, match="there are: tale-ngram"):
         listed_model("qqqqqq")
@@ -117,3 +120,12 @@ def test_reading_changes_nothing(studio: Studio, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(sqlite3, "connect", watched)
     assert listed_models()
     assert len(opened) == 1
+
+
+def test_metrics_that_cannot_be_read_are_none(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client().set_model_version_tag(studio.name, "2", "metrics", "[1, 2")
+    without_client(monkeypatch)
+
+    assert listed_model(studio.name).version("2").metrics == {}

@@ -9,10 +9,11 @@ def test_the_nearest_name_is_found_and_none_where_none_is_near() -> None:
     assert nearest("x" * 10_000, ["digits-vae"]) == ""
 
 
-def test_a_refusal_ends_with_the_nearest_or_with_all() -> None:
-    assert did_you_mean("digits-vea", ["digits-vae", "a"]) == "; did you mean 'digits-vae'?"
+def test_a_refusal_ends_with_the_nearest_and_with_what_there_is() -> None:
+    told = did_you_mean("digits-vea", ["digits-vae", "a"])
+    assert told == " (did you mean digits-vae?); there are: a, digits-vae"
     assert did_you_mean("qqqq", ["b", "a"]) == "; there are: a, b"
-    assert did_you_mean("qqqq", []) == ""
+    assert did_you_mean("qqqq", []) == "; there are: none"
 
 
 def test_a_long_list_is_cut_off() -> None:
