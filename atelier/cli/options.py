@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import select
 import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -206,6 +207,41 @@ def _cancel(signal: str) -> None:
     from tasks.runtime.stopped_runs import cancel_stopped_runs
 
     cancel_stopped_runs(begun(), f"stopped by {signal}")
+
+
+def write_out(text: str) -> None:
+    """Write to standard output at once, with all that was printed before.
+
+    Raises BadInput where it cannot take that, and BrokenPipeError where nobody reads it.
+    """
+    try:
+        print(text, end="", flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _discard_output()
+        raise BadInput(f"cannot write to standard output: {error.strerror or error}") from error
+
+
+def nobody_reads() -> bool:
+    """Whether standard output is a pipe whose reader has left, as `head` does.
+
+    What is still to be written, also by the interpreter at its end, then goes nowhere.
+    """
+    with suppress(OSError, ValueError):  # there may be no such file
+        waiting = select.poll()
+        waiting.register(sys.stdout.fileno(), 0)
+        if any(event & select.POLLERR for _, event in waiting.poll(0)):
+            _discard_output()
+            return True
+    return False
+
+
+def _discard_output() -> None:
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def print_error(message: str, code: int) -> int:

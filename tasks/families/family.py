@@ -57,6 +57,8 @@ class Family:
     """Modules of that state that no version has, and that are kept for who continues from it."""
     not_continued: str = ""
     """Why nothing can be continued, and what to do."""
+    loader: str = ""
+    """What loads an exported version, of `tasks.packaging.exported`; empty: what its data say."""
     uses_gpu: bool = True
     """Whether it trains on a GPU where there is one; its results then depend on the device."""
 
