@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 
-def seed_at(seed: int, step: int, stream: int = 0) -> int:
+def seed_at(seed: int, step: int, stream: int = 0, *within: int) -> int:
     """Mix a run's seed, a step and a stream number into one 64-bit seed.
 
     Streams keep independent uses of randomness (data order, noise, evaluation) apart.
+    within: numbers of parts of the step, such as a shard; trailing zeros change nothing.
     """
-    return int(np.random.SeedSequence([seed, stream, step]).generate_state(1, np.uint64)[0])
+    mixed = np.random.SeedSequence([seed, stream, step, *within])
+    return int(mixed.generate_state(1, np.uint64)[0])
 
 
 def generator_at(seed: int, step: int, stream: int = 0, device: str = "cpu") -> torch.Generator:
