@@ -12,6 +12,7 @@ from flows.parameters import (
     Glob,
     ImageSide,
     ImageSource,
+    Processes,
     Seed,
     Settings,
     TextSource,
@@ -28,9 +29,10 @@ from tasks.evaluation.result import reference_words, title
 from tasks.families.table import names, of_data, options_of_families
 from tasks.maintenance.crash_recovery import label_with_process
 from tasks.registry.versions import Version
-from tasks.runtime.progress import log_on_page
+from tasks.runtime.progress import log, log_on_page
 from tasks.runtime.stopping import unless_stopped
 from tasks.samples.lineage import publish_lineage
+from tasks.settings.processes import shards_name, with_shards
 from tasks.settings.values import checked, with_options
 from tasks.store.files import digest_of
 from tasks.tracking.runs import open_run, recover_from_crashes
@@ -64,6 +66,7 @@ def full_run(  # noqa: PLR0913, D417 - each is a field of the form in the Prefec
     seed: Seed = 0,
     settings: Settings | None = None,
     seconds: TrainingSeconds | None = None,
+    processes: Processes | None = None,
     image_size: ImageSide | None = None,
     tokenizer: Scheme = "characters",
     glob: Glob | None = None,
@@ -85,6 +88,9 @@ def full_run(  # noqa: PLR0913, D417 - each is a field of the form in the Prefec
         settings: values that take the place of the preset's, such as {"vae.model.latent_size": 16};
             `atelier settings` lists all.
         seconds: train each model for about so long, instead of the preset's steps; none: its steps.
+        processes: share the batches of each training among so many processes of this machine, in
+            4 shards unless settings say another number; the weights do not depend on how many
+            processes there are, but on the shards. None: no shards, as the presets say.
         image_size: side in pixels, 8 to 64, to which your own images are cropped and resized.
         tokenizer: one token per character, or byte-level BPE.
         glob: which files of your own folder of text are read, such as *.py; none: all text.
@@ -96,6 +102,7 @@ def full_run(  # noqa: PLR0913, D417 - each is a field of the form in the Prefec
     of_images, of_text = of_data("images", models), of_data("text", models)
     versions: list[Version] = []
     given = checked(with_options(settings or {}, options), models)
+    given = with_shards(given, models, processes)
     parameters = {
         **{"images": images, "text": text, "models": list(models), "preset": preset, "seed": seed},
         **{"image_size": image_size, "tokenizer": tokenizer, **options},
@@ -103,6 +110,8 @@ def full_run(  # noqa: PLR0913, D417 - each is a field of the form in the Prefec
         **({"settings": given} if given else {}),
         **({"seconds": seconds} if seconds is not None else {}),
     }
+    if alone := [name for name in models if processes and not shards_name(name)]:
+        log(f"{', '.join(alone)}: no batches to share, so one process trains it")
     recover_from_crashes()
     title, key = f"{images} and {text}", digest_of(parameters)
     with training_slot(), open_run(title, key=key, parameters=parameters) as run_id:
@@ -119,7 +128,9 @@ def full_run(  # noqa: PLR0913, D417 - each is a field of the form in the Prefec
             planned(family, data, preset, seed, given)
             work.append((family, data))
         for family, data in work:
-            given = within_seconds(family, data, preset, seed, given, seconds)
+            given = within_seconds(
+                family, data, preset, seed, given, seconds, processes=processes or 1
+            )
         for family, data in work:
             version = train_model(
                 family.name,
@@ -128,6 +139,7 @@ def full_run(  # noqa: PLR0913, D417 - each is a field of the form in the Prefec
                 seed=seed,
                 parent_run_id=run_id,
                 settings=given,
+                processes=processes or 1,
                 approve_within=within,
             )
             versions.append(_told(version))

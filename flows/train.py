@@ -28,7 +28,7 @@ from tasks.training.provenance import provenance_of
 
 
 @flow(name="train-model", flow_run_name="{data.name}-{family}, {preset}, seed {seed}")
-def train_model(
+def train_model(  # noqa: PLR0913 - what a run asks for
     family: str,
     data: ImageSet | TokenSet,
     *,
@@ -37,6 +37,7 @@ def train_model(
     parent_run_id: str | None = None,
     settings: dict[str, Any] | None = None,
     threads: int | None = None,
+    processes: int = 1,
     approve_within: int | None = None,
 ) -> Version:
     """Fit a model, judge it on held-out data, register it.
@@ -49,10 +50,13 @@ def train_model(
         parent_run_id: the MLflow run under which this one is filed.
         settings: what takes the place of the preset's values, by full names; others' are left out.
         threads: of PyTorch, while it is fitted on a CPU; none: as many as the process has.
+        processes: that share the shards of its batches, where settings cut them into some.
         approve_within: seconds to wait for a person's consent to a promotion; none: do not ask.
     """
     record = FAMILIES[family]
-    plan = replace(planned(record, data, preset, seed, settings or {}), threads=threads)
+    plan = replace(
+        planned(record, data, preset, seed, settings or {}), threads=threads, processes=processes
+    )
     key = fit_cache_key(plan, data)
     with task_run(
         f"{data.name}-{family}", key, parent_run_id, while_waiting=released_slot
@@ -92,6 +96,8 @@ def within_seconds(
     seed: int,
     given: Given,
     seconds: int | None,
+    *,
+    processes: int = 1,
 ) -> Given:
     """What a person set, with the steps that take about so many seconds, where there are steps."""
     steps = f"{family.name}.training.steps"
@@ -99,7 +105,7 @@ def within_seconds(
         return given
     if steps in given:
         raise BadInput(f"{steps} is set to {given[steps]}, and a time would choose it; give one")
-    plan = planned(family, data, preset, seed, given)
+    plan = replace(planned(family, data, preset, seed, given), processes=processes)
     return {**given, steps: steps_in(data, plan, seconds)}
 
 

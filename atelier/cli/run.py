@@ -23,6 +23,7 @@ from atelier.services.credentials import how_to_log_in
 from tasks.data.own_files import writable
 from tasks.data.sources import choices, find_source
 from tasks.families.table import names, of_data, options_of_families
+from tasks.settings.processes import with_shards
 from tasks.settings.values import with_options
 from tasks.store.files import BadInput, check_space, home
 
@@ -89,6 +90,14 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         help="train each model for about so long instead of the preset's steps; the number of steps"
         " is measured once on this machine",
     )
+    run.add_argument(
+        "--processes",
+        type=_processes,
+        metavar="N",
+        help="share the batches of each training among N processes of this machine, in 4 shards"
+        " unless FAMILY.training.shards says another number; 1, 2 and 4 processes give the same"
+        " weights, other than without shards",
+    )
     run.add_argument("--seed", type=seed, default=0, help="0 to 2147483647 (default: 0)")
     run.add_argument(
         "--image-size",
@@ -138,6 +147,10 @@ def _training_seconds(text: str) -> int:
     return whole_number("a time to train", text, 1, 7 * 86_400)
 
 
+def _processes(text: str) -> int:
+    return whole_number("a number of processes", text, 1, 64)
+
+
 def _families(text: str) -> tuple[str, ...]:
     chosen = text.split(",")
     unknown = [name for name in chosen if name not in names()]
@@ -172,6 +185,7 @@ def _parameters(options: argparse.Namespace) -> dict[str, Any]:
         raise BadInput(f"{fixed[0]} is set, and --seconds would choose it; give one of them")
     short = {name: getattr(options, name) for name in options_of_families()}
     with_options(given, short)
+    given = with_shards(given, options.families, options.processes)
     return {
         "images": images,
         "text": text,
@@ -182,6 +196,7 @@ def _parameters(options: argparse.Namespace) -> dict[str, Any]:
         "tokenizer": options.tokenizer,
         **({"settings": given} if given else {}),
         **({"seconds": options.seconds} if options.seconds else {}),
+        **({"processes": options.processes} if options.processes else {}),
         **short,
         "glob": options.glob,
         "rehash": options.rehash,

@@ -36,7 +36,7 @@ def checkpointed_steps(
     _go_on_from_stable_phase(place)
     _resume(state, place)
     if ranks is not None:
-        ranks.begin(state)
+        ranks.begin(training)
     progress = Progress(f"training {place.name}", num_steps, done=state.step)
     saved_at, seconds_before = time.monotonic(), state.seconds
     started_at = saved_at

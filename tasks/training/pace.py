@@ -92,8 +92,7 @@ def _pace(data: ImageSet | TokenSet, plan: TrainingPlan) -> Pace:
     plan = replace(plan, settings={**plan.settings, "training": short})
     with computing_threads(plan.threads_of_a_process), Ranks(plan, data) as ranks:
         training: Training = resolve_name(plan.training)(splits_of(data), device, **plan.settings)
-        if training.state is not None:
-            ranks.begin(training.state)
+        ranks.begin(training)
         return pace_of(list(_times(training.steps())))
 
 

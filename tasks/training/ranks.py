@@ -17,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -110,8 +111,8 @@ class Ranks:
         finally:
             self._end()
 
-    def begin(self, state: TrainingState) -> None:
-        """Meet the others, and hand them the state that the training goes on from."""
+    def begin(self, training: Training) -> None:
+        """Meet the others, and hand them the state that this process's training goes on from."""
         if not self._children or self._folder is None:
             return
         for child in self._children:
@@ -120,8 +121,9 @@ class Ranks:
                 raise RankLost(self._who_ended() or "a process of the training does not answer")
         log(f"{self._plan.processes} processes share the {self._plan.shards} shards of each batch")
         _meet(_meeting_in(self._folder.name), 0, self._plan.processes)
+        assert training.state is not None, "what has no state has no steps"
         try:
-            _hand_over(state)
+            _hand_over(training.state)
         except RuntimeError as error:
             raise GroupBroken(str(error)) from error
 
@@ -161,7 +163,7 @@ class Ranks:
     def _who_ended(self) -> str:
         """Which child ended first, and how; empty if all still run, or only followed another."""
         deadline = time.monotonic() + SECONDS_TO_TELL
-        while time.monotonic() < deadline:
+        while self._children and time.monotonic() < deadline:
             for rank, child in enumerate(self._children, start=1):
                 if child.poll() not in (None, LOST_OTHERS):
                     how = self._how(rank, child.returncode)
@@ -184,10 +186,9 @@ class Ranks:
             with suppress(OSError):
                 if child.stdin is not None:
                     child.stdin.close()
-        deadline = time.monotonic() + SECONDS_TO_END
         for child in self._children:
             try:
-                child.wait(max(0.0, deadline - time.monotonic()))
+                child.wait(SECONDS_TO_END)
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
@@ -297,6 +298,9 @@ def main() -> None:
         serve(sys.stdin.readline())
     except GroupBroken:
         os._exit(LOST_OTHERS)
+    except Exception:
+        traceback.print_exc()
+        os._exit(1)  # what ends an interpreter has more to say, and the reason must be the last
     threading.Event().wait()  # rank 0 may still read what was sent last
 
 

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 
 from flows.train import planned
 from models.training.loops import Step
@@ -22,7 +22,7 @@ from tasks.data.tokenization import TokenSet
 from tasks.families.table import FAMILIES
 from tasks.store.files import BadInput, home, remove
 from tasks.tracking.runs import open_run
-from tasks.training import checkpointing
+from tasks.training import checkpointing, pace
 from tasks.training import fit as fitting
 from tasks.training.fit import fit_model
 from tasks.training.fit_store import TrainedModel, fit_cache_key
@@ -36,6 +36,8 @@ SMALL = {
     "gpt": {"model.context_length": 16, "model.num_layers": 1, "model.width": 16},
 }
 STEPS = 12
+NOTHING: Any = None
+"""In a training's place, where none may be looked at."""
 
 
 def plan_for(
@@ -65,16 +67,16 @@ def children() -> list[psutil.Process]:
 
 @pytest.fixture
 def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], Any]], None]:
-    """Do something after a step of every fit, before its checkpoint."""
+    """Do something once, after a step of a fit and before its checkpoint."""
 
     def arrange(number: int, act: Callable[[], Any]) -> None:
-        passed_on = fitting.checkpointed_steps
+        passed_on, waiting = fitting.checkpointed_steps, [act]
 
         def steps(*arguments: Any) -> Iterator[Step]:
             for step in passed_on(*arguments):
                 yield step
-                if step.step == number:
-                    act()
+                if step.step == number and waiting:
+                    waiting.pop()()
 
         monkeypatch.setattr(fitting, "checkpointed_steps", steps)
 
@@ -127,3 +129,163 @@ def test_a_lost_process_is_named_and_one_process_goes_on_to_the_same_weights(
 
     assert "resumed at step 5" in caplog.text
     assert resumed.digest == expected
+
+
+@pytest.mark.slow
+def test_what_one_process_began_two_end_alike(
+    tokens: TokenSet,
+    tracking_database: str,
+    at_step: Callable[[int, Callable[[], Any]], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", logger="atelier")
+    expected = fit(tokens, plan_for("gpt", tokens)).digest
+    remove(home() / "artifacts" / "models")
+
+    def stop() -> None:
+        raise InterruptedError
+
+    at_step(6, stop)
+    with pytest.raises(InterruptedError):
+        fit(tokens, plan_for("gpt", tokens))
+    resumed = fit(tokens, plan_for("gpt", tokens, processes=2))
+
+    assert "resumed at step 5" in caplog.text
+    assert "2 processes share the 4 shards of each batch" in caplog.text
+    assert resumed.digest == expected
+
+
+@pytest.mark.slow
+def test_returns_to_a_healthy_state_are_those_of_one_process(
+    images: ImageSet, tracking_database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Both processes watch the game, and both must go back."""
+    caplog.set_level("INFO", logger="atelier")
+    wild = {"learning_rate": 10.0, "gradient_clip": 1e9, "warmup_steps": 0}
+    told = []
+    for processes in (1, 2):
+        digest = fit(images, plan_for("gan", images, processes, **wild)).digest
+        lines = [record.getMessage() for record in caplog.records]
+        told.append([digest, *(line for line in lines if "went back to step" in line)])
+        caplog.clear()
+        remove(home() / "artifacts" / "models")
+
+    assert len(told[0]) > 1
+    assert told[0] == told[1]
+
+
+def addresses_listened_on() -> set[str]:
+    """By this process and all its children."""
+    processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    return {
+        each.laddr.ip
+        for process in processes
+        for each in process.net_connections("inet")
+        if each.status == psutil.CONN_LISTEN
+    }
+
+
+@pytest.mark.slow
+def test_no_process_listens_on_an_address_but_loopback(
+    images: ImageSet, tracking_database: str, at_step: Callable[[int, Callable[[], Any]], None]
+) -> None:
+    seen: list[set[str]] = []
+
+    def look() -> None:
+        assert len(children()) == 1
+        joined = [each for each in psutil.Process().net_connections("inet") if each.raddr]
+        assert joined, "the processes talk over sockets that this test sees"
+        assert {each.raddr.ip for each in joined} == {"127.0.0.1"}
+        seen.append(addresses_listened_on())
+
+    at_step(3, look)
+    fit(images, plan_for("vae", images, processes=2))
+
+    (addresses,) = seen
+    assert addresses <= {"127.0.0.1"}
+
+
+PROGRAM = """
+import sys
+from tasks.data.ingestion import ingest_images
+from tasks.training.examples import splits_of
+from tasks.training.ranks import Ranks
+from tests.tasks.training.test_ranks import children, plan_for
+from models.vae.training import VaeTraining
+
+images = ingest_images.fn(sys.argv[1])
+plan = plan_for("vae", images, processes=2, steps=1_000_000)
+with Ranks(plan, images) as ranks:
+    training = VaeTraining(splits_of(images), "cpu", **plan.settings)
+    ranks.begin(training)
+    for step in training.steps():
+        if step.step == 3:
+            print("children", *(each.pid for each in children()), flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_the_others_end_when_rank_0_is_killed(images: ImageSet) -> None:
+    root = str(Path(__file__).resolve().parents[3])
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(PROGRAM), images.source],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": root},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    told = next(line for line in process.stdout if line.startswith("children "))
+    (pid,) = map(int, told.split()[1:])
+    child = psutil.Process(pid)
+
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+
+    gone, alive = psutil.wait_procs([child], timeout=10)
+    assert (gone, alive) == ([child], [])
+
+
+@pytest.mark.slow
+def test_a_process_that_cannot_begin_says_why(images: ImageSet, tracking_database: str) -> None:
+    plan = plan_for("vae", images, processes=2)
+    lost = replace(images, digest="0" * 64, folder=str(home() / "nowhere"))
+
+    with pytest.raises(RankLost, match=r"^rank 1 of 2 ended \(exit code 1: \w+: .+\)$"):  # noqa: SIM117
+        with Ranks(plan, lost) as ranks:
+            ranks.begin(NOTHING)
+
+
+@pytest.mark.slow
+def test_a_pace_is_measured_with_all_processes(images: ImageSet) -> None:
+    plan = plan_for("vae", images, processes=2)
+
+    found = pace._pace(images, plan)
+
+    assert found.seconds_per_step > 0
+    assert children() == []
+
+
+def test_one_process_or_one_shard_needs_no_others(images: ImageSet) -> None:
+    for plan in (plan_for("vae", images), plan_for("vae", images, 2, shards=1)):
+        with Ranks(plan, images) as ranks:
+            ranks.begin(NOTHING)
+            assert children() == []
+
+
+def test_each_process_wants_a_gpu_where_there_are_some(
+    images: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_for("vae", images, processes=2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+
+    with pytest.raises(BadInput, match="2 processes want a GPU each, and this machine has 1"):
+        Ranks(plan, images).__enter__()
+    assert children() == []
+
+
+def test_a_broken_group_that_nobody_left_is_told_as_it_is(images: ImageSet) -> None:
+    with pytest.raises(RankLost, match="no route"), Ranks(plan_for("vae", images), images):
+        raise GroupBroken("no route")
