@@ -107,7 +107,9 @@ class Ranks:
     ) -> None:
         try:
             if isinstance(error, GroupBroken):
-                raise RankLost(self._who_ended() or f"{error}") from error
+                why = self._who_ended() or f"{error}"
+                log(f"{self._data.name}-{self._plan.family}: {why}")  # a retry tells nobody why
+                raise RankLost(why) from error
         finally:
             self._end()
 

@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import Tensor, distributed, nn
 
+from models.gan.recipe import gan_recipe
+from models.presets import ImageShape
 from models.training.adversarial import adversarial_steps
-from models.training.batches import NOISE_STREAM, seed_at
+from models.training.batches import NOISE_STREAM, ImageBatches, seed_at
 from models.training.config import FitConfig
 from models.training.loops import likelihood_steps
 from models.training.sharding import GroupBroken, GroupDisagrees, Shards, shards_of, tree_sum
@@ -35,6 +37,24 @@ def test_a_batch_is_cut_into_neighbouring_examples_of_their_own_memory() -> None
 def test_a_batch_that_cannot_be_cut_evenly_is_refused(size: int) -> None:
     with pytest.raises(ValueError, match=f"batch of {size} examples cannot be cut into 4 equal"):
         Shards(4).part(torch.zeros(size), 0)
+
+
+def test_a_small_data_set_is_served_but_for_what_cannot_be_cut() -> None:
+    images = torch.zeros(83, 1, 8, 8, dtype=torch.uint8)
+
+    assert len(ImageBatches(images, 96, 0).at(0)) == 83
+    batches = ImageBatches(images, 96, 0, shards=4)
+    assert len(batches.at(0)) == len(batches.at(1)) == 80
+    assert set(batches.indices_at(0).tolist()) != set(batches.indices_at(1).tolist())
+    assert len(ImageBatches(images, 64, 0, shards=4).at(0)) == 64
+
+
+def test_packs_must_fit_into_shards() -> None:
+    given = {"model.num_packed": 16, "model.class_weight": 0.0}
+    gan_recipe("standard", ImageShape(1, 8, 8, 10), 0, given)
+
+    with pytest.raises(ValueError, match="num_packed is 16, and of 96 images in 4 shards each has"):
+        gan_recipe("standard", ImageShape(1, 8, 8, 10), 0, {**given, "training.shards": 4})
 
 
 def test_shards_and_batch_size_must_agree() -> None:

@@ -125,6 +125,7 @@ def test_a_lost_process_is_named_and_one_process_goes_on_to_the_same_weights(
     with pytest.raises(RankLost, match=r"^rank 1 of 2 ended \(killed by signal 9\)$"):
         fit(images, plan_for("gan", images, processes=2))
     assert children() == []
+    assert f"{images.name}-gan: rank 1 of 2 ended (killed by signal 9)" in caplog.text
     resumed = fit(images, plan_for("gan", images))
 
     assert "resumed at step 5" in caplog.text
