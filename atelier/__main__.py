@@ -36,7 +36,7 @@ def _run(arguments: "Sequence[str] | None") -> int:
     import os
     import warnings
 
-    from atelier.cli.options import print_error
+    from atelier.cli.options import nobody_reads, print_error, write_out
     from atelier.services import ambient_settings, process_settings
     from atelier.services.background_processes import StackError
     from atelier.services.private_home import OWNER_ONLY
@@ -47,18 +47,23 @@ def _run(arguments: "Sequence[str] | None") -> int:
     for stream in (sys.stdout, sys.stderr):  # names and texts hold letters of every script
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    options = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    command = words[0] if words else ""
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # what libraries warn of is for the tests, not for users
     os.umask(OWNER_ONLY)
     try:
+        _check_command(command)
+        options = _parser(command).parse_args(words)
         if getattr(options, "applies_settings", True):
             process_settings.apply_settings()
-        return int(options.command(options))
+        code = int(options.command(options))
+        write_out("")
     except (BadInput, ChecksumMismatch, DamagedRecord, StackError) as error:
         return print_error(str(error), 2)
     except ConnectionError as error:
-        return print_error(str(error), 1)
+        is_over = isinstance(error, BrokenPipeError) and nobody_reads()
+        return 0 if is_over else print_error(str(error), 1)
     except OSError as error:
         return print_error(_about_files(error), 2)
     except KeyboardInterrupt:
@@ -68,6 +73,7 @@ def _run(arguments: "Sequence[str] | None") -> int:
         if not (reason := setting or _of_a_server(error)):
             raise
         return print_error(reason, 2 if setting else 1)
+    return code
 
 
 def _of_a_server(error: Exception) -> str:
@@ -101,30 +107,72 @@ def _about_files(error: OSError) -> str:
     return f"{where}; set ATELIER_HOME to a folder that you may write to"
 
 
-def _parser() -> "argparse.ArgumentParser":
-    from atelier.cli import (
-        compare,
-        doctor,
-        maintenance,
-        registry,
-        run,
-        schedule,
-        search,
-        services,
-        settings,
-        step,
-        verify,
-    )
+COMMANDS = {
+    "run": ("run", "sample"),
+    "settings": ("settings",),
+    "search": ("search",),
+    "models": ("models", "show"),
+    "generate": ("generate",),
+    "export": ("export",),
+    "registry": ("history", "rollback", "promote", "reproduce"),
+    "compare": ("compare",),
+    "step": ("step",),
+    "verify": ("verify",),
+    "open_pages": ("open",),
+    "services": ("up", "status", "down"),
+    "schedule": ("schedule",),
+    "maintenance": ("explain", "gc"),
+    "doctor": ("doctor",),
+}
+"""The modules of `atelier.cli` in the order of the help, and the commands that each adds."""
+PARSE_OTHERS = ("schedule",)
+"""Commands that parse another command."""
+
+
+def _module_of_command() -> dict[str, str]:
+    return {name: module for module, names in COMMANDS.items() for name in names}
+
+
+def _check_command(word: str) -> None:
+    """Raise BadInput for a first word that is neither a command nor an option."""
+    from tasks.runtime.suggestions import nearest
+    from tasks.store.files import BadInput
+
+    known = _module_of_command()
+    if word and not word.startswith("-") and word not in known:
+        meant = nearest(word, known)
+        hint = f"did you mean {meant!r}? " if meant else ""
+        raise BadInput(f"{word!r} is no command; {hint}`atelier --help` lists them")
+
+
+def _parser(command: str = "") -> "argparse.ArgumentParser":
+    """The parser of one command, or of all: importing all modules takes longer than some of them.
+
+    command: the first word that was typed.
+    """
+    from importlib import import_module
+
     from atelier.cli.options import Parser
 
     parser = Parser(prog="atelier", description="A workshop for small generative models.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for group in (
-        *(run, settings, search, registry, compare, step, verify),
-        *(services, schedule, maintenance, doctor),
-    ):
-        group.add(commands)
+    module = _module_of_command().get(command, "")
+    is_alone = bool(module) and command not in PARSE_OTHERS
+    for name in (module,) if is_alone else COMMANDS:
+        import_module(f"atelier.cli.{name}").add(commands)
+    if not is_alone:
+        parser.add_argument("--version", action="version", version=f"atelier {_version()}")
     return parser
+
+
+def _version() -> str:
+    """Of this program, from the one place that states it."""
+    import tomllib
+
+    from tasks.store.files import project_file
+
+    described = tomllib.loads(project_file("pyproject.toml").read_text(encoding="utf-8"))
+    return str(described["project"]["version"])
 
 
 if __name__ == "__main__":

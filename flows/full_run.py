@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from prefect import flow
 
 from flows.champion_challenger import APPROVAL_SECONDS
+from flows.continuing import beginning
 from flows.device_slot import final_state, training_slot
 from flows.parameters import (
     ApprovalSeconds,
@@ -17,6 +18,7 @@ from flows.parameters import (
     Settings,
     TextSource,
     TrainingSeconds,
+    VersionAddress,
     run_name,
     takes_options,
 )
@@ -67,6 +69,7 @@ def full_run(  # noqa: PLR0913, D417 - each is a field of the form in the Prefec
     settings: Settings | None = None,
     seconds: TrainingSeconds | None = None,
     processes: Processes | None = None,
+    continue_from: VersionAddress | None = None,
     image_size: ImageSide | None = None,
     tokenizer: Scheme = "characters",
     glob: Glob | None = None,
@@ -91,6 +94,8 @@ def full_run(  # noqa: PLR0913, D417 - each is a field of the form in the Prefec
         processes: share the batches of each training among so many processes of this machine, in
             4 shards unless settings say another number; the weights do not depend on how many
             processes there are, but on the shards. None: no shards, as the presets say.
+        continue_from: a version whose weights the training begins with, such as
+            digits-vae@champion or digits-vae/3; the models to train are then its family alone.
         image_size: side in pixels, 8 to 64, to which your own images are cropped and resized.
         tokenizer: one token per character, or byte-level BPE.
         glob: which files of your own folder of text are read, such as *.py; none: all text.
@@ -112,7 +117,11 @@ def full_run(  # noqa: PLR0913, D417 - each is a field of the form in the Prefec
     }
     if alone := [name for name in models if processes and not shards_name(name)]:
         log(f"{', '.join(alone)}: no batches to share, so one process trains it")
+    source = {"images": images, "image_size": image_size, "text": text, "scheme": tokenizer}
     recover_from_crashes()
+    begins = beginning(continue_from, models, given, preset, source)
+    if begins.weights is not None:
+        parameters["continue_from"] = begins.weights.parent.address
     title, key = f"{images} and {text}", digest_of(parameters)
     with training_slot(), open_run(title, key=key, parameters=parameters) as run_id:
         # Data and settings first: bad input must stop the run before anything is trained.
@@ -120,16 +129,31 @@ def full_run(  # noqa: PLR0913, D417 - each is a field of the form in the Prefec
         if of_images:
             image_set = unless_stopped(prepare_images(images, image_size, rehash))
         if of_text:
-            token_set = unless_stopped(prepare_corpus(text, tokenizer, glob=glob, rehash=rehash))
+            token_set = unless_stopped(
+                prepare_corpus(
+                    text,
+                    tokenizer,
+                    glob=glob,
+                    rehash=rehash,
+                    tokenizer_file=begins.tokenizer_file,
+                )
+            )
         work = []
         for family in (*of_images, *of_text):
             data = image_set if family.data == "images" else token_set
             assert data is not None, "prepared above"
-            planned(family, data, preset, seed, given)
+            planned(family, data, preset, seed, given, begins.weights)
             work.append((family, data))
         for family, data in work:
             given = within_seconds(
-                family, data, preset, seed, given, seconds, processes=processes or 1
+                family,
+                data,
+                preset,
+                seed,
+                given,
+                seconds,
+                continues=begins.weights,
+                processes=processes or 1,
             )
         for family, data in work:
             version = train_model(
@@ -140,6 +164,7 @@ def full_run(  # noqa: PLR0913, D417 - each is a field of the form in the Prefec
                 parent_run_id=run_id,
                 settings=given,
                 processes=processes or 1,
+                continues=begins.on(data, preset, seed, given),
                 approve_within=within,
             )
             versions.append(_told(version))

@@ -6,7 +6,7 @@ from prefect import flow
 
 from flows.device_slot import training_slot
 from flows.parameters import Alias, ModelName, Seed
-from flows.reproduce import data_again, family_of, plan_again
+from flows.reproduce import begins_again, data_again, family_of, plan_again
 from tasks.data.ingestion import ImageSet
 from tasks.data.tokenization import TokenSet
 from tasks.families.family import Family
@@ -30,6 +30,7 @@ from tasks.samples.sampling import draw_samples
 from tasks.tracking.runs import open_run
 from tasks.training.fit import fit_model
 from tasks.training.fit_store import TrainedModel
+from tasks.training.initial_weights import InitialWeights
 from tasks.training.plan import feature_extractor_plan
 from tasks.training.provenance import TrainingProvenance
 
@@ -46,7 +47,9 @@ def step_fit(name: ModelName, which: Alias = "champion", *, fresh: bool = False)
     version, recipe = read_record(name, which)
     family = family_of(version, recipe)
     with training_slot(), _run_of("fit", name, version.version) as run_id:
-        data, plan = _data_of(name, family, recipe), plan_again(family, recipe)
+        begins = begins_again(recipe)
+        data = _data_of(name, family, recipe, begins)
+        plan = plan_again(family, recipe, begins)
         with scratch_home() as empty:
             with at_home(empty) if fresh else nullcontext():
                 fitted = fit_model(data, plan, run_id)
@@ -130,13 +133,15 @@ def _run_of(step: str, name: str, version: int) -> AbstractContextManager[str]:
     return open_run(f"{name}, step {step}", parameters={"step": step, "of": f"{name}/{version}"})
 
 
-def _data_of(name: str, family: Family, recipe: TrainingProvenance) -> ImageSet | TokenSet:
+def _data_of(
+    name: str, family: Family, recipe: TrainingProvenance, begins: InitialWeights | None = None
+) -> ImageSet | TokenSet:
     """A version's data as stored; where they are not any more, as their source is now."""
     found = stored_data(name, recipe, family.data)
     if found is not None:
         return found
     log(f"{name}: its data are not stored any more; they are read again from {recipe.source}")
-    data = data_again(family, recipe)
+    data = data_again(family, recipe, begins or begins_again(recipe))
     if data.digest != recipe.data_digest:
         log(f"WARNING: {name}: the data in {recipe.source} are no longer those of its record")
     return data

@@ -12,7 +12,7 @@ from tasks.data.ingestion import short_name
 from tasks.data.sources import form_pattern, known_sources
 from tasks.families.family import Option
 from tasks.settings.values import checked
-from tasks.store.names import checked_name
+from tasks.store.names import checked_name, version_address
 
 Result = TypeVar("Result")
 
@@ -69,6 +69,22 @@ ModelName = Annotated[str, AfterValidator(partial(checked_name, "model"))]
 
 Alias = Annotated[str, AfterValidator(partial(checked_name, "alias"))]
 """An alias of a model, or a version's number."""
+
+
+def _checked_address(address: str) -> str:
+    version_address(address)
+    return address
+
+
+VersionAddress = Annotated[
+    str,
+    AfterValidator(_checked_address),
+    Field(
+        pattern=r"^[^@/\s]+([@/][^@/\s]+)?$",
+        examples=["MODEL@champion", "MODEL/3"],
+    ),
+]
+"""A registered version: MODEL@ALIAS or MODEL/N; MODEL alone is its champion."""
 
 
 def takes_options(

@@ -39,6 +39,7 @@ def prepare_corpus(
     rehash: bool = False,
     *,
     to_register: bool = True,
+    tokenizer_file: str | None = None,
 ) -> TokenSet:
     """Read, check, split, store and tokenize a text.
 
@@ -49,8 +50,9 @@ def prepare_corpus(
         glob: which files of your own folder are read, such as *.py; none: all that hold text.
         rehash: read your own files again even if their names, sizes and times are unchanged.
         to_register: refuse data whose name stands for other data in the registry.
+        tokenizer_file: of a version's vocabulary, which is taken instead of one of this text.
     """
     corpus = ingest_text(source, glob, rehash)
     if to_register:
         check_data(corpus)
-    return tokenize_corpus(corpus, scheme, vocabulary_size)
+    return tokenize_corpus(corpus, scheme, vocabulary_size, tokenizer_file)

@@ -12,6 +12,7 @@ from tasks.data.tokenization import Scheme, TokenSet
 from tasks.families.family import Family
 from tasks.families.table import FAMILIES
 from tasks.maintenance.crash_recovery import label_with_process
+from tasks.registry.parents import initial_weights_again
 from tasks.registry.reproduction import (
     Reproduction,
     at_home,
@@ -27,6 +28,7 @@ from tasks.store.files import BadInput
 from tasks.store.records import DamagedRecord
 from tasks.tracking.runs import open_run
 from tasks.training.fit import fit_model
+from tasks.training.initial_weights import InitialWeights
 from tasks.training.plan import TrainingPlan, feature_extractor_plan
 from tasks.training.provenance import TrainingProvenance
 
@@ -46,8 +48,9 @@ def reproduce(name: ModelName, which: Alias = "champion") -> Reproduction:
     family = family_of(version, recipe)
     reproduced = {"reproduces": f"{name}/{version.version}"}
     with open_run(f"{name}, again", parameters=reproduced) as run_id:
-        data = data_again(family, recipe)
-        plan = plan_again(family, recipe)
+        begins = begins_again(recipe)
+        data = data_again(family, recipe, begins)
+        plan = plan_again(family, recipe, begins)
         judge = None
         if isinstance(data, ImageSet):
             judge = fit_model(data, feature_extractor_plan(data), run_id)
@@ -68,22 +71,40 @@ def family_of(version: Version, recipe: TrainingProvenance) -> Family:
     return FAMILIES[recipe.family]
 
 
-def data_again(family: Family, recipe: TrainingProvenance) -> ImageSet | TokenSet:
+def begins_again(recipe: TrainingProvenance) -> InitialWeights | None:
+    """With what a version's training began, where it continued another; raises BadInput."""
+    if recipe.continues is None:
+        return None
+    return initial_weights_again(recipe.continues, recipe.family, recipe.settings["model"])
+
+
+def data_again(
+    family: Family, recipe: TrainingProvenance, begins: InitialWeights | None = None
+) -> ImageSet | TokenSet:
     """A version's data, read from their source as they are now."""
     if family.data == "images":
         return unless_stopped(prepare_images(recipe.source, recipe.image_size, to_register=False))
     scheme: Scheme = "bpe" if recipe.scheme == "bpe" else "characters"
     size = recipe.vocabulary_size
     return unless_stopped(
-        prepare_corpus(recipe.source, scheme, size, recipe.glob, to_register=False)
+        prepare_corpus(
+            recipe.source,
+            scheme,
+            size,
+            recipe.glob,
+            to_register=False,
+            tokenizer_file=str(begins.tokenizer_path) if begins else None,
+        )
     )
 
 
-def plan_again(family: Family, recipe: TrainingProvenance) -> TrainingPlan:
+def plan_again(
+    family: Family, recipe: TrainingProvenance, begins: InitialWeights | None = None
+) -> TrainingPlan:
     """A version's training by its record's settings; raises DamagedRecord for what are none."""
     classes = recipe_of(family).classes
     settings = {name: _setting(kind, recipe, name) for name, kind in classes.items()}
-    return plan_of(family, settings, recipe.seed)
+    return plan_of(family, settings, recipe.seed, begins)
 
 
 def _setting(kind: type, recipe: TrainingProvenance, name: str) -> Any:

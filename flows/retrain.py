@@ -11,6 +11,7 @@ from typing import Any
 from prefect import Flow, flow
 from pydantic import BaseModel
 
+from flows.continuing import Beginning, beginning
 from flows.device_slot import final_state, training_slot
 from flows.parameters import (
     Glob,
@@ -18,6 +19,7 @@ from flows.parameters import (
     ImageSource,
     Seed,
     TextSource,
+    VersionAddress,
     run_name,
     takes_options,
 )
@@ -41,6 +43,8 @@ HELP = {
     "image_size": "side in pixels, 8 to 64, to which your own images are cropped and resized.",
     "tokenizer": "one token per character, or byte-level BPE.",
     "settings": "values that take the place of the preset's; `atelier settings` lists all.",
+    "continue_from": "a version whose weights the training begins with, such as"
+    " MODEL@champion or MODEL/3; none: random ones.",
     "glob": "which files of your own folder of text are read, such as *.py; none: all text.",
     "rehash": "read your own files again even if their names, sizes and times are unchanged.",
 }
@@ -48,6 +52,7 @@ HELP = {
 
 
 def _images(
+    _begins: Beginning,
     *,
     images: ImageSource = "digits",
     preset: Preset = "standard",
@@ -61,6 +66,7 @@ def _images(
 
 
 def _text(
+    begins: Beginning,
     *,
     text: TextSource = "pydocs",
     preset: Preset = "standard",
@@ -71,7 +77,9 @@ def _text(
 ) -> TokenSet:
     """The same of every form of a token model."""
     del preset, seed
-    return prepare_corpus(text, tokenizer, glob=glob, rehash=rehash)
+    return prepare_corpus(
+        text, tokenizer, glob=glob, rehash=rehash, tokenizer_file=begins.tokenizer_file
+    )
 
 
 def _retrain(family: Family) -> "Flow[..., Version]":
@@ -79,22 +87,37 @@ def _retrain(family: Family) -> "Flow[..., Version]":
 
     form = form_of(family)
 
-    def retrain(settings: BaseModel | None = None, **given: Any) -> Version:
+    def retrain(
+        settings: BaseModel | None = None, continue_from: str | None = None, **given: Any
+    ) -> Version:
         options = {name: given.pop(name) for name in family.options if name in given}
         nested = settings.model_dump(exclude_none=True) if settings else {}
         chosen = checked(with_options(flattened({family.name: nested}), options))
+        preset, seed = given["preset"], given["seed"]
+        source = {**given, "scheme": given.get("tokenizer")}
+        begins = beginning(continue_from, [family.name], chosen, preset, source)
         with training_slot():
-            data = prepare(**given)
+            data = prepare(begins, **given)
             version = train_model(
-                family.name, data, preset=given["preset"], seed=given["seed"], settings=chosen
+                family.name,
+                data,
+                preset=preset,
+                seed=seed,
+                settings=chosen,
+                continues=begins.on(data, preset, seed, chosen),
             )
         return final_state(version, [version])
 
     shared = inspect.signature(prepare)
-    optional = inspect.Parameter(
-        "settings", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=form | None
-    )
-    shared = shared.replace(parameters=[*shared.parameters.values(), optional])
+    optional: dict[str, Any] = {"settings": form | None}
+    if family.continued:
+        optional["continue_from"] = VersionAddress | None
+    own = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+        for name, kind in optional.items()
+    ]
+    _, *of_data = shared.parameters.values()
+    shared = shared.replace(parameters=[*of_data, *own])
     seeded = ", seed {seed}" if family.seed_spreads else ""  # counting knows none
     retrain.__name__ = f"retrain_{family.name}"
     retrain.__signature__ = shared.replace(return_annotation=Version)  # type: ignore[attr-defined]

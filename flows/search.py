@@ -28,7 +28,7 @@ from tasks.data.tokenization import Scheme, TokenSet
 from tasks.families.family import Family
 from tasks.families.table import FAMILIES, names
 from tasks.maintenance.crash_recovery import label_with_process
-from tasks.runtime.progress import log, log_on_page
+from tasks.runtime.progress import log
 from tasks.runtime.stopping import unless_stopped
 from tasks.search.exploration import (
     Ground,
@@ -228,7 +228,7 @@ def _explore(ground: Ground, pool: Workers, course: _Course) -> None:
         if ground.search.halving is not None:
             close_pruned_runs(ground.search, ground.parent_run_id)
         if course.board.is_time_up:
-            log_on_page("the time is up: no further trial begins")
+            log("the time is up: no further trial begins")
 
 
 def _tried(

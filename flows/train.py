@@ -17,18 +17,20 @@ from tasks.families.family import Family
 from tasks.families.table import FAMILIES
 from tasks.registry.versions import Version
 from tasks.settings.catalogue import own_settings, settings_of
+from tasks.settings.inherited import inherited
 from tasks.settings.values import Given, settled
 from tasks.store.files import BadInput
 from tasks.tracking.runs import task_run
 from tasks.training.fit import fit_model
 from tasks.training.fit_store import TrainedModel, fit_cache_key
+from tasks.training.initial_weights import InitialWeights
 from tasks.training.pace import steps_in
 from tasks.training.plan import TrainingPlan, feature_extractor_plan, shape_of
 from tasks.training.provenance import provenance_of
 
 
 @flow(name="train-model", flow_run_name="{data.name}-{family}, {preset}, seed {seed}")
-def train_model(  # noqa: PLR0913 - what a run asks for
+def train_model(  # noqa: PLR0913 - the flow's parameters
     family: str,
     data: ImageSet | TokenSet,
     *,
@@ -36,6 +38,7 @@ def train_model(  # noqa: PLR0913 - what a run asks for
     seed: int = 0,
     parent_run_id: str | None = None,
     settings: dict[str, Any] | None = None,
+    continues: InitialWeights | None = None,
     threads: int | None = None,
     processes: int = 1,
     approve_within: int | None = None,
@@ -49,14 +52,14 @@ def train_model(  # noqa: PLR0913 - what a run asks for
         seed: 0 to 2147483647; the same seed gives the same weights on the same machine.
         parent_run_id: the MLflow run under which this one is filed.
         settings: what takes the place of the preset's values, by full names; others' are left out.
+        continues: the version whose weights it begins with; none: random ones.
         threads: of PyTorch, while it is fitted on a CPU; none: as many as the process has.
         processes: that share the shards of its batches, where settings cut them into some.
         approve_within: seconds to wait for a person's consent to a promotion; none: do not ask.
     """
     record = FAMILIES[family]
-    plan = replace(
-        planned(record, data, preset, seed, settings or {}), threads=threads, processes=processes
-    )
+    plan = planned(record, data, preset, seed, settings or {}, continues)
+    plan = replace(plan, threads=threads, processes=processes)
     key = fit_cache_key(plan, data)
     with task_run(
         f"{data.name}-{family}", key, parent_run_id, while_waiting=released_slot
@@ -79,14 +82,25 @@ def train_model(  # noqa: PLR0913 - what a run asks for
 
 
 def planned(
-    family: Family, data: ImageSet | TokenSet, preset: Preset, seed: int, given: Given
+    family: Family,
+    data: ImageSet | TokenSet,
+    preset: Preset,
+    seed: int,
+    given: Given,
+    continues: InitialWeights | None = None,
 ) -> TrainingPlan:
     """What a family's recipe makes of a preset, data and what a person set.
 
-    Raises BadInput for settings that contradict each other or the data.
+    continues: the version that it begins with, whose model it takes over. Raises BadInput for
+    settings that contradict each other, the data or that version.
     """
-    settings = settled(family, preset, shape_of(data), seed, given)
-    return replace(plan_of(family, settings, seed), given=own_settings(family, given))
+    shape, taken = shape_of(data), {}
+    if continues is not None:
+        whose = str(continues.parent)
+        taken = inherited(family, preset, shape, continues.model, given, whose)
+    settings = settled(family, preset, shape, seed, {**taken, **given})
+    plan = plan_of(family, settings, seed, continues)
+    return replace(plan, given=own_settings(family, given))
 
 
 def within_seconds(
@@ -97,6 +111,7 @@ def within_seconds(
     given: Given,
     seconds: int | None,
     *,
+    continues: InitialWeights | None = None,
     processes: int = 1,
 ) -> Given:
     """What a person set, with the steps that take about so many seconds, where there are steps."""
@@ -105,11 +120,13 @@ def within_seconds(
         return given
     if steps in given:
         raise BadInput(f"{steps} is set to {given[steps]}, and a time would choose it; give one")
-    plan = replace(planned(family, data, preset, seed, given), processes=processes)
+    plan = replace(planned(family, data, preset, seed, given, continues), processes=processes)
     return {**given, steps: steps_in(data, plan, seconds)}
 
 
-def plan_of(family: Family, settings: dict[str, Any], seed: int) -> TrainingPlan:
+def plan_of(
+    family: Family, settings: dict[str, Any], seed: int, continues: InitialWeights | None = None
+) -> TrainingPlan:
     """A training of a family with settings (configurations by name)."""
     return TrainingPlan(
         family=family.name,
@@ -117,6 +134,9 @@ def plan_of(family: Family, settings: dict[str, Any], seed: int) -> TrainingPlan
         settings=settings,
         seed=seed,
         uses_gpu=family.uses_gpu,
+        initial=continues,
+        continued=family.continued,
+        kept_beside=family.kept_beside,
     )
 
 

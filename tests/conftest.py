@@ -6,7 +6,9 @@ import os
 import shutil
 import tempfile
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,16 @@ from tasks.data.ingestion import ImageSet, ingest_images, ingest_text  # noqa: E
 from tasks.data.tokenization import TokenSet, tokenize_corpus  # noqa: E402
 from tasks.tracking.mlflow_client import client  # noqa: E402
 from tasks.tracking.runs import open_run  # noqa: E402
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that have the most slow tests, and end with the quick ones.
+
+    pytest-xdist hands out whole files in this order: with a long one at the end, one process works
+    while the others have nothing left.
+    """
+    num_slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -num_slow[item.path])
 
 
 @pytest.fixture(autouse=True)
@@ -110,27 +122,55 @@ def run_id(tracking_database: str) -> Iterator[str]:
         yield opened
 
 
-@pytest.fixture(scope="session")
-def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty MLflow database with all tables: making one takes seconds, copying it none.
-
-    pytest-xdist's processes share one, which the first of them makes.
-    """
-    folder = tmp_path_factory.getbasetemp()
+def _made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A file that `make` writes; pytest-xdist's processes share it, and the first one makes it."""
+    folder = factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent
-    path, unfinished = folder / "mlflow.db", folder / "mlflow" / "mlflow.db"
-    with (folder / "mlflow.lock").open("w") as lock:
+    path, unfinished = folder / name, folder / "unfinished" / name
+    with (folder / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
             unfinished.parent.mkdir(exist_ok=True)
             with pytest.MonkeyPatch.context() as patch:
-                patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{unfinished}")
                 patch.chdir(unfinished.parent)  # MLflow makes a folder in the working directory
-                client().search_experiments()
-            shutil.copy(unfinished, folder / "copy.db")
-            (folder / "copy.db").rename(path)
+                make(unfinished)
+            copy = shutil.copy(unfinished, folder / f"{name}.copy")
+            Path(copy).rename(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database with all tables: making one takes seconds, copying it none."""
+
+    def make(path: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
+            client().search_experiments()
+
+    return _made_once(tmp_path_factory, "mlflow.db", make)
+
+
+@pytest.fixture(scope="session")
+def migrated_prefect_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of Prefect's server, which takes longer to make its tables than to start."""
+
+    def make(path: Path) -> None:
+        from prefect.server.database import dependencies
+        from prefect.settings import PREFECT_SERVER_DATABASE_CONNECTION_URL, temporary_settings
+        from prefect.utilities.asyncutils import run_coro_as_sync
+
+        async def make_tables() -> None:
+            database = dependencies.provide_database_interface()
+            await database.create_db()
+            await (await database.engine()).dispose()
+
+        address = {PREFECT_SERVER_DATABASE_CONNECTION_URL: f"sqlite+aiosqlite:///{path}"}
+        with dependencies.temporary_database_interface(), temporary_settings(address):
+            run_coro_as_sync(make_tables())
+
+    return _made_once(tmp_path_factory, "prefect.db", make)
 
 
 @pytest.fixture
@@ -145,17 +185,25 @@ def tracking_database(
 
 
 @pytest.fixture(scope="module")
-def prefect() -> Iterator[Any]:
+def prefect(migrated_prefect_database: Path) -> Iterator[Any]:
     """A client of a Prefect server with a database of its own; flows called here report to it.
 
     For a module, and not for all of them: while it is open, its address is a setting of the
     whole process, and what emits events or asks for a server would find it.
     """
     from prefect.client.orchestration import get_client
-    from prefect.testing.utilities import prefect_test_harness
+    from prefect.testing import utilities
 
-    with prefect_test_harness(server_startup_timeout=180), get_client(sync_client=True) as found:
-        yield found
+    def folder_with_tables() -> str:
+        folder = tempfile.mkdtemp()
+        shutil.copy(migrated_prefect_database, Path(folder, "prefect-test.db"))  # the harness's
+        return folder
+
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
+        patch.setattr(utilities, "mkdtemp", folder_with_tables)
+        stack.enter_context(utilities.prefect_test_harness(server_startup_timeout=180))
+        patch.undo()
+        yield stack.enter_context(get_client(sync_client=True))
     gc.collect()  # what Prefect left open is reported to the module that opened it
 
 

@@ -115,3 +115,22 @@ def test_what_cannot_be_tested_can_be_skipped_explicitly(
     monkeypatch.setattr(sys, "argv", ["faults", "--only", "tampering,databases"])
     assert suite.main() == 0
     assert injected[1:] == [("tampering", "databases")]
+
+
+def test_a_locked_database_counts_where_something_was_asked_for() -> None:
+    from faults.servers import locked_requests
+
+    def record(name: str) -> str:
+        return (
+            f"2026-11-27 02:44:37,058 | ERROR   | {name} - failed\n"
+            "Traceback (most recent call last):\n"
+            "sqlite3.OperationalError: database is locked\n"
+        )
+
+    beat = record("prefect.server.utilities.worker_channel")
+    request = record("uvicorn.error")
+    other = "2026-11-27 02:44:38,000 | ERROR   | uvicorn.error - something else\n"
+
+    assert locked_requests(beat + other) == []
+    assert locked_requests(other + request + beat) == [request]
+    assert locked_requests("") == []

@@ -2,12 +2,15 @@
 
 import argparse
 import os
+import select
 import sys
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, NoReturn
+from multiprocessing import get_context
+from typing import Any, NoReturn, TypeVar
 
 from atelier.services import local_servers
 from tasks.runtime import stopping
@@ -15,8 +18,10 @@ from tasks.runtime.disk_space import lack_of_room
 from tasks.runtime.markup import plain_lines
 from tasks.runtime.messages import one_line, shortened
 from tasks.store.files import BadInput, CannotWrite, ChecksumMismatch, home
-from tasks.store.names import What, checked_name, is_name
+from tasks.store.names import What, checked_name, is_name, version_address
 from tasks.store.records import DamagedRecord
+
+Result = TypeVar("Result")
 
 Commands = Any
 """argparse's collection of sub-commands, whose class has no public name."""
@@ -78,9 +83,16 @@ def model(text: str) -> str:
 
 def model_and_version(text: str, default: str = "champion") -> tuple[str, str]:
     """MODEL, MODEL@ALIAS or MODEL/N for argparse: the name, and an alias or a version's number."""
-    mark = "/" if "/" in text else "@"
-    name, marked, which = text.partition(mark)
-    return _name("model", name), _name("alias", which) if marked else default
+    try:
+        return version_address(text, default)
+    except BadInput as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def version_of_model(text: str) -> str:
+    """The same, as it was written: flows take it so."""
+    model_and_version(text)
+    return text
 
 
 def alias(text: str) -> str:
@@ -155,6 +167,16 @@ def find_registry() -> bool:
     return (home() / "mlflow.db").exists()
 
 
+def in_a_process_of_its_own(ask: Callable[..., Result], *arguments: Any) -> Result:
+    """What a function of a module says that imports Prefect, which this process shall not yet.
+
+    Prefect keeps the settings that it finds when it is imported, and before the servers run these
+    lack their addresses. What the function raises is raised.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(ask, *arguments).result()
+
+
 def logged_models() -> list[str]:
     """The models that have an audit log; asking that module would import Prefect first."""
     names = (path.stem for path in (home() / "ledger").glob("*.jsonl"))
@@ -185,6 +207,41 @@ def _cancel(signal: str) -> None:
     from tasks.runtime.stopped_runs import cancel_stopped_runs
 
     cancel_stopped_runs(begun(), f"stopped by {signal}")
+
+
+def write_out(text: str) -> None:
+    """Write to standard output at once, with all that was printed before.
+
+    Raises BadInput where it cannot take that, and BrokenPipeError where nobody reads it.
+    """
+    try:
+        print(text, end="", flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _discard_output()
+        raise BadInput(f"cannot write to standard output: {error.strerror or error}") from error
+
+
+def nobody_reads() -> bool:
+    """Whether standard output is a pipe whose reader has left, as `head` does.
+
+    What is still to be written, also by the interpreter at its end, then goes nowhere.
+    """
+    with suppress(OSError, ValueError):  # there may be no such file
+        waiting = select.poll()
+        waiting.register(sys.stdout.fileno(), 0)
+        if any(event & select.POLLERR for _, event in waiting.poll(0)):
+            _discard_output()
+            return True
+    return False
+
+
+def _discard_output() -> None:
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def print_error(message: str, code: int) -> int:

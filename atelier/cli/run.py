@@ -1,7 +1,7 @@
 """`atelier run` and `atelier sample`: the work itself, from this terminal."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,22 +9,27 @@ from atelier.cli.options import (
     Commands,
     FlowCall,
     add_ports,
+    check_registry,
+    find_registry,
     flow_result,
+    in_a_process_of_its_own,
     model,
     nothing_there,
     seed,
     start_servers,
+    version_of_model,
     whole_number,
 )
-from atelier.cli.settings import PRESETS, add_given, given_settings
+from atelier.cli.settings import PRESETS, add_given, check_together, checked_settings
 from atelier.cli.tables import print_table
 from atelier.services import server_records
 from atelier.services.credentials import how_to_log_in
+from models.presets import Preset
 from tasks.data.own_files import writable
 from tasks.data.sources import choices, find_source
 from tasks.families.table import names, of_data, options_of_families
 from tasks.settings.processes import with_shards
-from tasks.settings.values import with_options
+from tasks.settings.values import Given, with_options
 from tasks.store.files import BadInput, check_space, home
 
 AS_THE_FLOW_SAYS = 0
@@ -82,6 +87,13 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         "--from-search",
         metavar="NAME",
         help="train what a search found best: its family, data, preset and settings",
+    )
+    run.add_argument(
+        "--continue-from",
+        type=version_of_model,
+        metavar="MODEL@ALIAS|MODEL/N",
+        help="begin with the weights of a registered version, such as MODEL@champion, instead of"
+        " random ones; for one family, and data of the same shape",
     )
     run.add_argument(
         "--seconds",
@@ -180,12 +192,14 @@ def _parameters(options: argparse.Namespace) -> dict[str, Any]:
         find_source(images, "images", options.image_size)
     if of_data("text", options.families):
         find_source(text, "text", glob=options.glob)
-    given = {**found, **given_settings(options, options.families, options.preset)}
+    given = {**found, **checked_settings(options, options.families)}
     if options.seconds and (fixed := [each for each in given if each.endswith(".training.steps")]):
         raise BadInput(f"{fixed[0]} is set, and --seconds would choose it; give one of them")
     short = {name: getattr(options, name) for name in options_of_families()}
-    with_options(given, short)
+    together = with_options(given, short)
+    taken = _taken_over(options, together) if options.continue_from else {}
     given = with_shards(given, options.families, options.processes)
+    check_together(options, options.families, options.preset, {**taken, **given})
     return {
         "images": images,
         "text": text,
@@ -197,12 +211,35 @@ def _parameters(options: argparse.Namespace) -> dict[str, Any]:
         **({"settings": given} if given else {}),
         **({"seconds": options.seconds} if options.seconds else {}),
         **({"processes": options.processes} if options.processes else {}),
+        **({"continue_from": options.continue_from} if options.continue_from else {}),
         **short,
         "glob": options.glob,
         "rehash": options.rehash,
         "approve": options.approve is not None,
         **({"approval_seconds": options.approve} if options.approve else {}),
     }
+
+
+def _taken_over(options: argparse.Namespace, given: Given) -> Given:
+    """The settings of the version that is to be continued; raises BadInput where it cannot be."""
+    check_registry()
+    source = {
+        **{"images": writable(options.images), "image_size": options.image_size},
+        **{"text": writable(options.text), "scheme": options.tokenizer},
+    }
+    return in_a_process_of_its_own(
+        settings_of_parent, options.continue_from, options.families, given, options.preset, source
+    )
+
+
+def settings_of_parent(
+    address: str, families: Sequence[str], given: Given, preset: Preset, source: Mapping[str, Any]
+) -> Given:
+    """What the flow would find and refuse, asked before anything is started."""
+    find_registry()
+    from tasks.registry.parents import find_parent
+
+    return find_parent.fn(address, families, given, preset=preset, source=source).taken
 
 
 def _run(options: argparse.Namespace) -> int:

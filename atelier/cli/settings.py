@@ -84,13 +84,25 @@ def given_settings(
 
     Raises BadInput, before anything is started.
     """
+    given = checked_settings(options, families)
+    check_together(options, families, preset, given)
+    return given
+
+
+def checked_settings(options: argparse.Namespace, families: Collection[str]) -> Given:
+    """What options set, each for itself; raises BadInput."""
     given = checked(_of_file(options.config), None) if options.config else {}
     given = {name: value for name, value in given.items() if name.partition(".")[0] in families}
-    given |= checked(from_words(options.assignments), families)
+    return given | checked(from_words(options.assignments), families)
+
+
+def check_together(
+    options: argparse.Namespace, families: Collection[str], preset: str, given: Given
+) -> None:
+    """Raise BadInput for settings that contradict each other, or what is known of the data."""
     for name in families:
         family = FAMILIES[name]
         settled(family, preset, _shape(family, options).shape, 0, given)  # type: ignore[arg-type]
-    return given
 
 
 def _of_file(path: Path) -> Mapping[str, Any]:

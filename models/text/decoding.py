@@ -8,6 +8,7 @@ Nguyen et al. 2025, "Turning up the heat: min-p sampling" (min-p).
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -110,7 +111,6 @@ def filtered_log_probs(log_probs: Tensor, config: DecodingConfig) -> Tensor:
     return kept.log_softmax(dim=-1)
 
 
-@torch.inference_mode()
 def generate(
     model: TokenModel,
     prompt: Tensor,
@@ -126,12 +126,34 @@ def generate(
     int64: the continuations without the prompt. The same seed gives the same tokens; torch's
     global generator is neither read nor moved.
     """
-    if len(prompt) == 0:
-        raise ValueError("the prompt is empty; give at least one token, for example a newline")
     if num_tokens < 1 or num_sequences < 1:
         raise ValueError(
             f"num_tokens and num_sequences must be at least 1, got {num_tokens} and {num_sequences}"
         )
+    tokens = generated(
+        model,
+        prompt,
+        num_tokens=num_tokens,
+        num_sequences=num_sequences,
+        config=config,
+        seed=seed,
+    )
+    return torch.cat(list(tokens), dim=1)
+
+
+@torch.inference_mode()
+def generated(
+    model: TokenModel,
+    prompt: Tensor,
+    *,
+    num_tokens: int,
+    num_sequences: int = 1,
+    config: DecodingConfig | None = None,
+    seed: int = 0,
+) -> Iterator[Tensor]:
+    """What `generate` gives, token by token as it is written: num_tokens times (B, 1) int64."""
+    if len(prompt) == 0:
+        raise ValueError("the prompt is empty; give at least one token, for example a newline")
     config = config or DecodingConfig()
     generator = generator_at(seed, 0, SAMPLING_STREAM)
     uniforms = torch.rand(
@@ -139,11 +161,9 @@ def generate(
     ).to(prompt.device)
     stream = model.stream(num_sequences)
     fed = prompt.expand(num_sequences, -1)  # (B, t)
-    sampled = []
     for uniform in uniforms:
         fed = _sample(filtered_log_probs(stream.feed(fed), config), uniform)  # (B, 1)
-        sampled.append(fed)
-    return torch.cat(sampled, dim=1)
+        yield fed
 
 
 def _sample(log_probs: Tensor, uniform: Tensor) -> Tensor:

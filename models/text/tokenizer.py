@@ -103,6 +103,24 @@ class CharacterTokenizer:
         """The alphabet as code points: as characters, two surrogates would merge into one."""
         return {"kind": "characters", "code_points": self._alphabet.tolist()}
 
+    def to_hugging_face(self) -> str | None:
+        """The same as the `tokenizers` library writes it; None where it holds half of a pair.
+
+        A scheme of its own: pairs that are never merged, and a byte for what is not known.
+        """
+        alphabet = [chr(point) for point in self._alphabet]
+        if any(_SURROGATES.match(character) for character in alphabet):
+            return None
+        vocabulary = [*alphabet, *(f"<0x{byte:02X}>" for byte in range(256))]
+        ids = {word: index for index, word in enumerate(vocabulary)}
+        library = tokenizers.Tokenizer(
+            tokenizers.models.BPE(vocab=ids, merges=[], byte_fallback=True)
+        )
+        library.decoder = tokenizers.decoders.Sequence(
+            [tokenizers.decoders.ByteFallback(), tokenizers.decoders.Fuse()]
+        )
+        return str(library.to_str(pretty=True))
+
 
 class BpeTokenizer:
     """Byte-level byte-pair encoding: ids 0 to 255 are the bytes, each merge adds one id.
@@ -185,6 +203,12 @@ class BpeTokenizer:
     def to_dict(self) -> dict[str, Any]:
         """The merges, in the order they were learned."""
         return {"kind": "bpe", "merges": [list(pair) for pair in self._merges]}
+
+    def to_hugging_face(self) -> str:
+        """The same as the `tokenizers` library writes it."""
+        library = tokenizers.Tokenizer.from_str(self._library.to_str())
+        library.decoder = tokenizers.decoders.ByteLevel()
+        return str(library.to_str(pretty=True))
 
 
 def tokenizer_from_dict(record: dict[str, Any]) -> CharacterTokenizer | BpeTokenizer:

@@ -3,6 +3,7 @@
 Token ids lie in memory-mappable arrays beside the vocabulary that made them.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,13 +19,14 @@ from tasks.data.splits import SPLITS, Split, load_text
 from tasks.runtime.progress import log
 from tasks.runtime.retries import LOCAL
 from tasks.store.artifacts import get_or_create
-from tasks.store.files import BadInput, read_json, write_json
+from tasks.store.files import BadInput, digest_of, read_json, write_json
 from tasks.store.fingerprint import cache_key_inputs
 
 Scheme = Literal["characters", "bpe"]
 
 MIN_TOKENS: dict[Split, int] = {"train": 1000, "validation": 100, "test": 100}
 """Below this there is nothing to learn from, or nothing to judge by."""
+MAX_CHARACTERS_TOLD = 12
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,19 +64,28 @@ class TokenSet:
 
 @task(name="tokenize-corpus", task_run_name="tokenize {corpus.name}", **LOCAL)
 def tokenize_corpus(
-    corpus: Corpus, scheme: Scheme = "characters", vocabulary_size: int = 1024
+    corpus: Corpus,
+    scheme: Scheme = "characters",
+    vocabulary_size: int = 1024,
+    tokenizer_file: str | None = None,
 ) -> TokenSet:
     """Fit a vocabulary on the training split and write every split as ids.
 
     vocabulary_size counts for "bpe" only; "characters" has as many as the text, and 256 bytes.
+    tokenizer_file: of a vocabulary that was learned from another text, which is taken instead.
     """
-    settings = {"scheme": scheme, "vocabulary_size": vocabulary_size}
+    settings: dict[str, Any] = {"scheme": scheme, "vocabulary_size": vocabulary_size}
+    given = None
+    if tokenizer_file is not None:
+        given = tokenizer_from_dict(read_json(Path(tokenizer_file)))
+        scheme = "characters" if isinstance(given, CharacterTokenizer) else "bpe"
+        settings = {"tokenizer": digest_of(given.to_dict())}
     parts = cache_key_inputs(settings, [corpus.digest], ["models.text.tokenizer"], "cpu")
     made = get_or_create(
         "tokens",
         f"{corpus.name}-{scheme}",
         parts,
-        lambda folder: _write(folder, corpus, scheme, vocabulary_size),
+        lambda folder: _write(folder, corpus, scheme, vocabulary_size, given),
         inputs=[corpus.digest],
         record=TokenCounts,
     )
@@ -87,7 +98,28 @@ def tokenize_corpus(
         f"{tokens.name}: {tokens.vocabulary_size} {scheme} in the vocabulary;"
         f" {tokens.num_train} / {tokens.num_validation} / {tokens.num_test} tokens{made.remark}"
     )
+    if given is not None and (told := _unknown_characters(given, corpus)):
+        log(f"{tokens.name}: {told}")
     return tokens
+
+
+def _unknown_characters(tokenizer: Tokenizer, corpus: Corpus) -> str:
+    """Which characters of a text a vocabulary lacks, and spells in bytes, in words."""
+    if not isinstance(tokenizer, CharacterTokenizer):
+        return ""  # all of its tokens are made of bytes
+    counts = Counter("".join(load_text(corpus, split) for split in SPLITS))
+    known = {chr(point) for point in tokenizer.to_dict()["code_points"]}
+    unknown = sorted(counts.keys() - known, key=lambda each: (-counts[each], each))
+    if not unknown:
+        return ""
+    number, most = sum(counts[each] for each in unknown), MAX_CHARACTERS_TOLD
+    shown = ", ".join(repr(each) for each in unknown[:most])
+    if len(unknown) > most:
+        shown += f" and {len(unknown) - most} more"
+    return (
+        f"{number:,} of {counts.total():,} characters are not in the vocabulary that it is given,"
+        f" and are spelled in bytes: {shown}"
+    )
 
 
 def fit_tokenizer(text: str, scheme: Scheme, vocabulary_size: int) -> Tokenizer:
@@ -97,8 +129,14 @@ def fit_tokenizer(text: str, scheme: Scheme, vocabulary_size: int) -> Tokenizer:
     return BpeTokenizer.fit(text, vocabulary_size)
 
 
-def _write(folder: Path, corpus: Corpus, scheme: Scheme, vocabulary_size: int) -> dict[str, int]:
-    tokenizer = fit_tokenizer(load_text(corpus, "train"), scheme, vocabulary_size)
+def _write(
+    folder: Path,
+    corpus: Corpus,
+    scheme: Scheme,
+    vocabulary_size: int,
+    given: Tokenizer | None = None,
+) -> dict[str, int]:
+    tokenizer = given or fit_tokenizer(load_text(corpus, "train"), scheme, vocabulary_size)
     write_json(folder / "tokenizer.json", tokenizer.to_dict())
     dtype = np.uint16 if tokenizer.vocabulary_size <= 2**16 else np.uint32
     sizes = {}

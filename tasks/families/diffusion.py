@@ -11,6 +11,7 @@ DIFFUSION = Family(
     " sample takes 38 passes through the network, so it draws more slowly than the others.",
     recipe="models.diffusion.recipe:diffusion_recipe",
     training="models.diffusion.training:DiffusionTraining",
+    continued=("model.network", "model.average"),
     # A guess, believed as four seeds would be: three of the standard recipe gave .07.
     seed_spreads={"quick": (0.1, 4)},
     curves=("loss",),

@@ -50,6 +50,15 @@ class Family:
     """A class with the interface `models.training.protocol.Training`."""
     options: Mapping[str, Option] = field(default_factory=dict)
     """Settings that forms and the command line show by a name of their own."""
+    continued: tuple[str, ...] = ()
+    """The modules of its training's state that begin with a version's weights where it continues
+    from one, parts after a dot; empty where nothing can be continued."""
+    kept_beside: tuple[str, ...] = ()
+    """Modules of that state that no version has, and that are kept for who continues from it."""
+    not_continued: str = ""
+    """Why nothing can be continued, and what to do."""
+    loader: str = ""
+    """What loads an exported version, of `tasks.packaging.exported`; empty: what its data say."""
     uses_gpu: bool = True
     """Whether it trains on a GPU where there is one; its results then depend on the device."""
 
@@ -79,5 +88,7 @@ class Family:
     def __post_init__(self) -> None:
         if self.data == "text" and (self.likelihood or self.draws_means):
             raise ValueError(f"{self.name}: likelihood and draws_means are of images, got text")
+        if bool(self.continued) == bool(self.not_continued):
+            raise ValueError(f"{self.name}: wanted is either continued or not_continued")
         if self.seed_spreads and "quick" not in self.seed_spreads:
             raise ValueError(f"{self.name}: seed_spreads has no 'quick', which others lean on")

@@ -11,6 +11,8 @@ GAN = Family(
     " occur. It gives no likelihood, so nothing says how probable an image is.",
     recipe="models.gan.recipe:gan_recipe",
     training="models.gan.training:GanTraining",
+    continued=("generator", "average"),
+    kept_beside=("discriminator",),
     options={
         "gan_loss": Option(
             setting="model.loss",

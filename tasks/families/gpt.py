@@ -11,6 +11,7 @@ GPT = Family(
     " what it states is not to be believed.",
     recipe="models.gpt.recipe:gpt_recipe",
     training="models.gpt.training:GptTraining",
+    continued=("model", "best"),
     seed_spreads={"quick": (0.0086, 19)},
     curves=("loss", "validation_nats_per_token"),
 )

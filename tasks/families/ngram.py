@@ -11,6 +11,9 @@ NGRAM = Family(
     " not. It quotes its training text where that text repeats itself.",
     recipe="models.ngram.recipe:ngram_recipe",
     training="models.ngram.training:NgramTraining",
+    not_continued="its counts and their smoothing come from one text at a time: give both texts in"
+    " one folder, and counting takes seconds",
+    loader="load_counts",
     uses_gpu=False,
     seed_spreads={},  # counting knows no chance
     gallery_extras=("tasks.samples.token_attribution:attributed_text",),

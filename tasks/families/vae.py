@@ -11,6 +11,7 @@ VAE = Family(
     " likelihood is a bound, so the true one is no worse.",
     recipe="models.vae.recipe:vae_recipe",
     training="models.vae.training:VaeTraining",
+    continued=("model", "best"),
     likelihood="models.vae.evaluation:likelihood",
     draws_means=True,
     seed_spreads={"quick": (0.0026, 19)},

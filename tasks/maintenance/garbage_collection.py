@@ -70,6 +70,7 @@ class _Named:
 
 _REASONS: dict[Kind, str] = {
     **{"images": "images of which no kept model was made", "models": "an earlier fit"},
+    **{"initial-weights": "the weights of a version that no kept model continues"},
     **{"stable-phases": "a state that longer trainings could have gone on from"},
     **{"corpora": "text of which no kept model was made"},
     **{"tokens": "tokens of which no kept model was made"},

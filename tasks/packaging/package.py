@@ -23,6 +23,7 @@ from tasks.store.artifacts import MANIFEST
 from tasks.store.files import sha256_of
 from tasks.tracking.mlflow_client import client
 from tasks.training.fit_store import TrainedModel
+from tasks.training.initial_weights import BESIDE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,7 +106,7 @@ def expected_files(fitted: TrainedModel) -> dict[str, str]:
 
 def _files(fitted: TrainedModel) -> dict[str, Path]:
     folder = Path(fitted.folder)
-    left_out = (MANIFEST, "checkpoint.safetensors")
+    left_out = (MANIFEST, "checkpoint.safetensors", BESIDE)
     return {
         path.name: path
         for path in sorted(folder.iterdir())

@@ -34,6 +34,7 @@ from tasks.registry.versions import (
 )
 from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED
+from tasks.runtime.suggestions import did_you_mean
 from tasks.store.files import BadInput
 from tasks.store.locks import file_lock
 from tasks.store.names import checked_name
@@ -187,7 +188,7 @@ def check_known(name: str) -> None:
     """Raise BadInput for a model that this project did not register."""
     known = project_models()
     if name not in known:
-        raise BadInput(f"no model is named {name!r}; there are: {', '.join(known) or 'none yet'}")
+        raise BadInput(f"no model is named {name!r}{did_you_mean(name, known)}")
 
 
 def _champion_before(name: str) -> int:

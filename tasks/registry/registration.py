@@ -78,6 +78,7 @@ def register_version(
         seconds=fitted.seconds,
         is_new=is_new,
         references=references(scorecard.main_metric, scorecard.metrics),
+        continues=recipe.continues,
     )
 
 
@@ -253,6 +254,7 @@ def _made(
         "recipe": json.dumps(asdict(recipe), sort_keys=True),
         "family": fitted.family,
         "seed": str(fitted.seed),
+        **({"continues": recipe.continues.address} if recipe.continues else {}),
     }
 
 

@@ -18,6 +18,7 @@ from tasks.registry.versions import (
     get_version,
     versions_of,
 )
+from tasks.runtime.suggestions import did_you_mean
 from tasks.store.files import BadInput
 from tasks.store.locks import file_lock
 from tasks.tracking.mlflow_client import client, outages_named
@@ -32,7 +33,7 @@ def repair(name: str, way: str) -> str:
             f"no way is called {way!r}; there are: {', '.join(WAYS)}, adopt:N, discard:N"
         )
     if name not in (known := all_models()):
-        raise BadInput(f"no model is named {name!r}; there are: {', '.join(known) or 'none'}")
+        raise BadInput(f"no model is named {name!r}{did_you_mean(name, known)}")
     with outages_named(), file_lock(f"registry-{name}"):
         if what == "begin":
             return _begin(name)

@@ -110,6 +110,7 @@ def compare_with_record(
             Difference(what=name, recorded=recipe.libraries.get(name, "none"), now=current)
             for name, current in now.libraries.items()
         ),
+        *_continued(recipe, now),
         Difference(what="device", recorded=recipe.device, now=now.device),
         Difference(what="machine", recorded=recipe.machine, now=now.machine),
     ]
@@ -134,6 +135,17 @@ def compare_with_record(
         is_identical=is_identical,
         comparisons=(*causes, weights, *metrics),
     )
+
+
+def _continued(recipe: TrainingProvenance, now: TrainingProvenance) -> list[Difference]:
+    """What it began with, where it continued a version."""
+    if recipe.continues is None:
+        return []
+    told = [
+        f"{each} {each.digest[:12]}" if each else "none"
+        for each in (recipe.continues, now.continues)
+    ]
+    return [Difference(what="continues", recorded=told[0], now=told[1])]
 
 
 def _distance(version: Version, fitted: TrainedModel) -> str:

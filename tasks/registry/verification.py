@@ -40,6 +40,7 @@ from tasks.registry.version_tags import whole
 from tasks.runtime.messages import one_line
 from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED
+from tasks.runtime.suggestions import did_you_mean
 from tasks.store.files import BadInput, atomic_folder, check_space, home, scratch_folder
 from tasks.tracking.mlflow_client import (
     TrackingUnavailable,
@@ -207,6 +208,9 @@ def _version(name: str, which: str) -> ModelVersion:
     except MlflowException as error:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
+        known = [model.name for model in client().search_registered_models(max_results=1000)]
+        if name not in known:
+            raise BadInput(f"no model is named {name!r}{did_you_mean(name, known)}") from error
         raise BadInput(f"{name} has no version {which!r}; see `atelier history`") from error
 
 

@@ -20,6 +20,7 @@ from tasks.registry.versions import (
     project_models,
     versions_of,
 )
+from tasks.runtime.suggestions import did_you_mean
 from tasks.store.artifacts import artifact_folder, read_manifest, step_of
 from tasks.store.files import BadInput, digest_of
 from tasks.store.records import DamagedRecord
@@ -110,7 +111,7 @@ def compare_versions(name: str, first: str = "", second: str = "") -> VersionCom
     """
     with outages_named():
         if name not in (known := project_models()):
-            raise BadInput(f"no model is named {name!r}; there are: {', '.join(known) or 'none'}")
+            raise BadInput(f"no model is named {name!r}{did_you_mean(name, known)}")
         one, other = _chosen(name, first, second)
         aliases: Mapping[str, str] = client().get_registered_model(name).aliases
     changes, unknown = _changes(one, other)
@@ -211,6 +212,7 @@ def settings_by_name(recipe: TrainingProvenance) -> dict[str, str]:
         **named,
         "preset": recipe.preset,
         "seed": str(recipe.seed),
+        **({"continues": f"{recipe.continues}"} if recipe.continues else {}),
         **({"tokenizer": recipe.scheme} if recipe.scheme else {}),
         **({"vocabulary_size": str(recipe.vocabulary_size)} if recipe.vocabulary_size else {}),
     }

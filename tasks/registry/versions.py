@@ -17,6 +17,7 @@ from tasks.registry.version_tags import number_tag, record_tag, references_tag, 
 from tasks.store.files import BadInput
 from tasks.store.names import checked_name, is_name
 from tasks.tracking.mlflow_client import client, outages_named, version_url
+from tasks.training.parent import Parent
 from tasks.training.provenance import TrainingProvenance
 
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -43,6 +44,8 @@ class Version:
     """Whether this run added the version, rather than finding it."""
     references: dict[str, float] = field(default_factory=dict)
     """See `tasks.evaluation.result.references`."""
+    continues: Parent | None = None
+    """The version whose weights its training began with."""
 
 
 def find_version(name: str, digest: str) -> ModelVersion | None:

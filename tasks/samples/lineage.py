@@ -4,7 +4,8 @@ The picture is Mermaid text in a markdown artifact of the flow run. Prefect's ne
 the older ones show its source, and so the same is told in a table below it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +25,9 @@ from tasks.store.files import portable, scratch_folder, write_text
 from tasks.store.graph import Graph
 from tasks.store.records import DamagedRecord
 from tasks.tracking.mlflow_client import is_served, log_file, run_url, version_url
+from tasks.training.parent import Parent
 
-_SHOWN_DIGITS = 12
+_SHOWN_DIGITS, _TELLING_DIGITS = 12, 6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +51,15 @@ def publish_lineage(versions: Sequence[Version], gallery: str, run_id: str) -> s
     gallery: the page of samples; run_id: the MLflow run of the whole.
     """
     graph = Graph.of_home()
-    nodes = [*_data(graph, versions), *_models(graph, versions)]
+    origins = graph.origins(each.digest for each in versions)
+    data = [made for made in origins if made.kind in _FACTS]
+    parents = _parents_among(origins, versions)
+    names = _names_of(data) | parents
+    nodes = [
+        *_data(data, names),
+        *(_parent(made, names) for made in origins if made.digest in parents),
+        *_models(graph, names, versions),
+    ]
     nodes.append(
         Node(
             kind="samples",
@@ -73,10 +83,8 @@ def publish_lineage(versions: Sequence[Version], gallery: str, run_id: str) -> s
     return page
 
 
-def _data(graph: Graph, versions: Sequence[Version]) -> Iterator[Node]:
-    for made in graph.origins(version.digest for version in versions):
-        if made.kind not in _FACTS:
-            continue
+def _data(data: Iterable[Artifact], names: Mapping[str, str]) -> Iterator[Node]:
+    for made in data:
         kind, facts = _FACTS[made.kind]
         try:
             told = facts(made)
@@ -85,10 +93,10 @@ def _data(graph: Graph, versions: Sequence[Version]) -> Iterator[Node]:
             told = ()
         yield Node(
             kind=kind,
-            name=_name(made),
+            name=names[made.digest],
             facts=told,
             digest=made.digest,
-            made_from=_names(graph, made.inputs),
+            made_from=_named(names, made.inputs),
         )
 
 
@@ -107,13 +115,35 @@ def _of_tokens(made: Artifact) -> tuple[str, ...]:
     return (f"{made.as_receipt(TokenCounts).vocabulary_size:,} tokens",)
 
 
+_PARENTS: tuple[Kind, ...] = ("models", "initial-weights")
 _FACTS: dict[Kind, tuple[str, Callable[[Artifact], tuple[str, ...]]]] = {
     **{"images": ("images", _of_images), "corpora": ("text", _of_text)},
     **{"tokens": ("tokenizer", _of_tokens)},
 }
 
 
-def _models(graph: Graph, versions: Sequence[Version]) -> Iterator[Node]:
+def _parents_among(origins: Iterable[Artifact], versions: Sequence[Version]) -> dict[str, str]:
+    """The names of the models that versions began with, and of those that these began with."""
+    own = {version.digest for version in versions}
+    known = {each.continues.digest: each.continues for each in versions if each.continues}
+    return {
+        made.digest: _label(known[made.digest]) if made.digest in known else _told_apart(made)
+        for made in origins
+        if made.kind in _PARENTS and made.digest not in own
+    }
+
+
+def _parent(made: Artifact, names: Mapping[str, str]) -> Node:
+    return Node(
+        kind="model",
+        name=names[made.digest],
+        facts=("continued",),
+        digest=made.digest,
+        made_from=_named(names, made.inputs),
+    )
+
+
+def _models(graph: Graph, names: Mapping[str, str], versions: Sequence[Version]) -> Iterator[Node]:
     for version in versions:
         made = graph.named(version.digest)
         references = reference_words(version.references)
@@ -126,15 +156,27 @@ def _models(graph: Graph, versions: Sequence[Version]) -> Iterator[Node]:
                 *((references,) if references else ()),
             ),
             digest=version.digest,
-            made_from=_names(graph, made.inputs if made else ()),
+            made_from=_named(names, made.inputs if made else ()),
             link=version_url(version.name, version.version) if is_served() else "",
         )
 
 
-def _names(graph: Graph, digests: Iterable[str]) -> tuple[str, ...]:
-    """The names of artifacts that are nodes."""
-    found = (graph.named(digest) for digest in digests)
-    return tuple(_name(made) for made in found if made is not None and made.kind in _FACTS)
+def _names_of(data: Sequence[Artifact]) -> dict[str, str]:
+    """The names of data, by digest; with its beginning where data of two contents bear one name."""
+    times = Counter(map(_name, data))
+    return {
+        made.digest: _told_apart(made) if times[_name(made)] > 1 else _name(made) for made in data
+    }
+
+
+def _told_apart(made: Artifact) -> str:
+    """The name of one among several that bear it."""
+    return f"{_name(made)} ({made.digest[:_TELLING_DIGITS]})"
+
+
+def _named(names: Mapping[str, str], digests: Iterable[str]) -> tuple[str, ...]:
+    """The names of those that are nodes."""
+    return tuple(names[digest] for digest in digests if digest in names)
 
 
 def _name(made: Artifact) -> str:
@@ -142,7 +184,7 @@ def _name(made: Artifact) -> str:
     return " ".join(made.name.rsplit("-", 1)) if made.kind == "tokens" else made.name
 
 
-def _label(version: Version) -> str:
+def _label(version: Version | Parent) -> str:
     return f"{version.name} {version.version}"
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 
 from prefect import task
 
@@ -18,6 +17,7 @@ from tasks.registry.versions import (
 )
 from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED
+from tasks.runtime.suggestions import nearest
 from tasks.samples.cache import shown_works, taken_over
 from tasks.samples.drawing import modules
 from tasks.samples.html_page import ChampionSamples
@@ -79,8 +79,8 @@ def check_names(names: Collection[str], known: Collection[str]) -> None:
     if not unknown:
         return
     there = ", ".join(sorted(known)) or "none yet: train some with `atelier run`"
-    near = get_close_matches(unknown[0], known, n=1)
-    hint = f" (did you mean {near[0]}?)" if near else ""
+    near = nearest(unknown[0], known)
+    hint = f" (did you mean {near}?)" if near else ""
     if unknown[0] in project_models():
         hint = f" (there is such a model: `atelier history {unknown[0]}` tells why it has none)"
     raise BadInput(f"no champion named {', '.join(unknown)}{hint}; there are: {there}")

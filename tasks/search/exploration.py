@@ -14,7 +14,7 @@ from tasks.data.ingestion import ImageSet
 from tasks.data.tokenization import TokenSet
 from tasks.families.family import Family
 from tasks.runtime.messages import one_line
-from tasks.runtime.progress import log, log_on_page
+from tasks.runtime.progress import log
 from tasks.runtime.retries import TRAINING
 from tasks.search.halving import Pruning, Standing, halving_of
 from tasks.search.outcome import Outcome
@@ -303,7 +303,6 @@ class Scoreboard:
             trial = label.partition(" at ")[0]
             self._seconds[trial] = self._seconds.get(trial, 0.0) + time.monotonic() - began
             if outcome is not None:
-                log_on_page(f"{label}: {told(outcome)}")
                 log(f"{label}: {told(outcome)}; {self.line()}")
 
     def line(self) -> str:

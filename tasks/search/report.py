@@ -7,7 +7,7 @@ from typing import Any
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
-from tasks.runtime.progress import log, log_on_page, show
+from tasks.runtime.progress import log, show
 from tasks.runtime.retries import NETWORKED
 from tasks.runtime.templates import html_page, prefect_page
 from tasks.search.pictures import pictures_of
@@ -143,7 +143,6 @@ def publish_search(search: SearchRecord, finding: Finding, run_id: str) -> None:
         lambda: create_markdown_artifact(page, key=artifact_key(f"{search.name}-search")),
     )
     log(f"search {search.name}: {summary}")
-    log_on_page(summary)
 
 
 def pages_of(search: SearchRecord, summary: str) -> dict[str, str]:

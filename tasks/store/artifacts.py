@@ -39,6 +39,7 @@ Kind = Literal[
     "corpora",
     "tokens",
     "models",
+    "initial-weights",
     "stable-phases",
     "paces",
     "evaluations",
@@ -56,7 +57,8 @@ KEY_DIGITS = 16
 
 _STEPS: dict[Kind, str] = {
     **{"images": "-images", "corpora": "-text"},
-    **{"stable-phases": "-stable-phase", "evaluations": "-evaluation"},
+    **{"initial-weights": "-initial-weights", "stable-phases": "-stable-phase"},
+    **{"evaluations": "-evaluation"},
     **{"comparisons": "-comparison", "searches": "-search", "proposals": "-proposal"},
     **{"trials": "-trial", "findings": "-finding", "paces": "-pace"},
 }

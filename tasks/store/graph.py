@@ -31,10 +31,12 @@ class Graph:
     def origins(self, digests: Iterable[str]) -> list[Artifact]:
         """The artifacts of some contents and all that they were made from; those come first."""
         found: dict[str, Artifact] = {}
+        visited: set[str] = set()
 
         def visit(digest: str) -> None:
             artifact = self.named(digest)
-            if artifact is not None and digest not in found:
+            if artifact is not None and digest not in visited:
+                visited.add(digest)  # now: a training that changed nothing has itself among them
                 for each in artifact.inputs:
                     visit(each)
                 found[digest] = artifact

@@ -51,6 +51,13 @@ def checked_name(what: What, name: object) -> str:
     return name
 
 
+def version_address(text: str, default: str = "champion") -> tuple[str, str]:
+    """MODEL, MODEL@ALIAS or MODEL/N: the name, and an alias or a version's number."""
+    mark = "/" if "/" in text else "@"
+    name, marked, which = text.partition(mark)
+    return checked_name("model", name), checked_name("alias", which) if marked else default
+
+
 def is_name(name: str) -> bool:
     """Whether `checked_name` lets a name pass."""
     return _fault(name) is None

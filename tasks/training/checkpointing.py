@@ -18,6 +18,7 @@ from tasks.runtime.progress import Progress
 from tasks.store.files import ChecksumMismatch, atomic_file, remove
 from tasks.tracking.system_metrics import SystemMetrics
 from tasks.training.fit_store import FitContext
+from tasks.training.initial_weights import keep_beside
 from tasks.training.ranks import Ranks
 
 SECONDS_BETWEEN_CHECKPOINTS = 10.0
@@ -33,6 +34,7 @@ def checkpointed_steps(
     """
     state, num_steps = training.state, training.num_steps
     assert state is not None, "what has no state has no steps"
+    _begin(state, place)
     _go_on_from_stable_phase(place)
     _resume(state, place)
     if ranks is not None:
@@ -67,6 +69,20 @@ def checkpointed_steps(
         if ends_phase and place.stable_phase is not None:
             place.stable_phase.keep(place.checkpoint_path)
     progress.report(num_steps, {})  # where a checkpoint of the last step left nothing to do
+    if place.kept_beside:
+        place.folder.mkdir(parents=True, exist_ok=True)
+        keep_beside(state, place.kept_beside, place.folder)
+
+
+def _begin(state: TrainingState, place: FitContext) -> None:
+    """Take over what a fit begins with; resumed ones too, whose checkpoint may be damaged."""
+    if (initial := place.initial) is None:
+        return
+    initial.load(state, place.continued)
+    place.say(f"continues {initial.parent}, {initial.parent.digest[:12]}")
+    if place.kept_beside and not initial.parent.beside:
+        at_random = ", ".join(place.kept_beside)
+        place.say(f"its {at_random} begins at random: none was kept with {initial.parent}")
 
 
 def _go_on_from_stable_phase(place: FitContext) -> None:

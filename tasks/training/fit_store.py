@@ -14,11 +14,12 @@ from tasks.data.ingestion import ImageSet
 from tasks.data.tokenization import TokenSet
 from tasks.runtime.progress import log
 from tasks.store.artifacts import OpenArtifact, opened
-from tasks.store.files import atomic_file, digest_of, remove, write_json
+from tasks.store.files import atomic_file, digest_of, remove, sha256_of, write_json
 from tasks.store.fingerprint import cache_key_inputs
 from tasks.tracking.metric_queue import MetricQueue
 from tasks.tracking.mlflow_client import log_parameters, run_exists
 from tasks.training.device import training_device
+from tasks.training.initial_weights import BESIDE, InitialWeights
 from tasks.training.plan import TrainingPlan
 from tasks.training.stable_phase import StablePhase, stable_phase_of
 
@@ -66,6 +67,9 @@ class FitContext:
     work: OpenArtifact
     journal: MetricQueue
     stable_phase: StablePhase | None = None
+    initial: InitialWeights | None = None
+    continued: tuple[str, ...] = ()
+    kept_beside: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -87,7 +91,14 @@ def fit_parts(plan: TrainingPlan, data: ImageSet | TokenSet) -> dict[str, Any]:
     settings: dict[str, Any] = plan.plain_settings()
     if isinstance(data, ImageSet) and plan.keeps_class_names:  # no digest has them
         settings["classes"] = {"names": list(data.class_names)}
-    return cache_key_inputs(settings, [data.digest], modules_of(plan), device_of(plan))
+    if plan.initial is not None and plan.initial.parent.beside:  # no content digest has it
+        settings["continues"] = {"beside": plan.initial.parent.beside}
+    return cache_key_inputs(settings, inputs_of(plan, data), modules_of(plan), device_of(plan))
+
+
+def inputs_of(plan: TrainingPlan, data: ImageSet | TokenSet) -> list[str]:
+    """The digests of what a fit is made from: its data, and the version that it continues."""
+    return [data.digest, *([plan.initial.parent.digest] if plan.initial else [])]
 
 
 def device_of(plan: TrainingPlan) -> str:
@@ -103,7 +114,8 @@ def device_of(plan: TrainingPlan) -> str:
 
 def modules_of(plan: TrainingPlan) -> list[str]:
     """Where the code of a fit begins: the family's, and what all fits share."""
-    return [plan.module, "tasks.training.fit"]
+    begins = ["tasks.training.initial_weights"] if plan.initial else []
+    return [plan.module, "tasks.training.fit", *begins]
 
 
 def fit_cache_key(plan: TrainingPlan, data: ImageSet | TokenSet) -> str:
@@ -120,7 +132,8 @@ def open_fit(plan: TrainingPlan, data: ImageSet | TokenSet, run_id: str) -> Iter
     family, parts = plan.family, fit_parts(plan, data)
     log_parameters(run_id, plan.parameters())
     name = f"{data.name}-{family}"
-    with opened("models", name, parts, inputs=[data.digest], can_resume=True) as work:
+    inputs = inputs_of(plan, data)
+    with opened("models", name, parts, inputs=inputs, can_resume=True) as work:
         place = FitContext(
             family=family,
             name=name,
@@ -129,7 +142,10 @@ def open_fit(plan: TrainingPlan, data: ImageSet | TokenSet, run_id: str) -> Iter
             data_digest=data.digest,
             work=work,
             journal=MetricQueue(run_id, family, plan.metric_prefix),
-            stable_phase=stable_phase_of(name, parts, plan.settings.get("training"), [data.digest]),
+            initial=plan.initial,
+            continued=plan.continued,
+            kept_beside=plan.kept_beside,
+            stable_phase=stable_phase_of(name, parts, plan.settings.get("training"), inputs),
         )
         try:
             yield place
@@ -180,7 +196,10 @@ def save_fit(
         **{"data_digest": place.data_digest, "seed": place.seed},
         **{"seconds": seconds, "num_parameters": num_parameters},
     }
-    made = place.work.commit(facts, files=[*json_files, *tensor_files])
+    content = [*json_files, *tensor_files]
+    digest = digest_of({name: sha256_of(place.folder / name) for name in sorted(content)})
+    beside = [BESIDE] if (place.folder / BESIDE).exists() else []
+    made = place.work.commit(facts, digest=digest, files=[*content, *beside])
     remove(place.checkpoint_path)
     log(f"{place.name}: trained in {seconds:.0f} s, {num_parameters:,} parameters")
     return made.as_receipt(TrainedModel)

@@ -63,6 +63,7 @@ def steps_in(data: ImageSet | TokenSet, plan: TrainingPlan, seconds: int) -> int
     The pace of a short training is kept in the home: asked again, with another seed too, the same
     time is the same number of steps. Pictures and checkpoints come on top.
     """
+    plan = replace(plan, initial=None)  # the weights decide no pace
     parts = fit_parts(plan, data)
     settings = dict(parts["settings"])
     training = settings["training"]

@@ -8,6 +8,7 @@ from models.metrics.recipe import classifier_recipe
 from models.presets import ImageShape, TextShape
 from tasks.data.ingestion import ImageSet
 from tasks.data.tokenization import TokenSet
+from tasks.training.initial_weights import InitialWeights
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +33,12 @@ class TrainingPlan:
     batches are cut into shards."""
     processes: int = 1
     """That share the shards of each batch; the result does not depend on it."""
+    initial: InitialWeights | None = None
+    """What it begins with; None: with random weights, as its seed has them."""
+    continued: tuple[str, ...] = ()
+    """The modules of its state that begin with them; see `Family.continued`."""
+    kept_beside: tuple[str, ...] = ()
+    """The modules of its state that are kept for who continues; see `Family.kept_beside`."""
 
     @property
     def shards(self) -> int:
@@ -66,7 +73,11 @@ class TrainingPlan:
 
     def parameters(self) -> dict[str, Any]:
         """The same for its MLflow run, by the names that a person sets them by."""
-        return {self.family: self.plain_settings()}
+        begins = {}
+        if self.initial is not None:
+            parent = self.initial.parent
+            begins = {"continues": parent.address, "continues_digest": parent.digest}
+        return {self.family: self.plain_settings(), **begins}
 
 
 def plan_from(plain: dict[str, Any], kinds: dict[str, str]) -> TrainingPlan:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.store.files import digest_of
 from tasks.store.fingerprint import LIBRARIES, module_digests
+from tasks.training.parent import Parent
 
 if TYPE_CHECKING:  # a record is read without PyTorch
     from tasks.data.ingestion import ImageSet
@@ -43,6 +44,8 @@ class TrainingProvenance:
     """The pattern that chose files of a person's folder of text."""
     given: dict[str, Any] = field(default_factory=dict)
     """Of the settings those that a person set, by `group.field`; the rest is the preset's."""
+    continues: Parent | None = None
+    """The version whose weights it began with, if it did not begin at random."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "settings", by_present_names(self.settings))
@@ -59,7 +62,9 @@ class TrainingProvenance:
             name: {key: value for key, value in values.items() if key != "seed"}
             for name, values in self.settings.items()
         }
-        made_by = [self.code, self.libraries, self.device]
+        made_by: list[Any] = [self.code, self.libraries, self.device]
+        if self.continues is not None:
+            made_by.append([self.continues.digest, self.continues.beside])
         return digest_of([self.family, self.data_digest, seedless, made_by])
 
 
@@ -100,6 +105,7 @@ def provenance_of(
         seed=plan.seed,
         settings=plan.plain_settings(),
         given=dict(plan.given),
+        continues=plan.initial.parent if plan.initial else None,
         data_digest=data.digest,
         code=module_digests(modules_of(plan)),
         libraries={name: version(name) for name in LIBRARIES},

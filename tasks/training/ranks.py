@@ -19,7 +19,7 @@ import threading
 import time
 import traceback
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from pkgutil import resolve_name
@@ -131,12 +131,13 @@ class Ranks:
 
     def _started(self, rank: int, folder: Path) -> "subprocess.Popen[str]":
         plan, data = self._plan, self._data
+        begun = replace(plan, initial=None)  # they take over the state of rank 0, whatever it is
         request = RankRequest(
             rank=rank,
             processes=plan.processes,
             meeting=str(_meeting_in(str(folder))),
             kinds=plan.kinds(),
-            plan={**asdict(plan), "settings": plan.plain_settings()},
+            plan={**asdict(begun), "settings": plan.plain_settings()},
             data=asdict(data),
             data_kind="images" if isinstance(data, ImageSet) else "text",
         )

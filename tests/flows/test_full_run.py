@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,6 +130,19 @@ def test_each_model_is_a_run_below_the_one_of_the_whole(workshop: Workshop) -> N
         assert champion is not None
         run = client().get_run(champion.run_id)
         assert run.data.tags["mlflow.parentRunId"] == whole.info.run_id
+        assert run.data.tags["prefect.flow_run_name"].startswith(name)
+        tags = client().get_model_version(name, str(champion.version)).tags
+        assert {"content_digest", "data_digest", "main_metric"} <= set(tags)
+
+
+def test_none_of_its_files_holds_a_pickle(
+    workshop: Workshop, scan_for_pickles: Callable[[Path], tuple[int, list[Path]]]
+) -> None:
+    """Data, fits, evaluations, versions, the gallery and MLflow's store."""
+    number, pickles = scan_for_pickles(workshop.home)
+
+    assert pickles == []
+    assert number > 80
 
 
 def test_its_page_has_a_line_for_each_model_and_the_way_from_data_to_samples(
@@ -144,6 +157,9 @@ def test_its_page_has_a_line_for_each_model_and_the_way_from_data_to_samples(
         assert version.name in lineage["data"]
     for name in NAMES:
         assert len(workshop.artifacts(f"{name}-scorecard")) == 1
+    assert len(workshop.artifacts("gallery")) >= 1
+    bars = [each for each in workshop.ask("artifacts", {}) if each["type"] == "progress"]
+    assert {bar["data"] for bar in bars} == {100.0}
 
 
 def test_the_same_again_ends_as_unchanged_and_registers_nothing(workshop: Workshop) -> None:
@@ -251,6 +267,41 @@ def test_what_it_registered_is_made_again_from_its_record(workshop: Workshop, na
     assert len(list(every_version())) == before
 
 
+def test_a_champion_is_continued_on_other_data_and_told_as_the_parent(
+    workshop: Workshop,
+) -> None:
+    wanted: dict[str, Any] = {
+        "images": f"near={workshop.images}",
+        "models": ("vae",),
+        "continue_from": "pictures-vae@champion",
+        "settings": {"vae.training.steps": 20},
+    }
+
+    ended = workshop.run(**wanted)
+    again = workshop.run(**wanted)
+    refused = workshop.run(**(wanted | {"models": ("vae", "ngram")}))
+
+    (child,) = ended.result().versions
+    (parent, _) = workshop.state.result().versions
+    assert (child.name, child.version, child.continues.address) == ("near-vae", 1, "pictures-vae/1")
+    assert child.continues.digest == parent.digest
+    (lineage, *_) = workshop.artifacts("lineage")
+    assert "pictures-vae 1<br/>continued" in lineage["data"]
+    assert again.name == "Unchanged"
+    assert again.result().versions[0].digest == child.digest
+    whole = client().search_runs([tracking_experiment()], "params.continue_from = 'pictures-vae/1'")
+    assert [run.info.status for run in whole] == ["FINISHED"] * 2
+    trained = client().get_run(child.run_id).data.params
+    assert trained["continues"] == "pictures-vae/1"
+    with pytest.raises(BadInput, match="is for the family vae, and to be trained are vae, ngram"):
+        refused.result()
+    made = reproduce("near-vae")
+    assert made.is_identical
+    told = [each for each in made.comparisons if each.what == "continues"]
+    assert [each.is_same for each in told] == [True]
+    client().delete_registered_model("near-vae")
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -259,6 +310,7 @@ def test_what_it_registered_is_made_again_from_its_record(workshop: Workshop, na
         ({"models": ("diffusers",)}, "models"),
         ({"preset": "fastest"}, "preset"),
         ({"seed": -1}, "seed"),
+        ({"continue_from": "Pictures@champion"}, "continue_from"),
         ({"image_size": 4}, "image_size"),
         ({"approval_seconds": 0}, "approval_seconds"),
     ],

@@ -19,6 +19,7 @@ from tasks.store.files import BadInput, folder_digests
 from tasks.tracking.mlflow_client import client
 
 NAMES = ["pictures-vae", "corpus-ngram"]
+SMALL = {"vae.model.base_width": 8, "vae.model.hidden_size": 32, "vae.training.steps": 80}
 
 # Prefect's client leaves the sockets of what it asked to the garbage collector
 pytestmark = [
@@ -66,6 +67,7 @@ def first_workshop(
             text=f"corpus=file:{written_corpus}",
             models=("vae", "ngram"),
             preset="quick",
+            settings=SMALL,
         )
         yield Workshop(home, written_corpus)
 

@@ -108,7 +108,7 @@ PICTURES = {name: {"samples.png", "training.png"} for name in NAMES if name.star
 PICTURES["shapes-vae"] |= {"interpolation.png", "reconstructions.png"}
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_run_ends_with_a_table_and_three_addresses_and_prints_no_noise(studio: Studio) -> None:
     assert studio.complained == ""
     assert not [word for word in NOISE if word in studio.printed]
@@ -120,7 +120,7 @@ def test_a_run_ends_with_a_table_and_three_addresses_and_prints_no_noise(studio:
     assert all(name in page.read_text() for name in NAMES)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_all_models_are_registered_as_champions_with_their_lineage(studio: Studio) -> None:
     registry = studio.registry
 
@@ -137,7 +137,7 @@ def test_all_models_are_registered_as_champions_with_their_lineage(studio: Studi
         assert run.data.tags["prefect.flow_run_name"].startswith(name)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_prefect_pages_hold_tables_progress_and_pictures(studio: Studio, ask: Ask) -> None:
     runs = ask(f"{studio.prefect}/flow_runs/filter", {})
     artifacts = ask(f"{studio.prefect}/artifacts/filter", {})
@@ -159,7 +159,7 @@ def test_the_prefect_pages_hold_tables_progress_and_pictures(studio: Studio, ask
     assert any("bits per byte" in line["message"] for line in logs)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_no_file_of_a_whole_run_holds_a_pickle(
     studio: Studio, scan_for_pickles: Callable[[Path], tuple[int, list[Path]]]
 ) -> None:
@@ -191,7 +191,7 @@ def test_a_champion_is_made_again_from_its_record(studio: Studio, name: str) -> 
     assert len(studio.registry.search_model_versions()) == len(NAMES)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_server_creates_the_runs_of_a_schedule(studio: Studio, ask: Ask) -> None:
     """Some versions of SQLAlchemy break Prefect's scheduler without a word."""
     flows = ask(f"{studio.prefect}/flows/filter", {})
@@ -441,7 +441,7 @@ def test_other_data_of_a_known_name_are_refused_and_a_name_of_ones_own_is_the_wa
     studio.registry.delete_registered_model("saga-ngram")
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_samples_of_a_model_that_does_not_exist_are_refused_and_the_page_stays(
     studio: Studio,
 ) -> None:

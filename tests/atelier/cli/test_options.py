@@ -1,9 +1,17 @@
 """What all commands share: how they refuse what they are given."""
 
+import subprocess
+import sys
+import tomllib
+from importlib import import_module
+from pathlib import Path
+
 import pytest
 
-from atelier.__main__ import main
+from atelier.__main__ import COMMANDS, main
+from atelier.cli.options import Parser
 
+ROOT = Path(__file__).resolve().parents[3]
 LONG = "x" * 5000
 
 
@@ -33,3 +41,55 @@ def test_a_value_of_any_length_is_refused_in_few_lines(
     assert code == 2
     assert "xxx" in said
     assert len(said) < 1000
+
+
+def test_the_version_is_that_of_pyproject(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+
+    stated = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"atelier {stated}\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("histroy", "history"), ("shw", "show"), ("model", "models")]
+)
+def test_a_misspelt_command_is_answered_by_what_was_meant_in_one_line(
+    typed: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main([typed])
+
+    said = capsys.readouterr()
+    assert code == 2
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert f"{typed!r} is no command; did you mean {meant!r}?" in said.err
+
+
+def test_a_word_that_is_like_no_command_points_to_the_list(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["xyzzy"]) == 2
+
+    said = capsys.readouterr().err
+    assert said == "atelier: 'xyzzy' is no command; `atelier --help` lists them\n"
+
+
+def test_the_table_of_commands_says_which_module_adds_which() -> None:
+    for module, names in COMMANDS.items():
+        commands = Parser().add_subparsers()
+        import_module(f"atelier.cli.{module}").add(commands)
+        assert tuple(commands.choices) == names, module
+
+
+@pytest.mark.parametrize("command", ["history", "models"])
+def test_a_command_is_parsed_without_the_modules_of_the_others(command: str) -> None:
+    """Importing all of them takes half a second."""
+    code = (
+        "import sys; from atelier.__main__ import _parser; "
+        f"_parser({command!r}).parse_args([{command!r}]); "
+        "print([n for n in sys.modules if n in ('numpy', 'prefect', 'torch', 'atelier.cli.run')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "[]\n", done.stderr

@@ -181,13 +181,13 @@ def test_the_form_of_one_family_asks_nothing_of_the_others() -> None:
     }
 
     assert fields["retrain-vae"] == {
-        *{"images", "preset", "seed", "settings", "image_size", "rehash"}
+        *{"images", "preset", "seed", "settings", "continue_from", "image_size", "rehash"}
     }
     assert fields["retrain-gan"] == {*fields["retrain-vae"], "gan_loss"}
     assert fields["retrain-ngram"] == {
         *{"text", "preset", "seed", "settings", "tokenizer", "glob", "rehash"}
     }
-    assert fields["retrain-gpt"] == fields["retrain-ngram"]
+    assert fields["retrain-gpt"] == {*fields["retrain-ngram"], "continue_from"}
 
 
 def test_housekeeping_after_a_crash_is_not_called_by_a_crash_of_its_own() -> None:

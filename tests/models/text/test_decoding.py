@@ -9,7 +9,7 @@ from models.gpt.config import GptConfig
 from models.gpt.model import Gpt
 from models.ngram.config import NgramConfig
 from models.ngram.model import NgramModel
-from models.text.decoding import DecodingConfig, filtered_log_probs, generate
+from models.text.decoding import DecodingConfig, filtered_log_probs, generate, generated
 
 PROBS = [0.4, 0.3, 0.2, 0.1]
 
@@ -216,3 +216,17 @@ def test_every_model_is_sampled_at_its_own_probabilities_and_tempered_ones(make)
 
         # The standard deviation of a share is at most 0.008.
         assert (shares - expected).abs().max() < 0.035
+
+
+def test_tokens_come_one_by_one_and_are_those_of_the_whole():
+    model = FixedModel(PROBS)
+    prompt = torch.tensor([0])
+    options = {"num_tokens": 5, "num_sequences": 2, "seed": 3}
+
+    singles = generated(model, prompt, **options)
+    first = next(singles)
+
+    assert first.shape == (2, 1)
+    torch.testing.assert_close(
+        torch.cat([first, *singles], dim=1), generate(model, prompt, **options)
+    )

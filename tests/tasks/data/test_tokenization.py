@@ -70,3 +70,29 @@ def test_schemes_and_sizes_have_digests_of_their_own(corpus: Corpus) -> None:
 
     assert len({tokens.digest for tokens in made}) == 3
     assert made[2].num_train < made[0].num_train
+
+
+@pytest.mark.parametrize("scheme", ["characters", "bpe"])
+def test_the_vocabulary_of_another_text_is_taken_where_it_is_given(
+    corpus: Corpus, scheme: Scheme, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="atelier")
+    theirs = tokenize_corpus.fn(corpus, scheme, vocabulary_size=300)
+    (tmp_path / "other.txt").write_text("the bird sees a Ω, a Ω and one é.\n" * 400)
+    other = ingest_text.fn(f"file:{tmp_path / 'other.txt'}")
+
+    ours = tokenize_corpus.fn(other, tokenizer_file=str(theirs.tokenizer_path))
+    own = tokenize_corpus.fn(other, scheme, vocabulary_size=300)
+
+    assert ours.scheme == scheme
+    assert ours.vocabulary_size == theirs.vocabulary_size
+    assert load_tokenizer(ours).to_dict() == load_tokenizer(theirs).to_dict()
+    assert load_tokenizer(own).to_dict() != load_tokenizer(theirs).to_dict()
+    ids = load_tokens(ours, "test").tolist()
+    assert load_tokenizer(ours).decode(ids) == load_text(other, "test")
+    told = [line for line in caplog.messages if "not in the vocabulary" in line]
+    if scheme == "bpe":  # all of it is made of bytes
+        assert not told
+    else:
+        assert told[0].endswith("and are spelled in bytes: 'Ω', ',', 'é'")
+        assert "1,600 of 13,600 characters" in told[0]

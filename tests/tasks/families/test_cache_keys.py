@@ -96,6 +96,12 @@ def test_a_fit_has_its_familys_code_and_its_loop_in_its_key(family: str) -> None
     assert in_key(start, "tasks.training.fit") == own | LOOPS[family] | BESIDE.get(family, set())
 
 
+def test_what_a_continued_fit_begins_with_adds_what_loads_it_alone() -> None:
+    added = in_key("tasks.training.initial_weights") - {"tasks.training.initial_weights"}
+
+    assert added == {"tasks.training.parent"}
+
+
 def test_the_classifier_has_no_generative_model_in_its_key() -> None:
     start = "models.metrics.classifier_training"
 

@@ -45,6 +45,15 @@ def parameters_of(function: Any) -> Mapping[str, inspect.Parameter]:
 
 
 @RECORDS
+def test_an_exported_version_has_a_loader(family: Family) -> None:
+    loader = import_module(f"tasks.packaging.exported.{family.loader or f'load_{family.data}'}")
+
+    for module in loader.MODULES:
+        import_module(f"models.{module.format(family=family.name)}")
+    assert callable(loader.load)
+
+
+@RECORDS
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_recipe_gives_settings_of_its_classes(family: Family, preset: Preset) -> None:
     recipe = recipe_of(family)

@@ -1,5 +1,6 @@
 """The registry's pages, byte for byte; `tests/tasks/runtime/test_markup.py` tries hostile text."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from tasks.evaluation.scorecard import ChampionEvaluation, PromotionDecision, Sc
 from tasks.registry import model_card
 from tasks.registry.model_card import MAX_SETTINGS_CHARACTERS, card, family_page, settings_in_words
 from tasks.training.fit_store import TrainedModel
+from tasks.training.parent import Parent
 from tasks.training.provenance import TrainingProvenance
 
 
@@ -179,3 +181,17 @@ def test_settings_are_told_in_words_and_bounded() -> None:
     long = settings_in_words({"model": {f"field_{n}": n for n in range(1000)}})
     assert len(long) == MAX_SETTINGS_CHARACTERS
     assert long.endswith(" ...")
+
+
+def test_the_card_names_the_version_that_was_continued() -> None:
+    metrics = {"test_bits_per_byte": 1.5}
+    parent = Parent(name="my_data-gpt", version=3, digest="12" * 32)
+    asked = [fitted("gpt"), scorecard("test_bits_per_byte", metrics)]
+    verdict = PromotionDecision(accepted=True, reason="")
+
+    def told(continues: Parent | None) -> str:
+        return card(*asked, verdict, replace(provenance("gpt"), continues=continues), None)
+
+    line = "* continues `my_data-gpt` version 3 (content `121212121212`): its training began"
+    assert line in told(parent)
+    assert "continues" not in told(None)

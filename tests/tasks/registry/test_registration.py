@@ -29,6 +29,7 @@ from tasks.evaluation.scorecard import PromotionDecision, Scorecard
 from tasks.evaluation.text import evaluate_tokens
 from tasks.families.table import FAMILIES
 from tasks.packaging.bundled_code import package_name
+from tasks.registry import registration
 from tasks.registry.champion import evaluate_champion
 from tasks.registry.loading import loaded
 from tasks.registry.promotion import apply_decision
@@ -124,10 +125,21 @@ def judged(candidate: Candidate) -> PromotionDecision:
     return gate.fn(candidate.fitted, candidate.scorecard, incumbent)
 
 
-def register(candidate: Candidate, verdict: PromotionDecision | None = None) -> Version:
-    """The whole way to an alias; without a verdict the gate gives one."""
+def register(
+    candidate: Candidate, verdict: PromotionDecision | None = None, *, checks_load: bool = False
+) -> Version:
+    """The whole way to an alias; without a verdict the gate gives one.
+
+    checks_load: load it in a clean process first, where the test is about that; a forked process
+    does it, which loads and draws for longer than all the rest takes.
+    """
     verdict = verdict or judged(candidate)
-    version = register_version.fn(candidate.fitted, candidate.scorecard, verdict, candidate.recipe)
+    with pytest.MonkeyPatch.context() as patch:
+        if not checks_load:
+            patch.setattr(registration, "check_loads", lambda *_, **__: None)
+        version = register_version.fn(
+            candidate.fitted, candidate.scorecard, verdict, candidate.recipe
+        )
     settled = apply_decision.fn(version, verdict)
     assert settled is not None
     return settled
@@ -136,8 +148,8 @@ def register(candidate: Candidate, verdict: PromotionDecision | None = None) -> 
 def test_the_first_sound_version_becomes_champion_and_a_second_time_changes_nothing(
     ngram: Candidate,
 ) -> None:
-    assert register(ngram).is_new
-    assert not register(ngram).is_new
+    assert register(ngram, checks_load=True).is_new
+    assert not register(ngram, checks_load=True).is_new
 
     versions = MlflowClient().search_model_versions(f"name = '{ngram.fitted.name}'")
     assert [version.version for version in versions] == [1]
@@ -320,7 +332,7 @@ def test_a_version_is_code_safetensors_and_json_without_a_pickle(
     shared_home: Path,
     scan_for_pickles: Callable[[Path], tuple[int, list[Path]]],
 ) -> None:
-    register(vae)
+    register(vae, checks_load=True)
 
     champion = champion_of(vae.fitted.name)
     assert champion is not None
@@ -340,7 +352,7 @@ def test_a_version_is_code_safetensors_and_json_without_a_pickle(
 def test_a_version_loads_in_a_clean_process_outside_the_project(
     ngram: Candidate, tracking_database: str, tmp_path: Path
 ) -> None:
-    register(ngram)
+    register(ngram, checks_load=True)
     with loaded(ngram.fitted.name) as model:
         (expected,) = model.write_texts(1, seed=3, num_tokens=50)
 
@@ -424,7 +436,7 @@ def test_the_gallery_is_one_self_contained_page(
         gan = images_of("gan", images, gan_run, shape, replace(FIT, steps=20))
     for candidate in (vae, ngram):
         register(candidate)
-    register(gan, PromotionDecision(accepted=True, reason="for the test"))
+    register(gan, PromotionDecision(accepted=True, reason="for the test"), checks_load=True)
     with open_run("gallery") as gallery_run:
         folder = str(home() / "gallery" / "one")
         works = [
@@ -481,7 +493,7 @@ def test_versions_and_their_files_go_to_our_experiment_whatever_is_ambient(
     monkeypatch.setenv("MLFLOW_ACTIVE_MODEL_ID", "m-0")
     monkeypatch.setenv("MLFLOW_RUN_CONTEXT", '{"mlflow.user": "somebody"}')
 
-    version = register(ngram)
+    version = register(ngram, checks_load=True)
 
     found = client().search_logged_models(experiment_ids=[tracking_experiment()])
     assert [model.source_run_id for model in found] == [ngram.fitted.run_id]

@@ -535,3 +535,8 @@ def test_files_behind_a_stopped_server_are_found_in_the_home(studio: Any) -> Non
 def test_a_number_that_no_version_can_have_is_refused_in_a_line(studio: Any, which: str) -> None:
     with pytest.raises(BadInput, match="has no version"):
         verified(studio.name, which)
+
+
+def test_a_misspelt_model_is_answered_by_the_nearest(studio: Any) -> None:
+    with pytest.raises(BadInput, match=r"no model is named 'tale-ngarm' \(did you mean tale-ngram"):
+        verified("tale-ngarm", "champion")

@@ -1,20 +1,22 @@
 """Where models come from, told as a graph and as a table."""
 
+from dataclasses import replace
 from pathlib import Path
 
-from tasks.data.ingestion import ImageSet
+from tasks.data.ingestion import ImageSet, ingest_images
 from tasks.data.tokenization import TokenSet
 from tasks.registry.versions import Version
 from tasks.samples.lineage import Node, mermaid, publish_lineage, table
 from tasks.store.artifacts import opened
 from tasks.store.files import home, write_text
 from tasks.tracking.mlflow_client import fetch_artifacts
+from tasks.training.parent import Parent
 
 
-def version(name: str, alias: str, made_from: str, **references: float) -> Version:
+def version(name: str, alias: str, *made_from: str, **references: float) -> Version:
     """A version whose fit is in the home."""
-    with opened("models", name, {"inputs": [made_from]}, inputs=[made_from]) as place:
-        write_text(place.folder / "weights", name)
+    with opened("models", name, {"inputs": made_from}, inputs=made_from) as place:
+        write_text(place.folder / "weights", f"{name}{made_from}")
         digest = place.commit({}).digest
     return Version(
         name=name,
@@ -49,6 +51,47 @@ def test_each_model_is_led_back_to_its_own_data_and_only_champions_to_the_galler
     assert tokens.digest[:12] in page
     stored = fetch_artifacts(run_id, "", tmp_path) / "lineage.md"
     assert stored.read_text() == page
+
+
+def test_a_continued_model_is_led_back_to_those_that_it_began_with(
+    images: ImageSet, run_id: str
+) -> None:
+    first = version("first-vae", "champion", images.digest)
+    second = version("second-vae", "champion", images.digest, first.digest)
+    third = version("third-vae", "champion", images.digest, second.digest)
+    begun = Parent(name="second-vae", version=3, digest=second.digest)
+
+    page = publish_lineage.fn([replace(third, continues=begun)], "page.html", run_id)
+
+    edges = [line.strip() for line in page.splitlines() if "-->" in line]
+    # 0 images, 1 first, 2 second, 3 third, 4 gallery
+    assert edges == [
+        *["n0 --> n1", "n0 --> n2", "n1 --> n2", "n0 --> n3", "n2 --> n3"],
+        "n3 --> n4",
+    ]
+    assert "second-vae 3<br/>continued" in page
+    assert f"first-vae ({first.digest[:6]})<br/>continued" in page.replace("#40;", "(").replace(
+        "#41;", ")"
+    )
+
+
+def test_data_of_two_contents_and_one_name_are_told_apart(
+    images: ImageSet, image_folder: Path, run_id: str
+) -> None:
+    first = version("pictures-vae", "champion", images.digest)
+    (image_folder / "left" / "00.png").unlink()
+    fewer = ingest_images.fn(images.source)
+    second = replace(
+        version("pictures-vae", "challenger", fewer.digest, first.digest),
+        continues=Parent(name="pictures-vae", version=1, digest=first.digest),
+    )
+
+    page = publish_lineage.fn([second], "page.html", run_id)
+
+    edges = [line.strip() for line in page.splitlines() if "-->" in line]
+    assert len(edges) == 3
+    assert len({edge.partition(" ")[0] for edge in edges}) == 3
+    assert fewer.digest[:6] in page
 
 
 def test_a_run_without_text_has_no_text_in_its_lineage(images: ImageSet, run_id: str) -> None:

@@ -1,5 +1,6 @@
 """The artifact store: made once, found whole, known as damaged, and the same in another place."""
 
+import hashlib
 import json
 import shutil
 import threading
@@ -22,7 +23,7 @@ from tasks.store.artifacts import (
     read_manifest,
     verify,
 )
-from tasks.store.files import DiskFull, home, write_json, write_text
+from tasks.store.files import DiskFull, digest_of, home, write_json, write_text
 from tasks.store.graph import Graph
 from tasks.store.records import DamagedRecord
 from tasks.store.steps import history
@@ -233,3 +234,17 @@ def test_the_graph_leads_back_to_what_a_model_was_made_from(atelier_home: Path) 
     assert find("models", tokens.digest) is None
     (model.folder / MANIFEST).write_text("scribbled over")
     assert Graph.of_home().named(model.digest) is None
+
+
+def test_what_is_its_own_input_is_an_origin_once(atelier_home: Path) -> None:
+    """A training that continues and changes nothing has the content that it began with."""
+    digest = digest_of({"weights": hashlib.sha256(b"same").hexdigest()})
+
+    def write(folder: Path) -> dict[str, str]:
+        write_text(folder / "weights", "same")
+        return {}
+
+    made = get_or_create("models", "m", KEY, write, inputs=[digest])
+
+    assert made.digest == digest
+    assert Graph.of_home().origins([digest]) == [read_manifest(made.folder)]

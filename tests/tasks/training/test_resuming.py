@@ -40,7 +40,8 @@ from tasks.tracking.runs import open_run
 from tasks.training import checkpointing as loop
 from tasks.training.fit import fit_model
 
-loop.SECONDS_BETWEEN_CHECKPOINTS = 0.0
+if is_to_be_killed:
+    loop.SECONDS_BETWEEN_CHECKPOINTS = 0.0
 shape = {"channels": 1, "height": 8, "width": 8}
 fit = FitConfig(steps=120, batch_size=8, learning_rate=1e-3, warmup_steps=10)
 with open_run(family) as run_id:
@@ -66,14 +67,23 @@ print("digest", fitted.digest)
 class Training:
     """A fit in a process of its own, forked from one that has imported everything already."""
 
-    def __init__(self, family: str, images: ImageSet, tokens: TokenSet, folder: Path) -> None:
+    def __init__(
+        self,
+        family: str,
+        images: ImageSet,
+        tokens: TokenSet,
+        folder: Path,
+        *,
+        is_to_be_killed: bool = False,
+    ) -> None:
         program = folder / "program.py"
         program.write_text(PROGRAM)
         self.output = folder / f"{time.monotonic_ns()}.log"
-        named = {"family": family, "pictures": images.source, "text": tokens.corpus.source}
+        named: dict[str, object] = {"family": family, "is_to_be_killed": is_to_be_killed}
+        named |= {"pictures": images.source, "text": tokens.corpus.source}
         named |= {"output": str(self.output), "folder": str(folder)}
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["faults.fits_imports"])
+        context.set_forkserver_preload(["faults.fits_imports", "flows.train"])
         self.process = context.Process(
             target=runpy.run_path,
             args=(str(program), {**named, "environment": dict(os.environ)}),
@@ -92,12 +102,13 @@ class Training:
         return self.output.read_text()
 
 
+Start = Callable[..., Training]
+
+
 @pytest.fixture
-def start(
-    images: ImageSet, tokens: TokenSet, tracking_database: str, tmp_path: Path
-) -> Callable[[str], Training]:
-    """Begin a fit of a family."""
-    return lambda family: Training(family, images, tokens, tmp_path)
+def start(images: ImageSet, tokens: TokenSet, tracking_database: str, tmp_path: Path) -> Start:
+    """Begin a fit of a family; one that is to be killed writes a checkpoint after each step."""
+    return lambda family, **more: Training(family, images, tokens, tmp_path, **more)
 
 
 def checkpoints() -> list[Path]:
@@ -106,13 +117,13 @@ def checkpoints() -> list[Path]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["vae", "gan", "diffusion", "gpt"])
-def test_a_killed_fit_resumes_bit_for_bit(family: str, start: Callable[[str], Training]) -> None:
+def test_a_killed_fit_resumes_bit_for_bit(family: str, start: Start) -> None:
     whole = start(family).ended()
     expected = re.findall(r"digest (\w{64})", whole)
     assert expected, whole
     remove(home() / "artifacts" / "models")
 
-    killed = start(family)
+    killed = start(family, is_to_be_killed=True)
     deadline = time.monotonic() + 120
     while not checkpoints():
         assert killed.process.is_alive(), killed.ended()
@@ -130,7 +141,7 @@ def test_a_killed_fit_resumes_bit_for_bit(family: str, start: Callable[[str], Tr
 
 @pytest.mark.slow
 def test_a_damaged_checkpoint_is_told_and_training_starts_again(
-    start: Callable[[str], Training],
+    start: Start,
 ) -> None:
     whole = start("vae").ended()
     (weights,) = (home() / "artifacts" / "models").rglob("weights.safetensors")

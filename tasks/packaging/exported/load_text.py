@@ -1,0 +1,84 @@
+"""Write with an exported text model. Needs PyTorch alone.
+
+On the command line: `python load.py --prompt "The" --tokens 300 --seed 0`. In a program:
+
+    from load import load
+    text = load().write("The", num_tokens=300, seed=0)
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tasks.packaging.exported.export_tensors import imported, read_tensors
+from tasks.packaging.exported.export_tokens import Tokens
+
+MODULES = ("{family}.serving", "text.decoding")
+"""Of the model's own, which it needs."""
+SHARED = ("export_tensors", "export_tokens")
+
+
+class TextModel:
+    """An exported model that writes."""
+
+    def __init__(self, folder: Path) -> None:
+        facts, config, vocabulary, sampling = (
+            json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+            for name in ("export", "config", "vocabulary", "sampling")
+        )
+        self.tokens = Tokens(vocabulary)
+        self.prompt: str = sampling["prompt"]
+        package = facts["package"]
+        serving, self._decoding = imported(
+            folder, f"{package}.{facts['family']}.serving", f"{package}.text.decoding"
+        )
+        self.model: Any = serving.build(config, read_tensors(folder / "weights.safetensors"))
+
+    def write(
+        self,
+        prompt: str = "",
+        num_tokens: int = 300,
+        seed: int = 0,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+    ) -> str:
+        """A continuation of a prompt, without it; an empty one takes the model's own.
+
+        The same seed gives the same text, on the same machine.
+        """
+        ids = torch.tensor(self.tokens.encode(prompt or self.prompt))
+        config = self._decoding.DecodingConfig(temperature=temperature, top_k=top_k, top_p=top_p)
+        (written,) = self._decoding.generate(
+            self.model, ids, num_tokens=num_tokens, config=config, seed=seed
+        ).tolist()
+        return self.tokens.decode(written)
+
+
+def load(folder: str | Path | None = None) -> TextModel:
+    """The model of a folder, by default of the one in which this file lies."""
+    return TextModel(Path(folder) if folder is not None else Path(__file__).resolve().parent)
+
+
+def main() -> None:
+    """Write to standard output."""
+    parser = argparse.ArgumentParser(description="Write with this model.")
+    parser.add_argument("--prompt", default="")
+    parser.add_argument("--tokens", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--temperature", type=float, default=1.0)
+    parser.add_argument("--top-k", type=int, default=0)
+    parser.add_argument("--top-p", type=float, default=1.0)
+    given = parser.parse_args()
+    text = load().write(
+        given.prompt, given.tokens, given.seed, given.temperature, given.top_k, given.top_p
+    )
+    sys.stdout.write(f"{given.prompt}{text}\n")
+
+
+if __name__ == "__main__":
+    main()

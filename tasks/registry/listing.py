@@ -1,0 +1,181 @@
+"""What the registry holds, read for a person who waits: in a tenth of a second where it is a file.
+
+MLflow takes seconds to import. Where the registry is the database of this home, its tables are read
+as they are, and nothing is changed in them; a registry elsewhere is asked through MLflow's client.
+Nothing is verified here: that is for whoever loads a version (`tasks/registry/verification.py`).
+"""
+
+import math
+import os
+import re
+import sqlite3
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote
+
+from tasks.families.table import FAMILIES
+from tasks.runtime.suggestions import did_you_mean
+from tasks.store.files import BadInput, home
+from tasks.store.names import is_name
+from tasks.store.records import DamagedRecord, parsed
+
+CHAMPION = "champion"
+_SECONDS_FOR_A_LOCK = 5.0
+
+
+@dataclass(kw_only=True, slots=True)
+class ListedVersion:
+    """A version as the registry's tables tell it."""
+
+    number: int
+    description: str = ""
+    """Its card, in Markdown."""
+    tags: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def main_value(self) -> float | None:
+        """Its main metric; None where the tag is missing or is no finite number."""
+        with suppress(ValueError):
+            value = float(self.tags.get("main_value", ""))
+            return value if math.isfinite(value) else None
+        return None
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """All that was measured, by name; none where the tag holds no such thing."""
+        with suppress(DamagedRecord):
+            told: dict[str, float] = parsed(self.tags.get("metrics", ""), dict[str, float], "")
+            return told
+        return {}
+
+
+@dataclass(kw_only=True, slots=True)
+class ListedModel:
+    """A registered model as the registry's tables tell it."""
+
+    name: str
+    tags: dict[str, str] = field(default_factory=dict)
+    aliases: dict[str, int] = field(default_factory=dict)
+    versions: dict[int, ListedVersion] = field(default_factory=dict)
+    """By number, oldest first; those being made are left out."""
+
+    @property
+    def family(self) -> str:
+        """Which family it is of."""
+        return self.tags.get("family", "")
+
+    @property
+    def champion(self) -> ListedVersion | None:
+        """The version that is called champion, if there is one."""
+        return self.versions.get(self.aliases.get(CHAMPION, 0))
+
+    def champion_since(self) -> str:
+        """Since when the champion is champion, UTC, ISO 8601; nothing where nobody noted it."""
+        number = self.champion.number if self.champion else 0
+        is_noted = self.tags.get("champion_version") == str(number)
+        return self.tags.get("champion_since", "") if is_noted else ""
+
+    def version(self, which: str) -> ListedVersion:
+        """A version by its alias or number; raises BadInput, which names those that are there."""
+        is_number = re.fullmatch("[0-9]{1,9}", which) is not None
+        number = int(which) if is_number else self.aliases.get(which, 0)
+        if (found := self.versions.get(number)) is not None:
+            return found
+        there = [
+            *(f"@{alias}" for alias in sorted(self.aliases)),
+            *(f"/{n}" for n in self.versions),
+        ]
+        raise BadInput(
+            f"{self.name} has no version {which!r}; there are: {', '.join(there) or 'none'}"
+        )
+
+
+def listed_models() -> dict[str, ListedModel]:
+    """Our registered models by name, in order."""
+    named = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
+    found = _found_by_client() if named else _found_in(home() / "mlflow.db")
+    return {
+        name: model
+        for name, model in sorted(found.items())
+        if model.family in FAMILIES and is_name(name)
+    }
+
+
+def listed_model(name: str) -> ListedModel:
+    """One of them; raises BadInput, which says what may have been meant."""
+    known = listed_models()
+    if name not in known:
+        raise BadInput(f"no model is named {name!r}{did_you_mean(name, known)}")
+    return known[name]
+
+
+def _found_in(database: Path) -> dict[str, ListedModel]:
+    """From MLflow's tables; raises BadInput where there are none of it."""
+    if not database.is_file():
+        return {}
+    address = f"file:{quote(str(database))}?mode=ro"
+    try:
+        with closing(sqlite3.connect(address, uri=True, timeout=_SECONDS_FOR_A_LOCK)) as opened:
+            return _read(opened)
+    except sqlite3.OperationalError as error:
+        if "no such" not in str(error):  # a lock, or a disk
+            raise BadInput(f"{database} cannot be read now: {error}") from error
+        return _found_by_client()  # another version's tables: slower, and it knows them
+    except sqlite3.DatabaseError as error:
+        raise BadInput(f"{database} is no registry that can be read: {error}") from error
+
+
+def _read(database: sqlite3.Connection) -> dict[str, ListedModel]:
+    found: dict[str, ListedModel] = {}
+    for (name,) in database.execute("SELECT name FROM registered_models"):
+        found[name] = ListedModel(name=name)
+    for name, key, value in database.execute("SELECT name, key, value FROM registered_model_tags"):
+        found[name].tags[key] = value or ""
+    for name, alias, number in database.execute(
+        "SELECT name, alias, version FROM registered_model_aliases"
+    ):
+        found[name].aliases[alias] = int(number)
+    for name, number, told in database.execute(
+        "SELECT name, version, description FROM model_versions"
+        " WHERE current_stage != 'Deleted_Internal' ORDER BY version"
+    ):
+        found[name].versions[int(number)] = ListedVersion(
+            number=int(number), description=told or ""
+        )
+    for name, number, key, value in database.execute(
+        "SELECT name, version, key, value FROM model_version_tags"
+    ):
+        if (tagged := found[name].versions.get(int(number))) is not None:
+            tagged.tags[key] = value or ""
+    for model in found.values():
+        model.versions = _complete(model.versions)
+    return found
+
+
+def _found_by_client() -> dict[str, ListedModel]:
+    from tasks.registry.versions import all_versions
+    from tasks.tracking.mlflow_client import client, outages_named
+
+    found = {}
+    with outages_named():
+        for each in client().search_registered_models(max_results=1000):
+            if not is_name(each.name):
+                continue
+            versions = {
+                int(v.version): ListedVersion(
+                    number=int(v.version), description=v.description or "", tags=dict(v.tags)
+                )
+                for v in all_versions(each.name)
+            }
+            found[each.name] = ListedModel(
+                name=each.name,
+                tags=dict(each.tags),
+                aliases={alias: int(number) for alias, number in each.aliases.items()},
+                versions=_complete(versions),
+            )
+    return found
+
+
+def _complete(versions: dict[int, ListedVersion]) -> dict[int, ListedVersion]:
+    return {n: each for n, each in versions.items() if each.tags.get("state") == "complete"}
