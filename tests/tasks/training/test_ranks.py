@@ -20,12 +20,14 @@ from models.training.sharding import GroupBroken
 from tasks.data.ingestion import ImageSet
 from tasks.data.tokenization import TokenSet
 from tasks.families.table import FAMILIES
-from tasks.store.files import BadInput, home, remove
+from tasks.store.files import BadInput, home, read_json, remove
 from tasks.tracking.runs import open_run
 from tasks.training import checkpointing, pace
 from tasks.training import fit as fitting
 from tasks.training.fit import fit_model
 from tasks.training.fit_store import TrainedModel, fit_cache_key
+from tasks.training.initial_weights import InitialWeights
+from tasks.training.parent import Parent
 from tasks.training.plan import TrainingPlan
 from tasks.training.ranks import RankLost, Ranks
 
@@ -57,6 +59,13 @@ def plan_for(
 def fit(data: ImageSet | TokenSet, plan: TrainingPlan) -> TrainedModel:
     with open_run(plan.family) as run_id:
         return fit_model.fn(data, plan, run_id)
+
+
+def weights_of(fitted: TrainedModel) -> InitialWeights:
+    """What a training that continues a fit begins with."""
+    parent = Parent(name=fitted.name, version=1, digest=fitted.digest)
+    model = read_json(fitted.config_path)["config"]
+    return InitialWeights(parent=parent, family=fitted.family, model=model, folder=fitted.folder)
 
 
 def children() -> list[psutil.Process]:
@@ -108,6 +117,25 @@ def test_two_processes_train_the_weights_of_one(
     assert children() == []
     remove(home() / "artifacts" / "models")
     assert fit(data, plan_for(family, data, shards=2)).digest != alone.digest
+
+
+@pytest.mark.slow
+def test_two_processes_continue_a_version_as_one_does(
+    images: ImageSet, tracking_database: str
+) -> None:
+    before = fit(images, plan_for("vae", images))
+    continued = FAMILIES["vae"].continued
+    plan = replace(
+        plan_for("vae", images, steps=7), initial=weights_of(before), continued=continued
+    )
+
+    alone = fit(images, plan)
+    remove(Path(alone.folder))
+    shared = fit(images, replace(plan, processes=2))
+
+    assert not shared.was_stored
+    assert shared.digest == alone.digest
+    assert shared.digest != fit(images, plan_for("vae", images, steps=7)).digest
 
 
 @pytest.mark.slow
