@@ -84,7 +84,7 @@ MISTAKES = [
         "seed: 1",
         "sed: 1",
         12,
-        "full-run has no parameter 'sed'; it has approval_seconds, approve, gan_loss",
+        "full-run has no parameter 'sed'; it has approval_seconds, approve, continue_from",
     ),
     ("seed: 1", "seed: -1", 12, "-1 is less than the minimum of 0"),
     ("seed: 1", "seed: one", 12, "'one' is not of type 'integer'"),
