@@ -13,6 +13,7 @@ from flows.parameters import (
     Glob,
     ImageSide,
     ImageSource,
+    Processes,
     Seed,
     Settings,
     TextSource,
@@ -30,9 +31,10 @@ from tasks.evaluation.result import reference_words, title
 from tasks.families.table import names, of_data, options_of_families
 from tasks.maintenance.crash_recovery import label_with_process
 from tasks.registry.versions import Version
-from tasks.runtime.progress import log_on_page
+from tasks.runtime.progress import log, log_on_page
 from tasks.runtime.stopping import unless_stopped
 from tasks.samples.lineage import publish_lineage
+from tasks.settings.processes import shards_name, with_shards
 from tasks.settings.values import checked, with_options
 from tasks.store.files import digest_of
 from tasks.tracking.runs import open_run, recover_from_crashes
@@ -66,6 +68,7 @@ def full_run(  # noqa: PLR0913, D417 - each is a field of the form in the Prefec
     seed: Seed = 0,
     settings: Settings | None = None,
     seconds: TrainingSeconds | None = None,
+    processes: Processes | None = None,
     continue_from: VersionAddress | None = None,
     image_size: ImageSide | None = None,
     tokenizer: Scheme = "characters",
@@ -88,6 +91,9 @@ def full_run(  # noqa: PLR0913, D417 - each is a field of the form in the Prefec
         settings: values that take the place of the preset's, such as {"vae.model.latent_size": 16};
             `atelier settings` lists all.
         seconds: train each model for about so long, instead of the preset's steps; none: its steps.
+        processes: share the batches of each training among so many processes of this machine, in
+            4 shards unless settings say another number; the weights do not depend on how many
+            processes there are, but on the shards. None: no shards, as the presets say.
         continue_from: a version whose weights the training begins with, such as
             digits-vae@champion or digits-vae/3; the models to train are then its family alone.
         image_size: side in pixels, 8 to 64, to which your own images are cropped and resized.
@@ -101,6 +107,7 @@ def full_run(  # noqa: PLR0913, D417 - each is a field of the form in the Prefec
     of_images, of_text = of_data("images", models), of_data("text", models)
     versions: list[Version] = []
     given = checked(with_options(settings or {}, options), models)
+    given = with_shards(given, models, processes)
     parameters = {
         **{"images": images, "text": text, "models": list(models), "preset": preset, "seed": seed},
         **{"image_size": image_size, "tokenizer": tokenizer, **options},
@@ -108,6 +115,8 @@ def full_run(  # noqa: PLR0913, D417 - each is a field of the form in the Prefec
         **({"settings": given} if given else {}),
         **({"seconds": seconds} if seconds is not None else {}),
     }
+    if alone := [name for name in models if processes and not shards_name(name)]:
+        log(f"{', '.join(alone)}: no batches to share, so one process trains it")
     source = {"images": images, "image_size": image_size, "text": text, "scheme": tokenizer}
     recover_from_crashes()
     begins = beginning(continue_from, models, given, preset, source)
@@ -137,7 +146,14 @@ def full_run(  # noqa: PLR0913, D417 - each is a field of the form in the Prefec
             work.append((family, data))
         for family, data in work:
             given = within_seconds(
-                family, data, preset, seed, given, seconds, continues=begins.weights
+                family,
+                data,
+                preset,
+                seed,
+                given,
+                seconds,
+                continues=begins.weights,
+                processes=processes or 1,
             )
         for family, data in work:
             version = train_model(
@@ -147,6 +163,7 @@ def full_run(  # noqa: PLR0913, D417 - each is a field of the form in the Prefec
                 seed=seed,
                 parent_run_id=run_id,
                 settings=given,
+                processes=processes or 1,
                 continues=begins.on(data, preset, seed, given),
                 approve_within=within,
             )

@@ -50,6 +50,9 @@ ImageSide = Annotated[int, Field(ge=8, le=64)]
 TrainingSeconds = Annotated[int, Field(ge=1, le=7 * 86_400)]
 """How long a model is trained, about."""
 
+Processes = Annotated[int, Field(ge=1, le=64)]
+"""That share the batches of one training."""
+
 Settings = Annotated[
     dict[str, Any],
     AfterValidator(checked),

@@ -40,6 +40,7 @@ def train_model(  # noqa: PLR0913 - the flow's parameters
     settings: dict[str, Any] | None = None,
     continues: InitialWeights | None = None,
     threads: int | None = None,
+    processes: int = 1,
     approve_within: int | None = None,
 ) -> Version:
     """Fit a model, judge it on held-out data, register it.
@@ -53,11 +54,12 @@ def train_model(  # noqa: PLR0913 - the flow's parameters
         settings: what takes the place of the preset's values, by full names; others' are left out.
         continues: the version whose weights it begins with; none: random ones.
         threads: of PyTorch, while it is fitted on a CPU; none: as many as the process has.
+        processes: that share the shards of its batches, where settings cut them into some.
         approve_within: seconds to wait for a person's consent to a promotion; none: do not ask.
     """
     record = FAMILIES[family]
     plan = planned(record, data, preset, seed, settings or {}, continues)
-    plan = replace(plan, threads=threads)
+    plan = replace(plan, threads=threads, processes=processes)
     key = fit_cache_key(plan, data)
     with task_run(
         f"{data.name}-{family}", key, parent_run_id, while_waiting=released_slot
@@ -110,6 +112,7 @@ def within_seconds(
     seconds: int | None,
     *,
     continues: InitialWeights | None = None,
+    processes: int = 1,
 ) -> Given:
     """What a person set, with the steps that take about so many seconds, where there are steps."""
     steps = f"{family.name}.training.steps"
@@ -117,7 +120,7 @@ def within_seconds(
         return given
     if steps in given:
         raise BadInput(f"{steps} is set to {given[steps]}, and a time would choose it; give one")
-    plan = planned(family, data, preset, seed, given, continues)
+    plan = replace(planned(family, data, preset, seed, given, continues), processes=processes)
     return {**given, steps: steps_in(data, plan, seconds)}
 
 

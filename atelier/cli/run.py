@@ -28,6 +28,7 @@ from models.presets import Preset
 from tasks.data.own_files import writable
 from tasks.data.sources import choices, find_source
 from tasks.families.table import names, of_data, options_of_families
+from tasks.settings.processes import with_shards
 from tasks.settings.values import Given, with_options
 from tasks.store.files import BadInput, check_space, home
 
@@ -101,6 +102,14 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         help="train each model for about so long instead of the preset's steps; the number of steps"
         " is measured once on this machine",
     )
+    run.add_argument(
+        "--processes",
+        type=_processes,
+        metavar="N",
+        help="share the batches of each training among N processes of this machine, in 4 shards"
+        " unless FAMILY.training.shards says another number; 1, 2 and 4 processes give the same"
+        " weights, other than without shards",
+    )
     run.add_argument("--seed", type=seed, default=0, help="0 to 2147483647 (default: 0)")
     run.add_argument(
         "--image-size",
@@ -150,6 +159,10 @@ def _training_seconds(text: str) -> int:
     return whole_number("a time to train", text, 1, 7 * 86_400)
 
 
+def _processes(text: str) -> int:
+    return whole_number("a number of processes", text, 1, 64)
+
+
 def _families(text: str) -> tuple[str, ...]:
     chosen = text.split(",")
     unknown = [name for name in chosen if name not in names()]
@@ -185,6 +198,7 @@ def _parameters(options: argparse.Namespace) -> dict[str, Any]:
     short = {name: getattr(options, name) for name in options_of_families()}
     together = with_options(given, short)
     taken = _taken_over(options, together) if options.continue_from else {}
+    given = with_shards(given, options.families, options.processes)
     check_together(options, options.families, options.preset, {**taken, **given})
     return {
         "images": images,
@@ -196,6 +210,7 @@ def _parameters(options: argparse.Namespace) -> dict[str, Any]:
         "tokenizer": options.tokenizer,
         **({"settings": given} if given else {}),
         **({"seconds": options.seconds} if options.seconds else {}),
+        **({"processes": options.processes} if options.processes else {}),
         **({"continue_from": options.continue_from} if options.continue_from else {}),
         **short,
         "glob": options.glob,

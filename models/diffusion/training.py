@@ -35,7 +35,7 @@ class DiffusionTraining:
         self._model.normalise_by(train)
         self._optimizer = make_optimizer(self._model, training)
         labels = torch.from_numpy(data.train_labels).to(device) if model.num_classes else None
-        images = ImageBatches(train, training.batch_size, training.seed)
+        images = ImageBatches(train, training.batch_size, training.seed, training.shards)
         self._batches = labelled_batches(images, labels)
         self.state = TrainingState({"model": self._model}, {"all": self._optimizer})
 

@@ -49,4 +49,14 @@ def _defaults(preset: Preset, shape: ImageShape) -> Groups:
     }
 
 
-gan_recipe = Recipe({"model": GanConfig, "training": FitConfig}, _defaults)
+def _check(shape: ImageShape, model: GanConfig, training: FitConfig) -> None:
+    del shape
+    if training.batch_size // training.shards % model.num_packed:
+        raise ValueError(
+            f"num_packed is {model.num_packed}, and of {training.batch_size} images in"
+            f" {training.shards} shards each has {training.batch_size // training.shards}, which is"
+            " no multiple of it"
+        )
+
+
+gan_recipe = Recipe({"model": GanConfig, "training": FitConfig}, _defaults, _check)

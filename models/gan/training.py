@@ -39,7 +39,7 @@ class GanTraining:
         classes = None
         if model.num_classes:
             classes = torch.from_numpy(data.train_labels).to(device)
-        images = ImageBatches(train, training.batch_size, training.seed)
+        images = ImageBatches(train, training.batch_size, training.seed, training.shards)
         self._batches = labelled_batches(images, classes)
         self._monitor = StabilityMonitor(ControlConfig(), _reference(train, classes))
         self.state = controlled_state(self._model, optimizers, self._monitor)

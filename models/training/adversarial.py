@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -21,6 +22,7 @@ from models.training.captured import (
 )
 from models.training.config import FitConfig
 from models.training.loops import CHECKED_EVERY, Diverged, Step, raise_if_broken, run_at, update_ema
+from models.training.sharding import Shards, shards_of
 
 
 class AdversarialModel(Protocol):
@@ -97,6 +99,7 @@ def adversarial_steps(
 
     The generated examples are drawn once for both updates. With several discriminator updates
     each sees its own batch, and the generator plays against the last of them.
+    Where batches are cut into shards, real and generated examples meet within a shard.
     Raises Diverged before an update whose loss or gradient is not finite; on a GPU up to
     CHECKED_EVERY steps later, with the weights of that update.
     """
@@ -104,11 +107,19 @@ def adversarial_steps(
     for optimizer in optimizers.values():
         for group in optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
-    if can_be_captured(model, optimizers["generator"].param_groups[0]["params"]):
+    shards = shards_of(config)
+    if shards is None and can_be_captured(model, optimizers["generator"].param_groups[0]["params"]):
         yield from captured_adversarial_steps(model, optimizers, batch_at, config, start, scales)
         return
     for step in range(start, config.steps):
         rate, progress = config.rate_at(step) * scales.learning_rate_scale, config.progress_at(step)
+        if shards is not None:
+            terms = _played_in_shards(
+                model, optimizers, batch_at, config, step, scales=scales, shards=shards
+            )
+            update_ema(model.average, model.generator, model.average_decay_at(step))
+            yield Step(step + 1, terms)
+            continue
         torch.manual_seed(seed_at(config.seed, step, NOISE_STREAM))
         model.discriminator.requires_grad_(True)
         for turn in range(model.discriminator_updates):
@@ -123,6 +134,47 @@ def adversarial_steps(
         terms["generator_gradient_norm"] = norm
         update_ema(model.average, model.generator, model.average_decay_at(step))
         yield Step(step + 1, {name: value.detach() for name, value in terms.items()})
+
+
+def _played_in_shards(
+    model: AdversarialModel,
+    optimizers: Mapping[str, Optimizer],
+    batch_at: Callable[[int], Any],
+    config: FitConfig,
+    step: int,
+    *,
+    scales: Scales,
+    shards: Shards,
+) -> dict[str, Tensor]:
+    """The updates of one step, each from the gradients of all shards; gives the mean terms."""
+    rate, progress = config.rate_at(step) * scales.learning_rate_scale, config.progress_at(step)
+    turns = model.discriminator_updates
+    buffers = [*model.discriminator.buffers(), *model.generator.buffers()]
+    drawn: dict[int, tuple[Any, Tensor]] = {}
+
+    def of_discriminator(turn: int, batch: Any, shard: int) -> dict[str, Tensor]:
+        torch.manual_seed(seed_at(config.seed, step, NOISE_STREAM, shard, turn))
+        part = shards.part(batch, shard)
+        drawn[shard] = part, model.draw(part)
+        return model.discriminator_terms(*drawn[shard], progress, scales.penalty_scale)
+
+    def of_generator(shard: int) -> dict[str, Tensor]:
+        torch.manual_seed(seed_at(config.seed, step, NOISE_STREAM, shard, turns))
+        return model.generator_terms(*drawn[shard], progress)
+
+    def descend(name: str, terms_of: Callable[[int], dict[str, Tensor]]) -> dict[str, Tensor]:
+        parameters = _parameters_of(optimizers[name])
+        terms = shards.backward(terms_of, f"{name}_loss", parameters, buffers)
+        norm = _applied(name, optimizers, terms, rate, config, step)
+        shards.agree(norm)
+        return {**terms, f"{name}_gradient_norm": norm}
+
+    model.discriminator.requires_grad_(True)
+    for turn in range(turns):
+        batch = batch_at(step * turns + turn)
+        terms = descend("discriminator", partial(of_discriminator, turn, batch))
+    model.discriminator.requires_grad_(False)
+    return terms | descend("generator", of_generator)
 
 
 def captured_adversarial_steps(
@@ -196,11 +248,22 @@ def _descend(
     step: int,
 ) -> Tensor:
     """One update of one network; gives the norm of its gradient before clipping."""
+    optimizers[name].zero_grad(set_to_none=True)
+    terms[f"{name}_loss"].backward()  # type: ignore[no-untyped-call]
+    return _applied(name, optimizers, terms, rate, config, step)
+
+
+def _applied(
+    name: str,
+    optimizers: Mapping[str, Optimizer],
+    terms: dict[str, Tensor],
+    rate: float,
+    config: FitConfig,
+    step: int,
+) -> Tensor:
+    """Clip the gradient that is there and make the update; gives the norm before clipping."""
     optimizer, loss = optimizers[name], terms[f"{name}_loss"]
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    norm = nn.utils.clip_grad_norm_(parameters, config.gradient_clip)
+    norm = nn.utils.clip_grad_norm_(_parameters_of(optimizer), config.gradient_clip)
     if not torch.isfinite(loss + norm):
         raise Diverged(
             f"step {step + 1}: {name} loss {float(loss.detach())}, gradient norm {float(norm)};"
@@ -210,3 +273,7 @@ def _descend(
         group["lr"] = group["initial_lr"] * rate
     optimizer.step()
     return norm
+
+
+def _parameters_of(optimizer: Optimizer) -> list[nn.Parameter]:
+    return [p for group in optimizer.param_groups for p in group["params"]]

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 
-def seed_at(seed: int, step: int, stream: int = 0) -> int:
+def seed_at(seed: int, step: int, stream: int = 0, *within: int) -> int:
     """Mix a run's seed, a step and a stream number into one 64-bit seed.
 
     Streams keep independent uses of randomness (data order, noise, evaluation) apart.
+    within: numbers of parts of the step, such as a shard; trailing zeros change nothing.
     """
-    return int(np.random.SeedSequence([seed, stream, step]).generate_state(1, np.uint64)[0])
+    mixed = np.random.SeedSequence([seed, stream, step, *within])
+    return int(mixed.generate_state(1, np.uint64)[0])
 
 
 def generator_at(seed: int, step: int, stream: int = 0, device: str = "cpu") -> torch.Generator:
@@ -33,13 +35,14 @@ class ImageBatches:
     """Batches of a uint8 image tensor, each epoch in a new order, without replacement.
 
     images: (N, C, H, W) uint8, on the device that trains. A last, incomplete batch of an epoch is
-    dropped; a data set smaller than one batch is served whole.
+    dropped; a data set smaller than one batch is served whole, but for what cannot be cut into
+    `shards` equal parts.
     """
 
-    def __init__(self, images: Tensor, batch_size: int, seed: int) -> None:
+    def __init__(self, images: Tensor, batch_size: int, seed: int, shards: int = 1) -> None:
         assert images.dtype == torch.uint8 and images.ndim == 4, (images.dtype, images.shape)
         self.images = images
-        self.batch_size = min(batch_size, len(images))
+        self.batch_size = min(batch_size, len(images) // shards * shards)
         self.seed = seed
         self._epoch = -1
         self._order = torch.empty(0, dtype=torch.long)

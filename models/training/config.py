@@ -34,11 +34,20 @@ class FitConfig:
     """Weights shrink by this much of the learning rate at each step (AdamW)."""
     gradient_clip: float = setting(1.0, gt=0, le=1e9)
     """Largest global norm of the gradient; longer ones are scaled down to it."""
+    shards: int = setting(1, ge=1, le=64)
+    """Parts of equal size into which each batch is cut. Their gradients are computed apart and
+    added in a fixed order, so that several processes can share them (--processes) and the weights
+    do not depend on how many there are. What an example shares with its batch (pairs, packs, spread
+    times) it then shares with its part. 1 computes the batch at once."""
     seed: int = setting(0, ge=0, lt=2**31, fixed_by="--seed")
     """Of the initial weights, the batches and the noise."""
 
     def __post_init__(self) -> None:
         check_limits(self)
+        if self.batch_size % self.shards:
+            raise ValueError(
+                f"batch_size must be a multiple of shards, got {self.batch_size} and {self.shards}"
+            )
 
     @property
     def decay_start(self) -> int:

@@ -7,6 +7,7 @@ uninterrupted one bit for bit, with no random state to save.
 
 On a GPU the updates of models that bear it are replayed as CUDA graphs
 (models/training/captured.py); there the models are told the step, or the progress, in a tensor.
+Batches that are cut into shards (models/training/sharding.py) are computed step by step everywhere.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,6 +30,7 @@ from models.training.captured import (
     step_of,
 )
 from models.training.config import FitConfig
+from models.training.sharding import Shards, shards_of
 
 CHECKED_EVERY = 25
 """Steps on a GPU between two questions whether everything is still finite."""
@@ -83,17 +85,22 @@ def likelihood_steps(
     for group in optimizer.param_groups:
         group.setdefault("initial_lr", group["lr"])
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    if can_be_captured(model, parameters):
+    shards, buffers = shards_of(config), list(model.buffers())
+    if shards is None and can_be_captured(model, parameters):
         yield from captured_likelihood_steps(model, optimizer, batch_at, config, start)
         return
     model.train()
     for step in range(start, config.steps):
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * config.rate_at(step)
-        torch.manual_seed(seed_at(config.seed, step, NOISE_STREAM))
-        terms = model.losses(batch_at(step), step)  # type: ignore[operator]
-        optimizer.zero_grad(set_to_none=True)
-        terms["loss"].backward()
+        if shards is None:
+            torch.manual_seed(seed_at(config.seed, step, NOISE_STREAM))
+            terms = model.losses(batch_at(step), step)  # type: ignore[operator]
+            optimizer.zero_grad(set_to_none=True)
+            terms["loss"].backward()
+        else:
+            terms_of = _of_shards(model, batch_at(step), config, step, shards)
+            terms = shards.backward(terms_of, "loss", parameters, buffers)
         gradient_norm = nn.utils.clip_grad_norm_(parameters, config.gradient_clip)
         if not torch.isfinite(terms["loss"] + gradient_norm):
             raise Diverged(
@@ -101,8 +108,23 @@ def likelihood_steps(
                 f" {float(gradient_norm)}; lower the learning rate ({config.learning_rate})"
             )
         optimizer.step()
+        if shards is not None:
+            shards.agree(gradient_norm)
         yield Step(step + 1, {name: value.detach() for name, value in terms.items()})
         model.train()  # the consumer may have evaluated
+
+
+def _of_shards(
+    model: nn.Module, batch: Any, config: FitConfig, step: int, shards: Shards
+) -> Callable[[int], dict[str, Tensor]]:
+    """What gives the losses of one shard of a batch, with the noise of that shard."""
+
+    def terms_of(shard: int) -> dict[str, Tensor]:
+        torch.manual_seed(seed_at(config.seed, step, NOISE_STREAM, shard))
+        terms: dict[str, Tensor] = model.losses(shards.part(batch, shard), step)  # type: ignore[operator]
+        return terms
+
+    return terms_of
 
 
 def captured_likelihood_steps(

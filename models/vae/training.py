@@ -44,7 +44,7 @@ class VaeTraining:
     def steps(self) -> Iterator[Step]:
         """Updates, with losses on the validation images and the use made of z now and then."""
         fit = self._fit.fit
-        batches = ImageBatches(self._train, fit.batch_size, fit.seed)
+        batches = ImageBatches(self._train, fit.batch_size, fit.seed, fit.shards)
         return self._fit.steps(batches.at, self._validated, NUM_VALIDATIONS)
 
     def _validated(self, step: Step) -> Step:

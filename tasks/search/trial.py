@@ -10,7 +10,6 @@ import json
 import os
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
-from pkgutil import resolve_name
 from typing import Any, Literal
 
 import torch
@@ -38,7 +37,7 @@ from tasks.tracking.mlflow_client import (
 from tasks.tracking.runs import task_run
 from tasks.training.fit import fit_model
 from tasks.training.fit_store import TrainedModel, device_of, fit_parts, modules_of
-from tasks.training.plan import TrainingPlan, feature_extractor_plan
+from tasks.training.plan import TrainingPlan, feature_extractor_plan, plan_from
 
 POINTS_OF_A_CURVE = 100
 _NOT_OF_THE_TRIAL = (BadInput, ChecksumMismatch, DamagedRecord, TrackingRefused)
@@ -84,26 +83,11 @@ def request_of(
         "judge": asdict(judge) if judge else None,
     }
     return TrialRequest(
-        kinds={name: _address(each) for name, each in plan.settings.items()},
+        kinds=plan.kinds(),
         data_kind="images" if isinstance(data, ImageSet) else "text",
         **json.loads(json.dumps(plain)),
         **told,
     )
-
-
-def _address(configuration: Any) -> str:
-    """`module:class` of a configuration; nothing for none."""
-    kind = type(configuration)
-    return f"{kind.__module__}:{kind.__qualname__}" if configuration is not None else ""
-
-
-def plan_of_request(request: TrialRequest) -> TrainingPlan:
-    """The training that a request asks for."""
-    settings = {
-        name: resolve_name(kind)(**plain) if (kind := request.kinds[name]) else None
-        for name, plain in request.plan["settings"].items()
-    }
-    return TrainingPlan(**{**request.plan, "settings": settings})
 
 
 def trial_parts(
@@ -148,7 +132,7 @@ def try_out(request: TrialRequest) -> Outcome:
         request.data, ImageSet if request.data_kind == "images" else TokenSet, "a trial's data"
     )
     judge = shaped(request.judge, TrainedModel, "a trial's judge") if request.judge else None
-    plan = plan_of_request(request)
+    plan = plan_from(request.plan, request.kinds)
     parts = trial_parts(plan, data, judge, request.likelihood, request.threads)
     inputs = [data.digest, judge.digest if judge else ""]
     name = f"{data.name}-{plan.family}"

@@ -23,7 +23,7 @@ EXCLUDED_FROM_CACHE_KEY = (
     *("tasks.runtime", "tasks.store", "tasks.data", "tasks.tracking"),
     *("tasks.training.plan", "tasks.training.fit_store"),
     *("tasks.training.checkpointing", "tasks.training.snapshots"),
-    "tasks.training.stable_phase",
+    *("tasks.training.stable_phase", "tasks.training.ranks"),
     *("models.ngram.attribution", "models.ngram.stream"),
 )
 """Rooms and modules that cannot change a result: they say what is wanted, store, show or query it,

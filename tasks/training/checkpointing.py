@@ -19,18 +19,26 @@ from tasks.store.files import ChecksumMismatch, atomic_file, remove
 from tasks.tracking.system_metrics import SystemMetrics
 from tasks.training.fit_store import FitContext
 from tasks.training.initial_weights import keep_beside
+from tasks.training.ranks import Ranks
 
 SECONDS_BETWEEN_CHECKPOINTS = 10.0
 NUM_LOGGED_STEPS = 200
 
 
-def checkpointed_steps(training: Training, place: FitContext) -> Iterator[Step]:
-    """Resume where a checkpoint says, then pass the steps on: logged, reported and checkpointed."""
+def checkpointed_steps(
+    training: Training, place: FitContext, ranks: Ranks | None = None
+) -> Iterator[Step]:
+    """Resume where a checkpoint says, then pass the steps on: logged, reported and checkpointed.
+
+    ranks: the other processes of this training, if there are any.
+    """
     state, num_steps = training.state, training.num_steps
     assert state is not None, "what has no state has no steps"
     _begin(state, place)
     _go_on_from_stable_phase(place)
     _resume(state, place)
+    if ranks is not None:
+        ranks.begin(training)
     progress = Progress(f"training {place.name}", num_steps, done=state.step)
     saved_at, seconds_before = time.monotonic(), state.seconds
     started_at = saved_at

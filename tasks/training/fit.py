@@ -16,6 +16,7 @@ from tasks.training.device import computing_threads, training_device
 from tasks.training.examples import default_prompt, example_images, splits_of
 from tasks.training.fit_store import FitContext, TrainedModel, load_cached_fit, open_fit, save_fit
 from tasks.training.plan import TrainingPlan
+from tasks.training.ranks import Ranks
 from tasks.training.snapshots import save_sample_grid, snapshot_steps
 
 
@@ -25,18 +26,20 @@ def fit_model(data: ImageSet | TokenSet, plan: TrainingPlan, run_id: str) -> Tra
     with open_fit(plan, data, run_id) as place:
         if (kept := load_cached_fit(place)) is not None:
             return kept
-        with computing_threads(plan.threads):
-            return _train(place, data, plan)
+        with computing_threads(plan.threads_of_a_process), Ranks(plan, data) as ranks:
+            return _train(place, data, plan, ranks)
 
 
-def _train(place: FitContext, data: ImageSet | TokenSet, plan: TrainingPlan) -> TrainedModel:
+def _train(
+    place: FitContext, data: ImageSet | TokenSet, plan: TrainingPlan, ranks: Ranks
+) -> TrainedModel:
     started_at = time.monotonic()
     device = training_device() if plan.uses_gpu else "cpu"
     make = resolve_name(plan.training)
     training: Training = make(splits_of(data), device, **plan.settings)
     if training.state is not None:
         moments = snapshot_steps(training.num_steps)
-        for step in checkpointed_steps(training, place):
+        for step in checkpointed_steps(training, place, ranks):
             if isinstance(training, Draws) and step.step in moments:
                 save_sample_grid(place, step.step, training.grid_title, training.drawn())
     place.folder.mkdir(parents=True, exist_ok=True)

@@ -109,7 +109,7 @@ def device_of(plan: TrainingPlan) -> str:
     device = training_device().type if plan.uses_gpu else "cpu"
     if device != "cpu":
         return device
-    return f"cpu, {plan.threads or torch.get_num_threads()} threads"
+    return f"cpu, {plan.threads_of_a_process or torch.get_num_threads()} threads"
 
 
 def modules_of(plan: TrainingPlan) -> list[str]:

@@ -22,6 +22,7 @@ from tasks.training.device import computing_threads, training_device
 from tasks.training.examples import splits_of
 from tasks.training.fit_store import fit_parts
 from tasks.training.plan import TrainingPlan
+from tasks.training.ranks import Ranks
 
 NUM_TIMED_STEPS = 60
 """Of a training that is measured: it validates as often as a long one, and most steps do not."""
@@ -68,6 +69,8 @@ def steps_in(data: ImageSet | TokenSet, plan: TrainingPlan, seconds: int) -> int
     training = settings["training"]
     settings["training"] = {k: v for k, v in training.items() if k not in DECIDE_NO_PACE}
     parts = {**parts, "settings": settings}
+    if plan.processes > 1:  # they decide no result, but how long it takes
+        parts["processes"] = plan.processes
     name = f"{data.name}-{plan.family}"
 
     def measure(_folder: Path) -> Pace:
@@ -87,10 +90,10 @@ def _pace(data: ImageSet | TokenSet, plan: TrainingPlan) -> Pace:
     """Train for a few steps, and throw the result away."""
     short = replace(plan.settings["training"], steps=NUM_TIMED_STEPS)
     device = training_device() if plan.uses_gpu else "cpu"
-    with computing_threads(plan.threads):
-        training: Training = resolve_name(plan.training)(
-            splits_of(data), device, **{**plan.settings, "training": short}
-        )
+    plan = replace(plan, settings={**plan.settings, "training": short})
+    with computing_threads(plan.threads_of_a_process), Ranks(plan, data) as ranks:
+        training: Training = resolve_name(plan.training)(splits_of(data), device, **plan.settings)
+        ranks.begin(training)
         return pace_of(list(_times(training.steps())))
 
 

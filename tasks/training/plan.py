@@ -1,6 +1,7 @@
 """What is to be trained, as a value: which code, with what settings, for which data."""
 
 from dataclasses import asdict, dataclass, field
+from pkgutil import resolve_name
 from typing import Any
 
 from models.metrics.recipe import classifier_recipe
@@ -28,13 +29,29 @@ class TrainingPlan:
     metric_prefix: str = ""
     """Put before the names of its metrics."""
     threads: int | None = None
-    """Of PyTorch, with which it is trained on a CPU; None: as many as the process has."""
+    """Of PyTorch, with which it is trained on a CPU; None: as many as the process has, or one where
+    batches are cut into shards."""
+    processes: int = 1
+    """That share the shards of each batch; the result does not depend on it."""
     initial: InitialWeights | None = None
     """What it begins with; None: with random weights, as its seed has them."""
     continued: tuple[str, ...] = ()
     """The modules of its state that begin with them; see `Family.continued`."""
     kept_beside: tuple[str, ...] = ()
     """The modules of its state that are kept for who continues; see `Family.kept_beside`."""
+
+    @property
+    def shards(self) -> int:
+        """Parts into which each batch is cut; 1 of what is not trained by gradients."""
+        return getattr(self.settings.get("training"), "shards", 1)
+
+    @property
+    def threads_of_a_process(self) -> int | None:
+        """Of PyTorch on a CPU; None: as many as the process has.
+
+        A shard's bits may depend on it, so it must be the same wherever a shard is computed.
+        """
+        return self.threads or (1 if self.shards > 1 else None)
 
     @property
     def module(self) -> str:
@@ -50,6 +67,10 @@ class TrainingPlan:
         """The settings as JSON."""
         return {name: asdict(value) if value else {} for name, value in self.settings.items()}
 
+    def kinds(self) -> dict[str, str]:
+        """The `module:class` of each configuration by name; empty for none."""
+        return {name: _address(value) for name, value in self.settings.items()}
+
     def parameters(self) -> dict[str, Any]:
         """The same for its MLflow run, by the names that a person sets them by."""
         begins = {}
@@ -57,6 +78,20 @@ class TrainingPlan:
             parent = self.initial.parent
             begins = {"continues": parent.address, "continues_digest": parent.digest}
         return {self.family: self.plain_settings(), **begins}
+
+
+def plan_from(plain: dict[str, Any], kinds: dict[str, str]) -> TrainingPlan:
+    """A plan that travelled as JSON (`asdict`, its settings plain), with the kinds of these."""
+    settings = {
+        name: resolve_name(kind)(**values) if (kind := kinds[name]) else None
+        for name, values in plain["settings"].items()
+    }
+    return TrainingPlan(**{**plain, "settings": settings})
+
+
+def _address(configuration: Any) -> str:
+    kind = type(configuration)
+    return f"{kind.__module__}:{kind.__qualname__}" if configuration is not None else ""
 
 
 def feature_extractor_plan(images: ImageSet) -> TrainingPlan:

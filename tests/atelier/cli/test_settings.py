@@ -87,6 +87,9 @@ WRONG = [
     (["--gan-loss", "hinge", "--set", "gan.model.loss=wasserstein"], "give one of them"),
     (["--config", "no-such.toml"], "no-such.toml cannot be read: No such file or directory"),
     (["--set", "gan.model.num_packed=2"], "got 0.1 with 10 classes and 2 packed"),
+    (["--set", "gan.training.shards=5"], "batch_size must be a multiple of shards, got 96 and 5"),
+    (["--processes", "64"], "64 processes are asked for, and this machine lets us use"),
+    (["--processes", "1", "--families", "ngram"], "ngram is not trained by gradients"),
 ]
 
 
@@ -126,6 +129,12 @@ def test_an_assignment_goes_before_the_file_and_the_file_before_the_preset(tmp_p
     only = given_by(["--config", str(file), "--families", "gpt"])
     assert only == {"gpt.training.steps": 9}
     assert given_by([]) == {}
+
+
+def test_a_number_of_processes_implies_shards() -> None:
+    assert given_by(["--processes", "1", "--families", "vae,ngram"]) == {"vae.training.shards": 4}
+    set_to = ["--set", "gpt.training.shards=8", "--processes", "1", "--families", "gpt"]
+    assert given_by(set_to) == {"gpt.training.shards": 8}
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ SHARED = {
 }
 LOOP = SHARED | {
     *{"models.training.batches", "models.training.captured", "models.training.checkpoint"},
-    *{"models.training.config", "models.training.loops"},
+    *{"models.training.config", "models.training.loops", "models.training.sharding"},
 }
 VALIDATED = LOOP | {"models.training.validated"}
 LOOPS = {

@@ -12,10 +12,11 @@ from models.training.loops import Diverged
 from tasks.data.ingestion import ImageSet
 from tasks.search import trial
 from tasks.search.outcome import Outcome
-from tasks.search.trial import TrialRequest, plan_of_request, try_out
+from tasks.search.trial import TrialRequest, try_out
 from tasks.store.artifacts import artifacts
 from tasks.store.records import DamagedRecord, shaped
 from tasks.tracking.mlflow_client import client
+from tasks.training.plan import plan_from
 
 Ask = Callable[..., TrialRequest]
 
@@ -41,7 +42,7 @@ def test_a_trial_travels_as_json(ask: Ask) -> None:
     again = shaped(json.loads(json.dumps(asdict(request))), TrialRequest, "a request")
 
     assert again == request
-    assert plan_of_request(again).settings["model"].order == 3
+    assert plan_from(again.plan, again.kinds).settings["model"].order == 3
 
 
 def test_a_trial_has_a_nested_run_with_its_settings_and_its_objective(

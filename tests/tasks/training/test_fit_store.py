@@ -56,6 +56,26 @@ def test_a_process_and_a_plan_say_the_same_in_one_way(
     assert found == named != other
 
 
+def test_shards_are_computed_by_one_thread_each_unless_a_plan_says_otherwise(
+    images: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the process has: another one may compute them."""
+    plan = planned(FAMILIES["vae"], images, "quick", 0, {"vae.training.shards": 2})
+    on(monkeypatch, "cpu")
+
+    with computing_threads(3):
+        assert device_of(plan) == "cpu, 1 threads"
+        assert device_of(with_threads(plan, 2)) == "cpu, 2 threads"
+
+
+def test_shards_count_and_processes_do_not(images: ImageSet) -> None:
+    plan = planned(FAMILIES["vae"], images, "quick", 0, {"vae.training.shards": 2})
+    other = planned(FAMILIES["vae"], images, "quick", 0, {"vae.training.shards": 4})
+
+    assert fit_cache_key(replace(plan, processes=2), images) == fit_cache_key(plan, images)
+    assert fit_cache_key(other, images) != fit_cache_key(plan, images)
+
+
 def test_a_counted_model_is_told_apart_too_since_its_smoothing_is_tuned(
     tokens: TokenSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:

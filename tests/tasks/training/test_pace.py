@@ -57,6 +57,15 @@ def test_what_decides_no_pace_is_not_measured_anew(images: ImageSet, measured: l
     assert len(measured) == 3
 
 
+def test_other_processes_are_another_pace(images: ImageSet, measured: list[str]) -> None:
+    plan = planned(FAMILIES["vae"], images, "quick", 0, {"vae.training.shards": 4})
+
+    for processes in (1, 2, 2, 4):
+        steps_in.fn(images, replace(plan, processes=processes), 10)
+
+    assert len(measured) == 3
+
+
 def test_what_steps_wait_for_is_time_besides() -> None:
     times = [0.5, *[0.01] * 57, 0.21, 0.21]  # a start, and two validations
     found = pace_of(times)
