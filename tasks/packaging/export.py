@@ -27,7 +27,12 @@ COUNTS = "load_counts"
 _LOADERS = "tasks.packaging.exported"
 _EACH_OTHER = re.compile(rf"^from {re.escape(_LOADERS)}\.(\w+) import", re.MULTILINE)
 
-_BESIDE = "sys.path.insert(0, str(Path(__file__).resolve().parent))\n"
+_BESIDE = """\
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+"""
 
 
 def write_export(package: Path, folder: Path, loader: str, facts: Mapping[str, Any]) -> list[str]:

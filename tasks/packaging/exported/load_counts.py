@@ -10,9 +10,7 @@ place one order below, times the number of symbols, plus its last symbol), how o
 (`counts_k`) and how many different tokens stood to their left (`num_left_k`).
 """
 
-import argparse
 import importlib
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,10 +18,11 @@ from typing import Any
 import numpy as np
 
 from tasks.packaging.exported.export_tokens import Tokens
+from tasks.packaging.exported.export_writing import told_by, write_from_command_line
 
 MODULES = ("{family}.model",)
 """Of the model's own, which it needs."""
-SHARED = ("export_tokens",)
+SHARED = ("export_tokens", "export_writing")
 SAMPLING_STREAM = 3
 
 
@@ -31,10 +30,7 @@ class CountedModel:
     """An exported table of counts that writes."""
 
     def __init__(self, folder: Path) -> None:
-        facts, config, vocabulary, sampling = (
-            json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-            for name in ("export", "config", "vocabulary", "sampling")
-        )
+        facts, config, vocabulary, sampling = told_by(folder)
         self.tokens = Tokens(vocabulary)
         self.prompt: str = sampling["prompt"]
         if str(folder) not in sys.path:
@@ -102,21 +98,5 @@ def load(folder: str | Path | None = None) -> CountedModel:
     return CountedModel(Path(folder) if folder is not None else Path(__file__).resolve().parent)
 
 
-def main() -> None:
-    """Write to standard output."""
-    parser = argparse.ArgumentParser(description="Write with this model.")
-    parser.add_argument("--prompt", default="")
-    parser.add_argument("--tokens", type=int, default=300)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--temperature", type=float, default=1.0)
-    parser.add_argument("--top-k", type=int, default=0)
-    parser.add_argument("--top-p", type=float, default=1.0)
-    given = parser.parse_args()
-    text = load().write(
-        given.prompt, given.tokens, given.seed, given.temperature, given.top_k, given.top_p
-    )
-    sys.stdout.write(f"{given.prompt}{text}\n")
-
-
 if __name__ == "__main__":
-    main()
+    write_from_command_line(load)

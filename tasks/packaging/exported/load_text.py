@@ -6,9 +6,6 @@ On the command line: `python load.py --prompt "The" --tokens 300 --seed 0`. In a
     text = load().write("The", num_tokens=300, seed=0)
 """
 
-import argparse
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +13,18 @@ import torch
 
 from tasks.packaging.exported.export_tensors import imported, read_tensors
 from tasks.packaging.exported.export_tokens import Tokens
+from tasks.packaging.exported.export_writing import told_by, write_from_command_line
 
 MODULES = ("{family}.serving", "text.decoding")
 """Of the model's own, which it needs."""
-SHARED = ("export_tensors", "export_tokens")
+SHARED = ("export_tensors", "export_tokens", "export_writing")
 
 
 class TextModel:
     """An exported model that writes."""
 
     def __init__(self, folder: Path) -> None:
-        facts, config, vocabulary, sampling = (
-            json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-            for name in ("export", "config", "vocabulary", "sampling")
-        )
+        facts, config, vocabulary, sampling = told_by(folder)
         self.tokens = Tokens(vocabulary)
         self.prompt: str = sampling["prompt"]
         package = facts["package"]
@@ -64,21 +59,5 @@ def load(folder: str | Path | None = None) -> TextModel:
     return TextModel(Path(folder) if folder is not None else Path(__file__).resolve().parent)
 
 
-def main() -> None:
-    """Write to standard output."""
-    parser = argparse.ArgumentParser(description="Write with this model.")
-    parser.add_argument("--prompt", default="")
-    parser.add_argument("--tokens", type=int, default=300)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--temperature", type=float, default=1.0)
-    parser.add_argument("--top-k", type=int, default=0)
-    parser.add_argument("--top-p", type=float, default=1.0)
-    given = parser.parse_args()
-    text = load().write(
-        given.prompt, given.tokens, given.seed, given.temperature, given.top_k, given.top_p
-    )
-    sys.stdout.write(f"{given.prompt}{text}\n")
-
-
 if __name__ == "__main__":
-    main()
+    write_from_command_line(load)
