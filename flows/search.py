@@ -30,6 +30,7 @@ from tasks.families.table import FAMILIES, names
 from tasks.maintenance.crash_recovery import label_with_process
 from tasks.runtime.progress import log
 from tasks.runtime.stopping import unless_stopped
+from tasks.search.asked import checked_search
 from tasks.search.exploration import (
     Ground,
     Scoreboard,
@@ -37,27 +38,22 @@ from tasks.search.exploration import (
     record_of_search,
     run_trial,
 )
-from tasks.search.halving import Pruning, given_for_halving
+from tasks.search.halving import Pruning
 from tasks.search.outcome import Outcome
 from tasks.search.records import (
     Finding,
     FreshSeed,
-    asked_parts,
     begin,
-    check_name,
     keep_finding,
     outcomes_of,
     proposals_of,
     results_of,
 )
 from tasks.search.report import close_pruned_runs, publish_search, told_labels
-from tasks.search.space import space_for
 from tasks.search.study import SamplerName, best_of
 from tasks.search.trial import TrialRequest
 from tasks.search.workers import Workers
 from tasks.settings.values import checked
-from tasks.store.files import BadInput
-from tasks.store.names import checked_name
 from tasks.tracking.runs import recover_from_crashes, task_run
 from tasks.training.fit import fit_model
 from tasks.training.plan import TrainingPlan, feature_extractor_plan
@@ -141,25 +137,17 @@ def search(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
     """
     ends_at = None if budget_seconds is None else time.monotonic() + budget_seconds
     record = FAMILIES[family]
-    given = checked(settings or {}, [family])
-    space = space_for(record, vary or {})
-    if prune == "halving":
-        given = given_for_halving(record, given, space)
-    if both := sorted({*given} & {*space}):
-        raise BadInput(f"{both[0]} is set to {given[both[0]]!r}, and varied; do one of them")
-    if name is not None:
-        check_name(
-            checked_name("search", name),
-            asked_parts(
-                family=family,
-                preset=preset,
-                given=given,
-                space=space,
-                seed=seed,
-                sampler=sampler,
-                threads=threads,
-            ),
-        )
+    asked = checked_search(
+        record,
+        vary or {},
+        checked(settings or {}, [family]),
+        prune=prune,
+        name=name,
+        preset=preset,
+        seed=seed,
+        sampler=sampler,
+        threads=threads,
+    )
     recover_from_crashes()
     with training_slot(), Workers(workers, threads) as pool:
         data: ImageSet | TokenSet
@@ -175,8 +163,8 @@ def search(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
                 record,
                 data,
                 plan_for,
-                space=space,
-                given=given,
+                space=asked.space,
+                given=asked.given,
                 preset=preset,
                 seed=seed,
                 sampler=sampler,

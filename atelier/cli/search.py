@@ -152,9 +152,8 @@ def _scheduled(options: argparse.Namespace) -> dict[str, Any]:
 
 def _parameters(options: argparse.Namespace) -> dict[str, Any]:
     """What the flow is called with, checked before anything is started."""
-    from tasks.search.halving import given_for_halving
-    from tasks.search.records import asked_parts, check_name
-    from tasks.search.space import space_for, vary_from_words
+    from tasks.search.asked import checked_search
+    from tasks.search.space import vary_from_words
 
     for flag, is_given in (("--json", options.json), ("--save-preset", options.save_preset)):
         if is_given:
@@ -173,27 +172,19 @@ def _parameters(options: argparse.Namespace) -> dict[str, Any]:
     else:
         find_source(options.text, "text")
     vary = {**getattr(options, "vary_of_file", {}), **vary_from_words(options.vary)}
-    space = space_for(family, vary)
     settings = checked(getattr(options, "set_of_file", {}), [family.name])
     settings |= checked(from_words(options.assignments), [family.name])
-    given = settings
-    if options.prune == "halving":
-        given = given_for_halving(family, settings, vary)
-    if both := sorted({*given} & {*vary}):
-        raise BadInput(f"{both[0]} is set to {given[both[0]]!r}, and varied; do one of them")
-    if options.name is not None:
-        check_name(
-            checked_name("search", options.name),
-            asked_parts(
-                family=family.name,
-                preset=options.preset,
-                given=given,
-                space=space,
-                seed=options.seed,
-                sampler=options.sampler,
-                threads=options.threads,
-            ),
-        )
+    checked_search(
+        family,
+        vary,
+        settings,
+        prune=options.prune,
+        name=options.name,
+        preset=options.preset,
+        seed=options.seed,
+        sampler=options.sampler,
+        threads=options.threads,
+    )
     same = ("images", "text", "trials", "workers", "seed", "name", "sampler", "prune")
     more = ("preset", "fresh_seeds", "threads", "image_size", "tokenizer")
     return {
