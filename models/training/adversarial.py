@@ -111,29 +111,36 @@ def adversarial_steps(
     if shards is None and can_be_captured(model, optimizers["generator"].param_groups[0]["params"]):
         yield from captured_adversarial_steps(model, optimizers, batch_at, config, start, scales)
         return
+    played = _played if shards is None else partial(_played_in_shards, shards=shards)
     for step in range(start, config.steps):
-        rate, progress = config.rate_at(step) * scales.learning_rate_scale, config.progress_at(step)
-        if shards is not None:
-            terms = _played_in_shards(
-                model, optimizers, batch_at, config, step, scales=scales, shards=shards
-            )
-            update_ema(model.average, model.generator, model.average_decay_at(step))
-            yield Step(step + 1, terms)
-            continue
-        torch.manual_seed(seed_at(config.seed, step, NOISE_STREAM))
-        model.discriminator.requires_grad_(True)
-        for turn in range(model.discriminator_updates):
-            batch = batch_at(step * model.discriminator_updates + turn)
-            fake = model.draw(batch)
-            terms = model.discriminator_terms(batch, fake, progress, scales.penalty_scale)
-            norm = _descend("discriminator", optimizers, terms, rate, config, step)
-        terms["discriminator_gradient_norm"] = norm
-        model.discriminator.requires_grad_(False)  # the generator's gradient needs none of its own
-        terms |= model.generator_terms(batch, fake, progress)
-        norm = _descend("generator", optimizers, terms, rate, config, step)
-        terms["generator_gradient_norm"] = norm
+        terms = played(model, optimizers, batch_at, config, step, scales)
         update_ema(model.average, model.generator, model.average_decay_at(step))
         yield Step(step + 1, {name: value.detach() for name, value in terms.items()})
+
+
+def _played(
+    model: AdversarialModel,
+    optimizers: Mapping[str, Optimizer],
+    batch_at: Callable[[int], Any],
+    config: FitConfig,
+    step: int,
+    scales: Scales,
+) -> dict[str, Tensor]:
+    """The updates of one step."""
+    rate, progress = config.rate_at(step) * scales.learning_rate_scale, config.progress_at(step)
+    torch.manual_seed(seed_at(config.seed, step, NOISE_STREAM))
+    model.discriminator.requires_grad_(True)
+    for turn in range(model.discriminator_updates):
+        batch = batch_at(step * model.discriminator_updates + turn)
+        fake = model.draw(batch)
+        terms = model.discriminator_terms(batch, fake, progress, scales.penalty_scale)
+        norm = _descend("discriminator", optimizers, terms, rate, config, step)
+    terms["discriminator_gradient_norm"] = norm
+    model.discriminator.requires_grad_(False)  # the generator's gradient needs none of its own
+    terms |= model.generator_terms(batch, fake, progress)
+    norm = _descend("generator", optimizers, terms, rate, config, step)
+    terms["generator_gradient_norm"] = norm
+    return terms
 
 
 def _played_in_shards(
@@ -142,11 +149,11 @@ def _played_in_shards(
     batch_at: Callable[[int], Any],
     config: FitConfig,
     step: int,
-    *,
     scales: Scales,
+    *,
     shards: Shards,
 ) -> dict[str, Tensor]:
-    """The updates of one step, each from the gradients of all shards; gives the mean terms."""
+    """The same, each update from the gradients of all shards; gives the mean terms."""
     rate, progress = config.rate_at(step) * scales.learning_rate_scale, config.progress_at(step)
     turns = model.discriminator_updates
     buffers = [*model.discriminator.buffers(), *model.generator.buffers()]
