@@ -10,12 +10,13 @@ import json
 import os
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from models.training.loops import Diverged
 from tasks.data.ingestion import ImageSet
+from tasks.data.sources import Kind
 from tasks.data.tokenization import TokenSet
 from tasks.evaluation.images import judge_of
 from tasks.evaluation.validation import Objective, measured_on_validation, objective_modules
@@ -37,7 +38,7 @@ from tasks.tracking.mlflow_client import (
 from tasks.tracking.runs import task_run
 from tasks.training.fit import fit_model
 from tasks.training.fit_store import TrainedModel, device_of, fit_parts, modules_of
-from tasks.training.plan import TrainingPlan, feature_extractor_plan, plan_from
+from tasks.training.plan import TrainingPlan, data_from, feature_extractor_plan, kind_of, plan_from
 
 POINTS_OF_A_CURVE = 100
 _NOT_OF_THE_TRIAL = (BadInput, ChecksumMismatch, DamagedRecord, TrackingRefused)
@@ -59,7 +60,7 @@ class TrialRequest:
     """A `TrainingPlan`, whose settings are plain."""
     data: dict[str, Any]
     """The receipt of an `ImageSet` or of a `TokenSet`."""
-    data_kind: Literal["images", "text"]
+    data_kind: Kind
     judge: dict[str, Any] | None
     """The receipt of the feature extractor, where samples are compared."""
     likelihood: str
@@ -84,7 +85,7 @@ def request_of(
     }
     return TrialRequest(
         kinds=plan.kinds(),
-        data_kind="images" if isinstance(data, ImageSet) else "text",
+        data_kind=kind_of(data),
         **json.loads(json.dumps(plain)),
         **told,
     )
@@ -128,9 +129,7 @@ def try_out(request: TrialRequest) -> Outcome:
     A training that diverges, and settings that only the training finds to contradict the data, are
     outcomes; any other error is raised.
     """
-    data: ImageSet | TokenSet = shaped(
-        request.data, ImageSet if request.data_kind == "images" else TokenSet, "a trial's data"
-    )
+    data = data_from(request.data, request.data_kind)
     judge = shaped(request.judge, TrainedModel, "a trial's judge") if request.judge else None
     plan = plan_from(request.plan, request.kinds)
     parts = trial_parts(plan, data, judge, request.likelihood, request.threads)

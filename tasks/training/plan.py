@@ -7,7 +7,9 @@ from typing import Any
 from models.metrics.recipe import classifier_recipe
 from models.presets import ImageShape, TextShape
 from tasks.data.ingestion import ImageSet
+from tasks.data.sources import Kind
 from tasks.data.tokenization import TokenSet
+from tasks.store.records import shaped
 from tasks.training.initial_weights import InitialWeights
 
 
@@ -87,6 +89,17 @@ def plan_from(plain: dict[str, Any], kinds: dict[str, str]) -> TrainingPlan:
         for name, values in plain["settings"].items()
     }
     return TrainingPlan(**{**plain, "settings": settings})
+
+
+def data_from(plain: dict[str, Any], kind: Kind) -> ImageSet | TokenSet:
+    """The receipt of data that travelled as JSON (`asdict`), with what kind they are of."""
+    found: ImageSet | TokenSet = shaped(plain, ImageSet if kind == "images" else TokenSet, "data")
+    return found
+
+
+def kind_of(data: ImageSet | TokenSet) -> Kind:
+    """What kind data are of."""
+    return "images" if isinstance(data, ImageSet) else "text"
 
 
 def _address(configuration: Any) -> str:

@@ -24,7 +24,7 @@ from datetime import timedelta
 from pathlib import Path
 from pkgutil import resolve_name
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
 import psutil
 import torch
@@ -34,14 +34,15 @@ from models.training.checkpoint import TrainingState
 from models.training.protocol import Training
 from models.training.sharding import GroupBroken
 from tasks.data.ingestion import ImageSet
+from tasks.data.sources import Kind
 from tasks.data.tokenization import TokenSet
 from tasks.runtime.messages import shortened
 from tasks.runtime.progress import log
 from tasks.store.files import BadInput, project_root
-from tasks.store.records import parsed, shaped
+from tasks.store.records import parsed
 from tasks.training.device import computing_threads, training_device
 from tasks.training.examples import splits_of
-from tasks.training.plan import TrainingPlan, plan_from
+from tasks.training.plan import TrainingPlan, data_from, kind_of, plan_from
 
 GROUP_TIMEOUT = timedelta(minutes=10)
 """How long a process waits for another: rank 0 may be writing a checkpoint to a slow disk."""
@@ -68,7 +69,7 @@ class RankRequest:
     kinds: dict[str, str]
     plan: dict[str, Any]
     data: dict[str, Any]
-    data_kind: Literal["images", "text"]
+    data_kind: Kind
 
 
 class Ranks:
@@ -139,7 +140,7 @@ class Ranks:
             kinds=plan.kinds(),
             plan={**asdict(begun), "settings": plan.plain_settings()},
             data=asdict(data),
-            data_kind="images" if isinstance(data, ImageSet) else "text",
+            data_kind=kind_of(data),
         )
         paths = [str(project_root()), os.environ.get("PYTHONPATH", "")]
         threads = plan.threads_of_a_process
@@ -278,9 +279,7 @@ def serve(line: str) -> None:
     request = parsed(line, RankRequest, "a rank's request")
     threading.Thread(target=_end_with_rank_0, daemon=True).start()
     plan = plan_from(request.plan, request.kinds)
-    data: ImageSet | TokenSet = shaped(
-        request.data, ImageSet if request.data_kind == "images" else TokenSet, "a rank's data"
-    )
+    data = data_from(request.data, request.data_kind)
     device = training_device() if plan.uses_gpu else torch.device("cpu")
     if device.type == "cuda":
         torch.cuda.set_device(request.rank)
