@@ -18,6 +18,7 @@ from tasks.registry.verification import verified_copy
 from tasks.registry.versions import Version, project_models, recorded
 from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED
+from tasks.runtime.suggestions import did_you_mean
 from tasks.settings.inherited import inherited
 from tasks.store.artifacts import Artifact, artifacts, get_or_create, is_intact, verify
 from tasks.store.files import BadInput, read_json
@@ -75,7 +76,7 @@ def find_parent(
     with outages_named():
         known = project_models()
     if name not in known:
-        raise BadInput(f"no model is named {name!r}; there are: {', '.join(known) or 'none yet'}")
+        raise BadInput(f"no model is named {name!r}{did_you_mean(name, known)}")
     version, recipe = recorded(name, which)
     if recipe is None:
         raise BadInput(f"{name} version {version.version} has no record of how it was made")

@@ -83,7 +83,10 @@ def test_a_version_is_found_by_alias_number_or_its_models_name(register: Registe
     ("asked", "told"),
     [
         ({"address": "corpus-gpt/7"}, "corpus-gpt has no version '7'; there are: 1"),
-        ({"address": "other-gpt"}, "no model is named 'other-gpt'; there are: corpus-gpt"),
+        (
+            {"address": "other-gpt"},
+            "no model is named 'other-gpt' (did you mean corpus-gpt?); there are: corpus-gpt",
+        ),
         ({"address": "Corpus@x"}, "'Corpus' cannot be the name of a model"),
         (
             {"families": ("vae", "gpt")},
