@@ -18,9 +18,12 @@ from PIL import Image
 
 from atelier.services import process_settings
 
-# Prefect makes its home when it is imported: not the one of the person who runs the tests.
-_SESSION_HOME = tempfile.TemporaryDirectory(prefix="atelier-tests-")
-os.environ["ATELIER_HOME"] = _SESSION_HOME.name
+# Prefect makes its home when it is imported: not the one of the person who runs the tests. What is
+# killed in a test leaves its temporary files where no other session looks for such.
+_SESSION = tempfile.TemporaryDirectory(prefix="atelier-tests-")
+os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())  # failed tests' stay as ever
+os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(dir=_SESSION.name)
+os.environ["ATELIER_HOME"] = str(Path(_SESSION.name, "home"))
 os.environ["PYTHONWARNINGS"] = "default"
 process_settings.apply_settings()
 

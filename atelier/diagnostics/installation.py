@@ -216,7 +216,7 @@ def _holders(path: Path) -> list[int]:
 
 def orphaned_temp_files(home: Path) -> Finding:
     """No temporary file was left behind by a process that died while it wrote."""
-    left = files.orphaned_temp_files(home)
+    left = [*files.orphaned_temp_files(home), *files.orphaned_scratch()]
     if left:
         return Finding(
             name="half-written files",

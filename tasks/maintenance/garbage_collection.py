@@ -35,7 +35,7 @@ from tasks.store.artifacts import (
     folders,
 )
 from tasks.store.clock import steady_now
-from tasks.store.files import home, orphaned_temp_files, read_json, remove
+from tasks.store.files import home, left_by_the_killed, read_json, remove
 from tasks.store.graph import Graph
 from tasks.store.records import shaped
 from tasks.store.steps import StepRecord, history, steps
@@ -122,7 +122,7 @@ def find_garbage(kept_digests: Iterable[str], now: float | None = None) -> list[
         ),
         *_old_fingerprints(),
         *_of_earlier_versions(shown),
-        *((path, "left half-written by a kill") for path in orphaned_temp_files(home())),
+        *((path, "left half-written by a kill") for path in left_by_the_killed()),
     ]
     return [
         Garbage(path=path, num_bytes=_size(path), reason=reason)

@@ -6,14 +6,19 @@ copy by another name, `models_<digest>`, and none meets the `models` of this pro
 
 import re
 import sys
-import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-from tasks.store.files import digest_of, project_root, write_bytes
+from tasks.store.files import (
+    digest_of,
+    outside_the_home,
+    project_root,
+    scratch_folder,
+    write_bytes,
+)
 
 SERVED_MODEL = Path(__file__).with_name("served_model.py")
 _IMPORT_FROM = re.compile(rb"^(\s*from )models(?=[. ])", re.MULTILINE)
@@ -57,13 +62,13 @@ def written_code() -> Iterator[tuple[Path, Path]]:
     """
     name, files = package_name(), code_files()
     path = list(sys.path)
-    with tempfile.TemporaryDirectory(prefix="atelier-package-") as folder:
+    with scratch_folder(outside_the_home()) as folder:
         for place, content in files.items():
-            write_bytes(Path(folder) / place, content)
-        code = Path(folder) / "code"
+            write_bytes(folder / place, content)
+        code = folder / "code"
         sys.path.insert(0, str(code))
         try:
-            yield code / name, Path(folder) / SERVED_MODEL.name
+            yield code / name, folder / SERVED_MODEL.name
         finally:
             sys.path[:] = path
             take_out({name})

@@ -14,12 +14,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from pathlib import Path
 from typing import Any
 
-from tasks.store.files import project_root
+from tasks.store.files import make_scratch, outside_the_home, project_root
 from tasks.store.fingerprint import PROJECT_PACKAGES
 from tasks.tracking.mlflow_client import tracking_uri
 
@@ -122,7 +121,7 @@ def _clean_process() -> "tuple[subprocess.Popen[str], str]":
 
     It is started once, for importing takes most of its time.
     """
-    folder = tempfile.mkdtemp(prefix="atelier-clean-")
+    folder = str(make_scratch(outside_the_home()))
     left_out = ("PYTHON", "ATELIER_", "PREFECT_")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(left_out)}
     process = subprocess.Popen(

@@ -1,7 +1,6 @@
 """Making a version again: what the record says, a home to work in, and the comparison."""
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from tasks.evaluation.scorecard import Scorecard
 from tasks.registry.verification import verified_copy
 from tasks.registry.versions import Version, recorded
 from tasks.runtime.retries import NETWORKED
-from tasks.store.files import BadInput
+from tasks.store.files import BadInput, outside_the_home, scratch_folder
 from tasks.tracking.mlflow_client import tracking_uri
 from tasks.training.fit_store import TrainedModel
 from tasks.training.plan import TrainingPlan
@@ -60,8 +59,8 @@ def read_record(name: str, which: str) -> tuple[Version, TrainingProvenance]:
 @contextmanager
 def scratch_home() -> Iterator[Path]:
     """A home in which nothing was made before, there until the block ends; see `at_home`."""
-    with tempfile.TemporaryDirectory(prefix="atelier-again-") as folder:
-        yield Path(folder)
+    with scratch_folder(outside_the_home()) as folder:
+        yield folder
 
 
 @contextmanager

@@ -141,8 +141,8 @@ def _readable_scratch() -> Iterator[Path]:
             yield scratch
         return
     plain = [each for each in (tempfile.gettempdir(), "/tmp", "/var/tmp") if unquote(each) == each]
-    with tempfile.TemporaryDirectory(prefix="atelier-", dir=next(iter(plain), None)) as folder:
-        yield Path(folder)
+    with scratch_folder(Path(next(iter(plain), tempfile.gettempdir()))) as scratch:
+        yield scratch
 
 
 def unlisted_files(version: ModelVersion, expected: dict[str, str] | None = None) -> Files:

@@ -4,7 +4,6 @@ The same versions and the same seed give the same files. The page is self-contai
 server and can be sent to a friend.
 """
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from pkgutil import resolve_name
@@ -28,7 +27,7 @@ from tasks.samples.cache import keep_gallery, works_record
 from tasks.samples.comparison import TextComparison, comparison_of
 from tasks.samples.drawing import draw, writes_text
 from tasks.samples.html_page import ChampionSamples, data_uri, page
-from tasks.store.files import inside, write_bytes, write_json, write_text
+from tasks.store.files import inside, scratch_folder, write_bytes, write_json, write_text
 from tasks.store.records import DamagedRecord, read_record
 from tasks.tracking.mlflow_client import (
     artifact_url,
@@ -67,7 +66,7 @@ def draw_samples(
         draw(model, seed, keep, extras)
         if writes_text(model):
             return _work(champion, into, seed, texts=captions)
-    if (growth := _growth(champion.run_id, into)) is not None:
+    if (growth := _growth(champion.run_id)) is not None:
         keep("training.png", growth, (family and family.growth) or "as training went on")
     return _work(champion, into, seed, pictures=captions)
 
@@ -111,9 +110,9 @@ def _difference(champion: Any, into: Path) -> tuple[tuple[str, str], ...]:
         return ()
     run_id, before = found
     seeds = "from the same seed"
-    with tempfile.TemporaryDirectory(dir=into.parent) as scratch:
+    with scratch_folder() as scratch:
         try:
-            stored = fetch_artifacts(run_id, "comparison", Path(scratch))
+            stored = fetch_artifacts(run_id, "comparison", scratch)
         except FileNotFoundError:
             return ()
         if (picture := stored / "comparison.png").exists():
@@ -135,13 +134,13 @@ def _difference(champion: Any, into: Path) -> tuple[tuple[str, str], ...]:
     return tuple(captions)
 
 
-def _growth(run_id: str, scratch_beside: Path) -> bytes | None:
+def _growth(run_id: str) -> bytes | None:
     """One strip per stored moment of training, or None where the run stored none, or is gone."""
     if not run_id or not run_exists(run_id):
         return None
-    with tempfile.TemporaryDirectory(dir=scratch_beside.parent) as scratch:
+    with scratch_folder() as scratch:
         try:
-            stored = fetch_artifacts(run_id, "progress", Path(scratch))
+            stored = fetch_artifacts(run_id, "progress", scratch)
         except FileNotFoundError:
             return None
         strips = [strip for path in sorted(stored.glob("*.png")) if (strip := _strip(path))]

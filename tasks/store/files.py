@@ -188,15 +188,28 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def scratch_folder() -> Iterator[Path]:
-    """A folder for the time of a block, in the home, that nobody else may enter."""
-    with write_errors_named(home()):
-        home().mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=_prefix(), dir=home()))
+def scratch_folder(within: Path | None = None) -> Iterator[Path]:
+    """A folder for the time of a block that nobody else may enter.
+
+    within: where it is made: the home, unless told.
+    """
+    scratch = make_scratch(within or home())
     try:
         yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def make_scratch(within: Path) -> Path:
+    """A new folder that nobody else may enter, named so that it is found if its maker is killed."""
+    with write_errors_named(within):
+        within.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=_prefix(), dir=within))
+
+
+def outside_the_home() -> Path:
+    """The system's folder for temporary files, for what must not lie in the home."""
+    return Path(tempfile.gettempdir())
 
 
 def set_aside(path: Path, why: str) -> Path:
@@ -228,6 +241,29 @@ def orphaned_temp_files(folder: Path) -> list[Path]:
         found += [path for path in (Path(parent, name) for name in names) if _is_abandoned(path)]
         folders[:] = [name for name in folders if not name.startswith(TEMPORARY_PREFIX)]
     return found
+
+
+def orphaned_scratch() -> list[Path]:
+    """The scratch folders that killed processes of this account left outside the home."""
+    with os.scandir(outside_the_home()) as entries:
+        ours = [
+            Path(entry.path)
+            for entry in entries
+            if entry.name.startswith(TEMPORARY_PREFIX) and _is_of_this_account(entry)
+        ]
+    return [path for path in ours if _is_abandoned(path)]
+
+
+def _is_of_this_account(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.stat(follow_symlinks=False).st_uid == os.getuid()
+    except OSError:  # its maker has just removed it
+        return False
+
+
+def left_by_the_killed() -> list[Path]:
+    """All that processes which have died left half-written, in the home and outside it."""
+    return [*orphaned_temp_files(home()), *orphaned_scratch()]
 
 
 def remove_orphaned_temp_files(folder: Path) -> None:

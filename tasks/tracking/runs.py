@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from tasks.runtime.disk_space import lack_of_room, watch
 from tasks.runtime.processes import is_alive, this_process
 from tasks.runtime.progress import log
-from tasks.store.files import DiskFull, home, remove_orphaned_temp_files
+from tasks.store.files import DiskFull, home, left_by_the_killed, remove
 from tasks.store.locks import file_lock
 from tasks.store.names import artifact_key
 from tasks.tracking.metric_queue import discard, flush_run, pending_runs
@@ -210,7 +210,8 @@ def recover_from_crashes() -> None:
     """Close what dead processes left open, and remove what they left half-written."""
     for name in close_dead_runs():
         log(f"{name}: its process is gone; its MLflow run was closed")
-    remove_orphaned_temp_files(home())
+    for path in left_by_the_killed():
+        remove(path)
 
 
 def close_dead_runs() -> list[str]:

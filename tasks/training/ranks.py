@@ -14,7 +14,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import traceback
@@ -38,7 +37,7 @@ from tasks.data.sources import Kind
 from tasks.data.tokenization import TokenSet
 from tasks.runtime.messages import shortened
 from tasks.runtime.progress import log
-from tasks.store.files import BadInput, project_root
+from tasks.store.files import BadInput, make_scratch, outside_the_home, project_root, remove
 from tasks.store.records import parsed
 from tasks.training.device import computing_threads, training_device
 from tasks.training.examples import splits_of
@@ -83,7 +82,7 @@ class Ranks:
     def __init__(self, plan: TrainingPlan, data: ImageSet | TokenSet) -> None:
         self._plan, self._data = plan, data
         self._children: list[subprocess.Popen[str]] = []
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: Path | None = None
 
     def __enter__(self) -> "Ranks":
         plan = self._plan
@@ -91,10 +90,10 @@ class Ranks:
             return self
         if plan.uses_gpu and torch.cuda.is_available():
             _check_gpus(plan.processes)
-        self._folder = tempfile.TemporaryDirectory(prefix="atelier-ranks-")
+        self._folder = make_scratch(outside_the_home())
         try:
             for rank in range(1, plan.processes):  # at once: they import while data are read here
-                self._children.append(self._started(rank, Path(self._folder.name)))
+                self._children.append(self._started(rank, self._folder))
         except BaseException:
             self._end()
             raise
@@ -123,7 +122,7 @@ class Ranks:
             if child.stdout.readline().strip() != READY:
                 raise RankLost(self._who_ended() or "a process of the training does not answer")
         log(f"{self._plan.processes} processes share the {self._plan.shards} shards of each batch")
-        _meet(_meeting_in(self._folder.name), 0, self._plan.processes)
+        _meet(_meeting_in(self._folder), 0, self._plan.processes)
         assert training.state is not None, "what has no state has no steps"
         try:
             _hand_over(training.state)
@@ -136,7 +135,7 @@ class Ranks:
         request = RankRequest(
             rank=rank,
             processes=plan.processes,
-            meeting=str(_meeting_in(str(folder))),
+            meeting=str(_meeting_in(folder)),
             kinds=plan.kinds(),
             plan={**asdict(begun), "settings": plan.plain_settings()},
             data=asdict(data),
@@ -179,7 +178,7 @@ class Ranks:
         if code < 0:
             return f"killed by signal {-code}"
         assert self._folder is not None
-        said = (Path(self._folder.name) / f"{rank}.log").read_text("utf-8", "replace").split("\n")
+        said = (self._folder / f"{rank}.log").read_text("utf-8", "replace").split("\n")
         last = next((line for line in reversed(said) if line.strip()), "")
         return f"exit code {code}{': ' if last else ''}{shortened(last)}"
 
@@ -200,7 +199,7 @@ class Ranks:
                 child.stdout.close()
         self._children.clear()
         if self._folder is not None:
-            self._folder.cleanup()
+            remove(self._folder)
             self._folder = None
 
 
@@ -209,8 +208,8 @@ def _check_gpus(processes: int) -> None:
         raise BadInput(f"{processes} processes want a GPU each, and this machine has {number}")
 
 
-def _meeting_in(folder: str) -> Path:
-    return Path(folder) / "meeting"
+def _meeting_in(folder: Path) -> Path:
+    return folder / "meeting"
 
 
 def _meet(meeting: Path, rank: int, processes: int) -> None:

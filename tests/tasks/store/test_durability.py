@@ -2,6 +2,9 @@
 
 import json
 import logging
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +24,7 @@ from tasks.store.files import (
     DiskFull,
     append_lines,
     home,
+    orphaned_scratch,
     orphaned_temp_files,
     remove,
     write_bytes,
@@ -41,6 +45,30 @@ def flipped(content: bytes, index: int, bit: int) -> bytes:
     changed = bytearray(content)
     changed[index] ^= 1 << bit
     return bytes(changed)
+
+
+def test_scratch_outside_the_home_is_found_once_its_process_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    code = (
+        "from tasks.store.files import outside_the_home, scratch_folder\n"
+        "with scratch_folder(outside_the_home()) as folder:\n"
+        "    print(folder, flush=True)\n    input()"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with child:
+        assert child.stdout is not None
+        left = Path(child.stdout.readline().strip())
+        assert left.parent == tmp_path
+        assert orphaned_scratch() == []
+        child.kill()
+    (tmp_path / ".partial-of-somebody-else").mkdir()
+
+    assert orphaned_scratch() == [left]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device /dev/full")
