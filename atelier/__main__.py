@@ -27,7 +27,10 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
         code = _run(arguments)
         stopping.leave(code)
     except KeyboardInterrupt:
-        sys.stderr.write("atelier: stopped; run the same command again to go on\n")
+        sys.stderr.write(
+            "atelier: stopped; finished steps and checkpoints are kept: run the same command again"
+            " to go on\n"
+        )
     return code
 
 
@@ -37,7 +40,7 @@ def _run(arguments: "Sequence[str] | None") -> int:
     import warnings
 
     from atelier.cli.options import nobody_reads, print_error, write_out
-    from atelier.services import ambient_settings, process_settings
+    from atelier.services import ambient_settings, process_settings, terminal
     from atelier.services.background_processes import StackError
     from atelier.services.private_home import OWNER_ONLY
     from tasks.runtime import stopping
@@ -57,6 +60,7 @@ def _run(arguments: "Sequence[str] | None") -> int:
         options = _parser(command).parse_args(words)
         if getattr(options, "applies_settings", True):
             process_settings.apply_settings()
+        terminal.be_quiet(getattr(options, "quiet", False) or getattr(options, "json", False))
         code = int(options.command(options))
         write_out("")
     except (BadInput, ChecksumMismatch, DamagedRecord, StackError) as error:

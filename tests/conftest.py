@@ -1,5 +1,6 @@
 """Tiny real things for tests: a home, an image set, a corpus, a tracking database, a server."""
 
+import atexit
 import fcntl
 import gc
 import os
@@ -18,9 +19,9 @@ from PIL import Image
 
 from atelier.services import process_settings
 
-# Prefect makes its home when it is imported: not the one of the person who runs the tests. What is
-# killed in a test leaves its temporary files where no other session looks for such.
+# Prefect makes its home when it is imported: not the one of the person who runs the tests.
 _SESSION = tempfile.TemporaryDirectory(prefix="atelier-tests-")
+atexit.register(_SESSION.cleanup)
 os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())  # failed tests' stay as ever
 os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(dir=_SESSION.name)
 os.environ["ATELIER_HOME"] = str(Path(_SESSION.name, "home"))
@@ -46,8 +47,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def same_environment() -> Iterator[None]:
     """Undo what a command under test sets in the environment of its process."""
-    before = dict(os.environ)
+    before, temporary = dict(os.environ), tempfile.tempdir
+    # What a test kills leaves its temporary files where no other test finds them.
+    os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(dir=temporary)
     yield
+    tempfile.tempdir = temporary
     if os.environ != before:
         os.environ.clear()
         os.environ.update(before)

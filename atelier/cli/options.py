@@ -12,7 +12,7 @@ from importlib import import_module
 from multiprocessing import get_context
 from typing import Any, NoReturn, TypeVar
 
-from atelier.services import local_servers
+from atelier.services import local_servers, terminal
 from tasks.runtime import stopping
 from tasks.runtime.disk_space import lack_of_room
 from tasks.runtime.markup import plain_lines
@@ -136,6 +136,15 @@ def add_ports(parser: argparse.ArgumentParser) -> None:
         )
 
 
+def add_quiet(parser: argparse.ArgumentParser) -> None:
+    """The option of commands that work for a while."""
+    parser.add_argument(
+        "--quiet",
+        action="store_true",
+        help="nothing but the result, and what went wrong",
+    )
+
+
 def start_servers(options: argparse.Namespace, module: str = "flows.full_run") -> dict[str, str]:
     """The addresses of both servers, which are started if need be.
 
@@ -148,7 +157,7 @@ def start_servers(options: argparse.Namespace, module: str = "flows.full_run") -
     return local_servers.ensure_servers(
         options.prefect_port,
         options.mlflow_port,
-        report=lambda line: print(f"{line} ...", flush=True),
+        report=lambda line: terminal.say(f"{line} ..."),
         while_waiting=import_module_of_command,
     )
 
@@ -254,7 +263,8 @@ def print_error(message: str, code: int) -> int:
 def flow_result(flow: Any, **parameters: Any) -> Any:
     """What a flow returns, or None after one line on how it failed."""
     try:
-        return flow(**parameters)
+        with terminal.live():
+            return flow(**parameters)
     except BaseException as error:  # a stop may show as any of them
         if signal := stopping.stopped_by():
             _cancel(signal)

@@ -7,6 +7,7 @@ from atelier.cli.options import (
     NOTHING_YET,
     Commands,
     add_ports,
+    add_quiet,
     check_registry,
     find_registry,
     flow_result,
@@ -34,6 +35,7 @@ def add(commands: Commands) -> None:
     rollback.add_argument("--to", type=_version, metavar="N", help="default: the one before")
     rollback.add_argument("--reason", default="", help="kept in the audit log")
     add_ports(rollback)
+    add_quiet(rollback)
     rollback.set_defaults(command=_rollback)
 
     promote = commands.add_parser("promote", help="make a version champion, whatever the gate said")
@@ -41,6 +43,7 @@ def add(commands: Commands) -> None:
     promote.add_argument("--to", type=_version, metavar="N", required=True)
     promote.add_argument("--reason", required=True, help="kept in the audit log")
     add_ports(promote)
+    add_quiet(promote)
     promote.set_defaults(command=_promote)
 
     again = commands.add_parser("reproduce", help="train a version again, and compare the weights")
@@ -51,6 +54,7 @@ def add(commands: Commands) -> None:
         help="by default its champion",
     )
     add_ports(again)
+    add_quiet(again)
     again.set_defaults(command=_reproduce)
 
 

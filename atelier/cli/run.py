@@ -1,7 +1,9 @@
 """`atelier run` and `atelier sample`: the work itself, from this terminal."""
 
 import argparse
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ from atelier.cli.options import (
     Commands,
     FlowCall,
     add_ports,
+    add_quiet,
     check_registry,
     find_registry,
     flow_result,
@@ -49,6 +52,7 @@ def add(commands: Commands) -> None:
     )
     sample.add_argument("--seed", type=seed, default=0)
     add_ports(sample)
+    add_quiet(sample)
     drawing = FlowCall(
         entrypoint="flows.sample_gallery.sample_gallery",
         parameters=lambda options: {"names": options.names or None, "seed": options.seed},
@@ -142,6 +146,8 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         " it within so many seconds, by default an hour, the present champion stays",
     )
     add_ports(run)
+    add_quiet(run)
+    run.add_argument("--json", action="store_true", help="the result as JSON, and nothing else")
     training = FlowCall(
         entrypoint="flows.full_run.full_run",
         parameters=_parameters,
@@ -251,8 +257,11 @@ def _run(options: argparse.Namespace) -> int:
     summary = flow_result(full_run, **parameters)
     if summary is None:
         return 1
-    _print_versions(summary.versions)
-    print_addresses(urls, summary.gallery)
+    if options.json:
+        _print_json(summary, urls)
+    else:
+        _print_versions(summary.versions)
+        print_addresses(urls, summary.gallery)
     return 0
 
 
@@ -274,6 +283,11 @@ def _sample(options: argparse.Namespace) -> int:
         return 1
     print_addresses(urls, gallery)
     return 0
+
+
+def _print_json(summary: Any, urls: dict[str, str]) -> None:
+    made = {**asdict(summary), "servers": urls}
+    print(json.dumps(made, indent=2, sort_keys=True, default=str), flush=True)
 
 
 def _print_versions(versions: Sequence[Any]) -> None:

@@ -13,6 +13,7 @@ from atelier.cli.options import (
     Commands,
     FlowCall,
     add_ports,
+    add_quiet,
     flow_result,
     seed,
     start_servers,
@@ -110,6 +111,7 @@ def add(commands: Commands) -> None:
         help="with --show: write its best setting to presets/NAME.toml in the home",
     )
     add_ports(search)
+    add_quiet(search)
     searching = FlowCall(
         entrypoint="flows.search.search",
         parameters=_scheduled,

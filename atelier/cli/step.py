@@ -8,6 +8,7 @@ from typing import Any
 from atelier.cli.options import (
     Commands,
     add_ports,
+    add_quiet,
     alias,
     check_registry,
     flow_result,
@@ -81,6 +82,7 @@ def add(commands: Commands) -> None:
     register.set_defaults(command=_register)
     for each in (fit, evaluate, sample, register):
         add_ports(each)
+        add_quiet(each)
 
 
 def _add_address(parser: argparse.ArgumentParser, default: str) -> None:

@@ -14,6 +14,7 @@ from uuid import UUID
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.context import TaskRunContext
 
+from tasks.runtime import watching
 from tasks.runtime.markup import plain
 from tasks.runtime.retries import is_prefect_away
 
@@ -23,6 +24,7 @@ _logger = logging.getLogger("atelier")
 _page_logger = logging.getLogger("atelier.pages")
 
 SECONDS_BETWEEN_REPORTS = 5.0
+SECONDS_BETWEEN_MOVES = 0.1
 SECONDS_FOR_THE_LAST_WORD = 5.0
 WAITS_FOR_PREFECT = (2.0, 6.0, 16.0, 32.0, 64.0)
 """Seconds between the attempts to show something: two minutes in all."""
@@ -83,10 +85,23 @@ class Progress:
         self._reported_at = time.monotonic()
         self._started_at = self._reported_at if started_at is None else started_at
         self._is_complete = False
+        self._moved_at = 0.0
         self._artifact: UUID | None = None
         self._sender = threading.Thread()
         if in_task_run():
             self._create(100.0 * done / total)
+
+    def advance(self, done: int) -> None:
+        """Move the bar of a person who watches; without one, and most times, this is free."""
+        if watching.is_watched():
+            now = time.monotonic()
+            if now - self._moved_at >= SECONDS_BETWEEN_MOVES:
+                self._moved_at = now
+                watching.moved(watching.Reading(what=self.what, done=done, total=self.total))
+
+    def close(self) -> None:
+        """The step goes on no more, complete or not."""
+        watching.ended(self.what)
 
     def is_due(self) -> bool:
         """Whether the last report is old enough for another."""
@@ -106,7 +121,13 @@ class Progress:
         shown = [f"{name} {value:.4g}" for name, value in numbers.items()]
         ahead = f"{left:.0f} s left" if done < self.total else f"done in {elapsed:.0f} s"
         message = "  ".join([f"{self.what}: {done}/{self.total}", *shown, ahead])
-        log(message)
+        if watching.is_watched() and not self._is_complete:
+            watching.moved(
+                watching.Reading(what=self.what, done=done, total=self.total, numbers=numbers)
+            )
+            log_on_page(message)
+        else:
+            log(message)
         if self._artifact is None:
             return
         if self._is_complete and self._sender.is_alive():
@@ -140,13 +161,19 @@ def with_progress(items: Sequence[Item], what: str) -> Iterator[Item]:
     """Give items one by one; where that takes longer than some seconds, report how far it is."""
     began = time.monotonic()
     progress: Progress | None = None
-    for index, item in enumerate(items):
-        if progress is None:
-            if index and time.monotonic() - began >= SECONDS_BETWEEN_REPORTS:
-                progress = Progress(what, len(items), started_at=began)
+    try:
+        for index, item in enumerate(items):
+            if progress is None:
+                if index and time.monotonic() - began >= SECONDS_BETWEEN_REPORTS:
+                    progress = Progress(what, len(items), started_at=began)
+                    progress.report(index, {})
+            elif progress.is_due():
                 progress.report(index, {})
-        elif progress.is_due():
-            progress.report(index, {})
-        yield item
-    if progress is not None:
-        progress.report(len(items), {})
+            else:
+                progress.advance(index)
+            yield item
+        if progress is not None:
+            progress.report(len(items), {})
+    finally:
+        if progress is not None:
+            progress.close()

@@ -1,4 +1,4 @@
-"""Which failures are worth another try, and when: one policy for each nature of task.
+"""How tasks are run: which failures are worth another try, and when; who watches is told of each.
 
 Networks and servers recover; bad data, a diverged loss and a failed gate do not.
 No policy lets Prefect cache a result: what is unchanged is known by `tasks.store.fingerprint`.
@@ -8,6 +8,8 @@ from typing import Any
 
 from prefect.cache_policies import NO_CACHE
 from prefect.exceptions import PrefectHTTPStatusError
+
+from tasks.runtime import watching
 
 
 def is_transient(task: Any, task_run: Any, state: Any) -> bool:
@@ -37,7 +39,18 @@ def _is_of_transport(error: BaseException) -> bool:
     return any((kind.__module__, kind.__name__) == ("httpx", "TransportError") for kind in kinds)
 
 
-LOCAL: dict[str, Any] = {"cache_policy": NO_CACHE, "retries": 0}
+def _began(task: Any, task_run: Any, state: Any) -> None:
+    watching.began(task_run.name)
+
+
+def _ended(task: Any, task_run: Any, state: Any) -> None:
+    watching.ended(task_run.name)
+
+
+LOCAL: dict[str, Any] = {
+    **{"cache_policy": NO_CACHE, "retries": 0},
+    **{"on_running": [_began], "on_completion": [_ended], "on_failure": [_ended]},
+}
 """For what only this machine's disk and processor can fail: never tried again."""
 
 NETWORKED: dict[str, Any] = {

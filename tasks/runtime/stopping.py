@@ -19,7 +19,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 EXIT_CODE = 130
 SECONDS_OF_ONE_STOP = 2.0
 """Signals that follow the first so soon, as from a key that is pressed twice, are the same stop."""
-HOW_TO_GO_ON = "stopped; run the same command again to go on"
+HOW_TO_GO_ON = (
+    "stopped; finished steps and checkpoints are kept: run the same command again to go on"
+)
 _STILL_CLOSING = "still closing what is open; once more ends it at once"
 
 Result = TypeVar("Result")

@@ -5,6 +5,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import closing
 
 import torch
 from safetensors import safe_open
@@ -39,7 +40,14 @@ def checkpointed_steps(
     _resume(state, place)
     if ranks is not None:
         ranks.begin(training)
-    progress = Progress(f"training {place.name}", num_steps, done=state.step)
+    with closing(Progress(f"training {place.name}", num_steps, done=state.step)) as progress:
+        yield from _reported_steps(training, place, progress)
+
+
+def _reported_steps(training: Training, place: FitContext, progress: Progress) -> Iterator[Step]:
+    """The steps that are left, each logged, reported and checkpointed when it is time."""
+    state, num_steps = training.state, training.num_steps
+    assert state is not None, "what has no state has no steps"
     saved_at, seconds_before = time.monotonic(), state.seconds
     started_at = saved_at
     log_every = max(1, num_steps // NUM_LOGGED_STEPS)
@@ -60,6 +68,7 @@ def checkpointed_steps(
             if not place.journal.prefix:  # the names that MLflow knows bear no prefix
                 place.journal.add(step.step, load.numbers())
             place.journal.flush()
+        progress.advance(step.step)
         ends_phase = (
             place.stable_phase is not None and step.step == place.stable_phase.end < num_steps
         )
