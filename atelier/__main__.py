@@ -56,6 +56,10 @@ def _run(arguments: "Sequence[str] | None") -> int:
         warnings.simplefilter("ignore")  # what libraries warn of is for the tests, not for users
     os.umask(OWNER_ONLY)
     try:
+        if "_ARGCOMPLETE" in os.environ:  # a shell asks what may come next
+            from atelier.cli import completion
+
+            completion.answer(_parser(completion.typed_command()))
         _check_command(command)
         options = _parser(command).parse_args(words)
         if getattr(options, "applies_settings", True):
@@ -127,8 +131,9 @@ COMMANDS = {
     "schedule": ("schedule",),
     "maintenance": ("explain", "gc"),
     "doctor": ("doctor",),
+    "completion": ("completion",),
 }
-"""The modules of `atelier.cli` in the order of the help, and the commands that each adds."""
+"""The modules of `atelier.cli`, and the commands that each adds."""
 PARSE_OTHERS = ("schedule",)
 """Commands that parse another command."""
 
@@ -156,9 +161,9 @@ def _parser(command: str = "") -> "argparse.ArgumentParser":
     """
     from importlib import import_module
 
-    from atelier.cli.options import Parser
+    from atelier.cli.help import Overview
 
-    parser = Parser(prog="atelier", description="A workshop for small generative models.")
+    parser = Overview(prog="atelier", description="A workshop for small generative models.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     module = _module_of_command().get(command, "")
     is_alone = bool(module) and command not in PARSE_OTHERS

@@ -12,6 +12,8 @@ from importlib import import_module
 from multiprocessing import get_context
 from typing import Any, NoReturn, TypeVar
 
+from rich_argparse import RichHelpFormatter
+
 from atelier.services import local_servers, terminal
 from tasks.runtime import stopping
 from tasks.runtime.disk_space import lack_of_room
@@ -27,8 +29,18 @@ Commands = Any
 """argparse's collection of sub-commands, whose class has no public name."""
 
 
+class HelpFormatter(RichHelpFormatter):
+    """Coloured where a terminal has colours."""
+
+    help_markup = text_markup = False  # a metavar such as MODEL[@ALIAS] is none
+    group_name_formatter = str.capitalize
+
+
 class Parser(argparse.ArgumentParser):
     """Quotes what it refuses only so far as a page goes."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"formatter_class": HelpFormatter, **kwargs})
 
     keeps_rest = False
     """Whether what follows `--` is another command, which is kept as `rest` and not looked at."""

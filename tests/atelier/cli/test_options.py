@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from atelier.__main__ import COMMANDS, main
+from atelier.cli.help import GROUPS
 from atelier.cli.options import Parser
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -93,3 +94,16 @@ def test_a_command_is_parsed_without_the_modules_of_the_others(command: str) -> 
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "[]\n", done.stderr
+
+
+def test_the_help_has_every_command_under_one_heading(capsys: pytest.CaptureFixture[str]) -> None:
+    listed = [name for names in GROUPS.values() for name in names]
+    assert sorted(listed) == sorted(name for names in COMMANDS.values() for name in names)
+
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    page = capsys.readouterr().out
+    for heading, names in GROUPS.items():
+        section = page.partition(f"\n{heading}:\n")[2].partition("\n\n")[0]
+        shown = [line.split()[0] for line in section.splitlines() if line[2] != " "]
+        assert tuple(shown) == names
