@@ -27,6 +27,8 @@ Result = TypeVar("Result")
 
 Commands = Any
 """argparse's collection of sub-commands, whose class has no public name."""
+Arguments = Any
+"""A parser, or a group of its arguments, whose class has none either."""
 
 
 class HelpFormatter(RichHelpFormatter):
@@ -137,7 +139,7 @@ def whole_number(what: str, text: str, low: int, high: int) -> int:
     return number
 
 
-def add_ports(parser: argparse.ArgumentParser) -> None:
+def add_ports(parser: Arguments) -> None:
     """The options that say where the servers listen."""
     for name, preferred in (("prefect", 4200), ("mlflow", 5000)):
         parser.add_argument(
@@ -148,7 +150,7 @@ def add_ports(parser: argparse.ArgumentParser) -> None:
         )
 
 
-def add_quiet(parser: argparse.ArgumentParser) -> None:
+def add_quiet(parser: Arguments) -> None:
     """The option of commands that work for a while."""
     parser.add_argument(
         "--quiet",

@@ -63,19 +63,21 @@ def add(commands: Commands) -> None:
 
 
 def _add_run(run: argparse.ArgumentParser) -> None:
-    run.add_argument(
+    data, training = run.add_argument_group("data"), run.add_argument_group("training")
+    gate, output = run.add_argument_group("promotion"), run.add_argument_group("servers, output")
+    data.add_argument(
         "--images",
         default="digits",
         metavar="SOURCE",
         help=f"{choices('images')} (default: digits)",
     )
-    run.add_argument(
+    data.add_argument(
         "--text",
         default="pydocs",
         metavar="SOURCE",
         help=f"{choices('text')} (default: pydocs)",
     )
-    run.add_argument(
+    training.add_argument(
         "--families",
         "--models",  # its name of before
         dest="families",
@@ -85,28 +87,28 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         help=f"which families to train, any of {','.join(names())} (default: all); --models is"
         " another name for it",
     )
-    run.add_argument("--preset", choices=PRESETS, default="standard")
-    add_given(run)
-    run.add_argument(
+    training.add_argument("--preset", choices=PRESETS, default="standard")
+    add_given(training)
+    training.add_argument(
         "--from-search",
         metavar="NAME",
         help="train what a search found best: its family, data, preset and settings",
     )
-    run.add_argument(
+    training.add_argument(
         "--continue-from",
         type=version_of_model,
         metavar="MODEL@ALIAS|MODEL/N",
         help="begin with the weights of a registered version, such as MODEL@champion, instead of"
         " random ones; for one family, and data of the same shape",
     )
-    run.add_argument(
+    training.add_argument(
         "--seconds",
         type=_training_seconds,
         metavar="N",
         help="train each model for about so long instead of the preset's steps; the number of steps"
         " is measured once on this machine",
     )
-    run.add_argument(
+    training.add_argument(
         "--processes",
         type=_processes,
         metavar="N",
@@ -114,29 +116,31 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         " unless FAMILY.training.shards says another number; 1, 2 and 4 processes give the same"
         " weights, other than without shards",
     )
-    run.add_argument("--seed", type=seed, default=0, help="0 to 2147483647 (default: 0)")
-    run.add_argument(
+    training.add_argument("--seed", type=seed, default=0, help="0 to 2147483647 (default: 0)")
+    data.add_argument(
         "--image-size",
         type=int,
         metavar="N",
         help="crop and resize your own images to N x N pixels, 8 to 64",
     )
-    run.add_argument("--tokenizer", choices=("characters", "bpe"), default="characters")
-    run.add_argument(
+    data.add_argument("--tokenizer", choices=("characters", "bpe"), default="characters")
+    data.add_argument(
         "--glob",
         metavar="PATTERN",
         help="which files of your own folder of text are read, such as '*.py' (default: all that"
         " hold text)",
     )
-    run.add_argument(
+    data.add_argument(
         "--rehash",
         action="store_true",
         help="read your own files again even if their names, sizes and times are unchanged",
     )
     for name, option in options_of_families().items():
         flag = "--" + name.replace("_", "-")
-        run.add_argument(flag, choices=option.choices, default=option.choices[0], help=option.text)
-    run.add_argument(
+        training.add_argument(
+            flag, choices=option.choices, default=option.choices[0], help=option.text
+        )
+    gate.add_argument(
         "--approve",
         type=_seconds,
         nargs="?",
@@ -145,16 +149,16 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         help="wait for your consent, in the Prefect UI, before a version becomes champion; without"
         " it within so many seconds, by default an hour, the present champion stays",
     )
-    add_ports(run)
-    add_quiet(run)
-    run.add_argument("--json", action="store_true", help="the result as JSON, and nothing else")
-    training = FlowCall(
+    add_ports(output)
+    add_quiet(output)
+    output.add_argument("--json", action="store_true", help="the result as JSON, and nothing else")
+    flow = FlowCall(
         entrypoint="flows.full_run.full_run",
         parameters=_parameters,
         tags=("train",),
         queue="training",
     )
-    run.set_defaults(command=_run, flow=training)
+    run.set_defaults(command=_run, flow=flow)
 
 
 def _seconds(text: str) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from atelier.cli.options import Commands
+from atelier.cli.options import Arguments, Commands
 from atelier.cli.tables import table_lines
 from models.presets import ImageShape
 from tasks.data.own_files import writable
@@ -58,7 +58,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tokenizer", choices=("characters", "bpe"), default="characters")
 
 
-def add_given(parser: argparse.ArgumentParser) -> None:
+def add_given(parser: Arguments) -> None:
     """The options by which a person sets something."""
     parser.add_argument(
         "--set",
