@@ -15,7 +15,7 @@ from typing import Any, NoReturn, TypeVar
 from rich_argparse import RichHelpFormatter
 
 from atelier.services import local_servers, terminal
-from tasks.runtime import stopping
+from tasks.runtime import stopping, watching
 from tasks.runtime.disk_space import lack_of_room
 from tasks.runtime.markup import plain_lines
 from tasks.runtime.messages import one_line, shortened
@@ -168,12 +168,13 @@ def start_servers(options: argparse.Namespace, module: str = "flows.full_run") -
     def import_module_of_command() -> None:
         import_module(module)
 
-    return local_servers.ensure_servers(
-        options.prefect_port,
-        options.mlflow_port,
-        report=lambda line: terminal.say(f"{line} ..."),
-        while_waiting=import_module_of_command,
-    )
+    with terminal.live(), watching.underway("look for the servers"):
+        return local_servers.ensure_servers(
+            options.prefect_port,
+            options.mlflow_port,
+            report=lambda line: terminal.say(f"{line} ..."),
+            while_waiting=import_module_of_command,
+        )
 
 
 def find_registry() -> bool:

@@ -57,6 +57,16 @@ def began(what: str) -> None:
         watcher.began(what)
 
 
+@contextmanager
+def underway(what: str) -> Iterator[None]:
+    """Tell that a piece of work goes on while the block runs."""
+    began(what)
+    try:
+        yield
+    finally:
+        ended(what)
+
+
 def moved(reading: Reading) -> None:
     """Tell how far a piece of work is."""
     for watcher in _watchers:
