@@ -43,10 +43,20 @@ class _Witness:
     def __init__(self) -> None:
         self.files: dict[str, tuple[int, str]] = {}
 
-    def save_model(self, path: str, **settings: Any) -> None:
-        mlflow.pyfunc.save_model(path=path, **settings)
+    def save_model(self, path: str, mlflow_model: Model | None = None, **settings: Any) -> None:
+        described = mlflow_model or Model()
+        mlflow.pyfunc.save_model(path=path, mlflow_model=described, **settings)
+        _leave_out_places(described.flavors["python_function"])
+        described.save(str(Path(path) / "MLmodel"))
         found = files_of(Path(path))  # MLflow drops the compiled files next
         self.files = {k: v for k, v in found.items() if "__pycache__" not in k.split("/")}
+
+
+def _leave_out_places(flavor: dict[str, Any]) -> None:
+    """Take out where the files lay on this machine, which MLflow notes and nobody reads."""
+    for artifact in flavor["artifacts"].values():
+        artifact["uri"] = artifact["path"]
+    flavor["model_code_path"] = Path(flavor["model_code_path"]).name
 
 
 def log_package(fitted: TrainedModel, kind: str) -> Package:
