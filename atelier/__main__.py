@@ -64,8 +64,9 @@ def _run(arguments: "Sequence[str] | None") -> int:
         options = _parser(command).parse_args(words)
         if getattr(options, "applies_settings", True):
             process_settings.apply_settings()
-        terminal.be_quiet(getattr(options, "quiet", False) or getattr(options, "json", False))
-        code = int(options.command(options))
+        is_quiet = getattr(options, "quiet", False) or getattr(options, "json", False)
+        with terminal.quiet_if(is_quiet):
+            code = int(options.command(options))
         write_out("")
     except (BadInput, ChecksumMismatch, DamagedRecord, StackError) as error:
         return print_error(str(error), 2)

@@ -35,9 +35,14 @@ class _Voice:
 _voice = _Voice()
 
 
-def be_quiet(is_quiet: bool) -> None:
-    """Whether the commands of this process keep to results and errors."""
-    _voice.is_quiet = is_quiet
+@contextmanager
+def quiet_if(is_quiet: bool) -> Iterator[None]:
+    """Keep to results and errors while the block runs, if that was asked for."""
+    before, _voice.is_quiet = _voice.is_quiet, is_quiet
+    try:
+        yield
+    finally:
+        _voice.is_quiet = before
 
 
 def say(line: str) -> None:

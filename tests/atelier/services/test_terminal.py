@@ -2,13 +2,12 @@
 
 import io
 import logging
-from collections.abc import Iterator
 from contextlib import redirect_stdout
 
 import pytest
 from rich.console import Console
 
-from atelier.services.terminal import LineHandler, Rows, be_quiet, has_a_watcher, live, say
+from atelier.services.terminal import LineHandler, Rows, has_a_watcher, live, quiet_if, say
 from tasks.runtime import watching
 from tasks.runtime.progress import Progress, with_progress
 from tasks.runtime.watching import Reading
@@ -19,12 +18,6 @@ class Screen(io.StringIO):
 
     def isatty(self) -> bool:
         return True
-
-
-@pytest.fixture(autouse=True)
-def loud() -> Iterator[None]:
-    yield
-    be_quiet(False)
 
 
 @pytest.fixture
@@ -55,8 +48,7 @@ def test_bars_are_for_terminals_that_can_draw_them(
 
 
 def test_a_quiet_command_says_nothing_and_draws_nothing(screen: Screen) -> None:
-    be_quiet(True)
-    with redirect_stdout(screen), live():
+    with redirect_stdout(screen), quiet_if(True), live():
         say("a line")
         watching.moved(Reading(what="training", done=1, total=2))
 
