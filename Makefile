@@ -63,7 +63,7 @@ format: setup ## put the code into its style
 	@$(BIN)/ruff format .
 
 lock: ## resolve the dependencies again (needs uv)
-	uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade --group dev --extra postgresql \
+	uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade --group dev --extra postgresql --extra ray \
 		--no-header --no-annotate pyproject.toml -o requirements.lock
 
 clean: ## remove the environment; your runs under .atelier stay

@@ -1,4 +1,4 @@
-"""One training on several processes: what two save, and what shards cost.
+"""One training on several processes, and many on several nodes: what two save, and what it costs.
 
 Trained are the standard recipes of three families, on digits and on Python's documentation, as a
 run trains them but for checkpoints and pages. Each turn times some steps of
@@ -12,7 +12,12 @@ one after the other, so that a busy machine disturbs all alike; a time is the me
 steps, and rows are ratios of times of one turn. `one` and `two` must end with the same weights, or
 nothing is recorded. The times of starting processes, and of validating, are left out.
 
-    python -m benchmarks.scale [--steps 60] [--turns 3] [--families vae gan gpt]
+Then the same search of a small VAE runs in one and in two processes of this machine, and on one and
+on two Ray nodes of one CPU, and rows are ratios of trials a minute from the end of the first trial
+on: of one turn, with another study or none where the four differ. The nodes share this machine, so
+two of them save what two processes save, and what is measured is what Ray costs.
+
+    python -m benchmarks.scale [--steps 60] [--turns 3] [--families vae gan gpt] [--trials 8]
 """
 
 import argparse
@@ -22,6 +27,7 @@ import statistics
 import tempfile
 import time
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -29,6 +35,8 @@ from typing import Any
 import torch
 
 from benchmarks.measured import record
+from benchmarks.ray_nodes import RayNodes
+from benchmarks.search import answer_of, ours, per_minute
 
 SHARDS = 4
 NUM_WARM = 5
@@ -44,12 +52,18 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--families", nargs="*", default=FAMILIES_TIMED)
+    parser.add_argument("--trials", type=int, default=8, help="0: no search is timed")
+    parser.add_argument("--trial-steps", type=int, default=600)
     options = parser.parse_args()
     print(f"load before: {os.getloadavg()[0]:.1f}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["ATELIER_HOME"] = str(Path(folder) / "home")
         for family in options.families:
             _compare(family, options.steps, options.turns)
+        if options.trials and find_spec("ray") is None:
+            print("no search is timed: Ray is not installed; it is the extra `ray`")
+        elif options.trials:
+            _compare_runners(Path(folder), options.trials, options.trial_steps, options.turns)
     print(f"load after: {os.getloadavg()[0]:.1f}", flush=True)
 
 
@@ -134,6 +148,59 @@ def _digest_of(state: Any) -> str:
         digest.update(name.encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+# Many trainings -------------------------------------------------------------------------------
+
+
+def _compare_runners(folder: Path, trials: int, steps: int, turns: int) -> None:
+    rates: dict[tuple[str, int], list[float]] = {}
+    studies = []
+    for turn in range(turns):
+        for runner in ("processes", "ray"):
+            for number in (1, 2):
+                home = folder / f"{runner}-{number}-{turn}"
+                rate, study = _searched(home, runner, number, trials, steps)
+                rates.setdefault((runner, number), []).append(rate)
+                studies.append(study)
+                print(f"turn {turn}, {runner}, {number} at a time: {rate:.1f} trials a minute")
+    if any(each != studies[0] for each in studies):
+        raise SystemExit("a search on Ray gave another study than one in processes")
+    print("the same study in one and two processes, and on one and two nodes", flush=True)
+    for row, above, below, words in (
+        ("one_node_rate_ratio", ("ray", 1), ("processes", 1), "of one process's"),
+        ("two_nodes_rate_ratio", ("ray", 2), ("processes", 2), "of two processes'"),
+        ("two_nodes_gain", ("ray", 2), ("ray", 1), "of one node's"),
+        ("two_workers_gain", ("processes", 2), ("processes", 1), "of one process's"),
+    ):
+        record(
+            f"scale_search_{'' if above[0] == 'processes' else 'ray_'}{row}",
+            [a / b for a, b in zip(rates[above], rates[below], strict=True)],
+            f"trials a minute, {words}, both on this machine",
+            seeds=range(turns),
+        )
+
+
+def _searched(home: Path, runner: str, number: int, trials: int, steps: int) -> tuple[float, Any]:
+    """Trials a minute of a search in a fresh home, so many at a time, and its study."""
+    asked = [
+        *("vae", "--images", "digits", "--preset", "quick", "--trials", str(trials)),
+        *("--vary", "vae.training.learning_rate=log:1e-3..1e-2", "--workers", str(number)),
+        *("--set", f"vae.training.steps={steps}"),
+    ]
+    if runner == "processes":
+        ends, found = ours(home, *asked)
+        return per_minute(ends), answer_of(found)
+    with RayNodes(number) as nodes:
+        before = dict(os.environ)
+        os.environ.update(nodes.environment)
+        try:
+            ends, found = ours(home, *asked, "--runner", "ray:auto")
+        finally:
+            for name in nodes.environment:
+                os.environ.pop(name)
+            os.environ.update(before)
+    return per_minute(ends), answer_of(found)
 
 
 if __name__ == "__main__":

@@ -50,9 +50,16 @@ from tasks.search.records import (
     results_of,
 )
 from tasks.search.report import close_pruned_runs, publish_search, told_labels
+from tasks.search.runners import (
+    MAX_CPUS,
+    MAX_GPUS,
+    RunnerName,
+    TrialRunner,
+    checked_place,
+    runner_at,
+)
 from tasks.search.study import SamplerName, best_of
 from tasks.search.trial import TrialRequest
-from tasks.search.workers import Workers
 from tasks.settings.values import checked
 from tasks.tracking.runs import recover_from_crashes, task_run
 from tasks.training.fit import fit_model
@@ -94,7 +101,7 @@ def search(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
     images: ImageSource = "digits",
     text: TextSource = "pydocs",
     trials: Annotated[int, Field(ge=1, le=10_000)] = 20,
-    workers: Annotated[int, Field(ge=1, le=64)] = 1,
+    workers: Annotated[int, Field(ge=1, le=64)] | None = None,
     seed: Seed = 0,
     name: str | None = None,
     budget_seconds: Annotated[int, Field(ge=1)] | None = None,
@@ -108,6 +115,9 @@ def search(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
     tokenizer: Scheme = "characters",
     glob: Glob | None = None,
     rehash: bool = False,
+    runner: RunnerName = "processes",
+    trial_cpus: Annotated[int, Field(ge=1, le=MAX_CPUS)] | None = None,
+    trial_gpus: Annotated[float, Field(ge=0, le=MAX_GPUS)] | None = None,
 ) -> Finding:
     """Try settings of one family out, and put the best one, trained anew, before the gate.
 
@@ -118,7 +128,8 @@ def search(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
         images: for a family of images: a data set such as digits, or folder:PATH.
         text: for a family of text: a data set such as pydocs, file:PATH or folder:PATH.
         trials: how many settings are tried; the first is the present recipe.
-        workers: how many are tried at a time; they change nothing of what is tried.
+        workers: how many are tried at a time; they change nothing of what is tried. None: one, or
+            with Ray as many of a batch of four as there is room for.
         seed: 0 to 2147483647, of the proposals, and of the training of all trials.
         name: of the search, by which it is gone on with; none: one is made of what it is.
         budget_seconds: after so many seconds no further trial begins.
@@ -134,6 +145,12 @@ def search(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
         tokenizer: one token per character, or byte-level BPE.
         glob: which files of your own folder of text are read.
         rehash: read your own files again even if their names, sizes and times are unchanged.
+        runner: where trials are tried: processes of this machine, ray (Ray, started here for the
+            search) or ray:auto (the cluster that this machine is a node of). It changes nothing of
+            what is found.
+        trial_cpus: with Ray: how many CPUs a trial takes of a node. None: as many as threads.
+        trial_gpus: with Ray: how many GPUs, or what part of one, such as 0.5. None: one where the
+            search computes on a GPU.
     """
     ends_at = None if budget_seconds is None else time.monotonic() + budget_seconds
     record = FAMILIES[family]
@@ -148,8 +165,11 @@ def search(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
         sampler=sampler,
         threads=threads,
     )
+    place = checked_place(
+        runner, threads=threads, workers=workers, trial_cpus=trial_cpus, trial_gpus=trial_gpus
+    )
     recover_from_crashes()
-    with training_slot(), Workers(workers, threads) as pool:
+    with training_slot(), runner_at(place) as at_work:
         data: ImageSet | TokenSet
         if record.data == "images":
             data = unless_stopped(prepare_images(images, image_size, rehash))
@@ -189,10 +209,10 @@ def search(  # noqa: PLR0913 - each is a field of the form in the Prefect UI
                 parent_run_id=run_id,
                 told=told_labels(run_id),
             )
-            board = Scoreboard(search=found, trials=trials, workers=workers, ends_at=ends_at)
-            course = _Course(trials=trials, workers=workers, board=board)
-            _explore(ground, pool, course)
-            finding = _found(ground, pool, course, record, fresh_seeds)
+            board = Scoreboard(search=found, trials=trials, workers=place.workers, ends_at=ends_at)
+            course = _Course(trials=trials, workers=place.workers, board=board)
+            _explore(ground, at_work, course)
+            finding = _found(ground, at_work, course, record, fresh_seeds)
             publish_search(found, finding, run_id)
     return finding
 
@@ -208,11 +228,11 @@ def _planned(
     return replace(planned(family, data, preset, seed, given), threads=threads)
 
 
-def _explore(ground: Ground, pool: Workers, course: _Course) -> None:
+def _explore(ground: Ground, runner: TrialRunner, course: _Course) -> None:
     """Batch after batch, until all trials are done or time is up."""
     log(f"search {ground.search.name}: {course.board.line()}")
     while not course.board.is_time_up and (batch := open_trials(ground, course.trials)):
-        _tried(ground, pool, course, [ground.request_of(each) for each in batch])
+        _tried(ground, runner, course, [ground.request_of(each) for each in batch])
         if ground.search.halving is not None:
             close_pruned_runs(ground.search, ground.parent_run_id)
         if course.board.is_time_up:
@@ -220,7 +240,7 @@ def _explore(ground: Ground, pool: Workers, course: _Course) -> None:
 
 
 def _tried(
-    ground: Ground, pool: Workers, course: _Course, requests: Sequence[TrialRequest]
+    ground: Ground, runner: TrialRunner, course: _Course, requests: Sequence[TrialRequest]
 ) -> dict[str, Outcome]:
     """Try trials out in their order, so many at a time; those that time allows, by label."""
     futures: dict[str, Any] = {}
@@ -235,7 +255,7 @@ def _tried(
             )
         if course.board.is_time_up or any(_has_failed(each) for each in futures.values()):
             break
-        futures[request.label] = run_trial.submit(request, pool, course.board)
+        futures[request.label] = run_trial.submit(request, runner, course.board)
     outcomes: dict[str, Outcome] = {}
     for label, future in futures.items():
         outcomes[label] = future.result()
@@ -250,7 +270,7 @@ def _has_failed(future: Any) -> bool:
 
 
 def _found(
-    ground: Ground, pool: Workers, course: _Course, family: Family, fresh_seeds: int
+    ground: Ground, runner: TrialRunner, course: _Course, family: Family, fresh_seeds: int
 ) -> Finding:
     """The best trial, and, if it is not the present recipe, what it is worth with fresh seeds."""
     search, outcomes = ground.search, outcomes_of(ground.search)
@@ -280,7 +300,7 @@ def _found(
         workers=course.workers,
         board=Scoreboard(search=search, trials=course.trials, workers=course.workers),
     )
-    tried = _tried(ground, pool, unlimited, requests)
+    tried = _tried(ground, runner, unlimited, requests)
     fresh = tuple(_fresh(each, known[each] or tried[f"seed {each}"]) for each in seeds)
     common["fresh"] = fresh
     if fresh[0].value is None:

@@ -5,9 +5,10 @@ import json
 import re
 import tomllib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from atelier.cli.options import (
     Commands,
@@ -15,6 +16,7 @@ from atelier.cli.options import (
     add_ports,
     add_quiet,
     flow_result,
+    in_a_process_of_its_own,
     seed,
     start_servers,
     whole_number,
@@ -24,19 +26,29 @@ from atelier.cli.tables import print_table
 from tasks.data.own_files import writable
 from tasks.data.sources import find_source
 from tasks.families.table import FAMILIES, names
+from tasks.runtime.messages import shortened
 from tasks.settings.values import checked, flattened, from_words
 from tasks.store.files import BadInput, check_space, home, write_text
 from tasks.store.names import checked_name
+
+if TYPE_CHECKING:
+    from tasks.search.runners import Place
 
 SPACE_FOR_A_SEARCH_BYTES = 300_000_000
 _KEYS = {
     **{"family": str, "images": str, "text": str, "preset": str, "name": str, "sampler": str},
     **{"prune": str, "tokenizer": str, "budget": str, "trials": int, "workers": int, "seed": int},
     **{"threads": int, "fresh_seeds": int, "image_size": int, "vary": dict, "set": dict},
+    **{"runner": str, "trial_cpus": int, "trial_gpus": float},
 }
 """What a file of `--config` may say, by the names of options."""
 PRUNINGS = ("none", "halving")
-_LIMITS = {"trials": (1, 10_000), "workers": (1, 64), "threads": (1, 256), "fresh_seeds": (0, 20)}
+RUNNERS = ("processes", "ray", "ray:auto")
+MAX_GPUS = 64.0
+_LIMITS = {
+    **{"trials": (1, 10_000), "workers": (1, 64), "threads": (1, 256), "fresh_seeds": (0, 20)},
+    "trial_cpus": (1, 256),
+}
 """The lowest and the highest number, as the flow has them."""
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
@@ -71,9 +83,27 @@ def add(commands: Commands) -> None:
     search.add_argument(
         "--workers",
         type=_limited("workers"),
-        default=1,
         metavar="N",
-        help="trials at a time (default: 1)",
+        help="trials at a time (default: 1; with --runner ray a batch of 4, as there is room)",
+    )
+    search.add_argument(
+        "--runner",
+        choices=RUNNERS,
+        default="processes",
+        help="where: processes of this machine (default), Ray started here, or the Ray cluster that"
+        " this machine is a node of",
+    )
+    search.add_argument(
+        "--trial-cpus",
+        type=_limited("trial_cpus"),
+        metavar="N",
+        help="with --runner ray: that a trial takes of a node (default: --threads)",
+    )
+    search.add_argument(
+        "--trial-gpus",
+        type=_gpus,
+        metavar="N",
+        help="with --runner ray: 0.5 is half a GPU (default: 1 where this machine has GPUs)",
     )
     search.add_argument("--seed", type=seed, default=0)
     search.add_argument("--sampler", choices=("tpe", "random"), default="tpe")
@@ -127,6 +157,16 @@ def _limited(name: str) -> Callable[[str], int]:
     return lambda text: whole_number(f"a number of {name.replace('_', ' ')}", text, low, high)
 
 
+def _gpus(text: str) -> float:
+    """A number of GPUs for argparse, or a part of one."""
+    with suppress(ValueError):
+        if 0 <= float(text) <= MAX_GPUS:
+            return float(text)
+    raise argparse.ArgumentTypeError(
+        f"a number of GPUs is from 0 to {MAX_GPUS:g}, got {shortened(text)!r}"
+    )
+
+
 def _search(options: argparse.Namespace) -> int:
     if options.list:
         return _list()
@@ -134,6 +174,7 @@ def _search(options: argparse.Namespace) -> int:
         return _show(options)
     parameters = _parameters(options)
     check_space(home(), SPACE_FOR_A_SEARCH_BYTES)
+    _check_cluster(options)
     start_servers(options, "flows.search")
     from flows.search import search
     from tasks.search.records import named, searches
@@ -143,6 +184,26 @@ def _search(options: argparse.Namespace) -> int:
         return 1
     (found,) = [each for each in searches() if each.key == finding.search] or named(options.name)
     return _print_search(found.name)
+
+
+def _check_cluster(options: argparse.Namespace) -> None:
+    """Ask a cluster whether trials find room there, before anything is started."""
+    from tasks.search.runners import check_cluster
+
+    if options.runner != "processes":
+        in_a_process_of_its_own(check_cluster, _place(options))
+
+
+def _place(options: argparse.Namespace) -> "Place":
+    from tasks.search.runners import checked_place
+
+    return checked_place(
+        options.runner,
+        threads=options.threads,
+        workers=options.workers,
+        trial_cpus=options.trial_cpus,
+        trial_gpus=options.trial_gpus,
+    )
 
 
 def _scheduled(options: argparse.Namespace) -> dict[str, Any]:
@@ -187,11 +248,13 @@ def _parameters(options: argparse.Namespace) -> dict[str, Any]:
         sampler=options.sampler,
         threads=options.threads,
     )
+    _place(options)
     same = ("images", "text", "trials", "workers", "seed", "name", "sampler", "prune")
     more = ("preset", "fresh_seeds", "threads", "image_size", "tokenizer")
+    where = ("runner", "trial_cpus", "trial_gpus")
     return {
         **{"family": family.name, "vary": vary, "settings": settings},
-        **{name: getattr(options, name) for name in (*same, *more)},
+        **{name: getattr(options, name) for name in (*same, *more, *where)},
         "budget_seconds": _seconds(options.budget),
     }
 
@@ -217,21 +280,21 @@ def _take_file(options: argparse.Namespace) -> None:
     for name, value in said.items():
         if name not in _KEYS:
             raise BadInput(f"{path}: unknown {name!r}; known: {', '.join(_KEYS)}")
-        if type(value) is not _KEYS[name]:
+        if type(value) is not _KEYS[name] and (type(value), _KEYS[name]) != (int, float):
             got = type(value).__name__
             raise BadInput(f"{path}: {name} is of the type {_KEYS[name].__name__}, got {got}")
     options.vary_of_file = flattened(said.get("vary", {}))
     options.set_of_file = flattened(said.get("set", {}))
     chosen = {"sampler": ("tpe", "random"), "preset": PRESETS, "tokenizer": ("characters", "bpe")}
-    chosen["prune"] = PRUNINGS
+    chosen |= {"prune": PRUNINGS, "runner": RUNNERS}
     for name, value in said.items():
         if name in ("vary", "set") or getattr(options, name) != options.parser.get_default(name):
             continue
         if value not in chosen.get(name, (value,)):
             raise BadInput(f"{path}: {name} is one of {', '.join(chosen[name])}; got {value!r}")
-        if name in _LIMITS:
+        if name in _LIMITS or name == "trial_gpus":
             try:
-                _limited(name)(str(value))
+                (_limited(name) if name in _LIMITS else _gpus)(str(value))
             except argparse.ArgumentTypeError as error:
                 raise BadInput(f"{path}: {error}") from error
         setattr(options, name, value)

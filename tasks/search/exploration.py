@@ -30,6 +30,7 @@ from tasks.search.records import (
     results_of,
     standings_of,
 )
+from tasks.search.runners import TrialRunner
 from tasks.search.space import Space, plain_space
 from tasks.search.study import Proposal, SamplerName, StudySpec, best_of, proposal_after
 from tasks.search.trial import (
@@ -41,7 +42,6 @@ from tasks.search.trial import (
     trial_parts,
     value_in,
 )
-from tasks.search.workers import Workers
 from tasks.store.files import BadInput, digest_of
 from tasks.training.fit_store import TrainedModel
 from tasks.training.plan import TrainingPlan
@@ -332,11 +332,11 @@ def told(outcome: Outcome) -> str:
 
 
 @task(name="trial", task_run_name="{request.label}", **TRAINING)
-def run_trial(request: TrialRequest, workers: Workers, board: Scoreboard) -> Outcome:
-    """Try out one setting in a worker's process; a retry goes on from the checkpoint."""
+def run_trial(request: TrialRequest, runner: TrialRunner, board: Scoreboard) -> Outcome:
+    """Try out one setting where the runner does; a retry goes on from the checkpoint."""
     began, outcome = board.begins(), None
     try:
-        outcome = workers.try_out(request)
+        outcome = runner.try_out(request)
     finally:
         board.ends(request.label, outcome, began)
     return outcome

@@ -23,10 +23,11 @@ from tasks.evaluation.validation import Objective, measured_on_validation, objec
 from tasks.packaging.package import rebuilt_from
 from tasks.runtime.messages import one_line
 from tasks.search.outcome import Outcome
-from tasks.store.artifacts import OpenArtifact, opened
+from tasks.store.artifacts import OpenArtifact, opened, step_of
 from tasks.store.files import BadInput, ChecksumMismatch, digest_of
 from tasks.store.fingerprint import cache_key_inputs
 from tasks.store.records import DamagedRecord, shaped
+from tasks.store.steps import history
 from tasks.tracking.mlflow_client import (
     TrackingRefused,
     log_metrics,
@@ -123,19 +124,44 @@ def value_in(plan: TrainingPlan, setting: str) -> Any:
     return getattr(plan.settings[group], field_name)
 
 
+def parts_of(request: TrialRequest) -> dict[str, Any]:
+    """All that the outcome of a requested trial depends on, as this process sees it, as JSON."""
+    plan, data, judge = _read(request)
+    parts = trial_parts(plan, data, judge, request.likelihood, request.threads)
+    made: dict[str, Any] = json.loads(json.dumps(parts))
+    return made
+
+
+def unfinished_tries(request: TrialRequest, parts: dict[str, Any]) -> list[str]:
+    """The processes that began a trial before and did not end it, by the store's history."""
+    step, key = step_of("trials", _name_of(request)), digest_of(parts)
+    return [each.owner for each in history(step) if each.key == key and each.state == "killed"]
+
+
+def _name_of(request: TrialRequest) -> str:
+    """What the store calls the trials of a request's family and data."""
+    plan, data, _ = _read(request)
+    return f"{data.name}-{plan.family}"
+
+
+def _read(
+    request: TrialRequest,
+) -> tuple[TrainingPlan, ImageSet | TokenSet, TrainedModel | None]:
+    data = data_from(request.data, request.data_kind)
+    judge = shaped(request.judge, TrainedModel, "a trial's judge") if request.judge else None
+    return plan_from(request.plan, request.kinds), data, judge
+
+
 def try_out(request: TrialRequest) -> Outcome:
     """Train and measure, unless that was done before; the trial's own MLflow run tells of it.
 
     A training that diverges, and settings that only the training finds to contradict the data, are
     outcomes; any other error is raised.
     """
-    data = data_from(request.data, request.data_kind)
-    judge = shaped(request.judge, TrainedModel, "a trial's judge") if request.judge else None
-    plan = plan_from(request.plan, request.kinds)
+    plan, data, judge = _read(request)
     parts = trial_parts(plan, data, judge, request.likelihood, request.threads)
     inputs = [data.digest, judge.digest if judge else ""]
-    name = f"{data.name}-{plan.family}"
-    with opened("trials", name, parts, inputs=inputs) as place:
+    with opened("trials", _name_of(request), parts, inputs=inputs) as place:
         found = place.found(Outcome)
         known = shaped(found.record, Outcome, "a trial's outcome") if found else None
         return _told(request, plan, data, judge, place, known)

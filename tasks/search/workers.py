@@ -146,10 +146,11 @@ class Workers:
             raise WorkerDied(
                 f"{request.label}: its process died; see logs/search-{number}.log in {home()}"
             )
-        return _read(request.label, json.loads(answer))
+        return outcome_from(request.label, json.loads(answer))
 
 
-def _read(label: str, answer: dict[str, Any]) -> "Outcome":
+def outcome_from(label: str, answer: dict[str, Any]) -> "Outcome":
+    """What a worker answered for a trial; raises what it could not be tried for."""
     from tasks.search.outcome import Outcome
 
     if "error" in answer:
@@ -165,7 +166,8 @@ def _private_file(path: str, flags: int) -> int:
 # In the worker --------------------------------------------------------------------------------
 
 
-def _answer(line: str) -> dict[str, Any]:
+def answer_to(line: str) -> dict[str, Any]:
+    """The outcome of what a line asks for, or an error that is not the settings', as JSON."""
     from tasks.runtime.messages import one_line
     from tasks.search.trial import TrialRequest, try_out
 
@@ -207,7 +209,7 @@ def serve(threads: int) -> None:
     use_threads(threads)
     while (line := lines.get()) is not None:
         _at_work.set()
-        answer = _answer(line)
+        answer = answer_to(line)
         _at_work.clear()
         replies.write(json.dumps(answer) + "\n")
         replies.flush()

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from atelier.__main__ import main
+from atelier.__main__ import _parser, main
 from atelier.cli import search as command
 from tasks.families.table import FAMILIES
-from tasks.search import records
+from tasks.search import records, runners
 from tasks.search.outcome import Outcome
 from tasks.search.records import (
     Finding,
@@ -24,6 +24,7 @@ from tasks.search.records import (
     keep,
     keep_finding,
 )
+from tasks.search.runners import Place
 from tasks.search.space import plain_space, space_for
 from tasks.search.study import Proposal, StudySpec
 from tasks.settings.values import flattened
@@ -73,6 +74,14 @@ def test_the_command_line_is_read_without_prefect() -> None:
         (["gpt", "--vary", "gpt.training.steps=10,20", "--text", "digits"], "not a source of text"),
         (["--save-preset", "mine"], "--save-preset is about a search that was made"),
         (["vae", *VARY, "--json"], "wants --show NAME"),
+        (
+            ["vae", *VARY, "--trial-cpus", "2"],
+            "--trial-cpus says what a trial takes of Ray's nodes",
+        ),
+        (
+            ["vae", *VARY, "--trial-gpus", "0"],
+            "--trial-gpus says what a trial takes of Ray's nodes",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line_and_nothing_is_started(
@@ -99,6 +108,9 @@ def test_what_is_wrong_is_said_in_one_line_and_nothing_is_started(
         (["vae", *VARY, "--threads", "0"], "a number of threads is a whole number from 1 to 256"),
         (["vae", *VARY, "--trials", "0"], "a number of trials is a whole number from 1 to 10000"),
         (["--list", "--show", "first"], "not allowed with"),
+        (["vae", *VARY, "--runner", "dask"], "invalid choice: 'dask'"),
+        (["vae", *VARY, "--trial-cpus", "0"], "a number of trial cpus is a whole number from 1"),
+        (["vae", *VARY, "--trial-gpus", "-1"], "a number of GPUs is from 0 to 64, got '-1'"),
     ],
 )
 def test_numbers_beyond_what_the_flow_takes_are_refused_as_options(
@@ -119,6 +131,9 @@ def test_numbers_beyond_what_the_flow_takes_are_refused_as_options(
         ("family =", "is not TOML"),
         ("workers = 65", "a number of workers is a whole number from 1 to 64"),
         ("trials = 0", "a number of trials is a whole number from 1 to 10000"),
+        ("runner = 'dask'", "runner is one of processes, ray, ray:auto"),
+        ("trial_gpus = 'all'", "trial_gpus is of the type float, got str"),
+        ("trial_gpus = 65", "a number of GPUs is from 0 to 64"),
     ],
 )
 def test_a_wrong_file_is_named(
@@ -155,6 +170,71 @@ def test_a_file_says_what_options_do_and_options_go_before_it(
     assert given["settings"] == {"vae.training.steps": 60}
     assert (given["trials"], given["budget_seconds"], given["name"]) == (9, 120, "mine")
     assert given["prune"] == "halving"
+
+
+@pytest.mark.parametrize("runner", ["ray", "ray:auto"])
+def test_a_runner_that_is_not_installed_is_refused_with_its_extra(
+    runner: str,
+    atelier_home: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(runners, "find_spec", lambda _: None)
+    monkeypatch.setattr(command, "start_servers", lambda *_: pytest.fail("servers were started"))
+
+    assert main(["search", "vae", *VARY, "--runner", runner]) == 2
+
+    assert "pip install 'atelier[ray]'" in capsys.readouterr().err
+
+
+def test_a_cluster_is_asked_for_room_before_servers_start(
+    atelier_home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Place] = []
+
+    def refusing(ask: object, place: Place) -> None:
+        assert ask is runners.check_cluster
+        asked.append(place)
+        raise BadInput("no node of the Ray cluster has that")
+
+    monkeypatch.setattr(runners, "find_spec", lambda _: object())
+    monkeypatch.setattr(command, "in_a_process_of_its_own", refusing)
+    monkeypatch.setattr(command, "start_servers", lambda *_: pytest.fail("servers were started"))
+    on_ray = ["--runner", "ray:auto", "--trial-cpus", "3", "--trial-gpus", "0.5", "--threads", "2"]
+
+    assert main(["search", "vae", *VARY, *on_ray]) == 2
+
+    assert capsys.readouterr().err == "atelier: no node of the Ray cluster has that\n"
+    assert asked == [Place(runner="ray:auto", workers=4, threads=2, cpus=3, gpus=0.5)]
+
+
+def test_a_file_names_the_runner_and_what_a_trial_takes(
+    tmp_path: Path, atelier_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "search.toml"
+    path.write_text('family = "vae"\nrunner = "ray"\ntrial_cpus = 2\ntrial_gpus = 1\n')
+    called: list[dict[str, object]] = []
+    monkeypatch.setattr(runners, "find_spec", lambda _: object())
+    monkeypatch.setattr(command, "in_a_process_of_its_own", lambda *_: None)
+    monkeypatch.setattr(command, "start_servers", lambda *_: {})
+    monkeypatch.setattr(command, "flow_result", lambda _, **given: called.append(given))
+
+    assert main(["search", "--config", str(path), *VARY]) == 1
+
+    (given,) = called
+    assert {name: given[name] for name in ("runner", "trial_cpus", "trial_gpus", "workers")} == {
+        **{"runner": "ray", "trial_cpus": 2, "trial_gpus": 1},
+        "workers": None,
+    }
+
+
+def test_the_flow_takes_all_that_the_command_gives_it(atelier_home: Path) -> None:
+    """The form and schedules have the same names."""
+    from flows.search import search
+
+    options = _parser().parse_args(["search", "vae", *VARY])
+
+    assert {*command._parameters(options)} <= {*search.parameters.properties}
 
 
 @pytest.fixture

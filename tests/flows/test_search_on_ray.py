@@ -1,0 +1,195 @@
+"""A search on Ray finds what it finds without, by real commands and a real cluster of two nodes."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from benchmarks.ray_nodes import RayNodes
+from tests.flows.test_search_killed import command, done, tells_of_a_trial
+
+pytestmark = [
+    pytest.mark.soak,
+    pytest.mark.timeout(3000),
+    pytest.mark.skipif(
+        find_spec("ray") is None, reason="Ray is not installed; it is the optional extra `ray`"
+    ),
+]
+
+STEPS = 300
+SEARCH = [
+    *("search", "vae", "--images", "digits", "--preset", "quick", "--trials", "6"),
+    *("--set", f"vae.training.steps={STEPS}", "--fresh-seeds", "2", "--name", "measured"),
+    *("--vary", "vae.training.learning_rate=log:1e-4..1e-2"),
+    *("--vary", "vae.model.latent_size=8,12,16"),
+]
+PRUNED = [*SEARCH, "--prune", "halving"]
+ON_NODES = ["--runner", "ray:auto", "--workers", "4"]
+
+Homes = Callable[[str], Path]
+
+
+@pytest.fixture(scope="module")
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Homes]:
+    """Homes by name; their servers are stopped in the end."""
+    made: list[Path] = []
+
+    def home(name: str) -> Path:
+        made.append(tmp_path_factory.mktemp(name))
+        return made[-1]
+
+    yield home
+    for each in made:
+        command(each, "down").communicate(timeout=120)
+
+
+@pytest.fixture
+def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[RayNodes]:
+    """Two nodes of one CPU each, which commands find by `ray:auto`."""
+    with RayNodes(2) as cluster:
+        for name, value in cluster.environment.items():
+            monkeypatch.setenv(name, value)
+        yield cluster
+
+
+def study(home: Path) -> dict[str, Any]:
+    """What a search tried and found, but for times and ids of runs."""
+    told = json.loads(done(home, "search", "--show", "measured", "--json"))
+    for trial in told["trials"]:
+        for name in ("seconds", "run_id"):
+            del trial["outcome"][name]
+    return {name: told[name] for name in ("search", "trials", "steps", "finding")}
+
+
+@pytest.fixture(scope="module")
+def local(homes: Homes) -> dict[str, Any]:
+    """The study of a search in processes of this machine."""
+    home = homes("local")
+    done(home, *SEARCH, "--workers", "2")
+    return study(home)
+
+
+@pytest.fixture(scope="module")
+def local_pruned(homes: Homes) -> dict[str, Any]:
+    home = homes("local-pruned")
+    done(home, *PRUNED, "--workers", "2")
+    return study(home)
+
+
+def test_a_node_is_removed_in_the_middle_and_nothing_else_differs(
+    nodes: RayNodes, local: dict[str, Any], homes: Homes
+) -> None:
+    home = homes("on-nodes")
+    running = command(home, *SEARCH, *ON_NODES)
+    assert running.stdout is not None
+    lines = []
+    for line in running.stdout:  # until a trial of the second node is under way
+        lines.append(line)
+        if re.search(r"  trial 0: ", line):
+            break
+    time.sleep(1.0)
+    nodes.remove_the_last()
+    told = "".join([*lines, *running.stdout])
+
+    assert running.wait() == 0, told
+    assert "Ray: 2 nodes; a trial takes 1 CPUs" in told
+    assert "Ray: now 1 node; what ran on a lost one begins again" in told
+    assert re.search(r"trial \d: Ray lost its node or process; try 2 is on", told), told
+    assert re.search(r"trial \d: \S+ began it and did not end it; gone on with", told), told
+    assert study(home) == local
+    assert local["finding"]["fresh"]  # what is compared is a whole search
+    assert len(local["trials"]) == 6
+
+
+def test_killed_here_then_on_ray_and_gone_on_with_there(
+    nodes: RayNodes, local_pruned: dict[str, Any], homes: Homes
+) -> None:
+    home = homes("killed")
+    for more in ([], ON_NODES):
+        running = command(home, *PRUNED, *more)
+        assert tells_of_a_trial(running)
+        running.send_signal(signal.SIGKILL)
+        running.communicate()
+
+    done(home, *PRUNED, *ON_NODES)
+
+    assert study(home) == local_pruned
+    states = {trial["outcome"]["state"] for trial in local_pruned["trials"]}
+    assert states == {"complete", "pruned"}
+
+
+def ray_processes() -> dict[int, str]:
+    """All processes of this account that are Ray's, with what they are."""
+    found = {}
+    for each in psutil.process_iter(["cmdline", "uids"]):
+        words = " ".join(each.info["cmdline"] or ())
+        if "ray::" in words or "/ray/" in words:
+            found[each.pid] = words[:60]
+    return found
+
+
+def folders() -> set[str]:
+    return {path.name for path in Path(tempfile.gettempdir()).glob("atelier-ray-*")}
+
+
+def gone(before: dict[int, str], seconds: float = 60.0) -> bool:
+    until = time.monotonic() + seconds
+    while (left := {*ray_processes()} - {*before}) and time.monotonic() < until:
+        time.sleep(0.5)
+    return not left
+
+
+def begun(home: Path) -> "subprocess.Popen[str]":
+    """A search on a Ray of its own, in the middle of a trial."""
+    running = command(home, *SEARCH, "--runner", "ray", "--workers", "1")
+    assert tells_of_a_trial(running)
+    return running
+
+
+def listening() -> set[str]:
+    """The addresses at which Ray's processes listen."""
+    found = set()
+    for pid in ray_processes():
+        try:
+            connections = psutil.Process(pid).net_connections(kind="inet")
+        except psutil.Error:
+            continue
+        found |= {each.laddr.ip for each in connections if each.status == psutil.CONN_LISTEN}
+    return found
+
+
+def test_a_ray_of_ones_own_listens_on_loopback_and_leaves_nothing(
+    homes: Homes, local: dict[str, Any]
+) -> None:
+    home, before, folders_before = homes("own"), ray_processes(), folders()
+    running = begun(home)
+    addresses = listening()
+    os.kill(running.pid, signal.SIGINT)
+    told, _ = running.communicate(timeout=300)
+
+    assert running.returncode == 130, told
+    assert "stopped; run the same command again to go on" in told
+    assert addresses
+    assert addresses <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
+    assert gone(before), ray_processes()
+    assert folders() == folders_before
+
+    running = begun(home)
+    running.send_signal(signal.SIGKILL)
+    running.communicate()
+    assert gone(before), ray_processes()
+
+    told = done(home, *SEARCH, "--runner", "ray")
+    assert study(home) == local
+    assert gone(before), ray_processes()
+    assert folders() == folders_before  # that of the killed one, too
