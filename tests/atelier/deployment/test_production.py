@@ -3,13 +3,17 @@
 import copy
 import json
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import prefect
 import pytest
+import yaml
 from jsonschema import Draft7Validator
 from prefect.server.schemas.actions import WorkPoolCreate
+
+from atelier.__main__ import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[3]
 DEPLOY = ROOT / "deploy"
@@ -81,7 +85,7 @@ def test_the_image_is_given_all_that_it_copies() -> None:
     copied = re.findall(r"^COPY (.+) \S+$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
     sources = [name for names in copied for name in names.split()]
 
-    assert len(sources) == 9
+    assert len(sources) == 10
     for name in sources:
         assert (ROOT / name).exists()
         assert f"!{name}" in allowed
@@ -94,3 +98,49 @@ def test_no_file_for_deploying_holds_a_secret() -> None:
             r"(?i)(password|secret|token|auth_string)\w*[=:]\s*[\"']?\w{6,}", path.read_text()
         )
         assert found is None, f"{path.name}: {found}"
+
+
+@pytest.fixture
+def composed() -> Any:
+    return yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+
+
+def test_every_image_is_of_this_version_or_pinned(composed: Any) -> None:
+    described = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    images = {service["image"] for service in composed["services"].values()}
+    template = (DEPLOY / "kubernetes-job-template.json").read_text()
+
+    ours = f"atelier:{described['project']['version']}"
+    assert ours in images
+    assert f'"default": "{ours}"' in template
+    assert all(re.fullmatch(r"[\w/]+:[\d.]+", image) for image in images)
+
+
+def test_composed_servers_are_published_on_loopback_alone(composed: Any) -> None:
+    ports = [port for each in composed["services"].values() for port in each.get("ports", ())]
+
+    assert sorted(ports) == ["127.0.0.1:4200:4200", "127.0.0.1:5000:5000"]
+
+
+def test_what_composed_services_wait_for_is_there_and_tells_its_state(composed: Any) -> None:
+    services = composed["services"]
+    for service in services.values():
+        waits = service.get("depends_on", {})
+        for name, condition in waits.items() if isinstance(waits, dict) else ():
+            if condition["condition"] == "service_healthy":
+                assert services[name]["healthcheck"]["test"][0] == "CMD"
+            else:
+                assert services[name]["restart"] in ("no", "on-failure")
+
+
+def test_composed_commands_are_commands_and_mounts_are_declared(composed: Any) -> None:
+    ours = [s for s in composed["services"].values() if s["image"].startswith("atelier:")]
+    commands = [service["command"] for service in ours]
+    known = {name for names in COMMANDS.values() for name in names}
+
+    assert sorted(c[0] for c in commands) == ["atelier", "atelier", "mlflow", "prefect"]
+    assert {command[1] for command in commands if command[0] == "atelier"} <= known
+    mounts = [m for s in composed["services"].values() for m in s.get("volumes", ())]
+    assert {mount.split(":")[0] for mount in mounts} == set(composed["volumes"])
+    used = [c["source"] for s in composed["services"].values() for c in s.get("configs", ())]
+    assert set(used) == set(composed["configs"])
