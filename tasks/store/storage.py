@@ -1,15 +1,14 @@
-"""Where manifests are put: the one seam between the artifact store and what lies below it.
+"""Where records are put: the one seam between the artifact store and what lies below it.
 
 A storage has one way to write, to create once, for a local folder and an object store have no more
-in common. Here it is the home folder. A shared store fits behind it: `OpenArtifact.found` would
-read through to it on a miss, and `OpenArtifact.commit` would send an artifact on, its manifest
-last.
+in common. There are two: the home folder, and, behind it, a store that several homes share
+(`tasks.store.shared`).
 """
 
 from pathlib import Path
 from typing import Protocol
 
-from tasks.store.files import create_file, home
+from tasks.store.files import TEMPORARY_PREFIX, create_file, home
 from tasks.store.records import DamagedRecord, told
 
 
@@ -21,6 +20,9 @@ class Storage(Protocol):
 
     def read(self, name: str) -> bytes:
         """The content of a name; raises FileNotFoundError, or DamagedRecord if it is unreadable."""
+
+    def names(self, folder: str) -> list[str]:
+        """The names of all contents below a folder, at any depth, in order; none if it is not."""
 
 
 class LocalFolder:
@@ -41,6 +43,12 @@ class LocalFolder:
             raise
         except OSError as error:
             raise DamagedRecord(f"{self._root / name}: {told(error)}") from error
+
+    def names(self, folder: str) -> list[str]:
+        """See `Storage`; what is being written has no name yet."""
+        found = (path for path in (self._root / folder).rglob("*") if path.is_file())
+        whole = (path for path in found if not path.name.startswith(TEMPORARY_PREFIX))
+        return sorted(path.relative_to(self._root).as_posix() for path in whole)
 
 
 def storage() -> Storage:
