@@ -28,8 +28,7 @@ from obstore.store import LocalStore, S3Store
 from tasks.runtime.messages import one_line
 from tasks.store.files import BadInput, atomic_file, flush
 from tasks.store.records import DamagedRecord, parsed, told
-
-STORE_VARIABLE = "ATELIER_STORE"
+from tasks.store.storage import STORE_VARIABLE
 
 SECONDS_TO_CONNECT = 2
 SECONDS_FOR_A_RECORD = 10

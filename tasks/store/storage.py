@@ -5,11 +5,19 @@ in common. There are two: the home folder, and, behind it, a store that several 
 (`tasks.store.shared`).
 """
 
+import os
 from pathlib import Path
 from typing import Protocol
 
 from tasks.store.files import TEMPORARY_PREFIX, create_file, home
 from tasks.store.records import DamagedRecord, told
+
+MANIFEST = "manifest.json"
+"""The record of an artifact's folder, written last."""
+MARK = ".shared"
+"""A file in an artifact's folder, but not of the artifact: the address of the store that has it."""
+STORE_VARIABLE = "ATELIER_STORE"
+"""The address of a store that several homes share; see `tasks.store.shared`."""
 
 
 class Storage(Protocol):
@@ -54,3 +62,13 @@ class LocalFolder:
 def storage() -> Storage:
     """The storage of this home."""
     return LocalFolder(home())
+
+
+def has_shared_store() -> bool:
+    """Whether a shared store is set, without importing what speaks with one."""
+    return bool(os.environ.get(STORE_VARIABLE, "").strip())
+
+
+def name_of(folder: Path) -> str:
+    """What storages call a folder of the home."""
+    return folder.relative_to(home()).as_posix()

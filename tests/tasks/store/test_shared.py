@@ -12,7 +12,8 @@ from obstore.exceptions import AlreadyExistsError, GenericError
 from tasks.store import shared as module
 from tasks.store.files import BadInput
 from tasks.store.records import DamagedRecord
-from tasks.store.shared import BYTES_OF_A_PART, STORE_VARIABLE, SharedStore, StoreAway, shared
+from tasks.store.shared import BYTES_OF_A_PART, SharedStore, StoreAway, shared
+from tasks.store.storage import STORE_VARIABLE
 
 
 @pytest.fixture
