@@ -44,9 +44,9 @@ def housekeeping(*, frees_space: bool = True) -> Housekeeping:
     Args:
         frees_space: remove what `atelier gc` would; no version that stays and no job needs it.
     """
-    closed = close_dead_flow_runs()
+    closed = close_dead_flow_runs(watches=True)
     retried = retry_crashed_runs(besides=deployment.id)
-    recover_from_crashes()
+    recover_from_crashes(watches=True)
     removed = remove_surplus() if frees_space else 0
     freed = collect_garbage() if frees_space else 0
     trim_home()
