@@ -16,6 +16,7 @@ from atelier.services.server_requests import check_access
 from tasks.runtime.markup import plain
 from tasks.store.files import BadInput, home
 from tasks.store.locks import file_lock
+from tasks.store.storage import STORE_VARIABLE, has_shared_store
 
 if TYPE_CHECKING:
     from atelier.deployment.schema import DeploymentEntry
@@ -79,18 +80,18 @@ def _up(options: argparse.Namespace) -> int:
     return 0
 
 
-ELSEWHERE = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "ATELIER_STORE")
-"""What a worker must be told: where both servers are, and the store that the homes share."""
 _SECONDS_BETWEEN_LOOKS = 10.0
 
 
 def _worker(options: argparse.Namespace) -> int:
-    missing = [name for name in ELSEWHERE if not os.environ.get(name, "").strip()]
+    addresses = {"PREFECT_API_URL": "prefect", "MLFLOW_TRACKING_URI": "mlflow"}
+    missing = [name for name, server in addresses.items() if not local_servers.address_of(server)]
+    missing += [] if has_shared_store() else [STORE_VARIABLE]
     if missing:
         raise BadInput(
-            f"a worker for other machines needs {' and '.join(missing)}: the addresses of the two"
-            " servers that `atelier up` printed there, and the store that all homes share; see"
-            " docs/production.md (on one machine `atelier up` starts a worker)"
+            f"a worker that shares its work with other machines needs {' and '.join(missing)}:"
+            " where both servers answer, as `atelier up` printed it there, and the store that all"
+            " homes share; see docs/production.md (on one machine `atelier up` starts a worker)"
         )
     with alone():
         urls = local_servers.ensure_servers(None, None, report=lambda _: None)

@@ -178,7 +178,7 @@ def own_log(model: str) -> Log:
 def lines_of_its_own(model: str) -> list[Entry]:
     """What this home's own log tells and the shared one does not; nothing without a shared store.
 
-    A home that joined with its log keeps the file, which is the beginning of the shared one.
+    A file that is the beginning of the shared log was about to be set aside when a kill came.
     """
     if not is_shared():
         return []
@@ -313,7 +313,11 @@ def _append(model: str, kind: Kind, facts: dict[str, Any]) -> Entry:
     previous = found.heads[-1] if found.heads else _BEGINNING
     entry = _new_entry(model, kind, len(found.entries) + 1, previous, facts)
     line = _line(entry)
-    if not lines_of(model).add(entry.number, line):
+    try:
+        is_ours = lines_of(model).add(entry.number, line, previous)
+    except DamagedRecord as error:
+        raise damaged(model, str(error)) from error
+    if not is_ours:
         raise overtaken(model, entry.number)
     _keep(model, entry, line, found)
     return entry

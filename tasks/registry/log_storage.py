@@ -7,12 +7,15 @@ how lines follow from each other, is `tasks.registry.audit_log`'s, for both alik
 """
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
 
 from tasks.runtime.progress import log
+from tasks.store.exchange import note_away, note_here
 from tasks.store.files import digest_of, home, inside, keep_aside, remove, write_bytes
 from tasks.store.names import is_name
 from tasks.store.records import DamagedRecord
@@ -23,15 +26,18 @@ FOLDER = "ledger"  # the name in homes and backups of every version
 _OBJECTS = "audit"
 _COPIES = "shared"
 _DIGITS_OF_A_STORE = 6
+NUM_READ_AT_ONCE = 8
 
 
 class Lines(Protocol):
     """The lines of one model's log; each ends in a newline and holds no other."""
 
-    place: str
-    """Where they lie, for messages."""
     is_current: bool
     """Whether what was read last is all there is: else it is this home's copy, the store away."""
+
+    @property
+    def place(self) -> str:
+        """Where they lie, for messages."""
 
     def read(self, *, anew: bool = False) -> bytes:
         """All lines in their order, but for one that a kill cut off; raises DamagedRecord.
@@ -39,8 +45,11 @@ class Lines(Protocol):
         anew: believe no copy of this home.
         """
 
-    def add(self, number: int, line: bytes) -> bool:
-        """Put a line on its disk, as the one of that number; False where another has it."""
+    def add(self, number: int, line: bytes, previous: str) -> bool:
+        """Put a line on its disk, as the one of that number; False where another has it.
+
+        previous: the sha256 of the line before, without its newline.
+        """
 
     def readable(self) -> bytes:
         """Whatever can be read of damaged lines."""
@@ -80,18 +89,21 @@ def known_models(*, is_sure: bool = False) -> list[str]:
         except StoreAway as error:
             if is_sure:
                 raise
-            log(f"WARNING: {error}; models that other homes registered may be missing here")
+            note_away(store, error)
     return sorted(name for name in names if is_name(name))
 
 
 class LocalFile:
     """A file of JSON lines below `ledger/`; whoever writes holds the model's lock."""
 
-    is_current = True
-
     def __init__(self, model: str) -> None:
         self.path = inside(home() / FOLDER, f"{model}.jsonl")
-        self.place = str(self.path)
+        self.is_current = True
+
+    @property
+    def place(self) -> str:
+        """See `Lines`."""
+        return str(self.path)
 
     def read(self, *, anew: bool = False) -> bytes:
         """See `Lines`.
@@ -107,7 +119,7 @@ class LocalFile:
             raise DamagedRecord(f"it cannot be read ({told_by(error)})") from error
         return content[: content.rfind(b"\n") + 1]
 
-    def add(self, number: int, line: bytes) -> bool:
+    def add(self, number: int, line: bytes, previous: str) -> bool:
         """See `Lines`."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._cut_off_torn_line()
@@ -179,20 +191,25 @@ class SharedObjects:
         except StoreAway as error:
             if anew:
                 raise
-            log(f"WARNING: {error}; the audit log of {self._model} is read as it was here last")
+            note_away(self._store, error)
             self.is_current = False
             while self._copy_path(self._generation + 1).exists():
                 self._generation += 1
             return self._or_own(self._copy())
+        note_here(self._store)
         if lines != known:
             self._keep_copy(lines)
         return self._or_own(lines)
 
-    def add(self, number: int, line: bytes) -> bool:
-        """See `Lines`; raises StoreAway."""
+    def add(self, number: int, line: bytes, previous: str) -> bool:
+        """See `Lines`; raises StoreAway, and DamagedRecord."""
         self._find_generation()
-        if number > 1 and self._object(number - 1) is None and not self._import_own(number - 1):
-            return False
+        if number > 1:
+            before = self._object(number - 1)
+            if before is not None and sha256(before[:-1]).hexdigest() != previous:
+                return False  # another log took the place of the one that was read
+            if before is None and not self._import_own(number - 1):
+                return False
         if not self._store.create(self._name(number), line):
             return False
         if (copy := self._copy()).count(b"\n") == number - 1:
@@ -203,10 +220,9 @@ class SharedObjects:
         """See `Lines`."""
         self._find_generation()
         found = []
-        for name in sorted(self._store.names(self._folder)):
-            if name.rpartition("/")[0] == self._folder:
-                with suppress(DamagedRecord, FileNotFoundError):
-                    found.append(self._store.read(name))
+        for name in self._names():
+            with suppress(DamagedRecord, FileNotFoundError):
+                found.append(self._store.read(name))
         return b"\n".join(found) or self._own.readable()
 
     def set_aside(self) -> str:
@@ -227,7 +243,7 @@ class SharedObjects:
         return True
 
     def _is_begun(self) -> bool:
-        return self._generation > 1 or bool(self._store.names(self._folder))
+        return self._generation > 1 or bool(self._names())
 
     def _or_own(self, lines: bytes) -> bytes:
         """The home's own log, where the store has nothing of it yet or its beginning only."""
@@ -243,13 +259,24 @@ class SharedObjects:
         number = known.count(b"\n")
         if number and self._object(number) != known[known.rfind(b"\n", 0, -1) + 1 :]:
             known, number = b"", 0
+        if self._object(number + 1) is None:
+            return known
+        last = max(_number_of(name) for name in self._names())
         found = [known]
-        while (line := self._object(number + 1)) is not None:
-            number += 1
-            if line.find(b"\n") != len(line) - 1:
-                raise DamagedRecord(f"line {number} cannot be read")
-            found.append(line)
+        with ThreadPoolExecutor(NUM_READ_AT_ONCE) as pool:
+            for line in pool.map(self._object, range(number + 1, last + 1)):
+                number += 1
+                if line is None:  # what is behind it cannot be relied on
+                    break
+                if line.find(b"\n") != len(line) - 1:
+                    raise DamagedRecord(f"line {number} cannot be read")
+                found.append(line)
         return b"".join(found)
+
+    def _names(self) -> list[str]:
+        """The objects of this log, in order, and of none that began anew."""
+        names = self._store.names(self._folder)
+        return [name for name in names if name.rpartition("/")[0] == self._folder]
 
     def _object(self, number: int) -> bytes | None:
         try:
@@ -309,6 +336,11 @@ class SharedObjects:
 
     def _copy_path(self, generation: int) -> Path:
         return inside(_copies(self._store), f"{self._model}.{generation}.jsonl")
+
+
+def _number_of(name: str) -> int:
+    number = name.rpartition("/")[2].partition(".")[0]
+    return int(number) if number.isdecimal() else 0
 
 
 def _copies(store: SharedStore) -> Path:

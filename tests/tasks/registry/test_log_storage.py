@@ -310,6 +310,20 @@ def test_a_damaged_copy_is_read_from_the_store_again(homes: Homes, damage: bytes
     audit_log._known.update(log_storage_known)
 
 
+def test_a_decision_on_a_log_that_began_anew_meanwhile_writes_nothing(homes: Homes) -> None:
+    homes("a")
+    promoted("m", 1)
+    with audit_log.one_decision("m"):
+        assert len(audit_log.entries_of("m")) == 2
+        homes("b")
+        elsewhere(audit_log.begin_anew, "m", "repair")
+        elsewhere(audit_log.append, "m", "refused")  # as long as the one that was read
+        homes("a")
+        with pytest.raises(audit_log.Overtaken):
+            audit_log.append("m", "intent", to_version=2)
+    assert [e.kind for e in audit_log.entries_of("m")] == ["repair", "refused"]
+
+
 def test_a_copy_of_a_store_that_was_replaced_is_not_believed(homes: Homes, tmp_path: Path) -> None:
     homes("a")
     promoted("m", 1)

@@ -202,7 +202,7 @@ def checked_history(registry: Registry) -> list[tuple[int | None, int | None]]:
     return moves
 
 
-ORDERS = list(product((0, 1), repeat=7))
+ORDERS = list(product((0, 1), repeat=6))
 
 
 @pytest.mark.parametrize("alternates", [False, True])
