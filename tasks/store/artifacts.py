@@ -175,11 +175,11 @@ def read_manifest(folder: Path) -> Artifact:
 
     Raises FileNotFoundError where there is none, DamagedRecord or ChecksumMismatch for another.
     """
-    return _read(storage().read(f"{name_of(folder)}/{MANIFEST}"), folder)
+    return manifest_of(storage().read(f"{name_of(folder)}/{MANIFEST}"), folder)
 
 
-def _read(content: bytes, folder: Path) -> Artifact:
-    """The manifest that a content is, if it is that of a folder."""
+def manifest_of(content: bytes, folder: Path) -> Artifact:
+    """The manifest that a content is, if it is that of a folder; raises as `read_manifest`."""
     path = folder / MANIFEST
     plain = parsed(content, dict[str, Any], str(path))
     seal = plain.pop("seal", None)
@@ -263,7 +263,7 @@ class OpenArtifact:
 
     def _files_of(self, record: Any, content: bytes) -> "Files":
         """The files that the shared store's manifest lists, if that is one of this artifact."""
-        artifact = _read(content, self.folder)
+        artifact = manifest_of(content, self.folder)
         _check_record(artifact, record)
         return artifact.files
 
@@ -278,11 +278,10 @@ class OpenArtifact:
             has_answered = self.exchange.offer(read_manifest(self.folder).files)
         except (FileNotFoundError, ValueError):  # unfinished, or damaged meanwhile
             return
-        from tasks.store.exchange import is_first_answer
-        from tasks.store.outbox import SECONDS_BESIDE_A_STEP, send_unsent
+        from tasks.store.outbox import after_an_answer
 
-        if has_answered and is_first_answer(self.exchange.store):
-            send_unsent(self.exchange.store, SECONDS_BESIDE_A_STEP)
+        if has_answered:
+            after_an_answer(self.exchange.store)
 
     def _found_here(self, record: Any) -> Artifact | None:
         if self.folder.is_file():

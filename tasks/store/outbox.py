@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 
 from tasks.runtime.messages import one_line
+from tasks.store import announcements
 from tasks.store.artifacts import KINDS, OF_ONE_HOME, folders, verify
-from tasks.store.exchange import is_away, is_sent, note_away, note_here, send
+from tasks.store.exchange import is_away, is_first_answer, is_sent, note_away, note_here, send
 from tasks.store.shared import SharedStore, StoreAway
 from tasks.store.storage import MANIFEST, name_of
 
@@ -18,6 +19,18 @@ SECONDS_BESIDE_A_STEP = 60.0
 """How long a step goes on sending what earlier ones left; the rest goes with the next one."""
 
 _logger = logging.getLogger("atelier")
+
+
+def after_an_answer(store: SharedStore) -> None:
+    """Once for each time that a store begins to answer: send what waits, say what is needed."""
+    if not is_first_answer(store):
+        return
+    send_unsent(store, SECONDS_BESIDE_A_STEP)
+    try:
+        if announcements.is_due(store):
+            announcements.announce(store)
+    except StoreAway as error:
+        note_away(store, error)
 
 
 def unsent(store: SharedStore) -> list[Path]:

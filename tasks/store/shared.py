@@ -14,6 +14,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 from hashlib import sha256
@@ -45,6 +46,15 @@ OnProgress = Callable[[int], None]
 
 class StoreAway(ConnectionError):
     """The shared store cannot be reached, or takes and gives nothing; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A record or a file, without its content."""
+
+    num_bytes: int
+    written_at: datetime
+    """By the store's own clock."""
 
 
 class SharedStore:
@@ -87,14 +97,14 @@ class SharedStore:
 
     def names(self, folder: str) -> list[str]:
         """The names of all that lies below a folder, in order."""
-        return sorted(self.ages(folder))
+        return sorted(self.entries(folder))
 
-    def ages(self, folder: str) -> dict[str, datetime]:
-        """When each thing below a folder was written, by name, as the store's own clock told it."""
+    def entries(self, folder: str) -> dict[str, Entry]:
+        """All that lies below a folder, by name."""
         with self._asked():
             pages = obstore.list(self._store(SECONDS_FOR_A_RECORD), prefix=folder)
             found = [each for page in pages for each in page]
-        return {each["path"]: each["last_modified"] for each in found}
+        return {each["path"]: Entry(each["size"], each["last_modified"]) for each in found}
 
     def remove(self, name: str) -> None:
         """Remove a record or a file, if it is there."""
