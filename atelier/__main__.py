@@ -128,7 +128,7 @@ COMMANDS = {
     "step": ("step",),
     "verify": ("verify",),
     "open_pages": ("open",),
-    "services": ("up", "status", "down"),
+    "services": ("up", "worker", "status", "down"),
     "schedule": ("schedule",),
     "maintenance": ("explain", "gc"),
     "doctor": ("doctor",),

@@ -1,5 +1,6 @@
 """Whose turn it is: training runs share one machine, so that one works and the others wait."""
 
+import platform
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
@@ -17,12 +18,16 @@ from tasks.maintenance.crash_recovery import cancel_older_runs
 from tasks.registry.versions import Version
 from tasks.runtime.progress import log
 from tasks.runtime.retries import is_prefect_away
+from tasks.store.storage import has_shared_store
 from tasks.training.device import training_device
 
 T = TypeVar("T")
 
 SLOT = "atelier-device"
-"""The global concurrency limit of the device that models train on; 1 until a person raises it."""
+"""The global concurrency limit of the device that models train on; 1 until a person raises it.
+
+Where homes share a store, each machine has one, whose name ends in the machine's.
+"""
 
 NEWEST_WINS = "newest-wins"
 """The tag of deployments whose new runs cancel their older ones."""
@@ -85,10 +90,15 @@ def released_slot() -> Iterator[None]:
         _take(held)
 
 
+def slot() -> str:
+    """The name of this machine's limit."""
+    return f"{SLOT}-{platform.node()}" if has_shared_store() else SLOT
+
+
 def _take(held: ExitStack) -> None:
     held.enter_context(
         concurrency(
-            SLOT,
+            slot(),
             occupy=1,
             strict=True,
             lease_duration=SECONDS_A_SLOT_OUTLIVES_ITS_HOLDER,
@@ -104,17 +114,17 @@ def _give_back(held: ExitStack) -> None:
     except Exception as error:
         if not is_prefect_away(error):
             raise
-        log(f"{SLOT}: not given back, for Prefect is away; it becomes free within a minute or so")
+        log(f"{slot()}: not given back, for Prefect is away; it becomes free within a minute or so")
 
 
 def _ensure_limit() -> None:
     with get_client(sync_client=True) as client:
         try:
-            client.read_global_concurrency_limit_by_name(SLOT)
+            client.read_global_concurrency_limit_by_name(slot())
         except ObjectNotFound:
             try:
                 client.create_global_concurrency_limit(
-                    GlobalConcurrencyLimitCreate(name=SLOT, limit=1)
+                    GlobalConcurrencyLimitCreate(name=slot(), limit=1)
                 )
             except ObjectAlreadyExists:  # another run was faster
                 return

@@ -14,6 +14,7 @@ from tasks.maintenance.disk_watch import watch_disk
 from tasks.maintenance.garbage_collection import collect_garbage
 from tasks.maintenance.log_trimming import trim_home
 from tasks.maintenance.pruning import remove_surplus
+from tasks.maintenance.shared_store import send_what_waits
 from tasks.registry.verification import verify_champion
 from tasks.registry.versions import champions
 from tasks.runtime.progress import log
@@ -44,9 +45,10 @@ def housekeeping(*, frees_space: bool = True) -> Housekeeping:
     Args:
         frees_space: remove what `atelier gc` would; no version that stays and no job needs it.
     """
-    closed = close_dead_flow_runs()
+    closed = close_dead_flow_runs(watches=True)
     retried = retry_crashed_runs(besides=deployment.id)
-    recover_from_crashes()
+    recover_from_crashes(watches=True)
+    send_what_waits()
     removed = remove_surplus() if frees_space else 0
     freed = collect_garbage() if frees_space else 0
     trim_home()

@@ -98,6 +98,8 @@ def test_effects_have_one_door_each(path: Path) -> None:
     if name_of(path) not in NETWORK_DOORS:
         assert not top_level(path) & {"urllib.request", "requests", "socket", "httpx"}
         assert "urllib.request" not in set(imports(path))
+    if name_of(path) != "tasks/store/shared.py":
+        assert "obstore" not in top_level(path)
     if name_of(path) != "tasks/store/files.py":
         assert not any(
             call in source for call in ("os.replace", "os.rename", ".rename(", "temporary.replace(")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from atelier.cli import repair
 from atelier.cli.options import Commands
-from atelier.diagnostics import access_checks, installation, machine, server_checks
+from atelier.diagnostics import access_checks, installation, machine, server_checks, shared_store
 from atelier.services import ambient_settings, local_servers, process_settings, server_records
 from atelier.services.finding import Finding
 from atelier.services.private_home import check_place
@@ -114,6 +114,7 @@ def _checks(environment: dict[str, str]) -> list[Check]:
         ("clock", lambda: machine.clock(place)),
         ("strays", lambda: machine.strays(place)),
         ("schedules", _schedules),
+        (shared_store.NAME, shared_store.shared_store),
         ("half-written files", lambda: installation.orphaned_temp_files(place)),
         *_database_checks(place),
         ("servers", lambda: server_checks.servers(local_servers.servers(), str(place))),

@@ -8,8 +8,10 @@ from atelier.cli.options import Commands, find_registry, logged_models, step
 from atelier.cli.tables import print_table
 from tasks.runtime.markup import plain
 from tasks.store.files import BadInput
+from tasks.store.storage import STORE_VARIABLE
 
 if TYPE_CHECKING:
+    from tasks.maintenance.pruning import Surplus
     from tasks.store.steps import StepRecord
 
 
@@ -33,6 +35,12 @@ def add(commands: Commands) -> None:
         " no version; runs older than 30 days (ATELIER_KEEP_DAYS) that no version refers to.",
     )
     gc.add_argument("--yes", action="store_true", help="free it now")
+    gc.add_argument(
+        "--shared",
+        action="store_true",
+        help="in the shared store (ATELIER_STORE) instead of this home: what no home and no version"
+        " refers to, and is older than 90 days (ATELIER_KEEP_SHARED_DAYS)",
+    )
     gc.set_defaults(command=_gc)
 
 
@@ -109,18 +117,12 @@ def _ago(seconds: float) -> str:
 
 def _gc(options: argparse.Namespace) -> int:
     from tasks.maintenance.garbage_collection import delete, find_garbage
-    from tasks.registry.audit_history import lasting_contents
     from tasks.store.steps import steps
 
     _print_damages(steps())
-    kept, surplus = lasting_contents(), []
-    if find_registry():
-        from tasks.maintenance.pruning import find_surplus, kept_contents
-
-        surplus = find_surplus()
-        kept |= kept_contents(surplus)
-    elif logged_models():
-        raise BadInput("the registry cannot be reached; start its server with `atelier up`")
+    kept, surplus = _kept_and_surplus()
+    if options.shared:
+        return _gc_shared(kept, frees=options.yes)
     found = find_garbage(kept)
     if not found and not surplus:
         print("nothing to delete: every file is in use")
@@ -138,6 +140,44 @@ def _gc(options: argparse.Namespace) -> int:
     else:
         total = _size(sum(each.num_bytes for each in found))
         print(f"{total} in all{of_mlflow}; `atelier gc --yes` frees them")
+    return 0
+
+
+def _kept_and_surplus() -> "tuple[set[str], list[Surplus]]":
+    """The contents of versions that stay, and what MLflow has too much of."""
+    from tasks.registry.audit_history import lasting_contents
+
+    kept = set(lasting_contents())
+    if find_registry():
+        from tasks.maintenance.pruning import find_surplus, kept_contents
+
+        surplus = find_surplus()
+        return kept | kept_contents(surplus), surplus
+    if logged_models():
+        raise BadInput("the registry cannot be reached; start its server with `atelier up`")
+    return kept, []
+
+
+def _gc_shared(kept: set[str], *, frees: bool) -> int:
+    from tasks.maintenance.shared_store import find_shared_garbage, sweep
+    from tasks.store.shared import shared
+
+    store = shared()
+    if store is None:
+        raise BadInput(f"there is no shared store: {STORE_VARIABLE} is not set")
+    found = find_shared_garbage(store, kept)
+    if not found:
+        print(f"nothing to delete: all of {store.address} is needed, or too young to go")
+        return 0
+    rows = [(each.folder, _size(each.num_bytes), each.reason) for each in found]
+    print_table([("what", "size", "why"), *rows])
+    if frees:
+        print(f"freed {_size(sweep(store, found))} of {store.address}")
+    else:
+        total = _size(sum(each.num_bytes for each in found))
+        print(
+            f"{total} in all; `atelier gc --shared --yes` frees them, for all who share the store"
+        )
     return 0
 
 

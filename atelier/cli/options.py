@@ -202,8 +202,13 @@ def in_a_process_of_its_own(ask: Callable[..., Result], *arguments: Any) -> Resu
 
 
 def logged_models() -> list[str]:
-    """The models that have an audit log; asking that module would import Prefect first."""
-    names = (path.stem for path in (home() / "ledger").glob("*.jsonl"))
+    """The models that have an audit log here; asking that module would import Prefect first.
+
+    Of a shared log a copy is here.
+    """
+    logs = home() / "ledger"
+    names = {path.stem for path in logs.glob("*.jsonl")}
+    names |= {path.name.partition(".")[0] for path in logs.glob("shared/*/*.jsonl")}
     return sorted(name for name in names if is_name(name))
 
 

@@ -90,8 +90,9 @@ def _history(options: argparse.Namespace) -> int:
 def _history_without_registry(model: str | None) -> int:
     """What the logs tell where the registry's database is gone; nothing is made in its place."""
     from tasks.registry import audit_history, audit_log
+    from tasks.registry.log_storage import known_models
 
-    names = [name for name in audit_log.known_models() if model in (None, name)]
+    names = [name for name in known_models() if model in (None, name)]
     if not names:
         raise BadInput(nothing_there())
     for name in names:

@@ -1,7 +1,8 @@
-"""`atelier up`, `status` and `down`: servers, worker, deployments and schedules of this home."""
+"""`atelier up`, `worker`, `status`, `down`: servers, worker, deployments, schedules of a home."""
 
 import argparse
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
@@ -10,15 +11,17 @@ from typing import TYPE_CHECKING
 from atelier.cli.options import Commands, add_ports
 from atelier.cli.run import print_addresses
 from atelier.cli.tables import print_table
-from atelier.services import local_servers, local_worker, server_records
+from atelier.services import background_processes, local_servers, local_worker, server_records
 from atelier.services.server_requests import check_access
 from tasks.runtime.markup import plain
-from tasks.store.files import home
+from tasks.store.files import BadInput, home
 from tasks.store.locks import file_lock
+from tasks.store.storage import STORE_VARIABLE, has_shared_store
 
 if TYPE_CHECKING:
     from atelier.deployment.schema import DeploymentEntry
     from atelier.services.run_list import RunLine
+    from atelier.services.server_records import Server
 
 
 def add(commands: Commands) -> None:
@@ -35,6 +38,11 @@ def add(commands: Commands) -> None:
         help="start no worker here: those that serve the pool run elsewhere, in containers perhaps",
     )
     up.set_defaults(command=_up)
+    worker = commands.add_parser(
+        "worker",
+        help="work on this machine for the servers of another one, until it is stopped",
+    )
+    worker.set_defaults(command=_worker)
     status = commands.add_parser("status", help="what is up, what ran, what runs next")
     status.set_defaults(command=_status)
     down = commands.add_parser("down", help="stop what `up` started")
@@ -70,6 +78,55 @@ def _up(options: argparse.Namespace) -> int:
         print("everything was up already; nothing has changed")
     print_addresses(urls, str(home() / "gallery" / "index.html"))
     return 0
+
+
+_SECONDS_BETWEEN_LOOKS = 10.0
+
+
+def _worker(options: argparse.Namespace) -> int:
+    addresses = {"PREFECT_API_URL": "prefect", "MLFLOW_TRACKING_URI": "mlflow"}
+    missing = [name for name, server in addresses.items() if not local_servers.address_of(server)]
+    missing += [] if has_shared_store() else [STORE_VARIABLE]
+    if missing:
+        raise BadInput(
+            f"a worker that shares its work with other machines needs {' and '.join(missing)}:"
+            " where both servers answer, as `atelier up` printed it there, and the store that all"
+            " homes share; see docs/production.md (on one machine `atelier up` starts a worker)"
+        )
+    with alone():
+        urls = local_servers.ensure_servers(None, None, report=lambda _: None)
+        local_worker.ensure_worker(urls["prefect"], lambda line: print(f"{line} ...", flush=True))
+    print(
+        f"worker {local_worker.worker_name()} works for {urls['prefect']}; Ctrl-C stops it, and its"
+        " runs go on elsewhere",
+        flush=True,
+    )
+    try:
+        while local_worker.worker():
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+            for name in _closed_elsewhere():
+                print(plain(f"closed the run {name}: its process is gone"), flush=True)
+    except KeyboardInterrupt:
+        with alone():
+            _stop_worker()
+        raise
+    print(f"the worker has ended; see {background_processes.log_path('worker')}")
+    return 1
+
+
+def _closed_elsewhere() -> list[str]:
+    """The runs that this machine has seen lose their process; housekeeping starts them again."""
+    from tasks.maintenance.crash_recovery import close_dead_flow_runs
+    from tasks.runtime.retries import is_prefect_away
+    from tasks.tracking.mlflow_client import TrackingUnavailable
+    from tasks.tracking.runs import close_dead_runs
+
+    try:
+        return [*close_dead_flow_runs(), *close_dead_runs()]
+    except Exception as error:
+        if not (isinstance(error, TrackingUnavailable) or is_prefect_away(error)):
+            raise
+        return []
 
 
 def alone() -> AbstractContextManager[None]:
@@ -140,17 +197,19 @@ def _print_lines(title: str, lines: "Sequence[RunLine]", nothing: str) -> None:
 
 
 def _down(options: argparse.Namespace) -> int:
-    stopped = []
     with alone():
-        prefect_url, began_at = _prefect_url(), datetime.now(UTC)
-        worker = local_worker.stop_worker()
-        if worker:
-            stopped.append(worker)
-            if prefect_url:
-                _put_back(prefect_url, began_at)
-        stopped += local_servers.stop_servers()
+        stopped = [*_stop_worker(), *local_servers.stop_servers()]
     print(f"stopped: {', '.join(each.name for each in stopped) or 'nothing was up'}")
     return 0
+
+
+def _stop_worker() -> "list[Server]":
+    """Stop the worker, if there is one; its runs go on once some worker takes them."""
+    prefect_url, began_at = _prefect_url(), datetime.now(UTC)
+    worker = local_worker.stop_worker()
+    if worker and prefect_url:
+        _put_back(prefect_url, began_at)
+    return [worker] if worker else []
 
 
 def _put_back(prefect_url: str, began_at: datetime) -> None:

@@ -13,6 +13,7 @@ from atelier.services.server_records import Server
 from atelier.services.server_requests import AccessRefused, ask_prefect
 from tasks.runtime.stopping import deferred
 from tasks.store.files import digest_of, home, project_root
+from tasks.store.storage import STORE_VARIABLE
 
 WORK_POOL = "atelier"
 
@@ -36,7 +37,9 @@ def ensure_worker(prefect_url: str, report: Report = lambda _: None) -> bool:
             _wait_until_online(worker)
             return False
         if serves_prefect:
-            report("restarting the worker, so that its runs find MLflow at its present address")
+            report(
+                "restarting the worker, so that its runs find MLflow, and the store, where they are"
+            )
         else:
             report("starting the worker")
         if worker:
@@ -80,10 +83,15 @@ def _page(prefect_url: str) -> str:
 
 
 def _tracking_digest() -> str:
-    """Of the address, and of what both servers ask for: the worker's runs inherit all of them."""
-    address = os.environ["MLFLOW_TRACKING_URI"]
+    """Of the address, of what both servers ask for, and of the shared store.
+
+    The worker's runs inherit all of them; two homes with one registry and two stores, or one with
+    none, would keep two audit logs.
+    """
+    address, store = os.environ["MLFLOW_TRACKING_URI"], os.environ.get(STORE_VARIABLE, "").strip()
     asked = [credentials.access_digest(name) for name in ("prefect", "mlflow")]
-    return digest_of([address, *asked] if any(asked) else address)
+    told = [address, *asked] if any(asked) or store else address
+    return digest_of([*told, store] if store else told)
 
 
 def _start(prefect_url: str) -> Server:

@@ -13,6 +13,7 @@ from atelier.services.proxies import bypass_proxies
 from atelier.services.server_records import recorded
 from tasks.store.files import home
 from tasks.store.retention import days_to_keep
+from tasks.store.storage import has_shared_store
 
 
 def apply_settings(*, makes_files: bool = True) -> None:
@@ -67,3 +68,7 @@ def apply_settings(*, makes_files: bool = True) -> None:
     own_urls = [server.url for server in recorded().values()]
     credentials.apply_credentials(own_urls, creates=makes_files)
     ambient_settings.check_files(os.environ)
+    if has_shared_store():  # its address is checked; asked it is when it is wanted
+        from tasks.store.shared import shared
+
+        shared()

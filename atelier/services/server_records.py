@@ -38,7 +38,8 @@ class Server:
     """When the process began, in seconds since 1970; in records of versions before, which knew a
     process by nothing else."""
     tracking_digest: str = ""
-    """Of the MLflow address that a worker's runs inherit: a digest, as it may hold a password."""
+    """Of the addresses of MLflow and of the shared store that a worker's runs inherit: a digest, as
+    they may hold a password."""
     guard: str = ""
     """Which guard stands before a server; empty where it was started without one."""
     access: str = ""

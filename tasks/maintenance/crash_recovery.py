@@ -2,7 +2,8 @@
 
 Prefect learns that a process died from the worker that started it. A run from a terminal has no
 worker, and a worker can die with its runs: those stay Running for ever. So each of our runs signs
-with its process, and whoever cares can look whether that process still lives.
+with its process, and whoever cares can look whether that process still lives: on this machine in
+the table of processes, on another by the lease that it holds in the shared store.
 """
 
 import platform
@@ -17,8 +18,9 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import ObjectNotFound
 from prefect.states import AwaitingRetry, Cancelled, Cancelling, Crashed, Failed
 
-from tasks.runtime.processes import is_alive, this_process
+from tasks.runtime.processes import this_process
 from tasks.store.clock import steady_now
+from tasks.store.leases import hold_lease, lives, observe
 
 OWNER_LABEL, HOST_LABEL = "atelier.process", "atelier.host"
 RETRY_TAG = "retry-"
@@ -45,6 +47,7 @@ def begun() -> list[UUID]:
 def label_with_process(flow: Any, flow_run: FlowRun, state: Any) -> None:
     """Note on a flow run which process works on it; a hook for a flow's `on_running`."""
     _begun.append(flow_run.id)
+    hold_lease()
     labels: dict[str, bool | int | float | str] = {
         OWNER_LABEL: this_process(),
         HOST_LABEL: platform.node(),
@@ -53,15 +56,19 @@ def label_with_process(flow: Any, flow_run: FlowRun, state: Any) -> None:
         client.update_flow_run_labels(flow_run.id, labels)
 
 
-def close_dead_flow_runs() -> list[str]:
+def close_dead_flow_runs(*, watches: bool = False) -> list[str]:
     """Close the runs that nobody works on any more, and return their names.
 
-    Dead are: a signed run of this machine whose process is gone, a run inside another that has
-    ended, and a run that was handed to a worker and did not begin within ten minutes. They become
-    Crashed, or Cancelled where that was under way.
+    Dead are: a signed run of this machine whose process is gone, one of another machine whose lease
+    has run out, a run inside another that has ended, and a run that was handed to a worker and did
+    not begin within ten minutes. They become Crashed, or Cancelled where that was under way.
+    watches: look after the processes of other machines for the time of a lease; else only those
+    count as gone whose lease this process has seen run out.
     """
     closed: list[str] = []
     with get_client(sync_client=True) as client:
+        if watches:
+            observe(str(run.labels.get(OWNER_LABEL, "")) for run in _runs(client, _UNDER_WAY))
         while dead := [run for run in _runs(client, _UNDER_WAY) if _is_dead(client, run)]:
             before = len(closed)
             for run in dead:
@@ -191,7 +198,7 @@ def _is_dead(client: SyncPrefectClient, run: FlowRun) -> bool:
 
 def _lives(owner: str, host: str) -> bool:
     pid, is_of_a_version_before, created = owner.partition("@")
-    return is_alive(f"{host}:{pid}:{created}" if is_of_a_version_before else owner)
+    return lives(f"{host}:{pid}:{created}" if is_of_a_version_before else owner)
 
 
 def _now() -> datetime:

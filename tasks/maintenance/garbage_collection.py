@@ -81,7 +81,7 @@ _REASONS: dict[Kind, str] = {
         ("searches", "proposals", "trials", "findings", "paces"), "a record that was not finished"
     ),
 }
-_RECORDS: tuple[Kind, ...] = ("searches", "proposals", "trials", "findings", "paces")
+RECORDS: tuple[Kind, ...] = ("searches", "proposals", "trials", "findings", "paces")
 """Kinds that are a manifest and little else."""
 _GIVEN_UP = "a fit that was given up"
 
@@ -116,7 +116,7 @@ def find_garbage(kept_digests: Iterable[str], now: float | None = None) -> list[
             (folder, _REASONS[kind] if folder in finished or kind != "models" else _GIVEN_UP)
             for kind, folder in every_folder
             if folder not in in_use
-            and not (kind in _RECORDS and folder in finished)
+            and not (kind in RECORDS and folder in finished)
             and folder != shown
             and not _is_marked(finished.get(folder), marked, models)
         ),

@@ -1,7 +1,8 @@
-"""What grows below the home by mere working: records of steps, lock files, logs of servers."""
+"""What grows by mere working: records of steps, lock files, logs of servers, leases."""
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from prefect import task
@@ -11,13 +12,16 @@ from tasks.runtime.retries import LOCAL
 from tasks.store.artifacts import KINDS, folders
 from tasks.store.clock import steady_now
 from tasks.store.files import home
+from tasks.store.leases import forget_ended
 from tasks.store.locks import remove_unused_lock
 from tasks.store.retention import days_to_keep
+from tasks.store.shared import StoreAway
 from tasks.store.steps import forget_older, steps
 
 RECORDS_TO_KEEP = 50
 """How many times that a step ran are kept whatever their age."""
 DAYS_FOR_LOCKS = 7.0
+DAYS_FOR_LEASES = 7.0
 MAX_BYTES_OF_A_LOG, BYTES_OF_A_LOG_TO_KEEP = 20_000_000, 2_000_000
 
 
@@ -29,6 +33,8 @@ def trim_home() -> None:
     forgotten = sum(forget_older(step, before, RECORDS_TO_KEEP, there) for step in steps())
     locks = sum(map(remove_unused_lock, _old_locks()))
     shortened = sum(map(_shortened, sorted((home() / "logs").glob("*.log"))))
+    with suppress(StoreAway):
+        forget_ended(DAYS_FOR_LEASES)
     if forgotten or locks or shortened:
         log(f"forgot {forgotten} old times of steps, {locks} locks; shortened {shortened} logs")
 

@@ -9,17 +9,18 @@ under, and young ones. The log of who was champion is never shortened.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from prefect import task
 
 from tasks.registry import audit_anchor, audit_history, audit_log
+from tasks.registry.promotion import decided
 from tasks.registry.versions import aliases_of, every_version, project_models
 from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED
 from tasks.store.artifacts import artifacts
 from tasks.store.clock import steady_now
-from tasks.store.locks import file_lock
 from tasks.store.retention import days_to_keep, versions_to_keep
 from tasks.tracking.deletion import remove_packages, remove_runs, remove_version
 from tasks.tracking.mlflow_client import old_runs, our_packages, outages_named
@@ -89,18 +90,21 @@ def delete(surplus: Iterable[Surplus]) -> int:
     """Remove what was found, versions before their packages and runs; returns how much it was."""
     found = list(surplus)
     for name in sorted({each.model for each in found if each.kind == "version"}):
-        with file_lock(f"registry-{name}"):
-            numbers = {int(e.key) for e in found if e.model == name} - _named(name)
-            if numbers:
-                # First, so that nobody misses them; what a kill leaves goes the next time.
-                audit_anchor.note_gone(
-                    name, sorted(numbers), "never champion, and no longer kept", "prune"
-                )
-            for number in sorted(numbers):
-                remove_version(name, number)
+        spare = {int(e.key) for e in found if e.kind == "version" and e.model == name}
+        decided(name, partial(_remove_versions, name, spare))
     remove_packages(each.key for each in found if each.kind == "package")
     remove_runs(each.key for each in found if each.kind == "run")
     return len(found)
+
+
+def _remove_versions(name: str, spare: set[int]) -> None:
+    """Remove versions of a model, but for those that were named since; under the model's lock."""
+    numbers = sorted(spare - _named(name))
+    if numbers:
+        # First, so that nobody misses them; what a kill leaves goes the next time.
+        audit_anchor.note_gone(name, numbers, "never champion, and no longer kept", "prune")
+    for number in numbers:
+        remove_version(name, number)
 
 
 def _named(name: str) -> set[int]:

@@ -19,8 +19,8 @@ from mlflow.types.schema import ColSpec, DataType, ParamSchema, ParamSpec, Schem
 from tasks.packaging.bundled_code import code_files, written_code
 from tasks.packaging.files import SERVED_LIBRARIES, Files, files_of
 from tasks.packaging.served_model import SampleModel
-from tasks.store.artifacts import MANIFEST
 from tasks.store.files import sha256_of
+from tasks.store.storage import MANIFEST
 from tasks.tracking.mlflow_client import client
 from tasks.training.fit_store import TrainedModel
 from tasks.training.initial_weights import BESIDE

@@ -4,7 +4,8 @@ The registry keeps an anchor of each log: its length and the sha256 of its last 
 the registered model, written after each line. So an altered last line, a cut-off end or another
 log in its place shows, unless somebody changes both. A kill between the line and the anchor leaves
 the log one line ahead, which the next reader settles. Several homes may write to one registry:
-each log has an anchor of its own, named by the log's first line.
+each log has an anchor of its own, named by the log's first line; homes that share a store have one
+log, and one anchor of it, which each of them lets follow what all have written.
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,9 @@ from mlflow.exceptions import MlflowException
 
 from tasks.packaging.files import PackageUnknown
 from tasks.registry import audit_history, audit_log
+from tasks.registry.log_storage import is_shared
 from tasks.registry.version_tags import whole
+from tasks.store.shared import StoreAway
 from tasks.tracking.mlflow_client import client
 
 ANCHOR_TAG = "audit_log."
@@ -41,13 +44,17 @@ def append(model: str, kind: audit_log.Kind, **facts: Any) -> audit_log.Entry:
 
 def anchor(model: str) -> None:
     """Let the registry know how far a log has come, where it knows the model at all."""
-    found = audit_log.read(model)
-    tags = model_tags(model)
-    if not found.entries or tags is None:
-        return
-    name, value = anchor_tag(found)
-    if tags.get(name) != value:
+    while True:
+        found = audit_log.latest(model)
+        tags = model_tags(model)
+        if not found.entries or tags is None:
+            return
+        name, value = anchor_tag(found)
+        if tags.get(name) == value:
+            return
         client().set_registered_model_tag(model, name, value)
+        if not is_shared():
+            return  # else another home's anchor may have come before: look whether all is anchored
 
 
 def anchor_tag(found: audit_log.Log) -> tuple[str, str]:
@@ -75,11 +82,24 @@ def anchors(tags: Mapping[str, str]) -> dict[str, Anchor]:
     return found
 
 
-def checked_log(model: str) -> audit_log.Log:
-    """A model's log, once it agrees with its anchor; raises AuditLogDamaged where it does not."""
-    tags = model_tags(model)  # before the log, which may grow meanwhile
-    found = audit_log.read(model)
-    if what := disagreement(found, anchors(tags or {})):
+def checked_log(model: str, *, anew: bool = False) -> audit_log.Log:
+    """A model's log, once it agrees with its anchor; raises AuditLogDamaged where it does not.
+
+    anew: believe no copy of a shared log, not even one that agrees. Raises StoreAway where the log
+    is in a store that does not answer, and this home's copy lacks lines that are anchored.
+    """
+    known = anchors(model_tags(model) or {})  # before the log, which may grow meanwhile
+    found = audit_log.latest(model, anew=True) if anew else audit_log.read(model)
+    what = disagreement(found, known)
+    if what and not found.is_current:
+        raise StoreAway(
+            f"the shared store does not answer, and this home's copy of the audit log of {model}"
+            f" ends at line {len(found.entries)}; wait until it answers"
+        )
+    if what and is_shared():
+        found = audit_log.read_again(model)
+        what = disagreement(found, known)
+    if what:
         raise audit_log.damaged(model, what)
     return found
 

@@ -6,7 +6,11 @@ itself, the logs of all models.
 
 from collections.abc import Mapping, Sequence
 
-from tasks.registry.audit_log import Entry, entries_of, known_models
+from tasks.registry.audit_log import Entry, entries_of
+from tasks.registry.log_storage import known_models
+
+_NEW_LOGS = ("begin", "join")
+"""What a log goes on with, of one that gave way to it."""
 
 
 def unsettled(entries: list[Entry]) -> Entry | None:
@@ -69,7 +73,7 @@ def lasting_versions(entries: list[Entry]) -> set[int]:
 def lasting_contents() -> set[str]:
     """The content digests of all versions that were champion, or that a person named."""
     found = set()
-    for model in known_models():
+    for model in known_models(is_sure=True):
         entries = entries_of(model)
         lasting = lasting_versions(entries)
         told = [entry for entry in entries if entry.to_version in lasting]
@@ -112,7 +116,7 @@ def withdrawal_reason(
         left = contents.get(entry.from_version or 0)
         contents |= contents_by_number([entry])
         if (entry.number, entry.kind) not in taking_effect:
-            if entry.action == "begin":
+            if entry.action in _NEW_LOGS:
                 why = entry.evidence.get("withdrawn", {}).get(content, why)
             continue
         arrived = contents.get(entry.to_version or 0)
@@ -128,7 +132,7 @@ def withdrawal_reason(
 
 def withdrawn_contents(entries: list[Entry]) -> dict[str, str]:
     """All contents that persons left or declined, and why."""
-    begun = [entry.evidence.get("withdrawn", {}) for entry in entries if entry.action == "begin"]
+    begun = [entry.evidence.get("withdrawn", {}) for entry in entries if entry.action in _NEW_LOGS]
     contents = {*contents_by_number(entries).values(), *(c for each in begun for c in each)}
     contents |= {e.digests["content"] for e in entries if e.digests.get("content")}
     found = {content: withdrawal_reason(entries, content) for content in contents}

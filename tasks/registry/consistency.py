@@ -4,10 +4,12 @@ Each disagreement is one line, with the ways out of it, which `tasks/registry/re
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from tasks.families.table import FAMILIES
 from tasks.registry import audit_anchor, audit_history, audit_log
+from tasks.registry.log_storage import is_shared, known_models
 from tasks.registry.promotion import moved_outside
 from tasks.registry.verification import UNVERIFIED, check_stored, verified_copy
 from tasks.registry.versions import (
@@ -25,6 +27,8 @@ WAYS = {
     " tag family",
     "adopt": "look into the files of versions that the log names without their digest, and keep it",
     "begin": "keep the log aside and begin a new one; what persons withdrew goes on",
+    "join": "keep the log that this home had before it shared a store aside, and go on with the"
+    " shared one; what persons withdrew goes on",
     "discard": "delete the champion from the registry; its files stay in the store, and the next"
     " run registers the same content anew",
 }
@@ -49,7 +53,7 @@ class Problem:
 
 def all_models() -> list[str]:
     """The models of the registry and those of the audit logs, of which one may be lost."""
-    return sorted({*project_models(), *audit_log.known_models()})
+    return sorted({*project_models(), *known_models()})
 
 
 def misnamed_models() -> list[Problem]:
@@ -64,7 +68,8 @@ def misnamed_models() -> list[Problem]:
 def problems_of(name: str, *, with_packages: bool = True) -> list[Problem]:
     """All disagreements about a model.
 
-    with_packages: the champion's files are fetched and compared; else they are only looked for.
+    with_packages: the champion's files are fetched and compared, and a shared log is read from its
+    store; else files are only looked for, and this home's copy of the log is believed.
     """
     with outages_named():
         return list(_problems(name, with_packages))
@@ -73,11 +78,12 @@ def problems_of(name: str, *, with_packages: bool = True) -> list[Problem]:
 def _problems(name: str, with_packages: bool) -> Iterator[Problem]:
     tags = audit_anchor.model_tags(name)
     try:
-        found = audit_anchor.checked_log(name)
+        found = audit_anchor.checked_log(name, anew=with_packages and is_shared())
     except audit_log.AuditLogDamaged as error:
         yield Problem(model=name, what=str(error), ways=("begin",))
         return
     entries = list(found.entries)
+    yield from _own_log(name, len(entries))
     yield from _strangers(name, found, tags or {})
     lost = audit_anchor.loss(found, tags)
     champion = champion_of(name)
@@ -110,6 +116,24 @@ def _problems(name: str, with_packages: bool) -> Iterator[Problem]:
         yield from _champions_files(champion, with_packages)
 
 
+def _own_log(name: str, length: int) -> Iterator[Problem]:
+    """What this home's own log tells, of before it shared a store, and the shared one does not."""
+    try:
+        own = audit_log.lines_of_its_own(name)
+    except audit_log.AuditLogDamaged as error:
+        what = f"{error}; the shared audit log counts: put this home's own file away"
+        yield Problem(model=name, what=what, ways=())
+        return
+    if own:
+        who = sorted({entry.who for entry in own})
+        what = (
+            f"{name}: this home has an audit log of its own, of which the shared one of {length}"
+            f" lines lacks those from {own[0].number} to {own[-1].number} ({own[0].at[:10]} to"
+            f" {own[-1].at[:10]}, by {', '.join(who[:3])}); the shared one counts"
+        )
+        yield Problem(model=name, what=what, ways=("join",))
+
+
 def _champions_files(champion: RegisteredVersion, are_compared: bool) -> Iterator[Problem]:
     try:
         if are_compared:
@@ -136,6 +160,9 @@ def _strangers(name: str, found: audit_log.Log, tags: dict[str, str]) -> Iterato
     """Anchors of logs that are not this one."""
     known = audit_anchor.anchors(tags)
     accepted = {log for e in found.entries for log in e.evidence.get("anchors", ())}
+    if is_shared():
+        with suppress(audit_log.AuditLogDamaged):
+            accepted.add(audit_log.own_log(name).name)
     others = {log: each for log, each in known.items() if log not in {found.name, *accepted}}
     if not others:
         return
@@ -146,7 +173,7 @@ def _strangers(name: str, found: audit_log.Log, tags: dict[str, str]) -> Iterato
         yield Problem(model=name, what=what, ways=("accept",))
     else:
         what = f"{name}: the registry is anchored to an audit log of {lengths} that is not here: it"
-        what += f" was lost ({audit_log.log_path(name)}), or is another home's"
+        what += f" was lost ({audit_log.place_of(name)}), or is another home's"
         yield Problem(model=name, what=what, ways=("begin",))
 
 

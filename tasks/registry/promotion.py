@@ -1,13 +1,20 @@
 """Who is champion: every move of an alias, written in the audit log before and after.
 
 A move is intent, alias, done: a kill between them leaves the registry as it was or as it should
-be, and `reconcile` finds out which. Moving an alias emits a Prefect event, on which automations
-can wait: `atelier.model.promoted`, `atelier.model.refused`, `atelier.model.stalled`.
+be, and `reconcile` finds out which. Between homes that share a store the intent decides, for only
+one of two can be the next line: the other reads it and decides again. A move that another home does
+not finish in time is finished by whoever comes next.
+
+Moving an alias emits a Prefect event, on which automations can wait: `atelier.model.promoted`,
+`atelier.model.refused`, `atelier.model.stalled`.
 """
 
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from prefect import task
 from prefect.events import emit_event
@@ -17,6 +24,7 @@ from tasks.evaluation.scorecard import PromotionDecision
 from tasks.families.table import FAMILIES
 from tasks.packaging.load_check import LoadCheckFailed, SamplesDiffer, check_loads
 from tasks.registry import audit_anchor, audit_history, audit_log
+from tasks.registry.log_storage import is_shared, known_models
 from tasks.registry.model_card import family_page
 from tasks.registry.verification import verified_copy
 from tasks.registry.version_tags import number_tag, text_tag, whole
@@ -44,6 +52,8 @@ from tasks.tracking.mlflow_client import client, outages_named
 PROMOTED, REFUSED, STALLED = (f"atelier.model.{w}" for w in ("promoted", "refused", "stalled"))
 """The events; stalled: so many versions in a row were refused that a person should look."""
 
+Result = TypeVar("Result")
+
 _DIGESTS = ("content_digest", "data_digest", "code_digest", "judge_digest", "recipe_digest")
 
 
@@ -55,7 +65,8 @@ def apply_decision(version: Version, verdict: PromotionDecision) -> Version | No
     accepts the version against: another run or a person was faster, so it must be judged again.
     """
     name = checked_name("model", version.name)
-    with outages_named(), file_lock(f"registry-{name}"):
+
+    def decide() -> str | None:
         reconcile(name)
         target = get_version(name, version.version)
         if target is None:
@@ -63,7 +74,7 @@ def apply_decision(version: Version, verdict: PromotionDecision) -> Version | No
         champion = champion_of(name)
         if champion is not None and champion.version == target.version:
             log(f"{name}: version {version.version} is the champion already")
-            return replace(version, alias=CHAMPION)
+            return CHAMPION
         now = None if champion is None else int(champion.version)
         if verdict.accepted and now != verdict.champion_version:
             was = verdict.champion_version or "none"
@@ -76,9 +87,12 @@ def apply_decision(version: Version, verdict: PromotionDecision) -> Version | No
         else:
             action: audit_log.Action = "decline" if verdict.decided_by else "refuse"
             _refuse(target, champion, action, verdict.reason, evidence)
-    alias = CHAMPION if verdict.accepted else CHALLENGER
-    log(f"{name}: version {version.version} is now {alias} ({verdict.reason})")
-    return replace(version, alias=alias)
+        alias = CHAMPION if verdict.accepted else CHALLENGER
+        log(f"{name}: version {version.version} is now {alias} ({verdict.reason})")
+        return alias
+
+    alias = decided(name, decide)
+    return None if alias is None else replace(version, alias=alias)
 
 
 def promote(name: str, number: int, reason: str) -> tuple[int | None, int]:
@@ -89,7 +103,7 @@ def promote(name: str, number: int, reason: str) -> tuple[int | None, int]:
     with other libraries, and draws differently with these, is let pass: the audit log says so.
     """
     checked_name("model", name)
-    with outages_named(), file_lock(f"registry-{name}"):
+    with by_hand(name):
         check_known(name)
         reconcile(name)
         return _by_hand(name, number, "override", reason)
@@ -98,7 +112,7 @@ def promote(name: str, number: int, reason: str) -> tuple[int | None, int]:
 def rollback(name: str, number: int | None = None, reason: str = "") -> tuple[int | None, int]:
     """Go back to the champion before this one, or to a version of a number, as `promote` does."""
     checked_name("model", name)
-    with outages_named(), file_lock(f"registry-{name}"):
+    with by_hand(name):
         check_known(name)
         reconcile(name)
         target = _champion_before(name) if number is None else number
@@ -108,23 +122,51 @@ def rollback(name: str, number: int | None = None, reason: str = "") -> tuple[in
 def history(name: str) -> list[audit_log.Entry]:
     """What happened to a model's aliases, oldest first; an interrupted move is settled before."""
     checked_name("model", name)
-    with outages_named(), file_lock(f"registry-{name}"):
-        if not audit_log.log_path(name).exists():
-            check_known(name)
-        reconcile(name)
-        return audit_history.told(audit_log.entries_of(name))
+    if name not in known_models():
+        check_known(name)
+    return decided(name, lambda: audit_history.told(_reconciled(name)))
 
 
 def withdrawal_reason(name: str, content: str) -> str:
     """Why a content must not come back by itself: a person moved away from it; or nothing."""
     checked_name("model", name)
-    with outages_named(), file_lock(f"registry-{name}"):
-        reconcile(name)
-        entries = audit_log.entries_of(name)
+
+    def reason() -> str:
+        entries = _reconciled(name)
         told = audit_history.contents_by_number(entries)
         named = {number for e in entries for number in (e.from_version, e.to_version) if number}
         elsewhere = contents_of(name) if named - told.keys() else {}
         return audit_history.withdrawal_reason(entries, content, elsewhere)
+
+    return decided(name, reason)
+
+
+def decided(name: str, decide: Callable[[], Result]) -> Result:
+    """What a function decides about a model under its lock; see `audit_log.decided`."""
+
+    def decide_alone() -> Result:
+        with outages_named(), file_lock(f"registry-{name}"):
+            return decide()
+
+    return audit_log.decided(name, decide_alone)
+
+
+@contextmanager
+def by_hand(name: str) -> Iterator[None]:
+    """Let a person's decision about a model be made in the block, under its lock.
+
+    It was made on what the person saw, so another home's move meanwhile ends it: Overtaken.
+    """
+    if is_shared():  # what a kill left open may be settled by several homes at once
+        with suppress(audit_log.AuditLogDamaged):
+            decided(name, lambda: reconcile(name))
+    with outages_named(), file_lock(f"registry-{name}"), audit_log.one_decision(name):
+        yield
+
+
+def _reconciled(name: str) -> list[audit_log.Entry]:
+    reconcile(name)
+    return audit_log.entries_of(name)
 
 
 def reconcile(name: str) -> None:
@@ -142,6 +184,10 @@ def reconcile(name: str) -> None:
         audit_anchor.note_loss(name, lost, now, remaining)
         entries = audit_log.entries_of(name)
     if (intent := audit_history.unsettled(entries)) is not None:
+        if audit_log.is_under_way(name, intent):
+            raise audit_log.overtaken(name, intent.number + 1)
+        champion = _carried_on(intent, champion) if is_shared() else champion
+        now = None if champion is None else int(champion.version)
         kind: audit_log.Kind = "void"
         if champion is not None and now == intent.to_version:
             kind = "done"
@@ -163,6 +209,26 @@ def reconcile(name: str) -> None:
             digests={"content": content} if content else {},
         )
     audit_anchor.anchor(name)
+
+
+def _carried_on(
+    intent: audit_log.Entry, champion: RegisteredVersion | None
+) -> RegisteredVersion | None:
+    """The champion, once the alias is where another home's intent wanted it.
+
+    That home may still be about to move it, for nobody here can see whether its process lives: what
+    both do must be the same. Where the version is gone, or another has the name, nothing is done.
+    """
+    now = None if champion is None else int(champion.version)
+    if intent.to_version is None or now not in (intent.from_version, intent.to_version):
+        return champion
+    target = get_version(intent.model, intent.to_version)
+    if target is None or target.tags.get("content_digest") != intent.digests.get("content"):
+        return champion
+    if now != intent.to_version:
+        client().set_registered_model_alias(intent.model, CHAMPION, str(intent.to_version))
+        log(f"{intent.model}: version {intent.to_version} is champion, as another home began")
+    return target
 
 
 def moved_outside(entries: list[audit_log.Entry], champion: RegisteredVersion | None) -> str:
@@ -265,6 +331,7 @@ def _move(
 ) -> None:
     """The alias and what tells of it, between two lines of the audit log."""
     name, before = target.name, None if champion is None else int(champion.version)
+    began = time.monotonic()
     intent = audit_anchor.append(
         name,
         "intent",
@@ -276,9 +343,28 @@ def _move(
         digests=_digests(target),
         **_who(),
     )
-    client().set_registered_model_alias(name, CHAMPION, str(target.version))
-    _publish_move(target, before, reason, action)
-    audit_anchor.append(name, "done", settles=intent.number, **_who())
+    try:
+        if time.monotonic() - began > audit_log.SECONDS_OF_A_MOVE / 2:  # the machine slept, perhaps
+            audit_log.check_newest(name)
+        client().set_registered_model_alias(name, CHAMPION, str(target.version))
+        _publish_move(target, before, reason, action)
+        audit_anchor.append(name, "done", settles=intent.number, **_who())
+    except audit_log.Overtaken:
+        if not _was_finished(intent):
+            raise
+
+
+def _was_finished(intent: audit_log.Entry) -> bool:
+    """Whether another home told of a move's end, which took so long that it finished the move.
+
+    Where it has moved on since, the alias that was moved here goes where the log says.
+    """
+    entries = list(audit_log.latest(intent.model).entries)
+    later = audit_history.unsettled(entries)
+    wanted = later.to_version if later else audit_history.champion_by(entries)
+    if wanted is not None and wanted != intent.to_version:
+        client().set_registered_model_alias(intent.model, CHAMPION, str(wanted))
+    return any(entry.kind == "done" and entry.settles == intent.number for entry in entries)
 
 
 def _publish_move(

@@ -57,11 +57,14 @@ def register_version(
     with outages_named(), file_lock(f"registry-{name}"):
         before = data_before(name)
         data_change = accepted(name, before, source) if before and source else ""
-        found = find_version(name, fitted.digest)
-        if found is not None and found.tags.get("state") != "complete":
-            found = _finished(found, fitted, scorecard)
+        found = _known(fitted, scorecard)
         is_new = found is None
-        found = found or _create_checked(fitted, scorecard, recipe, source, data_change)
+        if found is None:
+            found = _create_checked(fitted, scorecard, recipe, source, data_change)
+        if found is None:  # another home registered the same content meanwhile
+            found, is_new = _known(fitted, scorecard), False
+        if found is None:
+            raise RuntimeError(f"{name}: another home's version of this content did not load")
         _describe(found, fitted, scorecard, verdict, recipe, incumbent)
         if found.tags.get("state") != "complete":
             client().set_model_version_tag(name, found.version, "state", "complete")
@@ -82,14 +85,26 @@ def register_version(
     )
 
 
+def _known(fitted: "TrainedModel", scorecard: Scorecard) -> ModelVersion | None:
+    """The version of this content, completed where it was left pending; None if none is sound."""
+    found = find_version(fitted.name, fitted.digest)
+    if found is None or found.tags.get("state") == "complete":
+        return found
+    return _finished(found, fitted, scorecard)
+
+
 def _create_checked(
     fitted: "TrainedModel",
     scorecard: Scorecard,
     recipe: TrainingProvenance,
     source: ImageSet | Corpus | None,
     data_change: str,
-) -> ModelVersion:
-    """A new complete version; on a failed check none, and no model that was not there before."""
+) -> ModelVersion | None:
+    """A new complete version; on a failed check none, and no model that was not there before.
+
+    Returns None where another home began to register the same content before: of two versions of
+    one content the first one stays.
+    """
     from tasks.packaging.package import log_package
 
     registry, package = client(), log_package(fitted, FAMILIES[fitted.family].data)
@@ -112,6 +127,10 @@ def _create_checked(
         tags=tags,
         await_creation_for=0,  # otherwise MLflow prints while it waits
     )
+    first = find_version(fitted.name, fitted.digest)
+    if first is not None and int(first.version) < int(created.version):
+        registry.delete_model_version(fitted.name, created.version)
+        return None
     try:
         _check(created, fitted, scorecard, package.files)
     except (LoadCheckFailed, PackageChanged):

@@ -7,7 +7,7 @@ from tasks.families.table import FAMILIES
 from tasks.packaging.files import digest_of_files
 from tasks.registry import audit_anchor, audit_history, audit_log
 from tasks.registry.consistency import WAYS, all_models
-from tasks.registry.promotion import move_back, reconcile
+from tasks.registry.promotion import by_hand, move_back, reconcile
 from tasks.registry.registration import note_package
 from tasks.registry.verification import PACKAGE_TAG, unlisted_files
 from tasks.registry.version_tags import whole
@@ -19,9 +19,8 @@ from tasks.registry.versions import (
     versions_of,
 )
 from tasks.runtime.suggestions import did_you_mean
-from tasks.store.files import BadInput
-from tasks.store.locks import file_lock
-from tasks.tracking.mlflow_client import client, outages_named
+from tasks.store.files import BadInput, keep_aside
+from tasks.tracking.mlflow_client import client
 
 
 def repair(name: str, way: str) -> str:
@@ -34,13 +33,10 @@ def repair(name: str, way: str) -> str:
         )
     if name not in (known := all_models()):
         raise BadInput(f"no model is named {name!r}{did_you_mean(name, known)}")
-    with outages_named(), file_lock(f"registry-{name}"):
-        if what == "begin":
-            return _begin(name)
-        if what == "accept":
-            return _accept(name)
-        if what == "restore":
-            return _restore(name)
+    ways = {"begin": _begin, "accept": _accept, "restore": _restore, "join": _join}
+    with by_hand(name):
+        if what in ways:
+            return ways[what](name)
         return _adopt(name, number) if what == "adopt" else _discard(name, number)
 
 
@@ -49,7 +45,7 @@ def _begin(name: str) -> str:
     withdrawn = audit_history.withdrawn_contents(audit_log.readable_entries(name))
     aside = audit_log.set_aside(name)
     tags = audit_anchor.model_tags(name) or {}
-    kept = f"the one before is kept as {aside.name}" if aside else "the one before is not here"
+    kept = f"the one before is kept as {aside}" if aside else "the one before is not here"
     audit_log.begin_anew(
         name,
         "repair",
@@ -69,6 +65,27 @@ def _begin(name: str) -> str:
         )
     audit_anchor.anchor(name)
     return f"{name}: a new audit log begins; {kept}"
+
+
+def _join(name: str) -> str:
+    """Give up the log that this home had before it shared a store; it is kept under another name.
+
+    What persons withdrew by it goes on. Versions that only it tells of are to be adopted.
+    """
+    own = audit_log.own_log(name)
+    if not audit_log.lines_of_its_own(name):
+        raise BadInput(f"{name}: this home has no audit log of its own beside the shared one")
+    reconcile(name)
+    withdrawn = audit_history.withdrawn_contents(list(own.entries))
+    audit_anchor.append(
+        name,
+        "repair",
+        action="join",
+        why=f"a home's own log of {len(own.entries)} lines gave way to this one, by hand",
+        evidence={"withdrawn": withdrawn, "anchors": [own.name]},
+    )
+    aside = keep_aside(audit_log.log_path(name))
+    return f"{name}: the shared audit log counts; this home's own one is kept as {aside.name}"
 
 
 def _accept(name: str) -> str:

@@ -1,7 +1,8 @@
 """A version's files, fetched into a folder of our own and compared before anything reads them.
 
 Whoever can write to the artifact store, or to the registry's database, could otherwise run code
-wherever a version is loaded. The audit log, which lies in the home, says what the files were.
+wherever a version is loaded. The audit log, which lies in the home or in the store that homes
+share, says what the files were.
 Names and sizes are compared before anything is fetched, the bytes after, in the copy that is used.
 """
 

@@ -49,10 +49,10 @@ class Version:
 
 
 def find_version(name: str, digest: str) -> ModelVersion | None:
-    """The version of a model that has a content digest, if there is one."""
+    """The version of a model that has a content digest, if there is one: of several the first."""
     wanted = f"{_named(name)} and tags.content_digest = '{digest}'"
     found = client().search_model_versions(wanted)
-    return found[0] if found else None
+    return min(found, key=lambda version: int(version.version), default=None)
 
 
 def champion_of(name: str) -> ModelVersion | None:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from tasks.runtime.markup import plain
 from tasks.store.files import (
@@ -32,7 +32,10 @@ from tasks.store.files import (
 from tasks.store.locks import file_lock
 from tasks.store.records import DamagedRecord, parsed, shaped
 from tasks.store.steps import StepRecord, recorded
-from tasks.store.storage import storage
+from tasks.store.storage import MANIFEST, MARK, has_shared_store, name_of, storage
+
+if TYPE_CHECKING:
+    from tasks.store.exchange import Exchange, Files
 
 Kind = Literal[
     "images",
@@ -51,7 +54,6 @@ Kind = Literal[
     "findings",
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-MANIFEST = "manifest.json"
 KEY_DIGITS = 16
 """So many digits of a key name an artifact's folder."""
 
@@ -68,6 +70,8 @@ FOLDERS_OF_BEFORE = (
     *("data/images", "data/text", "data/tokens"),
 )
 """Where in a home the version before kept its results."""
+OF_ONE_HOME: tuple[Kind, ...] = ("samples",)
+"""What does not go to a shared store: a page of what a home's champions made."""
 _NOT_RECORDED = ("folder", "digest", "was_stored")
 """Fields of receipts that the store knows better."""
 
@@ -149,6 +153,7 @@ def write_manifest(
     artifact: with the digest of its content, or without one: then it is that of the files; its own
     files are not looked at. files: those that belong to it, by default all below the folder.
     """
+    remove(folder / MARK)  # no store has what is written now
     if files is None:
         found = (path for path in folder.rglob("*") if path.is_file())
         names = {path.relative_to(folder).as_posix() for path in found} - {MANIFEST}
@@ -161,13 +166,8 @@ def write_manifest(
     plain = {name: value for name, value in asdict(made).items() if name != "was_stored"}
     text = json.dumps({**plain, "seal": digest_of(plain)}, indent=2, sort_keys=True)
     remove(folder / MANIFEST)  # what was sealed before, of the same key
-    storage().create(_name_of(folder), f"{text}\n".encode("ascii"))
+    storage().create(f"{name_of(folder)}/{MANIFEST}", f"{text}\n".encode("ascii"))
     return made
-
-
-def _name_of(folder: Path) -> str:
-    """What the storage calls a folder's manifest."""
-    return (folder.relative_to(home()) / MANIFEST).as_posix()
 
 
 def read_manifest(folder: Path) -> Artifact:
@@ -175,8 +175,13 @@ def read_manifest(folder: Path) -> Artifact:
 
     Raises FileNotFoundError where there is none, DamagedRecord or ChecksumMismatch for another.
     """
+    return manifest_of(storage().read(f"{name_of(folder)}/{MANIFEST}"), folder)
+
+
+def manifest_of(content: bytes, folder: Path) -> Artifact:
+    """The manifest that a content is, if it is that of a folder; raises as `read_manifest`."""
     path = folder / MANIFEST
-    plain = parsed(storage().read(_name_of(folder)), dict[str, Any], str(path))
+    plain = parsed(content, dict[str, Any], str(path))
     seal = plain.pop("seal", None)
     found: Artifact = shaped(plain, Artifact, str(path))
     if seal != digest_of(plain):
@@ -201,9 +206,13 @@ def verify(folder: Path, record: Any = Any) -> Artifact:
             raise ChecksumMismatch(f"{path}: its size is {got}, expected {size}")
         if (digest := sha256_of(path)) != sha256:
             raise ChecksumMismatch(f"{path}: sha256 is {digest[:12]}, expected {sha256[:12]}")
-    more = {"folder": str(folder), "digest": found.digest}
-    shaped({**found.record, **more}, record, f"{folder / MANIFEST}: record")
+    _check_record(found, record)
     return found
+
+
+def _check_record(artifact: Artifact, record: Any) -> None:
+    more = {"folder": str(artifact.folder), "digest": artifact.digest}
+    shaped({**artifact.record, **more}, record, f"{artifact.folder / MANIFEST}: record")
 
 
 def is_intact(folder: Path) -> bool:
@@ -229,6 +238,10 @@ class OpenArtifact:
     step: StepRecord
     folder: Path
     can_resume: bool = False
+    is_content: bool = False
+    """Whether it is keyed by its content, which is at hand when its key is known."""
+    exchange: "Exchange | None" = None
+    """The artifact in the store that several homes share, if there is one."""
 
     def say(self, reason: str) -> None:
         """Log why it goes as it does, and keep it for `atelier explain`."""
@@ -238,8 +251,39 @@ class OpenArtifact:
     def found(self, record: Any = Any) -> Artifact | None:
         """The artifact that an earlier run made, if it is whole; what is left of another goes.
 
-        record: the kind of its record. Unfinished work that can be resumed stays.
+        record: the kind of its record. Unfinished work that can be resumed stays. Where several
+        homes share a store, one that another made is fetched, or waited for while it is made;
+        else this process has it claimed.
         """
+        found = self._found_here(record)
+        if found is not None or self.exchange is None or self.is_content:
+            return found
+        is_here = self.exchange.fetched(partial(self._files_of, record))
+        return self._found_here(record) if is_here else None
+
+    def _files_of(self, record: Any, content: bytes) -> "Files":
+        """The files that the shared store's manifest lists, if that is one of this artifact."""
+        artifact = manifest_of(content, self.folder)
+        _check_record(artifact, record)
+        return artifact.files
+
+    def share(self) -> None:
+        """Send the artifact to the shared store, if there is one and the artifact is finished.
+
+        With the first that goes, others go that waited for the store to answer.
+        """
+        if self.exchange is None:
+            return
+        try:
+            has_answered = self.exchange.offer(read_manifest(self.folder).files)
+        except (FileNotFoundError, ValueError):  # unfinished, or damaged meanwhile
+            return
+        from tasks.store.outbox import after_an_answer
+
+        if has_answered:
+            after_an_answer(self.exchange.store)
+
+    def _found_here(self, record: Any) -> Artifact | None:
         if self.folder.is_file():
             set_aside(self.folder, "wanted a folder, got a file")
         if not self.folder.exists():
@@ -299,7 +343,8 @@ def opened(
     key: where its folder is not named by the digest of key_parts. What an error leaves behind is
     removed, unless it can be resumed.
     """
-    step, key = step_of(kind, name), key or digest_of(dict(key_parts))
+    step, is_content = step_of(kind, name), bool(key)
+    key = key or digest_of(dict(key_parts))
     waiting = partial(log, f"{step}: another run holds its lock; waiting for its result")
     with (
         file_lock(f"{kind}-{name}-{key[:KEY_DIGITS]}", waiting),
@@ -316,14 +361,31 @@ def opened(
             step=record,
             folder=folder,
             can_resume=can_resume,
+            is_content=is_content,
         )
+        place.exchange = _exchange(place)
         try:
             with write_errors_named(folder):
                 yield place
+                place.share()
         except BaseException:
             if not can_resume and not (folder / MANIFEST).exists():
                 remove(folder)
             raise
+        finally:
+            if place.exchange is not None:
+                place.exchange.close()
+
+
+def _exchange(place: OpenArtifact) -> "Exchange | None":
+    """The artifact in the shared store; None without one."""
+    if place.kind in OF_ONE_HOME or not has_shared_store():
+        return None
+    from tasks.store.exchange import Exchange
+    from tasks.store.shared import shared
+
+    store = shared()
+    return Exchange(store, name_of(place.folder), place.folder, place.say) if store else None
 
 
 def get_or_create(

@@ -8,17 +8,21 @@ from tasks.store.artifacts import KINDS, Artifact, artifacts
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """The finished artifacts of a home, by digest; several may have the same content."""
+    """Finished artifacts, by digest; several may have the same content."""
 
     by_digest: dict[str, list[Artifact]]
 
     @staticmethod
     def of_home() -> "Graph":
         """As the manifests tell it now."""
+        return Graph.joining(artifact for kind in KINDS for artifact in artifacts(kind))
+
+    @staticmethod
+    def joining(some: Iterable[Artifact]) -> "Graph":
+        """Some artifacts, of whatever place."""
         found: dict[str, list[Artifact]] = {}
-        for kind in KINDS:
-            for artifact in artifacts(kind):
-                found.setdefault(artifact.digest, []).append(artifact)
+        for artifact in some:
+            found.setdefault(artifact.digest, []).append(artifact)
         return Graph(found)
 
     def __iter__(self) -> Iterator[Artifact]:

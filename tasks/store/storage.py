@@ -1,16 +1,23 @@
-"""Where manifests are put: the one seam between the artifact store and what lies below it.
+"""Where records are put: the one seam between the artifact store and what lies below it.
 
 A storage has one way to write, to create once, for a local folder and an object store have no more
-in common. Here it is the home folder. A shared store fits behind it: `OpenArtifact.found` would
-read through to it on a miss, and `OpenArtifact.commit` would send an artifact on, its manifest
-last.
+in common. There are two: the home folder, and, behind it, a store that several homes share
+(`tasks.store.shared`).
 """
 
+import os
 from pathlib import Path
 from typing import Protocol
 
-from tasks.store.files import create_file, home
+from tasks.store.files import TEMPORARY_PREFIX, create_file, home
 from tasks.store.records import DamagedRecord, told
+
+MANIFEST = "manifest.json"
+"""The record of an artifact's folder, written last."""
+MARK = ".shared"
+"""A file in an artifact's folder, but not of the artifact: the address of the store that has it."""
+STORE_VARIABLE = "ATELIER_STORE"
+"""The address of a store that several homes share; see `tasks.store.shared`."""
 
 
 class Storage(Protocol):
@@ -21,6 +28,9 @@ class Storage(Protocol):
 
     def read(self, name: str) -> bytes:
         """The content of a name; raises FileNotFoundError, or DamagedRecord if it is unreadable."""
+
+    def names(self, folder: str) -> list[str]:
+        """The names of all contents below a folder, at any depth, in order; none if it is not."""
 
 
 class LocalFolder:
@@ -42,7 +52,23 @@ class LocalFolder:
         except OSError as error:
             raise DamagedRecord(f"{self._root / name}: {told(error)}") from error
 
+    def names(self, folder: str) -> list[str]:
+        """See `Storage`; what is being written has no name yet."""
+        found = (path for path in (self._root / folder).rglob("*") if path.is_file())
+        whole = (path for path in found if not path.name.startswith(TEMPORARY_PREFIX))
+        return sorted(path.relative_to(self._root).as_posix() for path in whole)
+
 
 def storage() -> Storage:
     """The storage of this home."""
     return LocalFolder(home())
+
+
+def has_shared_store() -> bool:
+    """Whether a shared store is set, without importing what speaks with one."""
+    return bool(os.environ.get(STORE_VARIABLE, "").strip())
+
+
+def name_of(folder: Path) -> str:
+    """What storages call a folder of the home."""
+    return folder.relative_to(home()).as_posix()

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tasks.runtime.disk_space import lack_of_room, watch
-from tasks.runtime.processes import is_alive, this_process
+from tasks.runtime.processes import this_process
 from tasks.runtime.progress import log
 from tasks.store.files import DiskFull, home, left_by_the_killed, remove
+from tasks.store.leases import hold_lease, lives, observe
 from tasks.store.locks import file_lock
 from tasks.store.names import artifact_key
 from tasks.tracking.metric_queue import discard, flush_run, pending_runs
@@ -147,6 +148,7 @@ def _found_or_created(
     parameters: Mapping[str, Any] | None = None,
 ) -> tuple[str, bool]:
     """The id of the run to work on, and whether it is finished already."""
+    hold_lease()
     with outages_named(), file_lock("runs"):
         runs = client()
         experiment_id = tracking_experiment()
@@ -193,7 +195,7 @@ def _is_abandoned(run: Any) -> bool:
     if run.info.status != "RUNNING" or OWNER not in run.data.tags:
         return False
     try:
-        return not is_alive(run.data.tags[OWNER])
+        return not lives(run.data.tags[OWNER])
     except (ValueError, OverflowError):  # not a name that we give: somebody else's run
         return False
 
@@ -206,29 +208,39 @@ def _close(run_id: str, status: str) -> None:
         log(f"MLflow run {run_id} cannot be closed: {error}")
 
 
-def recover_from_crashes() -> None:
-    """Close what dead processes left open, and remove what they left half-written."""
-    for name in close_dead_runs():
+def recover_from_crashes(*, watches: bool = False) -> None:
+    """Close what dead processes left open, and remove what they left half-written.
+
+    watches: see `close_dead_runs`.
+    """
+    for name in close_dead_runs(watches=watches):
         log(f"{name}: its process is gone; its MLflow run was closed")
     for path in left_by_the_killed():
         remove(path)
 
 
-def close_dead_runs() -> list[str]:
+def close_dead_runs(*, watches: bool = False) -> list[str]:
     """Close as KILLED the runs whose process is gone, send what they still had to say.
 
-    Returns their names.
+    watches: look after those of other machines for the time of a lease; else only those are closed
+    whose lease this process has seen run out. Returns their names.
     """
+    if watches:
+        observe(run.data.tags.get(OWNER, "") for run in _retry_until_available(_open_runs))
     return _retry_until_available(_close_dead_runs)
+
+
+def _open_runs() -> list[Any]:
+    with outages_named():
+        experiment = [tracking_experiment()]
+        wanted = "attributes.status = 'RUNNING'"
+        return list(client().search_runs(experiment, wanted, max_results=1000))
 
 
 def _close_dead_runs() -> list[str]:
     closed = []
     with outages_named(), file_lock("runs"):
-        runs = client()
-        open_ones = runs.search_runs(
-            [tracking_experiment()], "attributes.status = 'RUNNING'", max_results=1000
-        )
+        open_ones = _open_runs()
         for run in filter(_is_abandoned, open_ones):
             _close(run.info.run_id, "KILLED")
             closed.append(str(run.info.run_name))

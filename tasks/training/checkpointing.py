@@ -5,7 +5,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 
 import torch
 from safetensors import safe_open
@@ -36,6 +36,7 @@ def checkpointed_steps(
     state, num_steps = training.state, training.num_steps
     assert state is not None, "what has no state has no steps"
     _begin(state, place)
+    _take_over(place)
     _go_on_from_stable_phase(place)
     _resume(state, place)
     if ranks is not None:
@@ -75,6 +76,8 @@ def _reported_steps(training: Training, place: FitContext, progress: Progress) -
         if ends_phase or time.monotonic() - saved_at >= SECONDS_BETWEEN_CHECKPOINTS:
             save_checkpoint(state, place)
             saved_at = time.monotonic()
+            if place.work.exchange is not None:
+                place.work.exchange.send_checkpoint(place.checkpoint_path, state.step)
         if ends_phase and place.stable_phase is not None:
             place.stable_phase.keep(place.checkpoint_path)
     progress.report(num_steps, {})  # where a checkpoint of the last step left nothing to do
@@ -92,6 +95,17 @@ def _begin(state: TrainingState, place: FitContext) -> None:
     if place.kept_beside and not initial.parent.beside:
         at_random = ", ".join(place.kept_beside)
         place.say(f"its {at_random} begins at random: none was kept with {initial.parent}")
+
+
+def _take_over(place: FitContext) -> None:
+    """Get the checkpoint of another home, if that was further than this one."""
+    if place.work.exchange is None:
+        return
+    step, path = -1, place.checkpoint_path
+    # There is none, or `_resume` will tell of its damage.
+    with suppress(Exception), safe_open(path, framework="pt") as file:
+        step = json.loads(file.metadata()["record"])["step"]
+    place.work.exchange.fetch_checkpoint(path, step)
 
 
 def _go_on_from_stable_phase(place: FitContext) -> None:

@@ -52,9 +52,20 @@ def test_a_worker_whose_runs_would_look_for_mlflow_elsewhere_is_restarted(
     assert [each["MLFLOW_TRACKING_URI"][-4:] for each in started] == ["5000", "5055"]
     assert said == [
         "starting the worker",
-        "restarting the worker, so that its runs find MLflow at its present address",
+        "restarting the worker, so that its runs find MLflow, and the store, where they are",
     ]
     assert "secret" not in (home() / "servers.json").read_text()
+
+
+def test_a_worker_whose_runs_would_use_another_store_is_restarted(
+    started: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    for store in ("", "file:///a", "file:///a", "file:///b", ""):
+        monkeypatch.setenv("ATELIER_STORE", store)
+        ensure_worker(PREFECT)
+
+    assert [each["ATELIER_STORE"] for each in started] == ["", "file:///a", "file:///b", ""]
 
 
 def test_a_worker_of_a_record_without_that_address_is_known_and_restarted(

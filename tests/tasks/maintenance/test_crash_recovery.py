@@ -18,6 +18,7 @@ from prefect.client.schemas.objects import StateType
 from tasks.maintenance import crash_recovery
 from tasks.maintenance.crash_recovery import HOST_LABEL, OWNER_LABEL
 from tasks.runtime.processes import name_of, this_process
+from tasks.store import leases
 from tasks.store.clock import steady_now
 
 STEPS = [3.0, -3.0, 7200.0, -7200.0, -1.7e9]
@@ -58,6 +59,18 @@ def test_a_run_of_another_machine_or_with_a_label_that_says_nothing_is_left_alon
     assert not is_dead(run_of(f"another-{this_process()}"))
     assert not is_dead(run_of("edited by hand"))
     assert is_dead(run_of(f"{os.getpid()}@1.00"))
+
+
+def test_a_run_of_another_machine_is_dead_once_its_lease_has_run_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    there = f"another-{this_process()}"
+    monkeypatch.setattr(leases, "shared", lambda: "a store")
+    monkeypatch.setattr(leases, "_has_vanished", lambda _, process: process == there)
+
+    assert is_dead(run_of(there))
+    assert not is_dead(run_of(f"a-third-{this_process()}"))
+    assert not is_dead(run_of(there, StateType.PENDING))
 
 
 @pytest.mark.parametrize("step", [0.0, *STEPS])

@@ -9,7 +9,7 @@ import pytest
 
 from atelier.__main__ import main
 from atelier.cli.repair import disagreements
-from tasks.registry import audit_log
+from tasks.registry.log_storage import known_models
 from tasks.registry.versions import champion_of
 from tasks.tracking.mlflow_client import client
 
@@ -125,7 +125,7 @@ def test_a_database_that_is_gone_is_told_and_none_is_made(
     assert main(["doctor", "--repair"]) == 2
     assert main(["verify", studio.name]) == 2
     assert not (studio.home / "mlflow.db").exists()
-    assert audit_log.known_models() == [studio.name]
+    assert known_models() == [studio.name]
 
 
 def test_copies_of_logs_and_strange_models_stop_no_command(studio: Any, capsys: Any) -> None:

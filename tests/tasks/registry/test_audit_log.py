@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tasks.registry import audit_history, audit_log
+from tasks.registry.log_storage import known_models
 
 
 def test_an_altered_line_is_noticed(move: Callable[..., None], atelier_home: Path) -> None:
@@ -76,5 +77,5 @@ def test_copies_beside_a_log_are_no_logs(move: Callable[..., None], atelier_home
     for name in ("m (copy).jsonl", "m.bak.jsonl", "Copy of m.jsonl", "m.jsonl~"):
         path.with_name(name).write_bytes(path.read_bytes())
 
-    assert audit_log.known_models() == ["m"]
+    assert known_models() == ["m"]
     assert audit_history.lasting_contents() == {"content 1"}

@@ -12,7 +12,6 @@ import pytest
 
 from tasks.store import artifacts as store
 from tasks.store.artifacts import (
-    MANIFEST,
     Artifact,
     artifact_folder,
     facts_of,
@@ -27,6 +26,7 @@ from tasks.store.files import DiskFull, digest_of, home, write_json, write_text
 from tasks.store.graph import Graph
 from tasks.store.records import DamagedRecord
 from tasks.store.steps import history
+from tasks.store.storage import MANIFEST
 
 KEY = {"settings": {"size": 3}, "inputs": ["d" * 64]}
 

@@ -22,6 +22,16 @@ def test_a_name_is_given_once(tmp_path: Path) -> None:
         storage.read("a/c.json")
 
 
+def test_names_are_those_of_all_below_a_folder_in_order(tmp_path: Path) -> None:
+    storage = LocalFolder(tmp_path)
+    for name in ("a/2", "a/b/1", "a/10", "c"):
+        storage.create(name, b"")
+    (tmp_path / "a" / ".partial-1-x").touch()
+
+    assert storage.names("a") == ["a/10", "a/2", "a/b/1"]
+    assert storage.names("d") == []
+
+
 def test_a_folder_in_the_place_of_a_content_is_damage(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
 

@@ -1,0 +1,53 @@
+"""What can be wrong with the store that several homes share."""
+
+import time
+import uuid
+
+from atelier.services.finding import Finding
+from tasks.store.files import BadInput
+from tasks.store.storage import STORE_VARIABLE, has_shared_store
+
+NAME = "shared store"
+
+
+def shared_store() -> Finding:
+    """It can be reached, gives each name once, and has what this home made; nothing stays in it.
+
+    No clock is looked at: none is compared with another.
+    """
+    if not has_shared_store():
+        return Finding(name=NAME, state="ok", what=f"none: {STORE_VARIABLE} is not set")
+    from tasks.store.outbox import unsent
+    from tasks.store.shared import StoreAway, shared
+
+    try:
+        store = shared()
+    except BadInput as error:
+        return Finding(name=NAME, state="failed", what=str(error), to_do="correct it, or unset it")
+    assert store is not None, "an address is set"
+    waiting = len(unsent(store))
+    try:
+        name, began = f"doctor/{uuid.uuid4().hex}", time.monotonic()
+        answers = [store.create(name, content) for content in (b"first", b"second")]
+        is_first = store.read(name) == b"first"
+        seconds = time.monotonic() - began
+        store.remove(name)
+    except StoreAway as error:
+        return Finding(
+            name=NAME,
+            state="attention",
+            what=str(error),
+            to_do="see to the address, the keys and the network; until it answers runs work on"
+            f" alone, and {waiting} results wait here to be sent",
+        )
+    if answers != [True, False] or not is_first:
+        return Finding(
+            name=NAME,
+            state="failed",
+            what=f"{store.address} gives one name twice: two machines would overwrite each other's"
+            " records",
+            to_do="use a store with conditional writes (If-None-Match), or a shared folder",
+        )
+    rest = f"; {waiting} results go there with the next step" if waiting else ""
+    what = f"{store.address} gives each name once, in {seconds * 250:.0f} ms a request{rest}"
+    return Finding(name=NAME, state="ok", what=what)

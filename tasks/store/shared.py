@@ -1,0 +1,258 @@
+"""The store that several homes share: a bucket of an object store, or a folder that all can reach.
+
+$ATELIER_STORE names it: `s3://BUCKET/PREFIX`, whose endpoint and credentials are in the usual
+variables (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, ...), or `file:///FOLDER`.
+
+To create once is the only way to write a record, and its answer can be lost: a put that succeeded
+may be answered by an error, or be sent again by the client, which then meets its own content. So
+each record begins with a line of its own, a token that nobody else has and the sha256 of the rest:
+whose record lies under a name is read back where the answer does not tell.
+"""
+
+import json
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+from obstore.store import LocalStore, S3Store
+
+from tasks.runtime.messages import one_line
+from tasks.store.files import BadInput, atomic_file, flush
+from tasks.store.records import DamagedRecord, parsed, told
+from tasks.store.storage import STORE_VARIABLE
+
+SECONDS_TO_CONNECT = 2
+SECONDS_FOR_A_RECORD = 10
+"""For one request; an object store may make those wait that create the same name at once."""
+SECONDS_FOR_A_PART = 60
+"""For one part of a large file: a line of 0.3 MB/s is enough for two parts at a time."""
+NUM_RETRIES = 3
+BYTES_OF_A_PART = 8 << 20
+NUM_PARTS_AT_ONCE = 2
+
+OnProgress = Callable[[int], None]
+"""Told how many bytes have gone so far."""
+
+
+class StoreAway(ConnectionError):
+    """The shared store cannot be reached, or takes and gives nothing; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A record or a file, without its content."""
+
+    num_bytes: int
+    written_at: datetime
+    """By the store's own clock."""
+
+
+class SharedStore:
+    """A storage (`tasks.store.storage`) that other homes write to, too; it also holds large files.
+
+    Every method raises StoreAway. Records are created once. A file's name is given by its content
+    and who writes it, so it is never another's; it may be written again.
+    """
+
+    def __init__(self, address: str) -> None:
+        """Open the store of an address without asking it anything; raises BadInput."""
+        self.address = address
+        self._root, self._store = _opened(address)
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Put a record under a name; False where the name is taken by somebody else's.
+
+        After StoreAway it may lie there all the same, or appear a little later: read it before
+        another is put under the next name.
+        """
+        token = uuid.uuid4().hex
+        line = json.dumps({"sha256": sha256(content).hexdigest(), "token": token})
+        body = b"%s\n%s" % (line.encode("ascii"), content)
+        try:
+            with self._asked(is_put=True):
+                store = self._store(SECONDS_FOR_A_RECORD)
+                obstore.put(store, name, body, mode="create", use_multipart=False)
+                self._flush(name)
+            return True
+        except _Taken:
+            return self._token_of(name) == token
+        except StoreAway:
+            if (found := self._token_of(name)) is None:
+                raise
+            return found == token
+
+    def read(self, name: str) -> bytes:
+        """The content of a record; raises FileNotFoundError and DamagedRecord."""
+        return self._read(name)[1]
+
+    def names(self, folder: str) -> list[str]:
+        """The names of all that lies below a folder, in order."""
+        return sorted(self.entries(folder))
+
+    def entries(self, folder: str) -> dict[str, Entry]:
+        """All that lies below a folder, by name."""
+        with self._asked():
+            pages = obstore.list(self._store(SECONDS_FOR_A_RECORD), prefix=folder)
+            found = [each for page in pages for each in page]
+        return {each["path"]: Entry(each["size"], each["last_modified"]) for each in found}
+
+    def remove(self, name: str) -> None:
+        """Remove a record or a file, if it is there."""
+        try:
+            with self._asked():
+                obstore.delete(self._store(SECONDS_FOR_A_RECORD), name)
+        except FileNotFoundError:
+            return
+
+    def send(self, path: Path, name: str, on_progress: OnProgress = lambda _: None) -> None:
+        """Put a file under a name, a large one in parts; it appears when it is whole."""
+        is_large = path.stat().st_size > BYTES_OF_A_PART
+        with path.open("rb") as file:
+            content = _chunks(file.read, on_progress) if is_large else file.read()
+            with self._asked(is_put=True):
+                obstore.put(
+                    self._store(SECONDS_FOR_A_PART),
+                    name,
+                    content,
+                    use_multipart=is_large,
+                    chunk_size=BYTES_OF_A_PART,
+                    max_concurrency=NUM_PARTS_AT_ONCE,
+                )
+                self._flush(name)
+
+    def fetch(self, name: str, path: Path, on_progress: OnProgress = lambda _: None) -> None:
+        """Write what lies under a name to a file, atomically; raises FileNotFoundError."""
+        with self._asked():
+            size = obstore.head(self._store(SECONDS_FOR_A_RECORD), name)["size"]
+        with atomic_file(path) as temporary, temporary.open("wb") as file:
+            for start in range(0, size, BYTES_OF_A_PART):
+                end = min(start + BYTES_OF_A_PART, size)
+                with self._asked():
+                    part = obstore.get_range(
+                        self._store(SECONDS_FOR_A_PART), name, start=start, end=end
+                    )
+                file.write(part)
+                on_progress(end)
+
+    def _token_of(self, name: str) -> str | None:
+        """Whose record lies under a name; None where there is none, empty for a damaged one."""
+        try:
+            return self._read(name)[0]
+        except FileNotFoundError:
+            return None
+        except DamagedRecord:
+            return ""
+
+    def _read(self, name: str) -> tuple[str, bytes]:
+        with self._asked():
+            body = bytes(obstore.get(self._store(SECONDS_FOR_A_RECORD), name).bytes())
+        line, _, content = body.partition(b"\n")
+        where = f"{self.address}: {name}"
+        told_of = parsed(line, dict[str, str], where)
+        if told_of.get("sha256") != sha256(content).hexdigest():
+            raise DamagedRecord(f"{where}: its sha256 is not the one it was written with")
+        return told_of.get("token", ""), content
+
+    def _flush(self, name: str) -> None:
+        """Have on the disk what was put into a folder, as an object store does by itself."""
+        if self._root is not None:
+            flush(self._root / name)
+
+    @contextmanager
+    def _asked(self, *, is_put: bool = False) -> Iterator[None]:
+        """Turn what the store says into FileNotFoundError, _Taken or StoreAway.
+
+        is_put: then what is not found is the bucket.
+        """
+        if self._root is not None and not self._root.is_dir():
+            raise StoreAway(f"{self.address}: there is no such folder; mount or make it")
+        try:
+            yield
+        except (AlreadyExistsError, PreconditionError) as error:
+            raise _Taken from error
+        except FileNotFoundError as error:
+            if not is_put:
+                raise
+            raise StoreAway(f"{self.address}: {one_line(error)}") from error
+        except (BaseError, OSError) as error:
+            said = told(error) if isinstance(error, OSError) else one_line(error)
+            raise StoreAway(f"{self.address}: {said}") from error
+
+
+class _Taken(Exception):
+    """Something lies under a name already; whose it is, its token tells."""
+
+
+def shared() -> SharedStore | None:
+    """The store that $ATELIER_STORE names, None where it is not set; raises BadInput.
+
+    It is not asked anything, so this costs nothing and works while the store is away.
+    """
+    address = os.environ.get(STORE_VARIABLE, "").strip()
+    if not address:
+        return None
+    told_by = tuple(sorted((k, v) for k, v in os.environ.items() if k.startswith("AWS_")))
+    return _shared(address.rstrip("/"), told_by)
+
+
+@lru_cache(maxsize=8)  # connections are kept
+def _shared(address: str, _settings: tuple[tuple[str, str], ...]) -> SharedStore:
+    return SharedStore(address)
+
+
+def _opened(address: str) -> tuple[Path | None, Callable[[int], Any]]:
+    """The folder of an address, if it is one, and what gives the store for requests so long."""
+    url = urlsplit(address)
+    is_plain = not (url.query or url.fragment or "@" in url.netloc or ".." in url.path.split("/"))
+    if is_plain and url.scheme == "file" and not url.netloc and url.path.strip("/"):
+        root = Path(unquote(url.path))
+        return root, lambda _: LocalStore(root)  # it looks for the folder at once
+    if is_plain and url.scheme == "s3" and url.netloc:
+        return None, lru_cache(lambda seconds: _bucket(url.netloc, url.path, seconds))
+    raise BadInput(
+        f"{STORE_VARIABLE}={address!a:.200}: wanted s3://BUCKET, s3://BUCKET/PREFIX or"
+        " file:///FOLDER, and nothing besides: an endpoint and keys are read from AWS_ENDPOINT_URL,"
+        " AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    )
+
+
+def _bucket(name: str, prefix: str, seconds: int) -> S3Store:
+    """seconds: how long one request may take."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
+    return S3Store(
+        name,
+        prefix=unquote(prefix).strip("/") or None,
+        client_options={
+            "allow_http": endpoint.startswith("http://"),
+            "connect_timeout": timedelta(seconds=SECONDS_TO_CONNECT),
+            "timeout": timedelta(seconds=seconds),
+        },
+        retry_config={
+            "max_retries": NUM_RETRIES,
+            "retry_timeout": timedelta(seconds=seconds),
+            "backoff": {
+                "init_backoff": timedelta(milliseconds=100),
+                "max_backoff": timedelta(seconds=1),
+                "base": 2,
+            },
+        },
+    )
+
+
+def _chunks(read: Callable[[int], bytes], on_progress: OnProgress) -> Iterator[bytes]:
+    """What a file holds, a part at a time."""
+    done = 0
+    while chunk := read(BYTES_OF_A_PART):
+        yield chunk
+        done += len(chunk)
+        on_progress(done)
