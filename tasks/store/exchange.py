@@ -186,7 +186,8 @@ class Exchange:
     def close(self) -> None:
         """Give the claim back; it is over where the store has the artifact."""
         if self._claim is not None:
-            self._claim.end(is_done=is_sent(self._folder, self.store))
+            is_done = is_sent(self._folder, self.store)
+            self._claim.end(is_done=is_done, tells=not is_away(self.store))
             self._claim = None
 
     def brought(self, files_of: Callable[[bytes], Files]) -> bool:
