@@ -94,17 +94,18 @@ def send(
 ) -> None:
     """Send an artifact, its manifest last; raises StoreAway.
 
-    files, digest: what its manifest says; replaces: what lies there is damaged. Files that are
-    there already are not sent again.
+    files, digest: what its manifest says; replaces: what lies there is damaged. Another home's
+    stays as it is, and files that are there already are not sent again.
     """
     name = name_of(folder)
-    there = set() if replaces else set(store.names(name))
-    for file, (size, sha256) in files.items():
-        if f"{name}/{sha256}" not in there:
-            store.send(folder / file, f"{name}/{sha256}", _reporter(f"sending {file}", size))
-    if replaces:
-        store.remove(f"{name}/{MANIFEST}")
-    store.create(f"{name}/{MANIFEST}", (folder / MANIFEST).read_bytes())
+    manifest, there = f"{name}/{MANIFEST}", set() if replaces else set(store.names(name))
+    if manifest not in there:
+        for file, (size, sha256) in files.items():
+            if f"{name}/{sha256}" not in there:
+                store.send(folder / file, f"{name}/{sha256}", _reporter(f"sending {file}", size))
+        if replaces:
+            store.remove(manifest)
+        store.create(manifest, (folder / MANIFEST).read_bytes())
     store.create(by_digest(name, digest), b"")
     write_text(folder / MARK, store.address)
 
@@ -219,6 +220,8 @@ class Exchange:
         with atomic_folder(self._folder) as temporary:
             for file, (size, sha256) in files.items():
                 path = temporary / file
+                if ".." in path.parts or not path.is_relative_to(temporary):
+                    raise DamagedRecord(f"{file!a} is no file of an artifact's folder")
                 self.store.fetch(
                     f"{self._name}/{sha256}", path, _reporter(f"fetching {file}", size)
                 )
@@ -264,7 +267,7 @@ class Exchange:
         try:
             for name in reversed(self.store.names(self._checkpoints)):
                 at, _, sha256 = name.rpartition("/")[2].partition(".")
-                if int(at) <= step:
+                if not at.isdecimal() or int(at) <= step:
                     return False
                 try:
                     with atomic_file(path) as temporary:
@@ -276,7 +279,7 @@ class Exchange:
                 except ChecksumMismatch as error:
                     self._say(f"a shared checkpoint is left out: {error}")
                     continue
-                self._say(f"another home was at step {int(at)}; goes on from there")
+                self._say(f"the shared store's checkpoint is of step {int(at)}; goes on from there")
                 return True
         except StoreAway as error:
             note_away(self.store, error)

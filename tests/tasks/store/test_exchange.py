@@ -194,6 +194,26 @@ def test_a_damaged_one_is_named_made_again_and_mended(damage: str, homes: Homes)
     assert make.times == 2
 
 
+@pytest.mark.parametrize("name", ["../../stolen", "/tmp/stolen", "a/../../../stolen"])
+def test_no_file_is_written_outside_an_artifacts_folder(
+    name: str, homes: Homes, tmp_path: Path
+) -> None:
+    make = Maker()
+    first = made(make)
+    plain = json.loads((first.folder / MANIFEST).read_text())
+    del plain["seal"]
+    plain["files"][name] = plain["files"]["weights"]
+    sealed = json.dumps({**plain, "seal": digest_of(plain)}).encode()
+    manifest = f"artifacts/models/digits-vae/{first.folder.name}/{MANIFEST}"
+    homes.store.remove(manifest)
+    homes.store.create(manifest, sealed)
+    homes.enter("b")
+
+    assert not made(make).was_stored
+    assert "is no file of an artifact's folder" in reasons()
+    assert [*tmp_path.rglob("stolen"), *Path("/tmp").glob("stolen")] == []
+
+
 def test_a_record_that_cannot_be_read_any_more_is_damage(homes: Homes) -> None:
     get_or_create("models", "digits-vae", KEY, lambda folder: {"size": 3})
     homes.enter("b")
