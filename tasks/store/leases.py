@@ -70,7 +70,7 @@ def forget_ended(days: float) -> None:
     store = shared()
     if store is None:
         return
-    ages = store.ages(FOLDER)
+    ages = {name: entry.written_at for name, entry in store.entries(FOLDER).items()}
     newest = max(ages.values(), default=None)
     for name, written in ages.items():
         if newest is not None and (newest - written).total_seconds() > days * 86_400:
