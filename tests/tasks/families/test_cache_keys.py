@@ -43,6 +43,7 @@ FITS = {
 BESIDE = {
     "gan": {"models.image_grids", "models.metrics.images"},  # the monitor measures distances
     "diffusion": {"models.image_grids"},
+    "ngram": {"models.memory_maps"},  # texts and tables may be larger than memory
 }
 
 CLASSIFIER = {
