@@ -31,6 +31,16 @@ def load_text(corpus: "Corpus", split: Split) -> str:
     return (Path(corpus.folder) / f"{split}.txt").read_bytes().decode("utf-8")
 
 
+def load_end(corpus: "Corpus", split: Split, num_characters: int) -> str:
+    """The last so many characters of one split, or all of a shorter one; no more is read."""
+    with (Path(corpus.folder) / f"{split}.txt").open("rb") as file:
+        file.seek(max(0, file.seek(0, 2) - 4 * num_characters))
+        content = file.read()
+    first = next((place for place in range(len(content)) if content[place] & 0xC0 != 0x80), 0)
+    text = content[first:].decode("utf-8")  # from a character's first byte on
+    return text[max(0, len(text) - num_characters) :]
+
+
 def load_tokens(tokens: "TokenSet", split: Split) -> np.ndarray:
     """The ids of one split: (N,) uint16 or uint32, memory-mapped."""
     ids: np.ndarray = np.load(Path(tokens.folder) / f"{split}.npy", mmap_mode="r")

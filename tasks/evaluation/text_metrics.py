@@ -16,7 +16,7 @@ from models.metrics.text import (
 from models.text.decoding import generate
 from models.text.tokenizer import readable
 from tasks.data.ingestion import Corpus
-from tasks.data.splits import load_text
+from tasks.data.splits import load_end, load_text
 from tasks.evaluation.result import EVALUATION_SEED, EvaluationResult, not_finite
 
 SAMPLED_TEXTS, SAMPLED_TOKENS = 8, 500
@@ -71,7 +71,7 @@ def scored_blocks(subject: Any, corpus: Corpus) -> np.ndarray:
 def _scored(subject: Any, corpus: Corpus) -> tuple[np.ndarray, np.ndarray]:
     """The test's token ids (N,), and the nats of each given the text before it (N,) float64."""
     context = subject.model.context_length
-    before = load_text(corpus, "train")[-HISTORY_CHARACTERS * context :]
+    before = load_end(corpus, "train", HISTORY_CHARACTERS * context)
     history = subject.tokenizer.encode(before)[-context:]
     ids = subject.tokenizer.encode(load_text(corpus, "test"))
     sequence = np.concatenate([history, ids]).astype(np.int64)
