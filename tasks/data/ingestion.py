@@ -6,6 +6,7 @@ A data set is stored under its digest, so ingesting twice finds the first result
 """
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,18 +119,19 @@ def ingest_images(source: str, image_size: int | None = None, rehash: bool = Fal
         return kept
     assert found.read_images is not None
     raw = found.read_images()
-    hashes = [hashlib.sha256(image.tobytes()).hexdigest() for image in raw.pixels]
-    check_images(source, raw, hashes)
-    splits = split_images(raw.labels, hashes, raw.official_test, raw.official_validation)
-    manifest = image_manifest(raw, hashes, splits, SPLITS, source)
-    images = _image_set(source, found, raw, manifest, image_size)
-    made = store(
-        "images",
-        images,
-        settings,
-        lambda folder: _write_images(folder, raw.pixels, manifest),
-        manifest,
-    )
+    with raw.resources:
+        hashes = [hashlib.sha256(image.tobytes()).hexdigest() for image in raw.pixels]
+        check_images(source, raw, hashes)
+        splits = split_images(raw.labels, hashes, raw.official_test, raw.official_validation)
+        manifest = image_manifest(raw, hashes, splits, SPLITS, source)
+        images = _image_set(source, found, raw, manifest, image_size)
+        made = store(
+            "images",
+            images,
+            settings,
+            lambda folder: _write_images(folder, raw, manifest),
+            manifest,
+        )
     if fingerprint is not None:
         fingerprint.keep(images)
     _log_images(images, made.remark)
@@ -172,11 +174,19 @@ def _image_set(
     )
 
 
-def _write_images(folder: Path, pixels: np.ndarray, manifest: pd.DataFrame) -> None:
+def _write_images(folder: Path, raw: RawImages, manifest: pd.DataFrame) -> None:
+    """Write pixels.npy image by image, each in its place: they may be more than memory holds."""
     kept = manifest[manifest["row"] >= 0]
-    order = np.empty(len(pixels), dtype=np.int64)
-    order[kept["row"].to_numpy()] = np.arange(len(pixels))
-    np.save(folder / "pixels.npy", pixels[order])
+    rows = kept["row"].to_numpy()
+    header = {"descr": "|u1", "fortran_order": False, "shape": raw.pixels.shape}
+    with (folder / "pixels.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        start, size = file.tell(), math.prod(raw.pixels.shape[1:])
+        for row, image in zip(rows.tolist(), raw.pixels, strict=True):
+            file.seek(start + row * size)
+            file.write(image.tobytes())
+    order = np.empty(len(rows), dtype=np.int64)
+    order[rows] = np.arange(len(rows))
     np.save(folder / "labels.npy", kept["label"].to_numpy(dtype=np.int64)[order])
 
 
