@@ -3,6 +3,7 @@
 These few lines are in every cache key, unlike the rest of this room, whose results' digests are.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:  # both begin here
     from tasks.data.tokenization import TokenSet
 
 Split = Literal["train", "validation", "test"]
+CHARACTERS_AT_ONCE = 1 << 18
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
@@ -29,6 +31,14 @@ def load_images(images: "ImageSet", split: Split) -> tuple[np.ndarray, np.ndarra
 def load_text(corpus: "Corpus", split: Split) -> str:
     """One split of a corpus."""
     return (Path(corpus.folder) / f"{split}.txt").read_bytes().decode("utf-8")
+
+
+def text_pieces(corpus: "Corpus", split: Split) -> Iterator[str]:
+    """One split of a corpus, a part at a time."""
+    path = Path(corpus.folder) / f"{split}.txt"
+    with path.open(encoding="utf-8", newline="") as file:
+        while piece := file.read(CHARACTERS_AT_ONCE):
+            yield piece
 
 
 def load_end(corpus: "Corpus", split: Split, num_characters: int) -> str:
