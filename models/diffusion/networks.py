@@ -89,7 +89,8 @@ class ResidualDense(nn.Module):
 def _moments(pixels: "Rows") -> tuple[Tensor, Tensor]:
     """Each pixel's mean, and the deviation from it, of images in [0, 1]: (C, H, W) and ()."""
     rows = torch.arange(len(pixels), device=pixels.device)
-    parts = rows.split(max(1, SUMMED_AT_ONCE // 16 // pixels.shape[1:].numel()))
+    at_once = max(1, SUMMED_AT_ONCE // 16 // pixels.shape[1:].numel())
+    parts = [rows[first : first + at_once] for first in range(0, len(rows), at_once)]
     mean = sum((pixels[part].double().sum(0) for part in parts), torch.zeros(())) / len(rows)
     squares = [float((pixels[part].double() - mean).square().sum()) for part in parts]
     variance = math.fsum(squares) / pixels.shape.numel()

@@ -53,7 +53,9 @@ class StoredRows:
 Rows = Tensor | StoredRows
 
 
-def rows_of(array: NDArray[Any], device: torch.device | str, on_a_gpu_as: DTypeLike = None) -> Rows:
+def rows_of(
+    array: NDArray[Any], device: torch.device | str, on_a_gpu_as: "DTypeLike | None" = None
+) -> Rows:
     """An array, mapped or not, as a training on that device reads its rows.
 
     on_a_gpu_as: the type to hold there, where not every type can be indexed.

@@ -6,11 +6,11 @@ was killed finds them, and goes on. The pixels are the same.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -176,7 +176,9 @@ class _ReaderInProcesses:
 
     def sizes(self, files: Sequence[OwnFile]) -> list[Size | str]:
         parts = _parts(files)
-        requests = [{"locations": [files[index].location for index in part]} for part in parts]
+        requests: list[dict[str, Any]] = [
+            {"locations": [files[index].location for index in part]} for part in parts
+        ]
         found: list[Size | str] = [""] * len(files)
         for number, answer in _answers(requests, "look at files"):
             for index, told in zip(parts[number], answer, strict=True):
@@ -189,12 +191,13 @@ class _ReaderInProcesses:
         self._place.mkdir(parents=True, exist_ok=True)
         parts, readers = _parts(files), readers_digest()
         told: list[list[Outcome] | None] = []
-        requests, numbers = [], []
+        requests: list[dict[str, Any]] = []
+        numbers: list[int] = []
         for number, part in enumerate(parts):
             of_part = [files[index] for index in part]
             states = [[each.parts, each.size, each.changed_at, each.identity] for each in of_part]
             wanted = [sizes[index] for index in part]
-            request = {
+            request: dict[str, Any] = {
                 "shard": str(self._path(number)),
                 "key": digest_of([readers, image_size, states, wanted]),
                 "locations": [each.location for each in of_part],
@@ -221,11 +224,9 @@ class _ReaderInProcesses:
     def _path(self, number: int) -> Path:
         return self._place / f"{number:06d}.shard"
 
-    def _outcomes(self, request: dict[str, object]) -> list[Outcome] | None:
+    def _outcomes(self, request: Mapping[str, Any]) -> list[Outcome] | None:
         """What a shard tells of its files; None where it is not there, or not theirs."""
-        path, locations = Path(str(request["shard"])), request["locations"]
-        assert isinstance(locations, list)
-        record = shard_record(path, str(request["key"]), locations)
+        record = shard_record(Path(request["shard"]), request["key"], request["locations"])
         if record is None:
             return None
         return [
@@ -251,16 +252,14 @@ class _DecodedInShards:
             yield from pictures_of(path)
 
 
-def _answers(
-    requests: Sequence[dict[str, object]], what: str
-) -> Iterator[tuple[int, list[object]]]:
+def _answers(requests: Sequence[Mapping[str, Any]], what: str) -> Iterator[tuple[int, Any]]:
     """The answers of several processes to requests about files, as they come."""
     from tasks.runtime.progress import with_progress  # see above
 
     number = min(picture_processes.num_processes(), len(requests))
     if number == 0:
         return
-    sizes = [len(each["locations"]) for each in requests]  # type: ignore[arg-type]
+    sizes = [len(each["locations"]) for each in requests]
     with Readers(number) as readers, closing(readers.answers(requests)) as answers:
         num_told = 0
         for _ in with_progress(range(sum(sizes)), what):

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from pathlib import Path
@@ -88,7 +88,7 @@ def _reason(error: Exception, path: Path) -> str:
 # Shards -----------------------------------------------------------------------------------------
 
 
-def write_shard(path: Path, request: dict[str, Any], begin: "_Mark") -> None:
+def write_shard(path: Path, request: Mapping[str, Any], begin: Callable[[int], None]) -> None:
     """Read the pictures of a request and write them as a shard, whole or not at all."""
     told: list[str | list[Any]] = []
     parts: list[bytes] = []
@@ -239,7 +239,9 @@ class Readers:
         for reader in self._readers:
             reader.close()
 
-    def answers(self, requests: Sequence[dict[str, Any]]) -> Iterator[tuple[int, Any]]:
+    def answers(
+        self, requests: Sequence[Mapping[str, Any]]
+    ) -> Generator[tuple[int, Any], None, None]:
         """The answers as they come, each with its request's place; to be closed.
 
         Raises ReaderDied, with the file that was being read, and OSError for what a process could
@@ -256,8 +258,8 @@ class Readers:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _ask(self, request: dict[str, Any]) -> Any:
-        line = json.dumps(request)
+    def _ask(self, request: Mapping[str, Any]) -> Any:
+        line = json.dumps(dict(request))
         reader = self._idle.get()
         try:
             for attempt in range(2):  # the second one by another process
