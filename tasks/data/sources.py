@@ -1,7 +1,9 @@
 """Where data comes from: one row of SOURCES for each named source, and readers of a person's files.
 
-A reader returns everything in memory, unsplit unless the source has an official test part; writing,
-splitting and checking are `tasks.data.ingestion`'s. This is the only module that uses the network.
+A reader returns everything, unsplit unless the source has an official test part: what the program
+knows in memory, a person's own where it waits (`tasks.data.image_shards`, `tasks.data.text_spool`).
+Writing, splitting and checking are `tasks.data.ingestion`'s. This is the only module that uses the
+network.
 """
 
 import contextlib
