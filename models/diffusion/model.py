@@ -19,6 +19,7 @@ from models.diffusion.networks import VelocityNetwork
 from models.training.batches import ImageBatches
 from models.training.config import FitConfig
 from models.training.loops import Step, likelihood_steps, update_ema
+from models.training.stored_data import Rows
 
 Batch = tuple[Tensor, Tensor | None]
 
@@ -35,13 +36,14 @@ class Diffusion(nn.Module):
         self.network = VelocityNetwork(config)
         self.average = copy.deepcopy(self.network).requires_grad_(False)
 
-    def normalise_by(self, pixels: Tensor) -> None:
+    def normalise_by(self, pixels: Rows) -> None:
         """Take over mean and deviation of the training images (N, C, H, W) uint8; before training.
 
         Both are in the weights, so a resumed run and a loaded model need the images no more.
         """
         self.network.normalise_by(pixels)
-        self.average.normalise_by(pixels)
+        self.average.mean.copy_(self.network.mean)
+        self.average.deviation.copy_(self.network.deviation)
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Squared errors of the velocity for a batch, per pixel, in units of the images' variance.

@@ -12,7 +12,7 @@ every part of an image sees every other one.
 
 import math
 from itertools import pairwise
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,11 @@ from torch.nn import functional as F
 
 from models.diffusion.config import DiffusionConfig
 
+if TYPE_CHECKING:  # what a version draws with needs no training
+    from models.training.stored_data import Rows
+
+SUMMED_AT_ONCE = 200_000_000
+"""Numbers of a data set whose moments are computed in one go; of more, a part at a time."""
 GAIN = 1.6
 """Keeps the variance through a SiLU."""
 NUM_WAVES = 8
@@ -81,6 +86,17 @@ class ResidualDense(nn.Module):
         return x + change
 
 
+def _moments(pixels: "Rows") -> tuple[Tensor, Tensor]:
+    """Each pixel's mean, and the deviation from it, of images in [0, 1]: (C, H, W) and ()."""
+    rows = torch.arange(len(pixels), device=pixels.device)
+    at_once = max(1, SUMMED_AT_ONCE // 16 // pixels.shape[1:].numel())
+    parts = [rows[first : first + at_once] for first in range(0, len(rows), at_once)]
+    mean = sum((pixels[part].double().sum(0) for part in parts), torch.zeros(())) / len(rows)
+    squares = [float((pixels[part].double() - mean).square().sum()) for part in parts]
+    variance = math.fsum(squares) / pixels.shape.numel()
+    return mean / 255, torch.tensor(math.sqrt(variance) / 255, device=mean.device)
+
+
 class VelocityNetwork(nn.Module):
     """From a point on the way, its time and its class to the velocity there."""
 
@@ -117,14 +133,19 @@ class VelocityNetwork(nn.Module):
         self.to(memory_format=torch.channels_last)  # 1.1 to 1.7 times as fast on a CPU
 
     @torch.no_grad()
-    def normalise_by(self, pixels: Tensor) -> None:
+    def normalise_by(self, pixels: "Rows") -> None:
         """Take over mean and deviation of the images (N, C, H, W) uint8 that will be learned.
 
         The mean of every pixel of its own, so that what is left to learn is how images differ.
         """
-        images = pixels.float() / 255
-        self.mean.copy_(images.mean(0))
-        spread = (images - self.mean).square().mean().sqrt()
+        if pixels.shape.numel() > SUMMED_AT_ONCE:
+            mean, spread = _moments(pixels)
+            self.mean.copy_(mean)
+        else:
+            everything = torch.arange(len(pixels), device=pixels.device)
+            images = pixels[everything].float().div_(255)
+            self.mean.copy_(images.mean(0))
+            spread = images.sub_(self.mean).square_().mean().sqrt()
         self.deviation.copy_(spread.clamp(min=1 / 255))  # of equal images: one level
 
     def normalised(self, images: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from models.training.checkpoint import TrainingState, num_parameters
 from models.training.config import FitConfig
 from models.training.loops import Step
 from models.training.protocol import ImageData, Trained
+from models.training.stored_data import rows_of
 
 GRID_COLUMNS = 10
 
@@ -31,7 +32,7 @@ class DiffusionTraining:
         self.num_steps = training.steps
         self._fit = training
         self._model = Diffusion(model).to(device)
-        train = torch.from_numpy(data.train.copy()).to(device)
+        train = rows_of(data.train, device)
         self._model.normalise_by(train)
         self._optimizer = make_optimizer(self._model, training)
         labels = torch.from_numpy(data.train_labels).to(device) if model.num_classes else None

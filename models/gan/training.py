@@ -16,6 +16,7 @@ from models.training.checkpoint import num_parameters
 from models.training.config import FitConfig
 from models.training.loops import Step
 from models.training.protocol import ImageData, Trained
+from models.training.stored_data import Rows, rows_of
 
 REFERENCE_IMAGES = 1000
 GRID_COLUMNS = 10
@@ -35,7 +36,7 @@ class GanTraining:
         self._fit = training
         self._model = Gan(model).to(device)
         optimizers = optimizers_of(self._model, training.learning_rate)
-        train = torch.from_numpy(data.train.copy()).to(device)
+        train = rows_of(data.train, device)
         classes = None
         if model.num_classes:
             classes = torch.from_numpy(data.train_labels).to(device)
@@ -74,7 +75,8 @@ class GanTraining:
         )
 
 
-def _reference(train: Tensor, classes: Tensor | None) -> tuple[Tensor, Tensor | None]:
+def _reference(train: Rows, classes: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """Real images for the monitor to compare with, from all over the training split."""
     step = max(1, len(train) // REFERENCE_IMAGES)
-    return train[::step].float() / 255, None if classes is None else classes[::step]
+    chosen = torch.arange(0, len(train), step, device=train.device)
+    return train[chosen].float() / 255, None if classes is None else classes[chosen]

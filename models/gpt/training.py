@@ -12,6 +12,7 @@ from models.training.batches import INITIAL_STREAM, TokenBatches, seed_at
 from models.training.config import FitConfig
 from models.training.loops import Step
 from models.training.protocol import TextData, Trained
+from models.training.stored_data import rows_of
 from models.training.validated import ValidatedFit
 
 NUM_VALIDATIONS = 10
@@ -30,7 +31,7 @@ class GptTraining:
         gpt = Gpt(model).to(device)
         self._fit = ValidatedFit(gpt, make_optimizer(gpt, training), training)
         self.num_steps, self.state = training.steps, self._fit.state
-        train = torch.from_numpy(data.train.astype("int64")).to(device)
+        train = rows_of(data.train, device, on_a_gpu_as="int64")
         held_out = data.validation[:VALIDATION_TOKENS].astype("int64")
         self._validation = torch.from_numpy(held_out).to(device)
         self._batches = TokenBatches(

@@ -12,6 +12,7 @@ from models.training.batches import INITIAL_STREAM, ImageBatches, seed_at
 from models.training.config import FitConfig
 from models.training.loops import Step
 from models.training.protocol import ImageData, Trained
+from models.training.stored_data import rows_of
 from models.training.validated import ValidatedFit
 
 NUM_VALIDATIONS = 10
@@ -37,8 +38,9 @@ class ClassifierTraining:
         judge = Classifier(model).to(device)
         self._fit = ValidatedFit(judge, make_optimizer(judge, training), training)
         self.num_steps, self.state = training.steps, self._fit.state
-        pixels = torch.from_numpy(data.train.copy()).to(device)
-        self._batches = ImageBatches(pixels, training.batch_size, training.seed)
+        self._batches = ImageBatches(
+            rows_of(data.train, device), training.batch_size, training.seed
+        )
         self._labels = torch.from_numpy(data.train_labels).to(device)
         self._validation = tuple(
             torch.from_numpy(part[:: max(1, len(part) // VALIDATION_IMAGES)].copy()).to(device)

@@ -18,6 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.memory_maps import release
+
 Array: TypeAlias = NDArray[Any] | Tensor
 
 ENTRIES_AT_ONCE = 2**23
@@ -180,13 +182,20 @@ def exact_copy_rate(generated_uint8: Array, train_uint8: Array) -> float:
     Raises ValueError if a set is empty, is not uint8, or if the images' sizes differ.
     """
     generated = _matrix(generated_uint8, "generated_uint8", 1)
-    train = _matrix(train_uint8, "train_uint8", 1)
-    for name, images in (("generated_uint8", generated), ("train_uint8", train)):
+    first = _matrix(train_uint8[:1], "train_uint8", 1)
+    for name, images in (("generated_uint8", generated), ("train_uint8", first)):
         if images.dtype != torch.uint8:
             raise ValueError(f"{name} holds {images.dtype}, wanted torch.uint8 (bytes 0..255)")
-    _check_sizes(generated, train, ("generated_uint8", "train_uint8"))
-    known = {row.tobytes() for row in train.cpu().numpy()}
-    return sum(row.tobytes() in known for row in generated.cpu().numpy()) / len(generated)
+    _check_sizes(generated, first, ("generated_uint8", "train_uint8"))
+    drawn = [row.tobytes() for row in generated.cpu().numpy()]
+    wanted, copied = set(drawn), set[bytes]()
+    # The training set may be larger than memory: a part at a time.
+    for some in _row_parts(len(train_uint8), first.shape[1]):
+        part = _matrix(train_uint8[some], "train_uint8", 1).cpu().numpy()
+        copied.update(wanted.intersection(row.tobytes() for row in part))
+        if isinstance(train_uint8, np.ndarray):
+            release(train_uint8)
+    return sum(row in copied for row in drawn) / len(drawn)
 
 
 def _matrix(items: Array, name: str, least: int) -> Tensor:

@@ -64,10 +64,19 @@ def novel_ngram_share(generated: Text, training: Text, n: int) -> float:
     model that copies lies below it, one that babbles above.
     Raises ValueError if the generated text is shorter than n or the training text empty.
     """
+    return 1 - float(known_ngrams(generated, training, n).mean())
+
+
+def known_ngrams(generated: Text, training: Text, n: int) -> NDArray[np.bool_]:
+    """Which of the generated text's n-grams, by where they begin, occur in the training text.
+
+    Of a long training text it may be asked part by part, if neighbours share n - 1 symbols.
+    Raises ValueError if the generated text is shorter than n or the training text empty.
+    """
     made = _symbols(generated, "generated", n)
     known = _symbols(training, "training", 1)
     names, seen = _named_windows(made, known, n)
-    return 1 - float(_shared(names, seen).mean())
+    return _shared(names, seen)
 
 
 def longest_copied_span(generated: Text, training: Text) -> CopiedSpan:

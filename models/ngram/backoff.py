@@ -108,6 +108,21 @@ class BackoffModel:
             counts[BEGIN] = 0
         return counts
 
+    def counts_at(self, order: int, ranks: Integers) -> tuple[Integers, Integers]:
+        """Kneser-Ney's counts and the occurrences of some n-grams of one order, by rank: (n,) each.
+
+        0 for UNKNOWN. Only these are read of tables that may be larger than memory.
+        """
+        table, is_seen = self.tables[order - 1], ranks != UNKNOWN
+        if len(table.keys) == 0:
+            return np.zeros(len(ranks), np.int64), np.zeros(len(ranks), np.int64)
+        counted = is_seen & (ranks != BEGIN) if order == 1 else is_seen
+        occurrences = np.where(counted, table.counts[ranks], 0).astype(np.int64)
+        if order == self.config.order:
+            return occurrences, occurrences
+        num_left = np.where(is_seen, table.num_left[ranks], 0)
+        return np.where(num_left > 0, num_left, occurrences), occurrences
+
     def _estimate(self, order: int) -> tuple[Floats, Floats]:
         """Discounted shares of the n-grams and back-off weights of their contexts; kept."""
         if order not in self._estimates:

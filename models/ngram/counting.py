@@ -12,10 +12,12 @@ predicted and no n-gram crosses it.
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.memory_maps import release
 from models.ngram.external_sort import (
     ExternalSortConfig,
     GrowingArray,
@@ -46,6 +48,11 @@ class NgramTable:
     num_left: NDArray[np.int32]
     """(n,) distinct symbols seen before it; 0 for those that begin a sentence, and for all of the
     highest order, where nothing longer was counted."""
+
+    @property
+    def arrays(self) -> tuple[NDArray[Any], ...]:
+        """All that it holds."""
+        return self.keys, self.counts, self.num_left
 
     def rank(self, contexts: Integers, symbols: Integers, num_symbols: int) -> Integers:
         """Ranks of the n-grams that extend `contexts`, ranks one order below, by `symbols`.
@@ -123,6 +130,7 @@ def count_ngrams(
         for first in range(0, len(text.tokens), tokens_at_once):
             end = min(first + tokens_at_once, len(text.tokens))
             longest.add(keys.spell(text.places(first, end, order)))
+            release(text.tokens)
         # Where memory is scarce, the orders, whose endings wait side by side, share a part of it.
         waiting = at_once if spill is None else at_once // (2 * order)
         tables = [_GrowingTable(k, keys, waiting, open_file) for k in range(1, order + 1)]

@@ -11,11 +11,12 @@ whose numbers this model reproduces).
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.memory_maps import release
 from models.ngram.attribution import Level, explained
 from models.ngram.backoff import BackoffModel, symbols_of
 from models.ngram.config import NgramConfig
@@ -102,15 +103,19 @@ class NgramModel(BackoffModel):
         """
         return explained(self, context, token)
 
-    def tensors(self) -> "dict[str, Tensor]":
+    def arrays(self) -> dict[str, NDArray[Any]]:
         """The whole model, but for its config: counts by order, from which all else follows."""
-        import torch
-
         named = {"seen_tokens": self.seen_tokens, "vocabulary_size": np.array(self.vocabulary_size)}
         for k, table in enumerate(self.tables, 1):
             named |= {f"keys_{k}": table.keys, f"counts_{k}": table.counts}
             named |= {f"num_left_{k}": table.num_left}
-        return {name: torch.from_numpy(array) for name, array in named.items()}
+        return named
+
+    def tensors(self) -> "dict[str, Tensor]":
+        """The same as tensors."""
+        import torch
+
+        return {name: torch.from_numpy(array) for name, array in self.arrays().items()}
 
     @classmethod
     def from_tensors(cls, config: NgramConfig, tensors: "Mapping[str, Tensor]") -> "NgramModel":
@@ -130,4 +135,5 @@ def _seen_tokens(tokens: NDArray[np.integer], vocabulary_size: int) -> Integers:
         part = tokens[first : first + SCORED_AT_ONCE]
         check_ids(int(part.min()), int(part.max()), vocabulary_size)
         is_seen |= np.bincount(part, minlength=vocabulary_size) > 0
+        release(tokens)
     return np.flatnonzero(is_seen)

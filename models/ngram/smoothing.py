@@ -60,6 +60,14 @@ class ContextCounts:
         totals = _summed(counts, contexts, num_contexts)
         return cls(totals, classes.reshape(-1, 4).T[1:].astype(np.float64))
 
+    @classmethod
+    def joined(cls, parts: Sequence["ContextCounts"]) -> "ContextCounts":
+        """The counts of several groups of contexts, one after the other."""
+        return cls(
+            np.concatenate([np.empty(0), *(part.totals for part in parts)]),
+            np.concatenate([np.empty((3, 0)), *(part.classes for part in parts)], axis=1),
+        )
+
     def features(self) -> Floats:
         """What tells how far a context can be trusted, each of order one: (NUM_FEATURES, C).
 

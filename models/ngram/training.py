@@ -42,9 +42,9 @@ class NgramTraining:
         if self._tuning is not None:
             config = tune(data.train, data.vocabulary_size, config, self._tuning, spill)
         model = NgramModel.fit(data.train, data.vocabulary_size, config, spill)
-        tensors = model.tensors()
+        arrays = model.arrays()
         return Trained(
-            tensors=tensors,
+            tensors=arrays,
             config=config,
-            num_parameters=sum(tensor.numel() for tensor in tensors.values()),
+            num_parameters=sum(array.size for array in arrays.values()),
         )

@@ -13,7 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.memory_maps import release
 from models.ngram.config import NUM_FEATURES, NUM_TUNED, NgramConfig, TuningConfig
+from models.ngram.counting import UNKNOWN
 from models.ngram.external_sort import ExternalSortConfig
 from models.ngram.keys import BEGIN, Integers
 from models.ngram.model import NgramModel
@@ -21,6 +23,8 @@ from models.ngram.smoothing import ContextCounts
 
 PRIOR_DEVIATION = 2.0
 """How far, as a standard deviation, logits are expected to lie from where they start."""
+FOLLOWERS_AT_ONCE = 1 << 20
+"""N-grams whose counts are summed up at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,37 +73,66 @@ def tune(
 
 
 def gather(model: NgramModel, tokens: Integers, start: int) -> Evidence:
-    """The evidence at tokens[start:], read from a model's counts."""
+    """The evidence at tokens[start:], read from a model's counts.
+
+    Of tables, which may be larger than memory, what follows the contexts there is read alone.
+    """
     symbols = model.symbols(tokens, is_beginning=False)
     places = np.flatnonzero(symbols != BEGIN)[start:]
     parts: list[list[NDArray[Any]]] = [[], [], [], [], []]
-    num_contexts = 1
     for k, context_ranks, ranks in model.ranked(symbols):
-        contexts, grams = context_ranks[places], ranks[places]
-        kinds = []
-        for counts in (model.adjusted_counts(k), model.occurrences(k)):
-            sums = ContextCounts.of(counts, model.contexts(k), num_contexts)
-            kinds.append(_at(contexts, grams, counts, sums))
+        contexts, where = np.unique(context_ranks[places], return_inverse=True)
+        if len(contexts) and contexts[0] == UNKNOWN:  # it is then found by the index -1
+            contexts, where = contexts[1:], where - 1
+        counts_of_kinds = model.counts_at(k, ranks[places])
+        sums_of_kinds = _sums_after(model, k, contexts)
+        kinds = [
+            _at(where, counts, sums)
+            for counts, sums in zip(counts_of_kinds, sums_of_kinds, strict=True)
+        ]
+        sums = sums_of_kinds[1]
         features = np.append(sums.features(), np.zeros((NUM_FEATURES, 1)), axis=1)
         for part, columns in zip(parts, zip(*kinds, strict=True), strict=False):
             part.append(np.stack(columns))
-        parts[3].append(features[:, contexts].astype(np.float32))
-        parts[4].append(np.append(sums.totals, 0)[contexts] > 0)
-        num_contexts = len(model.tables[k - 1].keys)
+        parts[3].append(features[:, where].astype(np.float32))
+        parts[4].append(np.append(sums.totals, 0)[where] > 0)
+        release(*(array for table in model.tables[k - 1 : k + 1] for array in table.arrays))
     stacked = [torch.from_numpy(np.stack(part)) for part in parts]
     return Evidence(model.vocabulary_size, *stacked)
 
 
+def _sums_after(
+    model: NgramModel, order: int, contexts: Integers
+) -> tuple[ContextCounts, ContextCounts]:
+    """What was counted after contexts, (C,) ranks, by kind of count: neighbours, occurrences."""
+    keys = model.tables[order - 1].keys
+    firsts, ends = (np.searchsorted(keys, (contexts + i) * model.num_symbols) for i in (0, 1))
+    lengths = ends - firsts
+    part_of = np.cumsum(lengths) // FOLLOWERS_AT_ONCE
+    kinds: tuple[list[ContextCounts], list[ContextCounts]] = ([], [])
+    for some in np.split(np.arange(len(contexts)), np.flatnonzero(np.diff(part_of)) + 1):
+        followers = lengths[some]
+        own = np.repeat(np.arange(len(some)), followers)
+        before = np.cumsum(followers) - followers
+        ranks = np.arange(len(own)) + (firsts[some] - before)[own]
+        for parts, counts in zip(kinds, model.counts_at(order, ranks), strict=True):
+            parts.append(ContextCounts.of(counts, own, len(some)))
+    neighbours, occurrences = map(ContextCounts.joined, kinds)
+    return neighbours, occurrences
+
+
 def _at(
-    contexts: Integers, grams: Integers, counts: Integers, sums: ContextCounts
+    contexts: Integers, counts: Integers, sums: ContextCounts
 ) -> tuple[NDArray[np.float32], ...]:
-    """Share, class of the token, classes of the context, at M places and for one kind of count."""
+    """Share, class of the token, classes of the context, at M places and for one kind of count.
+
+    contexts: (M,) where sums tells of each place's context, -1 for an unseen one. counts: (M,).
+    """
     totals = np.maximum(np.append(sums.totals, 0)[contexts], 1).astype(np.float32)
-    count = np.append(counts, 0)[grams]
-    token_class = np.minimum(count, 3) == np.array([[1], [2], [3]])
+    token_class = np.minimum(counts, 3) == np.array([[1], [2], [3]])
     classes = np.append(sums.classes, np.zeros((3, 1)), axis=1)[:, contexts]
     return (
-        (count / totals).astype(np.float32),
+        (counts / totals).astype(np.float32),
         (token_class / totals).astype(np.float32),
         (classes / totals).astype(np.float32),
     )

@@ -148,8 +148,8 @@ class BpeTokenizer:
         self._library.pre_tokenizer = _pre_tokenizer()
 
     @classmethod
-    def fit(cls, text: str, vocabulary_size: int) -> "BpeTokenizer":
-        """Learn merges from `text` until there are `vocabulary_size` ids.
+    def fit(cls, text: str | Iterable[str], vocabulary_size: int) -> "BpeTokenizer":
+        """Learn merges from `text`, whole or in parts, until there are `vocabulary_size` ids.
 
         A short text may hold fewer pairs that occur twice; the vocabulary is then smaller.
         """
@@ -166,7 +166,9 @@ class BpeTokenizer:
             initial_alphabet=sorted(letters),
             show_progress=False,
         )
-        learner.train_from_iterator(_without_long_words(_SURROGATES.sub("", text)), trainer)
+        parts = [text] if isinstance(text, str) else text
+        known = (_SURROGATES.sub("", part) for part in parts)
+        learner.train_from_iterator(_without_long_words(known), trainer)
         learned = json.loads(learner.to_str())["model"]["merges"]
         ids = {letter: index for index, letter in enumerate(letters)}
         merges = []
@@ -187,7 +189,7 @@ class BpeTokenizer:
             if _SURROGATES.match(part):  # the library takes valid UTF-8 only
                 parts.append(np.frombuffer(_utf8_of(part), np.uint8).astype(np.uint32))
                 continue
-            for piece in _pieces(part):
+            for piece in pieces([part]):
                 (encoding,) = self._library.encode_batch_fast([piece])  # needs no offsets
                 parts.append(np.array(encoding.ids, np.uint32))
         return np.concatenate(parts)
@@ -232,28 +234,45 @@ def readable(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _pieces(text: str) -> Iterator[str]:
+def pieces(parts: Iterable[str]) -> Iterator[str]:
     """Cut a long text before newlines, and a long line before blanks, after a visible character.
 
     No token can span such a place, so the pieces have the tokens of the whole, while the library,
-    which keeps much besides the ids, holds one piece at a time.
+    which keeps much besides the ids, holds one piece at a time. parts: the text, cut anywhere.
     """
-    start = 0
-    while start < len(text):
-        first, last = start + _PIECE_LENGTH, start + _LONG_LINE
-        end = _cut(text, "\n", first, last) or _cut(text, " ", first, last)
-        end = end or _cut(text, "\n", first, len(text)) or len(text)
-        yield text[start:end]
-        start = end
+    more, text, start = iter(parts), "", 0
+    wanted, is_all = _LONG_LINE, False
+    while True:
+        read = [text[start:]]
+        length = len(read[0])
+        while not is_all and length < wanted:
+            if (part := next(more, None)) is None:
+                is_all = True
+            else:
+                read.append(part)
+                length += len(part)
+        text, start, wanted = "".join(read), 0, _LONG_LINE
+        while is_all or len(text) - start >= wanted:
+            if start == len(text):
+                return
+            first, last = start + _PIECE_LENGTH, start + _LONG_LINE
+            end = _cut(text, "\n", first, last) or _cut(text, " ", first, last)
+            end = end or _cut(text, "\n", first, len(text))
+            if end is None and not is_all:  # the line goes on
+                wanted = 2 * (len(text) - start)
+                break
+            end = end or len(text)
+            yield text[start:end]
+            start, wanted = end, _LONG_LINE
 
 
-def _without_long_words(text: str) -> Iterator[str]:
+def _without_long_words(parts: Iterable[str]) -> Iterator[str]:
     """The pieces to learn from, cut within what has no blank, or nothing else, for 4096 characters.
 
     Learning takes time with the square of a word's length: minutes for the digits of a number or
     for a genome in one line. Any other text is learned from as a whole.
     """
-    for piece in _pieces(text):
+    for piece in pieces(parts):
         start = 0
         for found in _LONG_WORD.finditer(piece):
             yield piece[start : found.end()]

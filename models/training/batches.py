@@ -2,13 +2,18 @@
 
 Nothing remembers a position in the data, so a run that was killed resumes with exactly the batches
 it would have seen, and two runs of one seed see the same data in the same order.
-The whole data set lives on the training device and is indexed there: for data that fits in memory a
-DataLoader only adds work.
+The rows of a batch are read from where the data lie (`models.training.stored_data`), in the process
+that trains: a DataLoader would only add work.
 """
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from models.training.stored_data import Rows
 
 
 def seed_at(seed: int, step: int, stream: int = 0, *within: int) -> int:
@@ -34,12 +39,12 @@ INITIAL_STREAM = 2
 class ImageBatches:
     """Batches of a uint8 image tensor, each epoch in a new order, without replacement.
 
-    images: (N, C, H, W) uint8, on the device that trains. A last, incomplete batch of an epoch is
-    dropped; a data set smaller than one batch is served whole, but for what cannot be cut into
-    `shards` equal parts.
+    images: (N, C, H, W) uint8, whose rows come to the device that trains. A last, incomplete batch
+    of an epoch is dropped; a data set smaller than one batch is served whole, but for what cannot
+    be cut into `shards` equal parts.
     """
 
-    def __init__(self, images: Tensor, batch_size: int, seed: int, shards: int = 1) -> None:
+    def __init__(self, images: "Rows", batch_size: int, seed: int, shards: int = 1) -> None:
         assert images.dtype == torch.uint8 and images.ndim == 4, (images.dtype, images.shape)
         self.images = images
         self.batch_size = min(batch_size, len(images) // shards * shards)
@@ -64,10 +69,10 @@ class ImageBatches:
 class TokenBatches:
     """Batches of windows at random positions of one token sequence.
 
-    tokens: (N,) integers, on the device that trains; N must exceed context_length.
+    tokens: (N,) integers, which come to the device that trains; N must exceed context_length.
     """
 
-    def __init__(self, tokens: Tensor, context_length: int, batch_size: int, seed: int) -> None:
+    def __init__(self, tokens: "Rows", context_length: int, batch_size: int, seed: int) -> None:
         if len(tokens) <= context_length:
             raise ValueError(
                 f"the training text has {len(tokens)} tokens; a context of {context_length} needs"

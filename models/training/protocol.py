@@ -9,11 +9,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 if TYPE_CHECKING:  # what counts has neither
     from models.training.checkpoint import TrainingState
     from models.training.loops import Step
+
+
+Tensors = dict[str, Tensor]
+Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +44,8 @@ class TextData:
 class Trained:
     """What is kept of a training."""
 
-    tensors: dict[str, Tensor]
+    tensors: Tensors | Arrays
+    """Arrays where they may be larger than memory, and lie in files of `finish`'s folder."""
     config: Any
     """The configuration (a dataclass) that rebuilds the model; tuning may have changed it."""
     num_parameters: int

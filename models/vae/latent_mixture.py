@@ -5,12 +5,17 @@ References: Dempster et al. 1977 (expectation maximisation); Arthur and Vassilvi
 (k-means++, the start); Ghosh et al. 2020 (mixtures on the codes of an auto-encoder).
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from models.training.batches import generator_at
 from models.vae.model import Vae, in_parts
+
+if TYPE_CHECKING:
+    from models.training.stored_data import Rows
 
 MIXTURE_STREAM = 13  # of a seed's randomness, apart from those of training and sampling
 
@@ -19,8 +24,10 @@ MAX_MIXTURE_CODES = 10_000
 
 
 @torch.no_grad()
-def fit_mixture(model: Vae, images: Tensor, seed: int, num_rounds: int = 50) -> None:
-    """Fit the model's Gaussian mixture on the posterior means of images, (N, C, H, W) in [0, 1].
+def fit_mixture(model: Vae, images: "Rows", seed: int, num_rounds: int = 50) -> None:
+    """Fit the model's Gaussian mixture on the posterior means of images.
+
+    images: (N, C, H, W), floats in [0, 1] or uint8.
 
     Expectation maximisation with full covariances, in float64, from codes that the seed chooses.
     Means of grey images carry less noise than draws of z for binary ones, and the mixture's samples
@@ -28,7 +35,7 @@ def fit_mixture(model: Vae, images: Tensor, seed: int, num_rounds: int = 50) -> 
     """
     generator = generator_at(seed, 0, MIXTURE_STREAM)
     chosen = torch.randperm(len(images), generator=generator)[:MAX_MIXTURE_CODES]
-    parts = in_parts(images[chosen.to(images.device)])
+    parts = (_grey(images[part]) for part in in_parts(chosen.to(images.device)))
     z = torch.cat([model.encode(part)[0] for part in parts]).cpu().double()  # (N, Z)
     components, latent_size = model.mixture_means.shape
     ridge = 1e-3 * torch.eye(latent_size, dtype=z.dtype)  # keeps a component of few codes proper
@@ -48,6 +55,10 @@ def fit_mixture(model: Vae, images: Tensor, seed: int, num_rounds: int = 50) -> 
     model.mixture_weights.copy_(weights)
     model.mixture_means.copy_(means)
     model.mixture_factors.copy_(factors)
+
+
+def _grey(images: Tensor) -> Tensor:
+    return images.float() / 255 if images.dtype == torch.uint8 else images
 
 
 def spread_codes(codes: Tensor, count: int, generator: torch.Generator) -> Tensor:

@@ -11,6 +11,7 @@ from models.training.batches import INITIAL_STREAM, ImageBatches, seed_at
 from models.training.config import FitConfig
 from models.training.loops import Step
 from models.training.protocol import ImageData, Trained
+from models.training.stored_data import rows_of
 from models.training.validated import ValidatedFit
 from models.vae.config import VaeConfig
 from models.vae.elbo import active_units, binarize, collapse_alarm, negative_elbo
@@ -35,7 +36,7 @@ class VaeTraining:
         vae = Vae(model).to(device)
         self._fit = ValidatedFit(vae, make_optimizer(vae, training), training)
         self.num_steps, self.state = training.steps, self._fit.state
-        self._train = torch.from_numpy(data.train.copy()).to(device)
+        self._train = rows_of(data.train, device)
         self._held_out = torch.from_numpy(data.validation[:VALIDATION_IMAGES].copy())
         self._validation = self._held_out.to(device).float() / 255
         if model.likelihood == "bernoulli":
@@ -77,5 +78,5 @@ class VaeTraining:
     def finish(self, scratch: str) -> Trained:
         """The weights that validated best, with the mixture that samples are drawn from."""
         del scratch
-        fit_mixture(self._fit.best.model.eval(), self._train.float() / 255, seed=self._fit.fit.seed)
+        fit_mixture(self._fit.best.model.eval(), self._train, seed=self._fit.fit.seed)
         return self._fit.kept()

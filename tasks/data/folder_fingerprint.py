@@ -5,14 +5,13 @@ data set is always that of its content. A file that was written a moment before 
 written again without a change of its times, so the content of such files is compared besides.
 """
 
-import hashlib
 import time
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tasks.data.own_files import OwnFile, listed, opened
+from tasks.data.own_files import OwnFile, content_digest, listed
 from tasks.store.artifacts import facts_of
 from tasks.store.files import digest_of, home, read_json, sha256_of, write_json
 
@@ -22,6 +21,7 @@ SECONDS_TO_SETTLE = 10.0
 _READERS = (
     *("own_files", "image_folder", "image_layout", "image_pixels", "text_files"),
     *("sources", "ingestion", "image_splits", "manifests"),
+    *("image_shards", "picture_processes"),
 )
 """The modules beside this one that decide what is read from a file."""
 
@@ -37,11 +37,11 @@ class Fingerprint:
         self._root = path
         key = digest_of([str(path.resolve()), dict(options)])[:16]
         self._path = home() / "data" / "fingerprints" / f"{kind}-{key}.json"
-        self._readers = _readers()
+        self._readers = readers_digest()
         listing = listed(path)
         self._listing = listing.digest()
         self._files = {file.id: file for file in listing.files}
-        self._fresh = [file.id for file in listing.files if _is_fresh(file)]
+        self._fresh = [file.id for file in listing.files if is_fresh(file)]
         self._contents = self._contents_of(self._fresh)
 
     def receipt(self) -> dict[str, Any] | None:
@@ -81,24 +81,17 @@ class Fingerprint:
         write_json(self._path, {"kept": kept, "seal": digest_of(kept)})
 
     def _contents_of(self, names: Iterable[str]) -> dict[str, str]:
-        return {name: _content(self._files[name].path) for name in names}
+        return {name: content_digest(self._files[name].path) for name in names}
 
 
-def _is_fresh(file: OwnFile) -> bool:
+def is_fresh(file: OwnFile) -> bool:
+    """Whether a file is so young that another write need not show in its times."""
     modified_at, entered_at = file.changed_at
     now, settling = time.time_ns(), int(SECONDS_TO_SETTLE * 1e9)
     return abs(now - modified_at) < settling or now - entered_at < settling
 
 
-def _content(path: Path) -> str:
-    try:
-        with opened(path) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        return f"unreadable: {error.errno}"
-
-
-def _readers() -> str:
+def readers_digest() -> str:
     """Changes when files might be read in another way."""
     folder = Path(__file__).parent
     code = [sha256_of(folder / f"{name}.py") for name in _READERS]

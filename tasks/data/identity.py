@@ -268,9 +268,11 @@ def _marks(digests: list[str]) -> np.ndarray:
 def _windows(folder: Path, is_dense: bool) -> Iterator[np.ndarray]:
     """Marks of the windows of a text, of a million bytes at a time."""
     for split in SPLITS:
-        content = np.frombuffer((folder / f"{split}.txt").read_bytes(), dtype=np.uint8)
-        for start in range(0, len(content) - _WINDOW + 1, _TEXT_AT_ONCE):
-            yield _marks_of_windows(content[start : start + _TEXT_AT_ONCE + _WINDOW - 1], is_dense)
+        with (folder / f"{split}.txt").open("rb") as file:
+            content = file.read(_TEXT_AT_ONCE + _WINDOW - 1)
+            while len(content) >= _WINDOW:
+                yield _marks_of_windows(np.frombuffer(content, dtype=np.uint8), is_dense)
+                content = content[_TEXT_AT_ONCE:] + file.read(_TEXT_AT_ONCE)
 
 
 def _marks_of_windows(content: np.ndarray, is_dense: bool) -> np.ndarray:

@@ -1,7 +1,7 @@
 """A person's own pictures: a folder with a sub-folder per class, read and checked."""
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -9,31 +9,20 @@ from pathlib import Path
 import numpy as np
 
 from tasks.data.image_layout import Layout, layout_of
-from tasks.data.image_pixels import (
-    CANNOT_DECODE,
-    NOT_A_PICTURE,
-    NotAPicture,
-    Picture,
-    as_grey,
-    decoded,
-    size_of,
-)
-from tasks.data.own_files import CANNOT_OPEN, OwnFile, SetAside, counted, listed, readable
+from tasks.data.image_pixels import CANNOT_DECODE, NOT_A_PICTURE, decoded
+from tasks.data.image_shards import Decoded, FolderPixels, Reader, reader_of, remarks_of
+from tasks.data.own_files import Listing, OwnFile, SetAside, counted, listed, readable
+from tasks.data.picture_processes import Size
 from tasks.store.files import BadInput
 
 MIN_SIDE, MAX_SIDE = 8, 64
-COLOUR_FROM = 0.1
-"""A set is in colour where at least this share of its pictures is; else all become grey."""
-
-Size = tuple[int, int]
-"""Width and height in pixels."""
 
 
 @dataclass(kw_only=True, slots=True)
 class RawImages:
     """Images as a reader found them."""
 
-    pixels: np.ndarray
+    pixels: np.ndarray | FolderPixels
     """(N, C, H, W) uint8."""
     labels: np.ndarray
     """(N,) int64, indices into class_names; -1 everywhere where there are no classes."""
@@ -48,6 +37,8 @@ class RawImages:
     """Files and folders that are no part of the data, each with the reason."""
     notes: tuple[str, ...] = ()
     """What the reader decided, in sentences."""
+    resources: ExitStack = field(default_factory=ExitStack)
+    """Where its pixels wait: to be left when they are stored."""
 
 
 def read_image_folder(folder: Path, image_size: int | None) -> RawImages:
@@ -55,11 +46,20 @@ def read_image_folder(folder: Path, image_size: int | None) -> RawImages:
 
     What cannot be used is set aside with the reason. Raises BadInput for no images, for a split
     that contradicts itself, and without image_size for mixed sizes and for sides outside 8 to 64
-    pixels; all of that is found in folders and headers, before any picture is decoded.
+    pixels; all of that is found in folders and headers, before any picture is decoded. Where there
+    are many pictures, several processes read them; raises ReaderDied where one of those dies.
     """
     listing = listed(folder)
+    with ExitStack() as stack:
+        reader = stack.enter_context(reader_of(folder, listing.files, image_size))
+        raw = _read(folder, listing, reader, image_size)
+        raw.resources = stack.pop_all()
+    return raw
+
+
+def _read(folder: Path, listing: Listing, reader: Reader, image_size: int | None) -> RawImages:
     set_aside = list(listing.set_aside)
-    sizes = _headers(listing.files, set_aside)
+    sizes = _headers(reader, listing.files, set_aside)
     found = [file for file in listing.files if file.id in sizes]
     if not found:
         raise BadInput(_no_images(folder, set_aside))
@@ -69,31 +69,30 @@ def read_image_folder(folder: Path, image_size: int | None) -> RawImages:
     files = [found[index] for index in used]
     if image_size is None:
         _check_sizes(folder, files, sizes)
-    broken: list[SetAside] = []
-    pictures = dict(_decoded(files, sizes, image_size, broken))
+    pictures = reader.decoded(files, [sizes[file.id] for file in files], image_size)
+    read = list(zip(used, files, pictures.outcomes, strict=True))
+    broken = [SetAside(id=file.id, reason=each.reason) for _, file, each in read if each.reason]
     set_aside += broken
-    kept = [index for index in used if found[index].id in pictures]
+    kept = [index for index, _, each in read if not each.reason]
     if not kept:
         raise BadInput(
             f"none of the {len(files)} images in {readable(folder)} can be read:"
             f" {broken[0].id}: {broken[0].reason}"
         )
-    taken = [pictures.pop(found[index].id) for index in kept]
     ids = [found[index].id for index in kept]
-    return _raw(layout, kept, ids, taken, sorted(set_aside, key=lambda each: each.id))
+    return _raw(layout, kept, ids, pictures, sorted(set_aside, key=lambda each: each.id))
 
 
 def _raw(
     layout: Layout,
     kept: Sequence[int],
     ids: list[str],
-    pictures: list[Picture],
+    pictures: Decoded,
     set_aside: list[SetAside],
 ) -> RawImages:
     labels = np.array([layout.labels[index] for index in kept], dtype=np.int64)
-    remarks = Counter(remark for picture in pictures for remark in picture.remarks)
-    notes = [*layout.notes, *(f"{number} {remark}" for remark, number in sorted(remarks.items()))]
-    pixels = _stacked(pictures, notes)
+    pixels = FolderPixels(pictures)
+    notes = [*layout.notes, *remarks_of(pictures.outcomes), *filter(None, [pixels.note])]
     official_test = official_validation = None
     if layout.parts is not None:
         parts = np.array([layout.parts[index] for index in kept])
@@ -127,47 +126,17 @@ def _no_images(folder: Path, set_aside: list[SetAside]) -> str:
     )
 
 
-def _headers(files: Sequence[OwnFile], set_aside: list[SetAside]) -> dict[str, Size]:
+def _headers(
+    reader: Reader, files: Sequence[OwnFile], set_aside: list[SetAside]
+) -> dict[str, Size]:
     """The size of each picture by its id; what is none is set aside."""
-    from tasks.runtime.progress import (
-        with_progress,  # imports Prefect: not before settings are made
-    )
-
     sizes = {}
-    for file in with_progress(files, "look at files"):
-        try:
-            sizes[file.id] = size_of(file.path)
-        except Exception as error:  # decoders of damaged files raise almost anything
-            set_aside.append(SetAside(id=file.id, reason=_reason(error, file.path)))
+    for file, found in zip(files, reader.sizes(files), strict=True):
+        if isinstance(found, str):
+            set_aside.append(SetAside(id=file.id, reason=found))
+        else:
+            sizes[file.id] = found
     return sizes
-
-
-def _decoded(
-    files: Sequence[OwnFile],
-    sizes: dict[str, Size],
-    image_size: int | None,
-    set_aside: list[SetAside],
-) -> Iterator[tuple[str, Picture]]:
-    """Each picture that can be read, with its id; the others are set aside."""
-    from tasks.runtime.progress import with_progress  # see above
-
-    for file in with_progress(files, "read pictures"):
-        try:
-            picture = decoded(file.path, image_size)
-            height, width = picture.pixels.shape[:2]
-            if image_size is None and (width, height) != sizes[file.id]:
-                raise ValueError(f"is {width}x{height}, its header says otherwise")
-            yield file.id, picture
-        except Exception as error:  # see above
-            set_aside.append(SetAside(id=file.id, reason=_reason(error, file.path)))
-
-
-def _reason(error: Exception, path: Path) -> str:
-    if isinstance(error, OSError) and error.errno is not None:
-        return f"{CANNOT_OPEN}: {error.strerror}"
-    words = (str(error) or type(error).__name__).splitlines()[0]
-    kind = NOT_A_PICTURE if isinstance(error, NotAPicture) else CANNOT_DECODE
-    return f"{kind}: {readable(words.replace(str(path), path.name))}"
 
 
 def _check_sizes(folder: Path, files: Sequence[OwnFile], sizes: dict[str, Size]) -> None:
@@ -198,24 +167,6 @@ def _check_sizes(folder: Path, files: Sequence[OwnFile], sizes: dict[str, Size])
 def _can_be_read(file: OwnFile) -> bool:
     try:
         decoded(file.path, None)
-    except Exception:  # see above
+    except Exception:  # decoders of damaged files raise almost anything
         return False
     return True
-
-
-def _stacked(pictures: list[Picture], notes: list[str]) -> np.ndarray:
-    """(N, C, H, W) uint8; the pictures are given up one by one, so that memory holds them once.
-
-    A decision between grey and colour is added to the notes.
-    """
-    number, num_coloured = len(pictures), sum(each.pixels.shape[2] == 3 for each in pictures)
-    channels = 3 if num_coloured and num_coloured >= COLOUR_FROM * number else 1
-    if 0 < num_coloured < number:
-        done = "the others are kept as colour too" if channels == 3 else "they became grey"
-        notes.append(f"{num_coloured} of {number} pictures have colour: {done}")
-    height, width = pictures[0].pixels.shape[:2]
-    stacked = np.empty((number, channels, height, width), dtype=np.uint8)
-    for index in reversed(range(number)):
-        pixels = pictures.pop().pixels
-        stacked[index] = (pixels if channels == 3 else as_grey(pixels)).transpose(2, 0, 1)
-    return stacked

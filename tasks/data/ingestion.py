@@ -6,7 +6,8 @@ A data set is stored under its digest, so ingesting twice finds the first result
 """
 
 import hashlib
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,13 +25,22 @@ from tasks.data.sources import SOURCES, Source, find_source
 from tasks.data.splits import SPLITS
 from tasks.data.stored_data import digest_of_rows, fingerprint_of, made_before, store
 from tasks.data.text_files import RawText
+from tasks.data.text_spool import (
+    TextRange,
+    digest_of_texts,
+    normalised_pieces,
+    shared_lines,
+    written,
+)
 from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED
 from tasks.store.artifacts import artifact_folder
-from tasks.store.files import BadInput, digest_of
+from tasks.store.files import BadInput, digest_of, scratch_folder
 from tasks.store.names import derived_name
 
 MIN_CHARACTERS = 10_000
+MIN_LINE = 30
+"""Characters of a line that is looked for in the training text: shorter ones repeat by chance."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,18 +128,19 @@ def ingest_images(source: str, image_size: int | None = None, rehash: bool = Fal
         return kept
     assert found.read_images is not None
     raw = found.read_images()
-    hashes = [hashlib.sha256(image.tobytes()).hexdigest() for image in raw.pixels]
-    check_images(source, raw, hashes)
-    splits = split_images(raw.labels, hashes, raw.official_test, raw.official_validation)
-    manifest = image_manifest(raw, hashes, splits, SPLITS, source)
-    images = _image_set(source, found, raw, manifest, image_size)
-    made = store(
-        "images",
-        images,
-        settings,
-        lambda folder: _write_images(folder, raw.pixels, manifest),
-        manifest,
-    )
+    with raw.resources:
+        hashes = [hashlib.sha256(image.tobytes()).hexdigest() for image in raw.pixels]
+        check_images(source, raw, hashes)
+        splits = split_images(raw.labels, hashes, raw.official_test, raw.official_validation)
+        manifest = image_manifest(raw, hashes, splits, SPLITS, source)
+        images = _image_set(source, found, raw, manifest, image_size)
+        made = store(
+            "images",
+            images,
+            settings,
+            lambda folder: _write_images(folder, raw, manifest),
+            manifest,
+        )
     if fingerprint is not None:
         fingerprint.keep(images)
     _log_images(images, made.remark)
@@ -172,11 +183,19 @@ def _image_set(
     )
 
 
-def _write_images(folder: Path, pixels: np.ndarray, manifest: pd.DataFrame) -> None:
+def _write_images(folder: Path, raw: RawImages, manifest: pd.DataFrame) -> None:
+    """Write pixels.npy image by image, each in its place: they may be more than memory holds."""
     kept = manifest[manifest["row"] >= 0]
-    order = np.empty(len(pixels), dtype=np.int64)
-    order[kept["row"].to_numpy()] = np.arange(len(pixels))
-    np.save(folder / "pixels.npy", pixels[order])
+    rows = kept["row"].to_numpy()
+    header = {"descr": "|u1", "fortran_order": False, "shape": raw.pixels.shape}
+    with (folder / "pixels.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        start, size = file.tell(), math.prod(raw.pixels.shape[1:])
+        for row, image in zip(rows.tolist(), raw.pixels, strict=True):
+            file.seek(start + row * size)
+            file.write(image.tobytes())
+    order = np.empty(len(rows), dtype=np.int64)
+    order[rows] = np.arange(len(rows))
     np.save(folder / "labels.npy", kept["label"].to_numpy(dtype=np.int64)[order])
 
 
@@ -218,12 +237,13 @@ def ingest_text(source: str, glob: str | None = None, rehash: bool = False) -> C
         return kept
     assert found.read_text is not None
     raw = found.read_text()
-    text = normalised(raw.text)
-    _check_text(source, text)
-    parts = split_text(text) if raw.parts is None else _official_parts(raw.parts)
-    manifest = text_manifest(raw, source) if raw.files else None
-    corpus = _corpus(source, found, raw, parts, manifest, glob)
-    made = store("corpora", corpus, settings, lambda folder: _write_text(folder, parts), manifest)
+    with scratch_folder() as scratch:
+        parts = _parts_of(source, raw, scratch)
+        manifest = text_manifest(raw, source) if raw.files else None
+        corpus = _corpus(source, found, raw, parts, manifest, glob)
+        made = store(
+            "corpora", corpus, settings, lambda folder: _write_text(folder, parts), manifest
+        )
     if fingerprint is not None:
         fingerprint.keep(corpus)
     _log_text(corpus, made.remark)
@@ -234,11 +254,11 @@ def _corpus(
     source: str,
     found: Source,
     raw: RawText,
-    parts: Mapping[str, str],
+    parts: dict[str, TextRange],
     manifest: pd.DataFrame | None,
     glob: str | None,
 ) -> Corpus:
-    digest = digest_of(parts)
+    digest = digest_of_texts(parts)
     name = short_name(source)
     return Corpus(
         name=name,
@@ -247,11 +267,11 @@ def _corpus(
         licence=found.licence,
         folder=str(artifact_folder("corpora", name, digest)),
         digest=digest,
-        num_characters=sum(map(len, parts.values())),
-        bytes_train=len(parts["train"].encode()),
-        bytes_validation=len(parts["validation"].encode()),
-        bytes_test=len(parts["test"].encode()),
-        leaked_lines_fraction=_leaked_lines(parts["train"], parts["test"]),
+        num_characters=sum(part.length for part in parts.values()),
+        bytes_train=parts["train"].num_bytes,
+        bytes_validation=parts["validation"].num_bytes,
+        bytes_test=parts["test"].num_bytes,
+        leaked_lines_fraction=shared_lines(parts["train"], parts["test"], MIN_LINE),
         glob=glob,
         num_files=max(1, len(raw.files)),
         set_aside=counted(raw.set_aside),
@@ -272,54 +292,60 @@ def _log_text(corpus: Corpus, remark: str) -> None:
         log(f"{corpus.name}: {corpus.note}")
 
 
-def _write_text(folder: Path, parts: Mapping[str, str]) -> None:
+def _write_text(folder: Path, parts: Mapping[str, TextRange]) -> None:
     for split, part in parts.items():
-        (folder / f"{split}.txt").write_text(part, encoding="utf-8", newline="")
+        with (folder / f"{split}.txt").open("wb") as file:
+            file.writelines(part.blocks())
 
 
-def normalised(text: str) -> str:
-    r"""Text with `\n` line ends and a final newline."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return text if text.endswith("\n") or not text else text + "\n"
+def _parts_of(source: str, raw: RawText, scratch: Path) -> dict[str, TextRange]:
+    r"""The three parts of a text with `\n` line ends, each with a final newline, on the disk.
 
-
-def _check_text(source: str, text: str) -> None:
-    if len(text) < MIN_CHARACTERS:
-        num_lines = text.count("\n")
-        raise BadInput(
-            f"{one_line(source)} has {len(text)} characters in {num_lines} lines; wanted at least"
-            f" {MIN_CHARACTERS} characters: give a longer text"
-        )
-
-
-def split_text(text: str) -> dict[str, str]:
-    """The first 10 % to validate, the last 10 % to test, all between to train.
-
+    The first 10 % to validate, the last 10 % to test, all between to train; or an author's split.
     The test is nanoGPT's validation part, the text from character int(0.9 * length) on, and as
     there it follows the training text directly: a gap of a tenth between the two costs an n-gram
     model 0.17 nats per character on tiny Shakespeare, because neighbours share a play.
     """
-    first, second = int(0.1 * len(text)), int(0.9 * len(text))
-    return {"train": text[first:second], "validation": text[:first], "test": text[second:]}
+    lines = _Counted(normalised_pieces(raw.whole))
+    whole = written(scratch / "whole.txt", lines)
+    if whole.length < MIN_CHARACTERS:
+        raise BadInput(
+            f"{one_line(source)} has {whole.length} characters in {lines.number} lines; wanted at"
+            f" least {MIN_CHARACTERS} characters: give a longer text"
+        )
+    if raw.parts is not None:
+        return _official_parts(raw.parts, scratch)
+    before, test = whole.cut(int(0.9 * whole.length))
+    validation, train = before.cut(int(0.1 * whole.length))
+    return {"train": train, "validation": validation, "test": test}
 
 
-def _official_parts(given: Mapping[Part, str]) -> dict[str, str]:
+class _Counted:
+    """Pieces of a text, whose lines are counted as they pass."""
+
+    def __init__(self, pieces: Iterable[str]) -> None:
+        self._pieces, self.number = pieces, 0
+
+    def __iter__(self) -> Iterator[str]:
+        for piece in self._pieces:
+            self.number += piece.count("\n")
+            yield piece
+
+
+def _official_parts(given: Mapping[Part, Iterable[str]], scratch: Path) -> dict[str, TextRange]:
     """An author's split as three parts: of one held-out part, whatever its name, the test is made.
 
     Where there is no validation part besides, the first 10 % of the training text are that.
     """
-    parts = {name: normalised(text) for name, text in given.items()}
+    parts = {
+        name: written(scratch / f"{name}.txt", normalised_pieces(text))
+        for name, text in given.items()
+    }
     train, test = parts["train"], parts.get("test") or parts["validation"]
     if len(parts) == 3:
         return {"train": train, "validation": parts["validation"], "test": test}
-    cut = int(0.1 * len(train))
-    return {"train": train[cut:], "validation": train[:cut], "test": test}
-
-
-def _leaked_lines(train: str, test: str) -> float:
-    known = set(train.split("\n"))
-    long_lines = [line for line in test.split("\n") if len(line) >= 30]
-    return sum(line in known for line in long_lines) / max(1, len(long_lines))
+    validation, rest = train.cut(int(0.1 * train.length))
+    return {"train": rest, "validation": validation, "test": test}
 
 
 def short_name(source: str) -> str:

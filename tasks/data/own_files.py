@@ -190,6 +190,15 @@ def opened(path: Path) -> Iterator[BufferedReader]:
         yield file
 
 
+def content_digest(path: Path) -> str:
+    """The sha256 of a file's content, or that it cannot be read."""
+    try:
+        with opened(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        return f"unreadable: {error.errno}"
+
+
 def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
 

@@ -1,7 +1,9 @@
 """Where data comes from: one row of SOURCES for each named source, and readers of a person's files.
 
-A reader returns everything in memory, unsplit unless the source has an official test part; writing,
-splitting and checking are `tasks.data.ingestion`'s. This is the only module that uses the network.
+A reader returns everything, unsplit unless the source has an official test part: what the program
+knows in memory, a person's own where it waits (`tasks.data.image_shards`, `tasks.data.text_spool`).
+Writing, splitting and checking are `tasks.data.ingestion`'s. This is the only module that uses the
+network.
 """
 
 import contextlib
@@ -23,7 +25,12 @@ from models.presets import ImageShape
 from tasks.data.image_folder import MAX_SIDE, MIN_SIDE, RawImages, read_image_folder
 from tasks.data.own_files import one_line, readable
 from tasks.data.source_address import source_address
-from tasks.data.text_files import RawText, read_text_file, read_text_folder
+from tasks.data.text_files import (
+    RawText,
+    read_own_text_file,
+    read_text_file,
+    read_text_folder,
+)
 from tasks.store.files import BadInput, ChecksumMismatch, atomic_file, data_root, home, sha256_of
 
 Kind = Literal["images", "text"]
@@ -128,7 +135,7 @@ def _own_source(
     def read() -> RawText:
         if scheme == "folder":
             return read_text_folder(path, glob)
-        return RawText(text=read_text_file(path))
+        return read_own_text_file(path)
 
     return Source(
         kind=kind,
@@ -347,12 +354,12 @@ SOURCES = {
         kind="text",
         title="The Python language reference (inside every CPython, embedded)",
         licence="PSF-2.0; Python Software Foundation",
-        read_text=lambda: RawText(text=read_pydocs()),
+        read_text=lambda: RawText(whole=[read_pydocs()]),
     ),
     "tinyshakespeare": Source(
         kind="text",
         title="Tiny Shakespeare, 1.1 MB",
         licence="public domain",
-        read_text=lambda: RawText(text=read_tiny_shakespeare()),
+        read_text=lambda: RawText(whole=[read_tiny_shakespeare()]),
     ),
 }

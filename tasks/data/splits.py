@@ -3,6 +3,7 @@
 These few lines are in every cache key, unlike the rest of this room, whose results' digests are.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:  # both begin here
     from tasks.data.tokenization import TokenSet
 
 Split = Literal["train", "validation", "test"]
+CHARACTERS_AT_ONCE = 1 << 18
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
@@ -29,6 +31,24 @@ def load_images(images: "ImageSet", split: Split) -> tuple[np.ndarray, np.ndarra
 def load_text(corpus: "Corpus", split: Split) -> str:
     """One split of a corpus."""
     return (Path(corpus.folder) / f"{split}.txt").read_bytes().decode("utf-8")
+
+
+def text_pieces(corpus: "Corpus", split: Split) -> Iterator[str]:
+    """One split of a corpus, a part at a time."""
+    path = Path(corpus.folder) / f"{split}.txt"
+    with path.open(encoding="utf-8", newline="") as file:
+        while piece := file.read(CHARACTERS_AT_ONCE):
+            yield piece
+
+
+def load_end(corpus: "Corpus", split: Split, num_characters: int) -> str:
+    """The last so many characters of one split, or all of a shorter one; no more is read."""
+    with (Path(corpus.folder) / f"{split}.txt").open("rb") as file:
+        file.seek(max(0, file.seek(0, 2) - 4 * num_characters))
+        content = file.read()
+    first = next((place for place in range(len(content)) if content[place] & 0xC0 != 0x80), 0)
+    text = content[first:].decode("utf-8")  # from a character's first byte on
+    return text[max(0, len(text) - num_characters) :]
 
 
 def load_tokens(tokens: "TokenSet", split: Split) -> np.ndarray:

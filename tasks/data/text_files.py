@@ -1,7 +1,8 @@
 """A person's own text: one file, or all files of a folder that hold text."""
 
+import codecs
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -18,10 +19,11 @@ from tasks.data.own_files import (
     opened,
     readable,
 )
-from tasks.store.files import BadInput
+from tasks.data.text_spool import BYTES_AT_ONCE, JoinedText, SpooledText, TextSpool
+from tasks.store.files import BadInput, CannotWrite
 
 MAX_BYTES = 2**31 - 1
-"""More bytes than tokens that can be counted; what is read lies in memory several times."""
+"""More bytes than tokens that can be counted."""
 _BEGINNING = 1 << 16  # enough bytes to tell text from most other things
 
 NOT_CHOSEN = "not named by the pattern"
@@ -33,16 +35,21 @@ _ABOUT_DATA = re.compile(r"(?i)(readme|licen[cs]e|copying|citation|notice|author
 
 @dataclass(kw_only=True, slots=True)
 class RawText:
-    """A text as a reader found it."""
+    """A text as a reader found it, in pieces that may be asked for as often as one likes."""
 
-    text: str
+    whole: Iterable[str]
     files: list[tuple[str, int]] = field(default_factory=list)
     """The id of each file that is part of it, in order, with its number of characters."""
     set_aside: list[SetAside] = field(default_factory=list)
-    parts: dict[Part, str] | None = None
+    parts: Mapping[Part, Iterable[str]] | None = None
     """The author's split, a training part and a held-out one at least, or None."""
     note: str = ""
     """What was decided of it, in a sentence."""
+
+    @property
+    def text(self) -> str:
+        """All of it, in memory."""
+        return "".join(self.whole)
 
 
 class NotText(ValueError):
@@ -60,7 +67,7 @@ def read_text_folder(folder: Path, pattern: str | None = None) -> RawText:
     set_aside = list(listing.set_aside)
     files, texts, names = [], [], []
     for file, text in _texts(folder, listing.files, set_aside):
-        files.append((file.id, len(text)))
+        files.append((file.id, text.length))
         texts.append(text)
         names.append(file.parts)
     if not files:
@@ -68,13 +75,13 @@ def read_text_folder(folder: Path, pattern: str | None = None) -> RawText:
     set_aside.sort(key=lambda each: each.id)
     split = split_by_names(names)
     if split is None:
-        return RawText(text="\n".join(texts), files=files, set_aside=set_aside)
+        return RawText(whole=JoinedText(tuple(texts)), files=files, set_aside=set_aside)
     return _split_text(files, texts, split, set_aside)
 
 
 def _split_text(
     files: Sequence[tuple[str, int]],
-    texts: Sequence[str],
+    texts: Sequence[SpooledText],
     split: Sequence[Part | None],
     set_aside: Sequence[SetAside],
 ) -> RawText:
@@ -89,13 +96,13 @@ def _split_text(
         else f"{len(inside)} files like {files[inside[0]][0]}"
         for _, inside in sorted(parts.items())
     )
-    beside = [i for i, part in enumerate(split) if part is None]
-    left_out = [SetAside(id=files[i][0], reason=NO_PART) for i in beside]
+    beside = {i for i, part in enumerate(split) if part is None}
+    left_out = [SetAside(id=files[i][0], reason=NO_PART) for i in sorted(beside)]
     return RawText(
-        text="\n".join(text for i, text in enumerate(texts) if i not in beside),
+        whole=JoinedText(tuple(text for i, text in enumerate(texts) if i not in beside)),
         files=[file for i, file in enumerate(files) if i not in beside],
         set_aside=sorted([*set_aside, *left_out], key=lambda each: each.id),
-        parts={part: "\n".join(texts[i] for i in inside) for part, inside in parts.items()},
+        parts={part: JoinedText(tuple(texts[i] for i in inside)) for part, inside in parts.items()},
         note=f"the author's split is used: {shown}",
     )
 
@@ -152,22 +159,24 @@ def _fits(file: OwnFile, pattern: str) -> bool:
 
 def _texts(
     folder: Path, files: list[OwnFile], set_aside: list[SetAside]
-) -> Iterator[tuple[OwnFile, str]]:
+) -> Iterator[tuple[OwnFile, SpooledText]]:
     from tasks.runtime.progress import (
         with_progress,  # imports Prefect: not before settings are made
     )
 
-    num_bytes = 0
+    spool, num_bytes = TextSpool(), 0
     for file in with_progress(files, "read texts"):
         try:
-            text = _text_of(file.path)
+            text = spool.append(_pieces_of(file.path))
+        except CannotWrite:
+            raise
         except OSError as error:
             set_aside.append(SetAside(id=file.id, reason=f"{CANNOT_OPEN}: {error.strerror}"))
             continue
         except NotText as error:
             set_aside.append(SetAside(id=file.id, reason=str(error)))
             continue
-        if not text.strip():
+        if text.is_blank:
             set_aside.append(SetAside(id=file.id, reason=EMPTY))
             continue
         num_bytes += file.size
@@ -194,38 +203,68 @@ def _too_much(path: Path, num_bytes: int) -> str:
 
 def read_text_file(path: Path) -> str:
     """A text file as str; UTF-8, or UTF-16 with its byte-order mark. BadInput for anything else."""
-    try:
-        return _text_of(path)
-    except OSError as error:
-        raise BadInput(f"{readable(path)} cannot be read: {error.strerror}") from error
-    except NotText as error:
-        raise BadInput(
-            f"{readable(path)} is {error}; convert it to UTF-8, or check that it is a text file"
-            " at all"
-        ) from error
+    return "".join(_named(path))
 
 
-def _text_of(path: Path) -> str:
-    """Raises NotText, and for a file of more than MAX_BYTES BadInput, from its beginning alone."""
+def read_own_text_file(path: Path) -> RawText:
+    """The same, as a text that may be larger than memory."""
+    return RawText(whole=TextSpool().append(_named(path)))
+
+
+def _named(path: Path) -> Iterator[str]:
+    """The pieces of a file that a person named."""
+    pieces = _pieces_of(path)
+    while True:
+        try:
+            piece = next(pieces, None)
+        except OSError as error:
+            raise BadInput(f"{readable(path)} cannot be read: {error.strerror}") from error
+        except NotText as error:
+            raise BadInput(
+                f"{readable(path)} is {error}; convert it to UTF-8, or check that it is a text file"
+                " at all"
+            ) from error
+        if piece is None:
+            return
+        yield piece
+
+
+def _pieces_of(path: Path) -> Iterator[str]:
+    """The text of a file, a piece at a time; what is wrong with it comes after pieces, too.
+
+    Raises NotText, and for a file of more than MAX_BYTES BadInput, from its beginning alone.
+    """
     with opened(path) as file:
         beginning = file.read(_BEGINNING)
         encoding = "utf-16" if beginning[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
         if b"\0" in beginning and encoding != "utf-16":
             raise NotText(f"{BINARY}: it holds NUL bytes")
-        _decoded(beginning, encoding, is_whole=len(beginning) < _BEGINNING)
-        if (size := path.stat().st_size) > MAX_BYTES:
-            raise BadInput(_too_much(path, size))
-        content = beginning + file.read()
-    text = _decoded(content, encoding, is_whole=True)
-    if "\0" in text:
+        decoder, holds_nul, num_read = codecs.getincrementaldecoder(encoding)(), False, 0
+        block = beginning
+        while True:
+            text = _decoded(decoder, block, num_read, is_last=not block)
+            num_read += len(block)
+            if block is beginning and (size := path.stat().st_size) > MAX_BYTES:
+                raise BadInput(_too_much(path, size))
+            holds_nul = holds_nul or "\0" in text
+            if text:
+                yield text
+            if not block:
+                break
+            block = file.read(BYTES_AT_ONCE)
+    if holds_nul:
         raise NotText(f"{BINARY}: it holds NUL bytes")
-    return text
 
 
-def _decoded(content: bytes, encoding: str, *, is_whole: bool) -> str:
+def _decoded(
+    decoder: codecs.IncrementalDecoder, block: bytes, num_read: int, *, is_last: bool
+) -> str:
+    """The next piece; num_read: bytes that were given to the decoder before."""
+    waiting = decoder.getstate()[0]
     try:
-        return content.decode(encoding)
+        return decoder.decode(block, final=is_last)
     except UnicodeDecodeError as error:
-        if not is_whole and error.end == len(content):  # a character cut in two
-            return ""
-        raise NotText(f"{NOT_UTF8}: byte {error.start} is 0x{content[error.start]:02x}") from error
+        skipped = len(waiting) + len(block) - len(error.object)  # a byte-order mark
+        place = num_read - len(waiting) + skipped + error.start
+        byte = error.object[error.start]
+        raise NotText(f"{NOT_UTF8}: byte {place} is 0x{byte:02x}") from error

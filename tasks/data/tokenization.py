@@ -4,7 +4,7 @@ Token ids lie in memory-mappable arrays beside the vocabulary that made them.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,10 +12,16 @@ from typing import Any, Literal
 import numpy as np
 from prefect import task
 
-from models.text.tokenizer import BpeTokenizer, CharacterTokenizer, Tokenizer, tokenizer_from_dict
+from models.text.tokenizer import (
+    BpeTokenizer,
+    CharacterTokenizer,
+    Tokenizer,
+    pieces,
+    tokenizer_from_dict,
+)
 from tasks.data.ingestion import Corpus
 from tasks.data.own_files import one_line
-from tasks.data.splits import SPLITS, Split, load_text
+from tasks.data.splits import SPLITS, Split, text_pieces
 from tasks.runtime.progress import log
 from tasks.runtime.retries import LOCAL
 from tasks.store.artifacts import get_or_create
@@ -107,7 +113,10 @@ def _unknown_characters(tokenizer: Tokenizer, corpus: Corpus) -> str:
     """Which characters of a text a vocabulary lacks, and spells in bytes, in words."""
     if not isinstance(tokenizer, CharacterTokenizer):
         return ""  # all of its tokens are made of bytes
-    counts = Counter("".join(load_text(corpus, split) for split in SPLITS))
+    counts: Counter[str] = Counter()
+    for split in SPLITS:
+        for piece in text_pieces(corpus, split):
+            counts.update(piece)
     known = {chr(point) for point in tokenizer.to_dict()["code_points"]}
     unknown = sorted(counts.keys() - known, key=lambda each: (-counts[each], each))
     if not unknown:
@@ -122,11 +131,11 @@ def _unknown_characters(tokenizer: Tokenizer, corpus: Corpus) -> str:
     )
 
 
-def fit_tokenizer(text: str, scheme: Scheme, vocabulary_size: int) -> Tokenizer:
-    """A vocabulary learned from a training text."""
+def fit_tokenizer(parts: Iterable[str], scheme: Scheme, vocabulary_size: int) -> Tokenizer:
+    """A vocabulary learned from a training text, in parts."""
     if scheme == "characters":
-        return CharacterTokenizer.fit(text)
-    return BpeTokenizer.fit(text, vocabulary_size)
+        return CharacterTokenizer.fit("".join(set().union(*parts)))
+    return BpeTokenizer.fit(parts, vocabulary_size)
 
 
 def _write(
@@ -136,16 +145,30 @@ def _write(
     vocabulary_size: int,
     given: Tokenizer | None = None,
 ) -> dict[str, int]:
-    tokenizer = given or fit_tokenizer(load_text(corpus, "train"), scheme, vocabulary_size)
+    tokenizer = given or fit_tokenizer(text_pieces(corpus, "train"), scheme, vocabulary_size)
     write_json(folder / "tokenizer.json", tokenizer.to_dict())
     dtype = np.uint16 if tokenizer.vocabulary_size <= 2**16 else np.uint32
     sizes = {}
     for split in SPLITS:
-        ids = tokenizer.encode(load_text(corpus, split)).astype(dtype)
-        np.save(folder / f"{split}.npy", ids)
-        sizes[f"num_{split}"] = len(ids)
+        encoded = (tokenizer.encode(piece) for piece in pieces(text_pieces(corpus, split)))
+        sizes[f"num_{split}"] = _save(folder / f"{split}.npy", encoded, np.dtype(dtype))
     _check_lengths(corpus, scheme, sizes)
     return {"vocabulary_size": tokenizer.vocabulary_size, **sizes}
+
+
+def _save(path: Path, parts: Iterable[np.ndarray], dtype: np.dtype[Any]) -> int:
+    """Write arrays, (n,) each, one after the other as `numpy.save` does the whole; its length."""
+    header = {"descr": dtype.str, "fortran_order": False, "shape": (0,)}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        start = file.tell()
+        for part in parts:
+            file.write(part.astype(dtype).data)
+        length = (file.tell() - start) // dtype.itemsize
+        file.seek(0)
+        np.lib.format.write_array_header_1_0(file, {**header, "shape": (length,)})
+        assert file.tell() == start, "the header has room for any length"
+    return int(length)
 
 
 def _check_lengths(corpus: Corpus, scheme: Scheme, sizes: Mapping[str, Any]) -> None:

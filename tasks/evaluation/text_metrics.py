@@ -1,6 +1,7 @@
 """Measure token models on held-out text, all on one yardstick: bits per byte."""
 
 import math
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,16 +11,18 @@ from models.metrics.bootstrap import bootstrap_mean_interval
 from models.metrics.text import (
     bits_per_byte,
     distinct_n,
+    known_ngrams,
     longest_copied_span,
-    novel_ngram_share,
 )
 from models.text.decoding import generate
 from models.text.tokenizer import readable
 from tasks.data.ingestion import Corpus
-from tasks.data.splits import load_text
+from tasks.data.splits import load_end, load_text, text_pieces
 from tasks.evaluation.result import EVALUATION_SEED, EvaluationResult, not_finite
 
 SAMPLED_TEXTS, SAMPLED_TOKENS = 8, 500
+COMPARED_AT_ONCE = 1 << 22
+"""Characters of the training text that written texts are compared with at one time."""
 SPAN = 12
 """Characters of the spans that are looked for in the training text: two words, about."""
 MIN_BLOCKS, MAX_BLOCK_BYTES, MIN_BLOCK_BYTES = 40, 2000, 250
@@ -71,7 +74,7 @@ def scored_blocks(subject: Any, corpus: Corpus) -> np.ndarray:
 def _scored(subject: Any, corpus: Corpus) -> tuple[np.ndarray, np.ndarray]:
     """The test's token ids (N,), and the nats of each given the text before it (N,) float64."""
     context = subject.model.context_length
-    before = load_text(corpus, "train")[-HISTORY_CHARACTERS * context :]
+    before = load_end(corpus, "train", HISTORY_CHARACTERS * context)
     history = subject.tokenizer.encode(before)[-context:]
     ids = subject.tokenizer.encode(load_text(corpus, "test"))
     sequence = np.concatenate([history, ids]).astype(np.int64)
@@ -101,7 +104,7 @@ def _measures_of_writing(written: list[str], corpus: Corpus) -> dict[str, float]
 
     A model that copies its training text has fewer new spans than real text, one that babbles more.
     """
-    training, held_out = load_text(corpus, "train"), load_text(corpus, "test")
+    held_out = load_text(corpus, "test")
     measured = {"test": written}
     lengths = [len(text) for text in written]
     if sum(lengths) <= len(held_out):
@@ -113,19 +116,43 @@ def _measures_of_writing(written: list[str], corpus: Corpus) -> dict[str, float]
     for part, texts in measured.items():
         whole = "\n".join(texts)
         found |= {f"{part}_distinct_{n}": distinct_n(whole, n) for n in (1, 2, 3)}
-        found[f"{part}_novel_{SPAN}gram_share"] = _novel_share(texts, training)
-        spans = (longest_copied_span(text, training) for text in texts)
-        found[f"{part}_longest_copied_characters"] = float(max(span.length for span in spans))
+        novel, longest = _beside_training(texts, text_pieces(corpus, "train"))
+        found[f"{part}_novel_{SPAN}gram_share"] = novel
+        found[f"{part}_longest_copied_characters"] = float(longest)
     return found
 
 
-def _novel_share(texts: list[str], training: str) -> float:
-    """Share of the texts' spans that are new; no span crosses from one text to another."""
+def _beside_training(texts: list[str], training: Iterable[str]) -> tuple[float, int]:
+    """Share of the texts' spans that are new, and the length of the longest that is copied.
+
+    No span crosses from one text to another. training: in pieces, for it may be larger than memory.
+    """
     long_enough = [text for text in texts if len(text) >= SPAN]
+    known = [np.zeros(len(text) - SPAN + 1, dtype=np.bool_) for text in long_enough]
+    longest = 0
+    for part in _overlapping(training, max([SPAN, *map(len, texts)])):
+        for text, so_far in zip(long_enough, known, strict=True):
+            np.logical_or(so_far, known_ngrams(text, part, SPAN), out=so_far)
+        longest = max(longest, *(longest_copied_span(text, part).length for text in texts))
     if not long_enough:
-        return math.nan
-    shares = [novel_ngram_share(text, training, SPAN) for text in long_enough]
-    return float(np.average(shares, weights=[len(text) - SPAN + 1 for text in long_enough]))
+        return math.nan, longest
+    shares = [1 - float(each.mean()) for each in known]
+    return float(np.average(shares, weights=[len(each) for each in known])), longest
+
+
+def _overlapping(pieces: Iterable[str], overlap: int) -> Iterator[str]:
+    """A text in parts, such that every span of `overlap` characters lies within one of them."""
+    waiting: list[str] = []
+    length, is_new = 0, False
+    for piece in pieces:
+        waiting.append(piece)
+        length, is_new = length + len(piece), True
+        if length >= COMPARED_AT_ONCE + overlap:
+            part = "".join(waiting)
+            yield part
+            waiting, length, is_new = [part[-overlap:]], overlap, False
+    if is_new:
+        yield "".join(waiting)
 
 
 def _written(subject: Any) -> list[str]:

@@ -17,6 +17,7 @@ from typing import get_args
 
 from prefect import task
 
+from tasks.data.image_shards import SHARDS
 from tasks.data.tokenization import Scheme
 from tasks.maintenance.pruning import find_surplus, kept_contents
 from tasks.registry.audit_history import lasting_contents
@@ -121,6 +122,7 @@ def find_garbage(kept_digests: Iterable[str], now: float | None = None) -> list[
             and not _is_marked(finished.get(folder), marked, models)
         ),
         *_old_fingerprints(),
+        *_abandoned_shards(now),
         *_of_earlier_versions(shown),
         *((path, "left half-written by a kill") for path in left_by_the_killed()),
     ]
@@ -198,6 +200,12 @@ def _old_fingerprints() -> Iterator[tuple[Path, str]]:
             continue
         if not folder.is_dir():
             yield path, "the fingerprint of data that are gone"
+
+
+def _abandoned_shards(now: float) -> Iterator[tuple[Path, str]]:
+    for folder in (home() / "data" / SHARDS).glob("*"):
+        if not _can_be_resumed(folder, now):
+            yield folder, "pictures that were read for a data set that was never finished"
 
 
 def _of_earlier_versions(shown: Path | None) -> Iterator[tuple[Path, str]]:

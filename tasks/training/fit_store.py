@@ -6,10 +6,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from models.training.protocol import Arrays, Tensors
 from tasks.data.ingestion import ImageSet
 from tasks.data.tokenization import TokenSet
 from tasks.runtime.progress import log
@@ -18,6 +20,7 @@ from tasks.store.files import atomic_file, digest_of, remove, sha256_of, write_j
 from tasks.store.fingerprint import cache_key_inputs
 from tasks.tracking.metric_queue import MetricQueue
 from tasks.tracking.mlflow_client import log_parameters, run_exists
+from tasks.training.arrays_file import write_arrays
 from tasks.training.device import training_device
 from tasks.training.initial_weights import BESIDE, InitialWeights
 from tasks.training.plan import TrainingPlan
@@ -168,7 +171,7 @@ def load_cached_fit(place: FitContext) -> TrainedModel | None:
 def save_fit(
     place: FitContext,
     *,
-    tensors: dict[str, Tensor],
+    tensors: Tensors | Arrays,
     config: Any,
     seconds: float,
     num_parameters: int,
@@ -184,13 +187,15 @@ def save_fit(
         "config.json": {"family": place.family, "config": asdict(config)},
         **(extra_json or {}),
     }
-    tensor_files = {"weights.safetensors": tensors, **(extra_tensors or {})}
+    tensor_files: dict[str, Tensors | Arrays] = {
+        "weights.safetensors": tensors,
+        **(extra_tensors or {}),
+    }
     for name, value in json_files.items():
         write_json(place.folder / name, value)
     for name, values in tensor_files.items():
         with atomic_file(place.folder / name) as temporary:
-            plain = {k: v.detach().cpu().contiguous() for k, v in values.items()}
-            temporary.write_bytes(save(plain))  # save_file hides a full disk in an error of its own
+            _write_tensors(temporary, values)
     facts = {
         **{"family": place.family, "name": place.name, "run_id": place.run_id},
         **{"data_digest": place.data_digest, "seed": place.seed},
@@ -203,3 +208,16 @@ def save_fit(
     remove(place.checkpoint_path)
     log(f"{place.name}: trained in {seconds:.0f} s, {num_parameters:,} parameters")
     return made.as_receipt(TrainedModel)
+
+
+def _write_tensors(path: Path, values: Tensors | Arrays) -> None:
+    arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+    if arrays:
+        write_arrays(path, arrays)
+        return
+    plain = {
+        name: value.detach().cpu().contiguous()
+        for name, value in values.items()
+        if isinstance(value, Tensor)
+    }
+    path.write_bytes(save(plain))  # save_file hides a full disk in an error of its own

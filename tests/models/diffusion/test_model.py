@@ -24,6 +24,7 @@ from models.training.batches import ImageBatches
 from models.training.checkpoint import TrainingState
 from models.training.config import FitConfig
 from models.training.loops import Diverged
+from models.training.stored_data import StoredRows
 
 TINY = DiffusionConfig(
     num_classes=2,
@@ -213,6 +214,18 @@ def test_normalising_takes_mean_and_deviation_of_the_images():
     torch.testing.assert_close(network.images_of(points), pixels / 255)
     network.normalise_by(pixels[:1].expand(3, -1, -1, -1))
     assert network.normalised(pixels / 255).isfinite().all()
+
+
+def test_moments_of_images_a_part_at_a_time_are_theirs(monkeypatch):
+    pixels, _ = squares()
+    whole, parts = VelocityNetwork(PLAIN), VelocityNetwork(PLAIN)
+    whole.normalise_by(pixels)
+    monkeypatch.setattr("models.diffusion.networks.SUMMED_AT_ONCE", 3 * pixels[0].numel())
+
+    parts.normalise_by(StoredRows(pixels.numpy()))
+
+    torch.testing.assert_close(parts.mean, whole.mean)
+    torch.testing.assert_close(parts.deviation, whole.deviation)
 
 
 def test_a_missing_label_is_refused():

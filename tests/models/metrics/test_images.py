@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from models.metrics import images as images_module
 from models.metrics.images import (
     exact_copy_rate,
     frechet_distance,
@@ -239,6 +240,18 @@ def test_copies_are_counted_byte_for_byte():
     assert exact_copy_rate(generated, train) == 0.75
     with pytest.raises(ValueError, match=r"generated_uint8 holds torch\.float64"):
         exact_copy_rate(generated / 255, train)
+
+
+def test_copies_are_found_in_every_part_of_a_mapped_training_set(tmp_path, monkeypatch):
+    monkeypatch.setattr(images_module, "ENTRIES_AT_ONCE", 32)  # two images of 16 pixels
+    random = np.random.default_rng(0)
+    np.save(tmp_path / "train.npy", random.integers(0, 256, (7, 1, 4, 4), dtype=np.uint8))
+    train = np.load(tmp_path / "train.npy", mmap_mode="r")
+    generated = np.concatenate([train[[6, 3, 0, 6]], 255 - train[:4]])
+
+    assert exact_copy_rate(generated, train) == 0.5
+    with pytest.raises(ValueError, match="train_uint8 has 0 items"):
+        exact_copy_rate(generated, train[:0])
 
 
 def test_binarised_images_and_read_only_arrays_are_taken():

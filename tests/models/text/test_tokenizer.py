@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from models.text.tokenizer import (
     BpeTokenizer,
     CharacterTokenizer,
-    _pieces,
     _without_long_words,
+    pieces,
     tokenizer_from_dict,
 )
 
@@ -104,10 +104,46 @@ def test_cuts_never_show_wherever_they_fall(text):
 def test_a_line_of_megabytes_is_cut():
     text = "words and more words, " * 100_000
 
-    pieces = list(_pieces(text))
+    found = list(pieces([text]))
 
-    assert "".join(pieces) == text
-    assert max(map(len, pieces)) < 1 << 17
+    assert "".join(found) == text
+    assert max(map(len, found)) < 1 << 17
+
+
+def pieces_of_a_whole(text, shortest, longest):
+    """The same by its definition, with all of the text at hand."""
+
+    def cut(mark, first, last):
+        places = range(max(1, first), min(last, len(text)))
+        return next((p for p in places if text[p] == mark and not text[p - 1].isspace()), None)
+
+    start = 0
+    while start < len(text):
+        first, last = start + shortest, start + longest
+        end = cut("\n", first, last) or cut(" ", first, last) or cut("\n", first, len(text))
+        yield text[start : (end or len(text))]
+        start = end or len(text)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.text(alphabet="ab \n\u00a0", max_size=40), max_size=12),
+    st.sampled_from([(3, 9), (7, 20), (1, 2)]),
+)
+def test_pieces_do_not_depend_on_how_the_text_arrives(parts, sizes):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("models.text.tokenizer._PIECE_LENGTH", sizes[0])
+        patch.setattr("models.text.tokenizer._LONG_LINE", sizes[1])
+        found = list(pieces(parts))
+
+    assert found == list(pieces_of_a_whole("".join(parts), *sizes))
+
+
+def test_a_vocabulary_is_learned_from_parts_as_from_the_whole():
+    text = CORPUS * 3000
+    parts = [text[start : start + 1009] for start in range(0, len(text), 1009)]
+
+    assert BpeTokenizer.fit(parts, 400).to_dict() == BpeTokenizer.fit(text, 400).to_dict()
 
 
 @pytest.mark.parametrize("tokenizer", TOKENIZERS)
@@ -163,7 +199,7 @@ def test_vocabularies_of_long_texts_without_words_are_learned_from_short_parts(a
     letters = np.random.default_rng(0).choice(list(alphabet), 300_000)
     text = "A genome, or a number: " + "".join(letters) + "\nand what follows it\n"
 
-    parts = list(_without_long_words(text))
+    parts = list(_without_long_words([text]))
     tokenizer = BpeTokenizer.fit(text, 300)
 
     assert "".join(parts) == text
@@ -175,4 +211,4 @@ def test_vocabularies_of_long_texts_without_words_are_learned_from_short_parts(a
 def test_texts_with_words_are_learned_from_as_they_are():
     text = f"{CORPUS * 100}{'=' * 4095} {' ' * 4000}\n{'x' * 4000}\n{CORPUS * 2000}"
 
-    assert list(_without_long_words(text)) == list(_pieces(text))
+    assert list(_without_long_words([text])) == list(pieces([text]))

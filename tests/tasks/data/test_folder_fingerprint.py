@@ -222,7 +222,7 @@ def test_an_edit_of_what_reads_files_reads_them_again(
 ) -> None:
     ingested(image_folder)
     reads()
-    monkeypatch.setattr("tasks.data.folder_fingerprint._readers", lambda: "other code")
+    monkeypatch.setattr("tasks.data.folder_fingerprint.readers_digest", lambda: "other code")
 
     ingested(image_folder)
 

@@ -10,10 +10,8 @@ from tasks.data.image_folder import RawImages
 from tasks.data.ingestion import (
     ingest_images,
     ingest_text,
-    normalised,
     short_name,
     split_images,
-    split_text,
 )
 from tasks.data.sources import (
     OWN_SCHEMES,
@@ -27,6 +25,7 @@ from tasks.data.sources import (
     read_text_file,
 )
 from tasks.data.splits import load_images, load_text
+from tasks.data.text_spool import normalised_pieces
 from tasks.store.files import BadInput, ChecksumMismatch, sha256_of
 from tasks.store.steps import history
 
@@ -232,11 +231,13 @@ def test_a_download_is_the_right_file_or_nothing(tmp_path: Path) -> None:
     assert local.read_bytes() == b"abc"
 
 
-def test_a_text_is_cut_where_nanogpt_cuts() -> None:
-    parts = split_text("x" * 1_115_394)
+def test_a_text_is_cut_where_nanogpt_cuts(tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text("x" * 1_115_393 + "\n")
 
-    assert len(parts["test"]) == 111_540
-    assert len(parts["train"]) + len(parts["validation"]) == 1_003_854
+    corpus = ingest_text.fn(f"file:{tmp_path / 'x.txt'}")
+
+    assert len(load_text(corpus, "test")) == 111_540
+    assert len(load_text(corpus, "train")) + len(load_text(corpus, "validation")) == 1_003_854
 
 
 def test_a_text_is_normalised_and_put_together_again(text_file: Path) -> None:
@@ -252,8 +253,10 @@ def test_a_text_is_normalised_and_put_together_again(text_file: Path) -> None:
 
 
 def test_normalising_is_idempotent() -> None:
-    assert normalised("a\r\nb\rc") == "a\nb\nc\n"
-    assert normalised(normalised("a\r\nb\rc")) == "a\nb\nc\n"
+    once = "".join(normalised_pieces(["a\r\nb\rc"]))
+
+    assert once == "a\nb\nc\n"
+    assert "".join(normalised_pieces([once])) == once
 
 
 def test_held_out_lines_that_stand_in_the_training_text_are_counted(tmp_path: Path) -> None:

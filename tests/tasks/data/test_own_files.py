@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tasks.data import image_folder as image_folder_reader
+from tasks.data import picture_processes
 from tasks.data.ingestion import ingest_images, ingest_text
 from tasks.data.own_files import SetAside, counted, listed, once, path_of, readable, writable
 from tasks.data.text_files import read_text_file
@@ -370,7 +370,7 @@ def test_an_empty_folder_is_told(image_folder: Path) -> None:
 def test_a_pipe_that_takes_a_files_place_while_a_folder_is_read_is_not_opened(
     image_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = image_folder_reader.decoded
+    original = picture_processes.decoded
     waiting = [image_folder / "right" / "59.png"]
 
     def replaced(path: Path, size: int | None) -> object:
@@ -380,7 +380,7 @@ def test_a_pipe_that_takes_a_files_place_while_a_folder_is_read_is_not_opened(
             os.mkfifo(pipe)
         return original(path, size)
 
-    monkeypatch.setattr(image_folder_reader, "decoded", replaced)
+    monkeypatch.setattr(picture_processes, "decoded", replaced)
 
     images = ingest_images.fn(f"folder:{image_folder}")
 

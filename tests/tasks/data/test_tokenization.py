@@ -3,8 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.text.tokenizer import BpeTokenizer, CharacterTokenizer, Tokenizer
 from tasks.data.ingestion import Corpus, ingest_text
-from tasks.data.splits import load_text, load_tokens
+from tasks.data.splits import SPLITS, load_text, load_tokens
 from tasks.data.tokenization import Scheme, load_tokenizer, tokenize_corpus
 from tasks.store.artifacts import folders
 from tasks.store.files import BadInput, sha256_of
@@ -96,3 +97,25 @@ def test_the_vocabulary_of_another_text_is_taken_where_it_is_given(
     else:
         assert told[0].endswith("and are spelled in bytes: 'Ω', ',', 'é'")
         assert "1,600 of 13,600 characters" in told[0]
+
+
+@pytest.mark.parametrize("scheme", ["characters", "bpe"])
+def test_tokens_are_written_as_numpy_writes_the_whole(
+    corpus: Corpus, scheme: Scheme, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.data.splits.CHARACTERS_AT_ONCE", 100)
+    monkeypatch.setattr("models.text.tokenizer._PIECE_LENGTH", 70)
+    monkeypatch.setattr("models.text.tokenizer._LONG_LINE", 150)
+
+    tokens = tokenize_corpus.fn(corpus, scheme, 300)
+
+    whole = load_text(corpus, "train")
+    learned: Tokenizer = CharacterTokenizer.fit(whole)
+    if scheme == "bpe":
+        learned = BpeTokenizer.fit(whole, 300)
+    assert load_tokenizer(tokens).to_dict() == learned.to_dict()
+    for split in SPLITS:
+        ids = learned.encode(load_text(corpus, split)).astype(np.uint16)
+        np.save(tmp_path / "whole.npy", ids)
+        stored = Path(tokens.folder) / f"{split}.npy"
+        assert stored.read_bytes() == (tmp_path / "whole.npy").read_bytes()

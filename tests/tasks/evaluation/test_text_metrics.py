@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.metrics.text import longest_copied_span, novel_ngram_share
 from tasks.data.ingestion import Corpus, ingest_text
 from tasks.data.splits import load_text
-from tasks.evaluation.text_metrics import _measures_of_writing
+from tasks.evaluation import text_metrics
+from tasks.evaluation.text_metrics import SPAN, _measures_of_writing
 
 
 @pytest.fixture
@@ -50,3 +52,24 @@ def test_too_little_held_out_text_is_nothing_to_compare_with(corpus: Corpus) -> 
     assert sum(map(len, written)) > len(load_text(corpus, "test"))
 
     assert not any(name.startswith("real_data_") for name in _measures_of_writing(written, corpus))
+
+
+@pytest.mark.parametrize("at_once", [1000, 5000])
+def test_a_training_text_in_parts_says_what_the_whole_says(
+    corpus: Corpus, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = load_text(corpus, "train")
+    written = [training[95:160] + "x", "short", "z" * 30 + training[700:725], training[-40:]]
+    whole = _measures_of_writing(written, corpus)
+    monkeypatch.setattr(text_metrics, "COMPARED_AT_ONCE", at_once)
+    monkeypatch.setattr("tasks.data.splits.CHARACTERS_AT_ONCE", 101)
+
+    found = _measures_of_writing(written, corpus)
+
+    assert found == whole
+    assert found["test_longest_copied_characters"] == max(
+        longest_copied_span(text, training).length for text in written
+    )
+    shares = [novel_ngram_share(text, training, SPAN) for text in written if len(text) >= SPAN]
+    weights = [len(text) - SPAN + 1 for text in written if len(text) >= SPAN]
+    assert found[f"test_novel_{SPAN}gram_share"] == np.average(shares, weights=weights)

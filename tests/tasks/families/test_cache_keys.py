@@ -14,6 +14,7 @@ SHARED = {
 LOOP = SHARED | {
     *{"models.training.batches", "models.training.captured", "models.training.checkpoint"},
     *{"models.training.config", "models.training.loops", "models.training.sharding"},
+    *{"models.training.stored_data", "models.memory_maps"},
 }
 VALIDATED = LOOP | {"models.training.validated"}
 LOOPS = {
@@ -43,6 +44,7 @@ FITS = {
 BESIDE = {
     "gan": {"models.image_grids", "models.metrics.images"},  # the monitor measures distances
     "diffusion": {"models.image_grids"},
+    "ngram": {"models.memory_maps"},  # texts and tables may be larger than memory
 }
 
 CLASSIFIER = {
@@ -53,7 +55,7 @@ IMAGE_EVALUATION = CLASSIFIER | {
     *{"models.metrics.baselines", "models.metrics.bootstrap", "models.metrics.classes"},
     *{"models.metrics.images", "models.metrics.likelihood", "models.metrics.sample_quality"},
     *{"models.metrics.seed_variance", "tasks.evaluation.image_metrics"},
-    *{"tasks.data.splits", "tasks.evaluation.result", "tasks.plots"},
+    *{"models.memory_maps", "tasks.data.splits", "tasks.evaluation.result", "tasks.plots"},
 }
 VAE_LIKELIHOOD = {
     *{"models.training.batches", "models.vae.config"},

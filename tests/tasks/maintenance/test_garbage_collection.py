@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.data.image_shards import SHARDS
 from tasks.data.ingestion import ingest_text
 from tasks.data.tokenization import TokenSet, tokenize_corpus
 from tasks.maintenance.garbage_collection import delete, find_garbage
@@ -225,6 +226,15 @@ def test_what_an_earlier_version_kept_is_freed_but_for_what_the_page_shows(own: 
         "made by an earlier version; this one does not read it"
     }
     assert shown.exists()
+
+
+def test_pictures_that_were_read_for_a_set_are_kept_for_a_month(own: Home) -> None:
+    own.folder(f"data/{SHARDS}/lately", days=20)
+    old = own.folder(f"data/{SHARDS}/long-ago", days=40)
+
+    found = {garbage.path for garbage in find_garbage(set(), now=LATER)}
+
+    assert found == {old}
 
 
 def test_temporaries_of_the_living_stay(own: Home) -> None:
