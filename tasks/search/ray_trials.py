@@ -31,7 +31,7 @@ from tasks.runtime.processes import is_alive, this_process
 from tasks.runtime.progress import log
 from tasks.runtime.stopping import SIGNALS
 from tasks.search.ray_node import tried_by_ray
-from tasks.search.runners import Place
+from tasks.search.runners import Place, counted
 from tasks.search.workers import SECONDS_TO_CLOSE, WorkerDied, outcome_from
 from tasks.store.files import BadInput, home, project_root, remove
 
@@ -74,6 +74,11 @@ class Node:
 
     cpus: float
     gpus: float
+
+    @property
+    def in_words(self) -> str:
+        """What it has, for a person."""
+        return f"{counted(self.cpus, 'CPU')}, {counted(self.gpus, 'GPU')}"
 
     def has_room_for(self, place: Place) -> bool:
         """Whether a trial fits there when nothing else runs."""
@@ -127,7 +132,7 @@ class RayTrials:
             self._cluster.close()
             raise
         self._num_nodes = len(nodes)
-        log(f"Ray: {_counted(len(nodes))}; a trial takes {self._place.wanted}")
+        log(f"Ray: {counted(len(nodes), 'node')}; a trial takes {self._place.wanted}")
         return self
 
     def __exit__(
@@ -190,7 +195,7 @@ class RayTrials:
             if len(nodes) != self._num_nodes:
                 lost = len(nodes) < self._num_nodes
                 then = "; what ran on a lost one begins again elsewhere" if lost else ""
-                log(f"Ray: now {_counted(len(nodes))}{then}")
+                log(f"Ray: now {counted(len(nodes), 'node')}{then}")
                 self._num_nodes = len(nodes)
             if any(each.has_room_for(place) for each in nodes):
                 self._without_room_since = None
@@ -244,7 +249,7 @@ def check_room(nodes: Sequence[Node], place: Place) -> None:
     """Raise BadInput where no node has what a trial takes."""
     if any(each.has_room_for(place) for each in nodes):
         return
-    has = "; ".join(sorted({f"{each.cpus:g} CPUs, {each.gpus:g} GPUs" for each in nodes}))
+    has = "; ".join(sorted({each.in_words for each in nodes}))
     raise BadInput(
         f"a trial takes {place.wanted}, and no node of the Ray cluster has that (there: {has});"
         " ask for less with --trial-cpus, --trial-gpus or --threads"
@@ -269,10 +274,6 @@ def _this_machine() -> Node:
     import torch
 
     return Node(cpus=len(os.sched_getaffinity(0)), gpus=torch.cuda.device_count())
-
-
-def _counted(nodes: int) -> str:
-    return f"{nodes} node" if nodes == 1 else f"{nodes} nodes"
 
 
 # Ray itself -----------------------------------------------------------------------------------

@@ -44,8 +44,8 @@ class Place:
     @property
     def wanted(self) -> str:
         """What a trial takes, in words."""
-        gpus = f" and {self.gpus:g} GPUs" if self.gpus else ""
-        return f"{self.cpus} CPUs{gpus}"
+        gpus = f" and {counted(self.gpus, 'GPU')}" if self.gpus else ""
+        return f"{counted(self.cpus, 'CPU')}{gpus}"
 
 
 class TrialRunner(Protocol):
@@ -53,6 +53,11 @@ class TrialRunner(Protocol):
 
     def try_out(self, request: "TrialRequest") -> "Outcome":
         """A trial's outcome; raises what the trial's settings cannot be blamed for."""
+
+
+def counted(number: float, what: str) -> str:
+    """A number of things, in words."""
+    return f"{number:g} {what}{'' if number == 1 else 's'}"
 
 
 def checked_place(

@@ -102,7 +102,7 @@ def test_a_node_is_removed_in_the_middle_and_nothing_else_differs(
     told = "".join([*lines, *running.stdout])
 
     assert running.wait() == 0, told
-    assert "Ray: 2 nodes; a trial takes 1 CPUs" in told
+    assert "Ray: 2 nodes; a trial takes 1 CPU" in told
     assert "Ray: now 1 node; what ran on a lost one begins again" in told
     assert re.search(r"trial \d: Ray lost its node or process; try 2 is on", told), told
     assert re.search(r"trial \d: \S+ began it and did not end it; gone on with", told), told

@@ -147,7 +147,7 @@ def test_without_room_for_long_a_trial_is_given_up_with_the_way_out(
     with caplog.at_level("INFO", logger="atelier"):
         (error,) = began(cluster, ask, stopped=False)
 
-    assert "no node of the cluster has 1 CPUs any more; add one" in str(error)
+    assert "no node of the cluster has 1 CPU any more; add one" in str(error)
     assert "Ray: now 0 nodes; what ran on a lost one begins again" in caplog.text
 
 
@@ -165,7 +165,7 @@ def test_a_cluster_without_room_is_left_again(ask: Ask) -> None:
     place = Place(runner="ray:auto", workers=1, threads=4, cpus=4, gpus=0.0)
 
     with (
-        pytest.raises(BadInput, match=r"takes 4 CPUs, .* \(there: 1 CPUs, 0 GPUs; 2 CPUs, 0 GPUs"),
+        pytest.raises(BadInput, match=r"takes 4 CPUs, .* \(there: 1 CPU, 0 GPUs; 2 CPUs, 0 GPUs"),
         RayTrials(place, cluster),
     ):
         pytest.fail("it was entered")
@@ -177,7 +177,7 @@ def test_room_is_asked_of_one_node_and_not_of_their_sum() -> None:
     nodes = [Node(cpus=8, gpus=0), Node(cpus=1, gpus=1)]
 
     check_room(nodes, Place(runner="ray:auto", workers=1, threads=1, cpus=8, gpus=0.0))
-    with pytest.raises(BadInput, match="takes 2 CPUs and 1 GPUs"):
+    with pytest.raises(BadInput, match="takes 2 CPUs and 1 GPU"):
         check_room(nodes, Place(runner="ray:auto", workers=1, threads=1, cpus=2, gpus=1.0))
 
 

@@ -49,7 +49,7 @@ def test_what_is_not_said_follows_from_the_runner_and_the_threads(with_ray: None
     asked = checked_place("ray:auto", threads=3, workers=2, trial_cpus=1, trial_gpus=0.5)
     assert (asked.workers, asked.cpus, asked.gpus) == (2, 1, 0.5)
     assert not asked.is_of_this_machine
-    assert asked.wanted == "1 CPUs and 0.5 GPUs"
+    assert asked.wanted == "1 CPU and 0.5 GPUs"
 
 
 def test_processes_are_what_they_were() -> None:
