@@ -132,7 +132,7 @@ def test_each_model_is_a_run_below_the_one_of_the_whole(workshop: Workshop) -> N
         assert run.data.tags["mlflow.parentRunId"] == whole.info.run_id
         assert run.data.tags["prefect.flow_run_name"].startswith(name)
         tags = client().get_model_version(name, str(champion.version)).tags
-        assert {"content_digest", "data_digest", "main_metric"} <= set(tags)
+        assert {"content_digest", "record", "main_metric", "data", "preset", "seed"} <= set(tags)
 
 
 def test_none_of_its_files_holds_a_pickle(
