@@ -122,7 +122,7 @@ def page(works: Sequence[ChampionSamples], challengers: Sequence[Challenger] = (
             [each for each in challengers if _data_of(each) == data],
             shown,
         )
-        for data in dict.fromkeys(map(_data_of, [*works, *challengers]))
+        for data in dict.fromkeys([*map(_data_of, works), *map(_data_of, challengers)])
     ]
     return html_page("samples/gallery.html", groups=groups, num_champions=len(works))
 
@@ -157,7 +157,7 @@ def _group(
     told = {_chosen_text(work)[0] for work in ordered if work.texts} if beside else set()
     return {
         "data": data,
-        "kind": next(filter(None, map(_kind_of, [*works, *challengers])), ""),
+        "kind": next(filter(None, [*map(_kind_of, works), *map(_kind_of, challengers)]), ""),
         "works": [_shown(work, measured[work.name], told) for work in ordered],
         "yardstick": _yardstick(ordered, common, measured),
         "beside": beside,
