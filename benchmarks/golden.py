@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-TAGS = ("content_digest", "data_digest", "main_metric", "main_value", "main_low", "main_high")
+TAGS = ("content_digest", "main_metric", "main_value")
+FACTS = ("data_digest", "main_low", "main_high")
 """What a version says of itself that no code may change by being moved."""
 
 
@@ -90,12 +91,15 @@ def registered(home: Path) -> dict[str, str]:
     from mlflow import MlflowClient
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+    from tasks.registry.version_tags import recorded_facts
+
     address = f"sqlite:///{home / 'mlflow.db'}"
     client = MlflowClient(address, registry_uri=address)
     found: dict[str, str] = {}
     for version in client.search_model_versions():
         of = f"{version.name} {version.version}"
         found |= {f"{of}: {tag}": version.tags[tag] for tag in TAGS}
+        found |= {f"{of}: {fact}": recorded_facts(version)[fact] for fact in FACTS}
         for metric, value in json.loads(version.tags["metrics"]).items():
             found[f"{of}: {metric}"] = repr(value)
         model = client.get_logged_model(version.source.rpartition("/")[2])

@@ -66,7 +66,7 @@ def prefect_pages(page: Page, url: str) -> None:
     page.get_by_text("Completed").first.wait_for(timeout=MILLISECONDS)
     save(page, "prefect-run")
     for key, name, sign in (
-        ("lineage", "prefect-lineage", "svg[id^=mermaid]"),
+        ("lineage", "prefect-lineage", "img[src*='lineage.svg']"),
         ("gallery", "prefect-gallery", "article img, main img"),
     ):
         artifact = latest(url, "artifacts", {"artifacts": {"key": {"any_": [key]}}})

@@ -1,9 +1,11 @@
 """Everything, in order: data, models, their judges, the registry, the gallery."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from prefect import flow
+from prefect.runtime import flow_run
 
 from flows.champion_challenger import APPROVAL_SECONDS
 from flows.continuing import beginning
@@ -19,15 +21,15 @@ from flows.parameters import (
     TextSource,
     TrainingSeconds,
     VersionAddress,
-    run_name,
+    data_name,
     takes_options,
 )
 from flows.prepare_data import prepare_corpus, prepare_images
 from flows.sample_gallery import whole_gallery
-from flows.train import planned, train_model, within_seconds
+from flows.train import planned, report_version, train_model, within_seconds
 from models.presets import Preset
 from tasks.data.tokenization import Scheme
-from tasks.evaluation.result import reference_words, title
+from tasks.families.family import Family
 from tasks.families.table import names, of_data, options_of_families
 from tasks.maintenance.crash_recovery import label_with_process
 from tasks.registry.versions import Version
@@ -37,7 +39,7 @@ from tasks.samples.lineage import publish_lineage
 from tasks.settings.processes import shards_name, with_shards
 from tasks.settings.values import checked, with_options
 from tasks.store.files import digest_of
-from tasks.tracking.runs import open_run, recover_from_crashes
+from tasks.tracking.runs import describe_run, open_run, recover_from_crashes
 
 if TYPE_CHECKING:
     FamilyName = str
@@ -53,9 +55,24 @@ class RunSummary:
     gallery: str
 
 
+def run_title(
+    images: str, text: str, models: Collection[str], preset: str, seed: int, **_: Any
+) -> str:
+    """What a run is called in Prefect and in MLflow: the data that it trains on, and how.
+
+    models: the families; they are named where not all of these data are trained.
+    """
+    kinds = {"images": images, "text": text}
+    trained = [(source, of_data(kind, models), of_data(kind)) for kind, source in kinds.items()]  # type: ignore[arg-type]
+    told = " and ".join(data_name(source) for source, chosen, _ in trained if chosen)
+    if any(chosen and chosen != known for _, chosen, known in trained):
+        told += f" ({', '.join(models)})"
+    return f"{told}, {preset}, seed {seed}"
+
+
 @flow(
     name="full-run",
-    flow_run_name=run_name("{images} and {text}, {preset}, seed {seed}"),
+    flow_run_name=lambda: run_title(**flow_run.parameters),
     on_running=[label_with_process],
 )
 @takes_options(options_of_families())
@@ -122,7 +139,7 @@ def full_run(  # noqa: PLR0913, D417 - each is a field of the form in the Prefec
     begins = beginning(continue_from, models, given, preset, source)
     if begins.weights is not None:
         parameters["continue_from"] = begins.weights.parent.address
-    title, key = f"{images} and {text}", digest_of(parameters)
+    title, key = run_title(images, text, models, preset, seed), digest_of(parameters)
     with training_slot(), open_run(title, key=key, parameters=parameters) as run_id:
         # Data and settings first: bad input must stop the run before anything is trained.
         image_set, token_set = None, None
@@ -156,6 +173,7 @@ def full_run(  # noqa: PLR0913, D417 - each is a field of the form in the Prefec
                 processes=processes or 1,
             )
         for family, data in work:
+            log_on_page(f"{data.name}-{family.name}: training; its run below tells how far it is")
             version = train_model(
                 family.name,
                 data,
@@ -167,17 +185,19 @@ def full_run(  # noqa: PLR0913, D417 - each is a field of the form in the Prefec
                 continues=begins.on(data, preset, seed, given),
                 approve_within=within,
             )
-            versions.append(_told(version))
+            versions.append(_told(version, family, run_id))
         gallery = unless_stopped(whole_gallery(run_id))
         publish_lineage(versions, gallery, run_id)
     return final_state(RunSummary(versions=tuple(versions), gallery=gallery), versions)
 
 
-def _told(version: Version) -> Version:
-    """Give the run's own page one line for each model; the rest is on the pages of its parts."""
+def _told(version: Version, family: Family, run_id: str) -> Version:
+    """Give the run's own pages one line and one number for each model.
+
+    The rest is on the pages of its parts. MLflow's charts open with whole runs.
+    """
     unless_stopped(version)
-    state = version.alias if version.is_new else f"{version.alias}, unchanged"
-    metric = f"{title(version.main_metric)} {version.main_value:.4f}"
-    metric += f" ({reference_words(version.references)})" if version.references else ""
-    log_on_page(f"{version.name} version {version.version}: {state}, {metric}")
+    number = f"{family.name}_{version.main_metric.removeprefix('test_')}"
+    describe_run(run_id, metrics={number: version.main_value})
+    report_version(version)
     return version

@@ -123,13 +123,14 @@ def run_name(template: str) -> Callable[[], str]:
 
     def name() -> str:
         given = flow_run.parameters
-        sources = {key: _data_name(given[key]) for key in ("images", "text") if key in given}
+        sources = {key: data_name(given[key]) for key in ("images", "text") if key in given}
         return template.format(**{**given, **sources})
 
     return name
 
 
-def _data_name(source: str) -> str:
+def data_name(source: str) -> str:
+    """What a data set is called; a source that cannot be read is told as it was given."""
     try:
         return short_name(source)
     except (OSError, RuntimeError, ValueError):  # told of when the data are read, not here

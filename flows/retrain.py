@@ -24,7 +24,7 @@ from flows.parameters import (
     takes_options,
 )
 from flows.prepare_data import prepare_corpus, prepare_images
-from flows.train import train_model
+from flows.train import report_version, train_model
 from models.presets import Preset
 from tasks.data.ingestion import ImageSet
 from tasks.data.sources import choices
@@ -62,7 +62,7 @@ def _images(
 ) -> ImageSet:
     """The parameters of every form of an image model, and the data that they ask for."""
     del preset, seed
-    return prepare_images(images, image_size, rehash)
+    return prepare_images.fn(images, image_size, rehash)
 
 
 def _text(
@@ -77,7 +77,7 @@ def _text(
 ) -> TokenSet:
     """The same of every form of a token model."""
     del preset, seed
-    return prepare_corpus(
+    return prepare_corpus.fn(
         text, tokenizer, glob=glob, rehash=rehash, tokenizer_file=begins.tokenizer_file
     )
 
@@ -97,8 +97,9 @@ def _retrain(family: Family) -> "Flow[..., Version]":
         source = {**given, "scheme": given.get("tokenizer")}
         begins = beginning(continue_from, [family.name], chosen, preset, source)
         with training_slot():
+            # Not as flows inside this one: its log, its progress and its Cancel would be theirs.
             data = prepare(begins, **given)
-            version = train_model(
+            version = train_model.fn(
                 family.name,
                 data,
                 preset=preset,
@@ -106,6 +107,7 @@ def _retrain(family: Family) -> "Flow[..., Version]":
                 settings=chosen,
                 continues=begins.on(data, preset, seed, chosen),
             )
+        report_version(version)
         return final_state(version, [version])
 
     shared = inspect.signature(prepare)

@@ -12,8 +12,10 @@ from tasks.samples.cache import (
     fresh_folder,
     gallery_work,
     one_gallery_at_a_time,
+    shown_works,
     stored_gallery,
 )
+from tasks.samples.challengers import find_challengers
 from tasks.samples.html_page import ChampionSamples
 from tasks.samples.plan import Piece, drawn_from, kept_work, last_work, plan_gallery
 from tasks.samples.sampling import draw_samples, publish_gallery
@@ -27,6 +29,8 @@ def sample_gallery(
 ) -> str:
     """Let champions draw and write, and publish one page of all of them; returns the page's path.
 
+    The page tells of the refused challengers too, and where nobody is champion of them alone.
+
     A champion that made the same for the last page does not make it again. One that cannot draw
     keeps its place with what was made last, and the flow ends with GalleryIncomplete, which names
     it, after the page is published.
@@ -38,17 +42,17 @@ def sample_gallery(
         parent_run_id: the MLflow run under which this one is filed.
     """
     with one_gallery_at_a_time():
-        pieces = plan_gallery(names, seed)
-        if not pieces:
+        pieces, challengers = plan_gallery(names, seed), find_challengers()
+        if not pieces and (not challengers or shown_works()):
             return empty_gallery()
-        with gallery_work(pieces, seed) as record:
+        with gallery_work([*pieces, *challengers], seed) as record:
             if (stored := stored_gallery(record)) is not None:
                 return stored
             with open_run("gallery", key=record.key, parent_run_id=parent_run_id) as run_id:
                 folder = fresh_folder(record)
                 problems: list[str] = []
                 works = [_work(piece, folder, problems) for piece in pieces]
-                page = publish_gallery(works, folder, run_id)
+                page = publish_gallery(works, folder, run_id, challengers)
     if problems:
         message = "the gallery shows the last works of what cannot draw: " + "; ".join(problems)
         raise GalleryIncomplete(message, page)

@@ -11,22 +11,26 @@ from models.presets import Preset
 from tasks.data.ingestion import ImageSet
 from tasks.data.tokenization import TokenSet
 from tasks.evaluation.images import evaluate_images
+from tasks.evaluation.result import reference_words, title
 from tasks.evaluation.scorecard import Scorecard
 from tasks.evaluation.text import evaluate_tokens
 from tasks.families.family import Family
 from tasks.families.table import FAMILIES
 from tasks.registry.versions import Version
+from tasks.runtime.progress import log_on_page
 from tasks.settings.catalogue import own_settings, settings_of
 from tasks.settings.inherited import inherited
 from tasks.settings.values import Given, settled
 from tasks.store.files import BadInput
-from tasks.tracking.runs import task_run
+from tasks.tracking.runs import describe_run, task_run
 from tasks.training.fit import fit_model
 from tasks.training.fit_store import TrainedModel, fit_cache_key
 from tasks.training.initial_weights import InitialWeights
 from tasks.training.pace import steps_in
 from tasks.training.plan import TrainingPlan, feature_extractor_plan, shape_of
 from tasks.training.provenance import provenance_of
+
+_MAX_TOLD = 2  # of the settings that a person set, in a run's name
 
 
 @flow(name="train-model", flow_run_name="{data.name}-{family}, {preset}, seed {seed}")
@@ -62,13 +66,20 @@ def train_model(  # noqa: PLR0913 - the flow's parameters
     plan = replace(plan, threads=threads, processes=processes)
     key = fit_cache_key(plan, data)
     with task_run(
-        f"{data.name}-{family}", key, parent_run_id, while_waiting=released_slot
+        f"{data.name}-{family}",
+        key,
+        parent_run_id,
+        while_waiting=released_slot,
+        title=run_title(record, data, preset, plan),
+        tags=_facts(record, data, preset, plan),
     ) as run_id:
         judge = None
         if isinstance(data, ImageSet):
             judge = fit_model(data, feature_extractor_plan(data), run_id)
         fitted = fit_model(data, plan, run_id)
         scorecard = evaluated(record, fitted, data, judge, run_id)
+        main = f"{scorecard.main_value:.4g} {title(scorecard.main_metric)}"
+        describe_run(run_id, tags={"main_metric": main})
         provenance = provenance_of(plan, data, preset)
         return evaluate_and_promote(
             fitted,
@@ -79,6 +90,35 @@ def train_model(  # noqa: PLR0913 - the flow's parameters
             judge=judge,
             approve_within=approve_within,
         )
+
+
+def run_title(family: Family, data: ImageSet | TokenSet, preset: str, plan: TrainingPlan) -> str:
+    """What the run of a training is called on MLflow's pages: short, and what tells it apart."""
+    told = [f"{data.name}-{family.name}", preset]
+    if isinstance(data, TokenSet) and data.scheme != "characters":
+        told.append(data.scheme)
+    told += [f"{name.rpartition('.')[2]} {value}" for name, value in plan.given.items()][:_MAX_TOLD]
+    if len(plan.given) > _MAX_TOLD:
+        told.append(f"and {len(plan.given) - _MAX_TOLD} more settings")
+    if family.seed_spreads:  # counting knows none
+        told.append(f"seed {plan.seed}")
+    if plan.initial is not None:
+        told.append(f"continues {plan.initial.parent.address}")
+    return ", ".join(told)
+
+
+def _facts(
+    family: Family, data: ImageSet | TokenSet, preset: str, plan: TrainingPlan
+) -> dict[str, str]:
+    """What people look for in MLflow's table of runs; a version has tags of the same names."""
+    return {
+        "data": data.name,
+        "family": family.name,
+        "preset": preset,
+        "seed": str(plan.seed),
+        **({"tokenizer": data.scheme} if isinstance(data, TokenSet) else {}),
+        **({"parent": plan.initial.parent.address} if plan.initial is not None else {}),
+    }
 
 
 def planned(
@@ -138,6 +178,14 @@ def plan_of(
         continued=family.continued,
         kept_beside=family.kept_beside,
     )
+
+
+def report_version(version: Version) -> None:
+    """Give the page of a flow run one line for a model: what became of it."""
+    state = version.alias if version.is_new else f"{version.alias}, unchanged"
+    metric = f"{title(version.main_metric)} {version.main_value:.4f}"
+    metric += f" ({reference_words(version.references)})" if version.references else ""
+    log_on_page(f"{version.name} version {version.version}: {state}, {metric}")
 
 
 def evaluated(

@@ -15,5 +15,5 @@ DIFFUSION = Family(
     # A guess, believed as four seeds would be: three of the standard recipe gave .07.
     seed_spreads={"quick": (0.1, 4)},
     curves=("loss",),
-    growth="the same noise as training went on, top to bottom",
+    growth="the same noise as training went on",
 )

@@ -25,5 +25,5 @@ GAN = Family(
     seed_spreads={"quick": (0.096, 19)},
     luck_level=0.86,
     curves=("generator_loss", "discriminator_loss"),
-    growth="the same latent points as training went on, top to bottom",
+    growth="the same latent points as training went on",
 )

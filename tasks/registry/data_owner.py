@@ -23,7 +23,7 @@ from tasks.data.identity import (
 from tasks.data.ingestion import Corpus, ImageSet
 from tasks.data.source_address import source_address
 from tasks.families.table import FAMILIES, of_data
-from tasks.registry.version_tags import record_tag
+from tasks.registry.version_tags import digest_tag, record_tag
 from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED
 from tasks.store.files import BadInput
@@ -120,7 +120,7 @@ def _adopted(name: str) -> DataIdentity | None:
     latest, recipe = max(recorded, key=lambda pair: int(pair[0].version))
     family = FAMILIES.get(recipe.family)
     kind = "text" if family is None else family.data
-    place, digest = _place(recipe.source), latest.tags.get("data_digest", "")
+    place, digest = _place(recipe.source), digest_tag(latest, "data")
     identity = identity_by_digest(kind, place, digest, int(latest.version))
     log(
         f"{name}: version {latest.version} is older than the tag that binds a model to its data;"

@@ -37,10 +37,13 @@ def card(
     verdict: PromotionDecision,
     recipe: "TrainingProvenance",
     incumbent: ChampionEvaluation | None,
+    *,
+    number: int,
     data_change: str = "",
 ) -> str:
-    """The description of one version.
+    """The description of one version, which tells how to use this very one: aliases move.
 
+    number: the version's.
     data_change: how its data differ from those of the version before, in words.
     """
     family = FAMILIES[fitted.family]
@@ -48,6 +51,7 @@ def card(
     return registry_page(
         "registry/model_card.md",
         fitted=fitted,
+        number=number,
         scorecard=scorecard,
         verdict=verdict,
         recipe=recipe,

@@ -27,7 +27,14 @@ from tasks.registry import audit_anchor, audit_history, audit_log
 from tasks.registry.log_storage import is_shared, known_models
 from tasks.registry.model_card import family_page
 from tasks.registry.verification import verified_copy
-from tasks.registry.version_tags import number_tag, text_tag, whole
+from tasks.registry.version_tags import (
+    digest_tag,
+    interval_tag,
+    number_tag,
+    text_tag,
+    wanted_digest_tag,
+    whole,
+)
 from tasks.registry.versions import (
     CHALLENGER,
     CHAMPION,
@@ -54,7 +61,7 @@ PROMOTED, REFUSED, STALLED = (f"atelier.model.{w}" for w in ("promoted", "refuse
 
 Result = TypeVar("Result")
 
-_DIGESTS = ("content_digest", "data_digest", "code_digest", "judge_digest", "recipe_digest")
+_DIGESTS = ("data", "code", "judge", "recipe")
 
 
 @task(name="apply-decision", task_run_name="name {version.name}", **NETWORKED)
@@ -307,7 +314,7 @@ def _by_hand(
                 f"models:/{name}/{number}",
                 folder,
                 family.data,
-                samples=text_tag(target, "samples_digest"),
+                samples=wanted_digest_tag(target, "samples"),
             )
     except SamplesDiffer as error:
         log(f"WARNING: with the libraries installed here it draws other samples: {error}")
@@ -418,7 +425,7 @@ def _refuse(
 def _evidence(target: RegisteredVersion, verdict: PromotionDecision | None) -> dict[str, Any]:
     numbers: dict[str, Any] = {
         text_tag(target, "main_metric"): number_tag(target, "main_value"),
-        "interval": [number_tag(target, "main_low"), number_tag(target, "main_high")],
+        "interval": list(interval_tag(target)),
     }
     if verdict is not None and verdict.difference is not None:
         numbers |= {
@@ -432,8 +439,8 @@ def _evidence(target: RegisteredVersion, verdict: PromotionDecision | None) -> d
 
 def _digests(target: RegisteredVersion) -> dict[str, str]:
     """What a version is: its package by the audit log, which the registry's tags may not tell."""
-    tags = tags_of(target)
-    told = {name.removesuffix("_digest"): tags.get(name, "") for name in _DIGESTS}
+    told = {"content": tags_of(target).get("content_digest", "")}
+    told |= {of: digest_tag(target, of) for of in _DIGESTS}
     entry = audit_history.registration_of(audit_log.entries_of(target.name), int(target.version))
     return told | ({"package": entry.digests["package"]} if entry else {})
 

@@ -20,7 +20,7 @@ from tasks.evaluation.cache import item_scores
 from tasks.evaluation.scorecard import ChampionEvaluation, PromotionDecision, Scorecard, beside_main
 from tasks.families.table import FAMILIES
 from tasks.registry.promotion import withdrawal_reason
-from tasks.registry.version_tags import number_tag
+from tasks.registry.version_tags import digest_tag, number_tag
 from tasks.registry.versions import tags_of, versions_of
 from tasks.runtime.retries import NETWORKED
 from tasks.tracking.mlflow_client import outages_named
@@ -189,7 +189,7 @@ def seed_spread(fitted: TrainedModel, preset: str = "") -> SeedSpread | None:
     for version in versions_of(fitted.name):
         tags = tags_of(version)
         if tags.get("sound") == "yes" and tags.get("content_digest") != fitted.digest:
-            key = tags.get("recipe_digest", ""), tags.get("evaluation_digest", "")
+            key = digest_tag(version, "recipe"), digest_tag(version, "evaluation")
             if all(key):
                 groups.setdefault(key, []).append(number_tag(version, "main_value"))
     finite = [[v for v in group if 0 < v < math.inf] for group in groups.values()]

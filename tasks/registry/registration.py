@@ -24,6 +24,7 @@ from tasks.registry import audit_anchor, audit_history, audit_log
 from tasks.registry.data_owner import DATA_CHANGE, DATA_SET, accepted, data_before, keep_identity
 from tasks.registry.model_card import card
 from tasks.registry.verification import PACKAGE_TAG, fetched, unlisted_files
+from tasks.registry.version_tags import RECORD, recorded_facts
 from tasks.registry.versions import Version, find_version
 from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED
@@ -111,8 +112,9 @@ def _create_checked(
     # Late: a kill shall not leave one without versions.
     is_first = _ensure_registered_model(fitted, source)
     tags = {
-        **_made(fitted, scorecard, recipe),
+        **_made(fitted, recipe),
         **_measured(scorecard),
+        RECORD: json.dumps(_record(scorecard, recipe), sort_keys=True),
         PACKAGE_TAG: digest_of_files(package.files),
         "state": "pending",
     }
@@ -217,7 +219,9 @@ def _describe(
 ) -> None:
     """Write the card and the tags, where this evaluation says something new."""
     is_champion = incumbent is not None and incumbent.digest == fitted.digest
-    tags = _measured(scorecard)
+    tags, told, now = _measured(scorecard), recorded_facts(version), _measured_record(scorecard)
+    if any(told.get(name, "") != value for name, value in now.items()):
+        tags[RECORD] = json.dumps(told | now, sort_keys=True)
     if not is_champion:  # a champion keeps what the gate said when it became one
         tags |= {
             "gate": "accepted" if verdict.accepted else "refused",
@@ -228,8 +232,15 @@ def _describe(
         return
     registry = client()
     if not is_champion:
-        data_change = version.tags.get(DATA_CHANGE, "")
-        text = card(fitted, scorecard, verdict, recipe, incumbent, data_change)
+        text = card(
+            fitted,
+            scorecard,
+            verdict,
+            recipe,
+            incumbent,
+            number=int(version.version),
+            data_change=version.tags.get(DATA_CHANGE, ""),
+        )
         registry.update_model_version(version.name, version.version, description=text)
     for name, value in changed.items():
         registry.set_model_version_tag(version.name, version.version, name, value)
@@ -261,33 +272,47 @@ def _ensure_registered_model(fitted: "TrainedModel", source: ImageSet | Corpus |
         return False
 
 
-def _made(
-    fitted: "TrainedModel", scorecard: Scorecard, recipe: TrainingProvenance
-) -> dict[str, str]:
-    """The machine-readable part of a version's card: what stays as it was made."""
+def _made(fitted: "TrainedModel", recipe: TrainingProvenance) -> dict[str, str]:
+    """What stays as it was made, of which people filter by all but the first two."""
     return {
         "content_digest": fitted.digest,
+        "recipe": json.dumps(asdict(recipe), sort_keys=True),
+        "data": fitted.name.removesuffix(f"-{fitted.family}"),
+        "family": fitted.family,
+        "preset": recipe.preset,
+        "seed": str(fitted.seed),
+        **({"tokenizer": recipe.scheme} if recipe.scheme else {}),
+        **({"parent": recipe.continues.address} if recipe.continues else {}),
+    }
+
+
+def _record(scorecard: Scorecard, recipe: TrainingProvenance) -> dict[str, str]:
+    """What machines alone read: the tag RECORD."""
+    return {
         "samples_digest": scorecard.samples_digest,
         "code_digest": recipe.code_digest,
         "recipe_digest": recipe.seedless_digest,
-        "recipe": json.dumps(asdict(recipe), sort_keys=True),
-        "family": fitted.family,
-        "seed": str(fitted.seed),
-        **({"continues": recipe.continues.address} if recipe.continues else {}),
+        **_measured_record(scorecard),
+    }
+
+
+def _measured_record(scorecard: Scorecard) -> dict[str, str]:
+    """Of that, what changes where a version is judged again."""
+    return {
+        "data_digest": scorecard.data_digest,
+        "judge_digest": scorecard.judge_digest,
+        "evaluation_digest": scorecard.evaluation_digest,
+        "main_low": repr(scorecard.low),
+        "main_high": repr(scorecard.high),
     }
 
 
 def _measured(scorecard: Scorecard) -> dict[str, str]:
     """What the last evaluation said of it."""
     return {
-        "data_digest": scorecard.data_digest,
-        "judge_digest": scorecard.judge_digest,
-        "evaluation_digest": scorecard.evaluation_digest,
         "metrics": json.dumps(scorecard.metrics, sort_keys=True),
         "scorecard_run_id": scorecard.run_id,
         "sound": "no" if scorecard.failed_checks else "yes",
         "main_metric": scorecard.main_metric,
         "main_value": repr(scorecard.main_value),
-        "main_low": repr(scorecard.low),
-        "main_high": repr(scorecard.high),
     }

@@ -60,6 +60,11 @@ class StepRegistration:
 @task(name="find-data", task_run_name="find the data of {name}", **LOCAL)
 def stored_data(name: str, recipe: TrainingProvenance, kind: Data) -> ImageSet | TokenSet | None:
     """The data that a version of a model was trained on, from the store; None if not there."""
+    return data_in_store(name, recipe, kind)
+
+
+def data_in_store(name: str, recipe: TrainingProvenance, kind: Data) -> ImageSet | TokenSet | None:
+    """The same, within another task."""
     if kind == "images":
         found = _whole("images", recipe.data_digest, f"{name.removesuffix(f'-{recipe.family}')}")
         return None if found is None else found.as_receipt(ImageSet)

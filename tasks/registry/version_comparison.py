@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tasks.evaluation.result import title
-from tasks.registry.version_tags import number_tag, record_tag, text_tag
+from tasks.registry.version_tags import digest_tag, number_tag, record_tag, text_tag
 from tasks.registry.versions import (
     CHALLENGER,
     CHAMPION,
@@ -352,7 +352,7 @@ def _why_unpaired(one: RegisteredVersion, other: RegisteredVersion) -> str:
     both = f"`atelier step evaluate {first}` and `atelier step evaluate {second}`"
     of_one, of_other = _evaluations(one), _evaluations(other)
     lost = [str(v.version) for v, found in ((one, of_one), (other, of_other)) if not found]
-    if one.tags.get("data_digest") != other.tags.get("data_digest"):
+    if digest_tag(one, "data") != digest_tag(other, "data"):
         return (
             "they were evaluated on other data; to measure the older one on the data of the newer:"
             f" {_on_the_newer(one, other)}"
@@ -362,7 +362,7 @@ def _why_unpaired(one: RegisteredVersion, other: RegisteredVersion) -> str:
             f"no evaluation of version {' and '.join(lost)} is stored in this home any more; to"
             f" measure again: {both}"
         )
-    is_same_judge = one.tags.get("judge_digest") == other.tags.get("judge_digest")
+    is_same_judge = digest_tag(one, "judge") == digest_tag(other, "judge")
     by = "code or libraries" if is_same_judge else "judges"
     return f"they were evaluated by different {by}; to measure both as today: {both}"
 

@@ -2,8 +2,8 @@
 
 A file's name, a sample, a reason that somebody typed may hold anything: a fence's end, an image of
 a foreign host, an escape sequence of a terminal. One function for each kind of place: Markdown
-(MLflow's descriptions, Prefect's artifacts and forms), Mermaid, terminals and logs. The gallery's
-page escapes by `html.escape`; templates escape by themselves (`tasks.runtime.templates`). Imports
+(MLflow's descriptions, Prefect's artifacts and forms), terminals and logs. The gallery's page
+escapes by `html.escape`; templates escape by themselves (`tasks.runtime.templates`). Imports
 nothing of ours.
 """
 
@@ -16,7 +16,6 @@ _MARKDOWN = frozenset("&<>[](){}*_`|#~!\\$:@^")
 """What can mean something in the middle of a line, in any of the dialects that our pages speak."""
 _MARKDOWN_BEGINS = frozenset("+-=")
 """What can begin a list or a rule where it begins a line; a number and a dot can, too."""
-_MERMAID = frozenset("&\"'`<>#;:[](){}|\\%*_~")
 WORD_JOINER = "\u2060"
 _ADDRESSES = re.compile(r"(https?\\:|www)(//|\.)", re.IGNORECASE)
 _JOINERS = frozenset("\u200c\u200d")
@@ -98,11 +97,6 @@ def code(text: object) -> str:
     fence = "`" * (max(map(len, runs), default=0) + 1)
     gap = " " if shown[:1] == "`" or shown[-1:] == "`" else ""
     return f"{fence}{gap}{shown}{gap}{fence}"
-
-
-def mermaid(text: object) -> str:
-    """Text in a quoted label of a Mermaid graph."""
-    return "".join(f"#{ord(c)};" if c in _MERMAID else c for c in plain(text))
 
 
 class PlainFormatter(logging.Formatter):

@@ -1,12 +1,13 @@
-"""Where a run's models come from: data -> tokenizer -> model -> samples, as a picture with links.
+"""Where a run's models come from: data -> tokenizer -> model -> samples, as a picture and a table.
 
-The picture is Mermaid text in a markdown artifact of the flow run. Prefect's newer pages draw it;
-the older ones show its source, and so the same is told in a table below it.
+Both are a markdown artifact of the flow run. The picture is an SVG file of the MLflow run, since
+Prefect's older pages, which a first visitor gets, show Mermaid as source code; the table below it
+has the links and the digests.
 """
 
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from prefect import task
@@ -16,31 +17,19 @@ from tasks.data.ingestion import Corpus, ImageSet
 from tasks.data.tokenization import TokenCounts
 from tasks.evaluation.result import reference_words, title
 from tasks.registry.versions import CHAMPION, Version
-from tasks.runtime import markup
 from tasks.runtime.progress import log, show
 from tasks.runtime.retries import NETWORKED
 from tasks.runtime.templates import prefect_page
+from tasks.samples.lineage_picture import Node, picture
 from tasks.store.artifacts import Artifact, Kind
 from tasks.store.files import portable, scratch_folder, write_text
 from tasks.store.graph import Graph
 from tasks.store.records import DamagedRecord
-from tasks.tracking.mlflow_client import is_served, log_file, run_url, version_url
+from tasks.tracking.mlflow_client import artifact_url, is_served, log_file, run_url, version_url
 from tasks.training.parent import Parent
 
 _SHOWN_DIGITS, _TELLING_DIGITS = 12, 6
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Node:
-    """One thing of a lineage."""
-
-    kind: str
-    name: str
-    facts: tuple[str, ...]
-    digest: str = ""
-    made_from: tuple[str, ...] = ()
-    """The names of the nodes that it was made from."""
-    link: str = ""
+_PICTURE = "lineage.svg"
 
 
 @task(name="publish-lineage", task_run_name="lineage", **NETWORKED)
@@ -68,12 +57,14 @@ def publish_lineage(versions: Sequence[Version], gallery: str, run_id: str) -> s
             made_from=tuple(_label(each) for each in versions if each.alias == CHAMPION),
         )
     )
-    page = f"```mermaid\n{mermaid(nodes)}\n```\n\n{table(nodes)}\n"
+    drawn = picture(nodes)
+    page = f"![Data, models and samples]({_address(drawn, run_id)})\n\n{table(nodes)}\n"
     if is_served():
         page += f"\nThe whole run in MLflow: [{run_id[:8]}]({run_url(run_id)})\n"
     with scratch_folder() as scratch:
-        write_text(scratch / "lineage.md", page)
-        log_file(run_id, scratch / "lineage.md")
+        for name, content in ((_PICTURE, drawn), ("lineage.md", page)):
+            write_text(scratch / name, content)
+            log_file(run_id, scratch / name)
     show(
         "lineage",
         lambda: create_markdown_artifact(
@@ -81,6 +72,13 @@ def publish_lineage(versions: Sequence[Version], gallery: str, run_id: str) -> s
         ),
     )
     return page
+
+
+def _address(drawn: str, run_id: str) -> str:
+    """Where a page finds the picture: at MLflow's server, or in the page itself."""
+    if is_served():
+        return artifact_url(run_id, _PICTURE)
+    return "data:image/svg+xml;base64," + b64encode(drawn.encode()).decode("ascii")
 
 
 def _data(data: Iterable[Artifact], names: Mapping[str, str]) -> Iterator[Node]:
@@ -186,23 +184,6 @@ def _name(made: Artifact) -> str:
 
 def _label(version: Version | Parent) -> str:
     return f"{version.name} {version.version}"
-
-
-def mermaid(nodes: Sequence[Node]) -> str:
-    """The graph, left to right; a node with a link can be clicked."""
-    names = {node.name: f"n{index}" for index, node in enumerate(nodes)}
-    lines = ["graph LR"]
-    for node in nodes:
-        facts = [node.name, *node.facts, node.digest[:_SHOWN_DIGITS]]
-        if node.kind == "samples":
-            facts = [node.name]
-        label = "<br/>".join(markup.mermaid(fact) for fact in facts if fact)
-        lines.append(f'  {names[node.name]}["{label}"]')
-    for node in nodes:
-        lines += [f"  {names[name]} --> {names[node.name]}" for name in node.made_from]
-        if node.link:
-            lines.append(f'  click {names[node.name]} href "{node.link}" _blank')
-    return "\n".join(lines)
 
 
 def table(nodes: Sequence[Node]) -> str:

@@ -25,6 +25,8 @@ from tasks.store.files import BadInput
 from tasks.store.fingerprint import cache_key
 from tasks.tracking.mlflow_client import outages_named
 
+SHOWN_BESIDES = 1
+"""Raised where a gallery wants more of a work than earlier pages kept: champions then draw anew."""
 EVERYBODYS_SEED = 0
 """With which a champion draws unless somebody asks for another: runs and schedules agree."""
 
@@ -140,6 +142,7 @@ def _piece(version: RegisteredVersion, seed: int) -> Piece:
     content = tags.get("content_digest", "unknown")
     extras = FAMILIES[family].gallery_extras if family in FAMILIES else ()
     settings = {"seed": seed, "version": number, "comparison": tags.get("comparison", "")}
+    settings["besides"] = SHOWN_BESIDES
     return Piece(
         name=version.name,
         family=family,

@@ -18,15 +18,17 @@ from tasks import plots
 from tasks.evaluation.result import reference_words, title
 from tasks.families.table import FAMILIES, purpose_of
 from tasks.registry.loading import loaded
-from tasks.registry.version_tags import number_tag, references_tag, text_tag
+from tasks.registry.version_tags import number_tag, record_tag, references_tag, text_tag
 from tasks.registry.versions import CHAMPION, champion_of, get_version
 from tasks.runtime.progress import log, show
 from tasks.runtime.retries import NETWORKED
 from tasks.runtime.templates import prefect_page
 from tasks.samples.cache import keep_gallery, works_record
+from tasks.samples.challengers import with_samples
 from tasks.samples.comparison import TextComparison, comparison_of
-from tasks.samples.drawing import draw, writes_text
-from tasks.samples.html_page import ChampionSamples, data_uri, page
+from tasks.samples.drawing import Keep, draw, writes_text
+from tasks.samples.held_out import keep_held_out, making_of
+from tasks.samples.html_page import MOMENTS, Challenger, ChampionSamples, data_uri, page
 from tasks.store.files import inside, scratch_folder, write_bytes, write_json, write_text
 from tasks.store.records import DamagedRecord, read_record
 from tasks.tracking.mlflow_client import (
@@ -38,6 +40,7 @@ from tasks.tracking.mlflow_client import (
     run_url,
     version_url,
 )
+from tasks.training.provenance import TrainingProvenance
 
 STRIP_GAP = 8  # pixels between two moments of training
 
@@ -62,13 +65,15 @@ def draw_samples(
     family = FAMILIES.get(text_tag(champion, "family"))
     # Before it is loaded: an old version's own `models` then stands in the place of ours.
     extras = [resolve_name(extra) for extra in family.gallery_extras] if family else []
+    recipe = _recipe(champion)
     with loaded(name, str(champion.version)) as model:
         draw(model, seed, keep, extras)
+        if recipe is not None:
+            keep_held_out(name, recipe, model, keep)
         if writes_text(model):
-            return _work(champion, into, seed, texts=captions)
-    if (growth := _growth(champion.run_id)) is not None:
-        keep("training.png", growth, (family and family.growth) or "as training went on")
-    return _work(champion, into, seed, pictures=captions)
+            return _work(champion, into, seed, recipe, texts=captions)
+    _keep_growth(champion.run_id, (family and family.growth) or "as training went on", keep)
+    return _work(champion, into, seed, recipe, pictures=captions)
 
 
 def _champion(name: str, number: int | None) -> Any:
@@ -78,10 +83,21 @@ def _champion(name: str, number: int | None) -> Any:
     return champion
 
 
+def _recipe(champion: Any) -> TrainingProvenance | None:
+    """The record of how a version was made, where it has one."""
+    try:
+        found: TrainingProvenance = record_tag(champion, "recipe", TrainingProvenance)
+    except DamagedRecord as error:
+        log(str(error))
+        return None
+    return found
+
+
 def _work(
     champion: Any,
     folder: Path,
     seed: int,
+    recipe: TrainingProvenance | None,
     *,
     pictures: Sequence[tuple[str, str]] = (),
     texts: Sequence[tuple[str, str]] = (),
@@ -100,6 +116,7 @@ def _work(
         texts=tuple(texts),
         differences=_difference(champion, folder),
         seed=seed,
+        made=making_of(recipe) if recipe else {},
     )
 
 
@@ -134,25 +151,38 @@ def _difference(champion: Any, into: Path) -> tuple[tuple[str, str], ...]:
     return tuple(captions)
 
 
-def _growth(run_id: str) -> bytes | None:
-    """One strip per stored moment of training, or None where the run stored none, or is gone."""
+def _keep_growth(run_id: str, caption: str, keep: Keep) -> None:
+    """What a model drew at moments of its training: one strip per moment, and all on one sheet.
+
+    Nothing where the run stored none, or is gone.
+    """
     if not run_id or not run_exists(run_id):
-        return None
+        return
     with scratch_folder() as scratch:
         try:
             stored = fetch_artifacts(run_id, "progress", scratch)
         except FileNotFoundError:
-            return None
-        strips = [strip for path in sorted(stored.glob("*.png")) if (strip := _strip(path))]
+            return
+        strips = {
+            path.name: strip
+            for path in sorted(stored.glob("step-*.png"))
+            if (strip := _strip(path)) is not None
+        }
         if not strips:
-            return None
-        width, height = strips[0].size
-        size = width, len(strips) * (height + STRIP_GAP) - STRIP_GAP
-        sheet = Image.new(strips[0].mode, size, "white")
-        for index, strip in enumerate(strips):
-            sheet.paste(strip, (0, index * (height + STRIP_GAP)))
-        channels = len(sheet.getbands())
-        return plots.png(np.asarray(sheet).reshape(sheet.height, sheet.width, channels))
+            return
+        for name in strips:
+            keep(f"{MOMENTS}/{name}", (stored / name).read_bytes())
+    keep("training.png", _sheet(list(strips.values())), f"{caption}, top to bottom")
+
+
+def _sheet(strips: Sequence[Image.Image]) -> bytes:
+    width, height = strips[0].size
+    size = width, len(strips) * (height + STRIP_GAP) - STRIP_GAP
+    sheet = Image.new(strips[0].mode, size, "white")
+    for index, strip in enumerate(strips):
+        sheet.paste(strip, (0, index * (height + STRIP_GAP)))
+    channels = len(sheet.getbands())
+    return plots.png(np.asarray(sheet).reshape(sheet.height, sheet.width, channels))
 
 
 def _strip(path: Path) -> Image.Image | None:
@@ -171,13 +201,18 @@ def _strip(path: Path) -> Image.Image | None:
     task_run_name="publish gallery",
     **NETWORKED,
 )
-def publish_gallery(works: list[ChampionSamples], folder: str, run_id: str) -> str:
+def publish_gallery(
+    works: list[ChampionSamples],
+    folder: str,
+    run_id: str,
+    challengers: Sequence[Challenger] = (),
+) -> str:
     """Write the page, store all files with the run, show them in the Prefect UI.
 
-    Returns the path of the latest gallery's page.
+    challengers: those that the page tells of. Returns the path of the latest gallery's page.
     """
     into = Path(folder)
-    write_text(into / "index.html", page(works))
+    write_text(into / "index.html", page(works, with_samples(challengers, folder)))
     write_json(into / "works.json", works_record(works))
     log_file(run_id, into, "gallery")
     show(

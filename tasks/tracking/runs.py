@@ -27,6 +27,7 @@ from tasks.tracking.mlflow_client import (
     TrackingUnavailable,
     client,
     end_run,
+    log_metrics,
     log_parameters,
     outages_named,
     run_exists,
@@ -35,6 +36,8 @@ from tasks.tracking.mlflow_client import (
 )
 
 KEY, OWNER, ATTEMPTS = "atelier.key", "atelier.process", "atelier.attempts"
+TASK = "atelier.task"
+"""The tag of a task's name, which is found again however its run is called on MLflow's pages."""
 TRACKING_TIMEOUT_SECONDS = 300.0
 """How long a flow waits for a tracking server that has gone away."""
 
@@ -68,8 +71,13 @@ def task_run(
     parent_run_id: str | None = None,
     *,
     while_waiting: Callable[[], AbstractContextManager[None]],
+    title: str = "",
+    tags: Mapping[str, str] | None = None,
 ) -> Iterator[str]:
     """Open the one run of a logical task, and close it like `open_run`.
+
+    title: what the run is called on MLflow's pages, by default as the task; tags: facts of it that
+    people look for in a table of runs.
 
     A finished run of the key is used too, and stays finished: what is unchanged adds nothing to it,
     and the parent's tags say so. Another process at the same task is waited for, inside
@@ -79,7 +87,9 @@ def task_run(
     waiting = partial(log, f"{name}: another run holds this task's lock; waiting for its result")
     with file_lock(f"task-{key[:16]}", waiting, while_waiting):
         run_id, is_finished = _retry_until_available(
-            lambda: _found_or_created(name, key, parent_run_id, even_finished=True)
+            lambda: _found_or_created(
+                name, key, parent_run_id, even_finished=True, title=title, facts=tags or {}
+            )
         )
         if not is_finished:
             with _closed_at_the_end(run_id):
@@ -91,6 +101,18 @@ def task_run(
             _retry_until_available(
                 lambda: set_tags(parent_run_id, {f"atelier.unchanged.{artifact_key(name)}": run_id})
             )
+
+
+def describe_run(
+    run_id: str,
+    *,
+    tags: Mapping[str, str] | None = None,
+    metrics: Mapping[str, float] | None = None,
+) -> None:
+    """Tell facts and numbers of a run in MLflow's tables and charts; the latest count."""
+    _retry_until_available(lambda: set_tags(run_id, tags or {}))
+    if metrics:
+        _retry_until_available(lambda: log_metrics(run_id, metrics))
 
 
 @contextmanager
@@ -146,6 +168,8 @@ def _found_or_created(
     *,
     even_finished: bool = False,
     parameters: Mapping[str, Any] | None = None,
+    title: str = "",
+    facts: Mapping[str, str] | None = None,
 ) -> tuple[str, bool]:
     """The id of the run to work on, and whether it is finished already."""
     hold_lease()
@@ -157,7 +181,8 @@ def _found_or_created(
         found = _run_of(key, experiment_id, even_finished, only) if key else None
         if found is not None and found.info.status == "FINISHED":
             return str(found.info.run_id), True
-        tags = {"mlflow.runName": name, OWNER: this_process(), **_prefect_tags()}
+        tags = {"mlflow.runName": title or name, OWNER: this_process(), **_prefect_tags()}
+        tags |= {TASK: name, **(facts or {})}
         if key:
             tags[KEY] = key
         if parent_run_id:
@@ -181,7 +206,7 @@ def _run_of(key: str, experiment_id: str, even_finished: bool, name: str | None)
     """The latest run of a key, and of a name where one is given, that nobody works on, or None."""
     found = client().search_runs([experiment_id], f"tags.`{KEY}` = '{key}'", max_results=100)
     for run in found:  # the latest first
-        if name is not None and run.info.run_name != name:
+        if name is not None and run.data.tags.get(TASK, run.info.run_name) != name:
             continue
         if run.info.status == "FINISHED" and even_finished:
             return run

@@ -51,7 +51,7 @@ def use(home: Path, patch: pytest.MonkeyPatch) -> None:
     patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}")
     patch.delenv("PREFECT_API_URL", raising=False)
     patch.chdir(home)
-    for task in ("plan_gallery", "draw_samples", "publish_gallery"):
+    for task in ("plan_gallery", "find_challengers", "draw_samples", "publish_gallery"):
         patch.setattr(flow_module, task, getattr(flow_module, task).fn)
     patch.setattr(flow_module, "sample_gallery", sample_gallery.fn)
 
@@ -180,6 +180,31 @@ def test_nobody_leaves_no_blank_page(home: Path, drawn: list[str]) -> None:
     assert "No model has a champion yet" in empty
     assert sections(full) == ["tale-ngram"]
     assert gallery() == full
+
+
+def test_who_was_refused_is_told_beside_the_champions_and_alone_where_nobody_is(
+    home: Path, drawn: list[str]
+) -> None:
+    registry = client()
+    registry.delete_registered_model_alias("tale-ngram", "champion")
+    registry.set_registered_model_alias("tale-ngram", "challenger", "1")
+    registry.set_model_version_tag("tale-ngram", "1", "gate_reason", "no <better>")
+
+    beside = gallery()
+    registry.delete_registered_model_alias("сказка-ngram", "champion")
+    registry.set_registered_model_alias("сказка-ngram", "challenger", "1")
+    shutil.rmtree(home / "gallery")
+    alone = gallery()
+
+    assert sections(beside) == drawn == ["сказка-ngram"]
+    assert beside.count('<article class="refused">') == 1
+    assert "Nobody is champion: no &lt;better&gt;" in beside
+    assert sections(alone) == []
+    assert alone.count('<article class="refused">') == 2
+    assert alone.count("<pre>") == 2  # what they wrote when they were judged
+    assert "These are the latest that were refused" in alone
+    assert gallery() == alone
+    assert [record.state for record in history("gallery")] == ["made", "made", "unchanged"]
 
 
 @pytest.fixture

@@ -119,7 +119,7 @@ def test_it_returns_the_versions_of_both_sides_and_the_page(workshop: Workshop) 
 def test_each_model_is_a_run_below_the_one_of_the_whole(workshop: Workshop) -> None:
     runs = client().search_runs([tracking_experiment()])
     (whole,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
-    below = {run.data.tags["mlflow.runName"] for run in runs if run is not whole}
+    below = {run.data.tags["atelier.task"] for run in runs if run is not whole}
 
     assert whole.data.params["preset"] == "quick"
     assert whole.data.params["images"] == workshop.images
@@ -132,7 +132,7 @@ def test_each_model_is_a_run_below_the_one_of_the_whole(workshop: Workshop) -> N
         assert run.data.tags["mlflow.parentRunId"] == whole.info.run_id
         assert run.data.tags["prefect.flow_run_name"].startswith(name)
         tags = client().get_model_version(name, str(champion.version)).tags
-        assert {"content_digest", "data_digest", "main_metric"} <= set(tags)
+        assert {"content_digest", "record", "main_metric", "data", "preset", "seed"} <= set(tags)
 
 
 def test_none_of_its_files_holds_a_pickle(
@@ -286,7 +286,7 @@ def test_a_champion_is_continued_on_other_data_and_told_as_the_parent(
     assert (child.name, child.version, child.continues.address) == ("near-vae", 1, "pictures-vae/1")
     assert child.continues.digest == parent.digest
     (lineage, *_) = workshop.artifacts("lineage")
-    assert "pictures-vae 1<br/>continued" in lineage["data"]
+    assert "| model | pictures-vae 1 | continued |" in lineage["data"]
     assert again.name == "Unchanged"
     assert again.result().versions[0].digest == child.digest
     whole = client().search_runs([tracking_experiment()], "params.continue_from = 'pictures-vae/1'")

@@ -13,6 +13,7 @@ from flows.full_run import full_run
 from flows.one_step import step_evaluate, step_fit, step_register, step_sample
 from flows.reproduce import reproduce
 from tasks.registry.version_comparison import compare_versions
+from tasks.registry.version_tags import digest_tag
 from tasks.registry.versions import every_version
 from tasks.store.artifacts import KINDS, artifacts
 from tasks.store.files import BadInput, folder_digests
@@ -194,7 +195,7 @@ def test_an_older_version_is_measured_on_newer_data_and_then_pairs(
         first_workshop.text.read_text() + "a small dog hears the bird and sleeps.\n" * 9
     )
     first_workshop.run_on(grown)
-    data = client().get_model_version("corpus-ngram", "2").tags["data_digest"]
+    data = digest_tag(client().get_model_version("corpus-ngram", "2"), "data")
     first = client().get_model_version("corpus-ngram", "1").tags["content_digest"]
     for each in artifacts("evaluations"):  # by the gate, which found a champion there
         if each.inputs == (first, data):

@@ -130,7 +130,7 @@ def test_all_models_are_registered_as_champions_with_their_lineage(studio: Studi
     for name, model in models.items():
         assert {alias: int(number) for alias, number in model.aliases.items()} == {"champion": 1}
         version = registry.get_model_version_by_alias(name, "champion")
-        assert {"content_digest", "data_digest", "main_metric"} <= set(version.tags)
+        assert {"content_digest", "record", "main_metric"} <= set(version.tags)
         run = registry.get_run(version.run_id)
         assert run.info.status == "FINISHED"
         assert run.data.tags["mlflow.parentRunId"]

@@ -91,7 +91,8 @@ def test_the_card_of_a_model_that_draws(tags: dict[str, str]) -> None:
         verdict,
         provenance("gan"),
         champion,
-        "3 images more",
+        number=5,
+        data_change="3 images more",
     )
 
     assert shown == (
@@ -114,16 +115,18 @@ def test_the_card_of_a_model_that_draws(tags: dict[str, str]) -> None:
         "* 1,234,567 parameters, 12 s of training, preset quick, seed 3, on cpu"
         " (Linux x86&#95;64)\n"
         f"* content `abababababab`, code `{provenance('gan').code_digest[:12]}`; made again by"
-        " `atelier reproduce my_data-gan`\n"
+        " `atelier reproduce my_data-gan/5`\n"
         "* [training run](/runs/trained), [evaluation and data](/runs/judged),"
         " [pipeline run in Prefect](http://127.0.0.1:4200/runs/1)\n\n"
         "**Limits.** Draws only what resembles its training images, and rare kinds less often than"
         " they occur. It gives no likelihood, so nothing says how probable an image is.\n\n"
         "**Load it** (code, weights and vocabulary travel inside; nothing is pickled), after"
-        " `atelier verify my_data-gan@champion`, for loading runs its code:\n\n"
+        " `atelier verify my_data-gan/5`, for loading runs its code:\n\n"
         "```python\nimport mlflow\n"
-        'model = mlflow.pyfunc.load_model("models:/my_data-gan@champion")\n'
-        'model.predict([{}], params={"num_samples": 4, "seed": 1})\n```\n'
+        'model = mlflow.pyfunc.load_model("models:/my_data-gan/5")\n'
+        'model.predict([{}], params={"num_samples": 4, "seed": 1})\n```\n\n'
+        "`my_data-gan@champion` in the place of `my_data-gan/5` is whichever version is champion"
+        " then.\n"
     )
 
 
@@ -131,8 +134,9 @@ def test_the_card_of_a_first_model_that_writes() -> None:
     scored = scorecard("test_bits_per_byte", {"test_bits_per_byte": 1.5}, example="to be\n")
     verdict = PromotionDecision(accepted=False, reason="unsound")
 
-    shown = card(fitted("gpt"), scored, verdict, provenance("gpt"), None)
+    shown = card(fitted("gpt"), scored, verdict, provenance("gpt"), None, number=2)
 
+    assert "champion" not in shown
     assert shown.startswith(
         "A GPT from scratch: a decoder-only transformer.\n\n````text\nto be\n\n````\n\n"
         "**bits per byte: 1.5000** (95 % interval -0.5000 to 1.2500; lower is better)\n\n"
@@ -156,21 +160,36 @@ def test_the_card_tells_what_is_left_out_of_images_without_labels(
     scored = scorecard("test_frechet_distance", {"test_frechet_distance": 0.5, metric: 0.9})
     verdict = PromotionDecision(accepted=True, reason="sound")
 
-    shown = card(fitted("gan"), scored, verdict, provenance("gan"), None)
+    shown = card(fitted("gan"), scored, verdict, provenance("gan"), None, number=1)
 
     assert ("The images have no labels" in shown) is is_told
 
 
-@pytest.mark.parametrize(("champion", "now"), [(3, "Champion: version 3"), (None, "No champion")])
-def test_the_page_of_a_registered_model(champion: int | None, now: str) -> None:
+@pytest.mark.parametrize(
+    ("champion", "now", "then"),
+    [
+        (
+            3,
+            "Champion: version 3",
+            "`champion` is the version to use, `challenger` the latest that was refused.\n"
+            "`atelier history my_data-vae` tells who was champion when, and why;"
+            " `atelier rollback my_data-vae` goes back to the one before.\n",
+        ),
+        (
+            None,
+            "No champion",
+            "`challenger` is the latest version that was refused;"
+            " `atelier promote my_data-vae --to N` makes version N champion by hand.\n"
+            "`atelier history my_data-vae` tells who was champion when, and why.\n",
+        ),
+    ],
+)
+def test_the_page_of_a_registered_model(champion: int | None, now: str, then: str) -> None:
     shown = family_page("vae", "my_data-vae", champion, "2026-11-26T17:00+00:00", "it is *better*")
 
     assert shown == (
         "A variational auto-encoder: images to points of a latent space, and back.\n\n"
-        f"**{now}**, since 2026-11-26T17:00+00:00 (it is &#42;better&#42;)\n\n"
-        "`champion` is the version to use, `challenger` the latest that was refused.\n"
-        "`atelier history my_data-vae` tells who was champion when, and why;"
-        " `atelier rollback my_data-vae` goes back to the one before.\n"
+        f"**{now}**, since 2026-11-26T17:00+00:00 (it is &#42;better&#42;)\n\n{then}"
     )
 
 
@@ -190,7 +209,9 @@ def test_the_card_names_the_version_that_was_continued() -> None:
     verdict = PromotionDecision(accepted=True, reason="")
 
     def told(continues: Parent | None) -> str:
-        return card(*asked, verdict, replace(provenance("gpt"), continues=continues), None)
+        return card(
+            *asked, verdict, replace(provenance("gpt"), continues=continues), None, number=4
+        )
 
     line = "* continues `my_data-gpt` version 3 (content `121212121212`): its training began"
     assert line in told(parent)

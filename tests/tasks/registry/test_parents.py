@@ -195,7 +195,7 @@ def test_a_child_is_told_apart_and_names_its_parent(register: Register, tmp_path
 
     assert load_tokenizer(data).to_dict() == read_json(begins.tokenizer_path)
     version = client().get_model_version("other-gpt", "1")
-    assert version.tags["continues"] == "corpus-gpt/1"
+    assert version.tags["parent"] == "corpus-gpt/1"
     _, recipe = recorded("other-gpt", "1")
     assert recipe is not None
     assert recipe.continues == begins.parent == child.continues

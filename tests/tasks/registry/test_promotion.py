@@ -358,7 +358,9 @@ def test_a_person_may_go_back_to_what_draws_otherwise_with_new_libraries(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Samples of another digest than was recorded, from files that are the recorded ones."""
-    client().set_model_version_tag(NAME, "1", "samples_digest", "0" * 64)
+    record = json.loads(client().get_model_version(NAME, "1").tags["record"])
+    told = json.dumps({**record, "samples_digest": "0" * 64})
+    client().set_model_version_tag(NAME, "1", "record", told)
 
     assert promotion.rollback(NAME, reason="it swears") == (2, 1)
 

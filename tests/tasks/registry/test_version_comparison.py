@@ -1,5 +1,6 @@
 """Two versions side by side: what made them, how they score, and what cannot be told."""
 
+import json
 import shutil
 from dataclasses import replace
 from typing import Any
@@ -150,7 +151,8 @@ def test_evaluations_that_do_not_pair_say_why(
         lambda version: [replace(each, setting=version.version) for each in real(version)],
     )
     if tag:
-        client().set_model_version_tag(NAME, "1", tag, "another")
+        record = json.loads(client().get_model_version(NAME, "1").tags["record"])
+        client().set_model_version_tag(NAME, "1", "record", json.dumps({**record, tag: "another"}))
 
     found = compare_versions(NAME, "1", "2")
 

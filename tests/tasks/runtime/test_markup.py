@@ -20,7 +20,6 @@ from tasks.runtime.markup import (
     code,
     fenced,
     markdown,
-    mermaid,
     plain,
     plain_lines,
     registry_markdown,
@@ -117,14 +116,6 @@ def test_a_fence_shows_hostile_text_and_ends_where_we_end_it(text: str) -> None:
 
     assert foreign(page) == []
     assert text_of(page) == "after"
-
-
-@pytest.mark.parametrize("text", HOSTILE)
-def test_mermaid_sees_one_quoted_line(text: str) -> None:
-    shown = mermaid(text)
-
-    assert not set('"`<>\n\r[]{}|') & set(shown)
-    assert shown.isprintable()
 
 
 @pytest.mark.parametrize("text", HOSTILE)

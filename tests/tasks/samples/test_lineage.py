@@ -1,12 +1,19 @@
-"""Where models come from, told as a graph and as a table."""
+"""Where models come from, told as a picture and as a table."""
 
+import html
+import re
+from base64 import b64decode
 from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from tasks.data.ingestion import ImageSet, ingest_images
 from tasks.data.tokenization import TokenSet
 from tasks.registry.versions import Version
-from tasks.samples.lineage import Node, mermaid, publish_lineage, table
+from tasks.samples import lineage
+from tasks.samples.lineage import publish_lineage, table
+from tasks.samples.lineage_picture import Node
 from tasks.store.artifacts import opened
 from tasks.store.files import home, write_text
 from tasks.tracking.mlflow_client import fetch_artifacts
@@ -32,6 +39,18 @@ def version(name: str, alias: str, *made_from: str, **references: float) -> Vers
     )
 
 
+def drawn(page: str) -> str:
+    """The picture that a page without a server holds."""
+    (held,) = re.findall(r"\(data:image/svg\+xml;base64,([^)]*)\)", page)
+    return b64decode(held).decode()
+
+
+def edges(page: str) -> list[tuple[str, ...]]:
+    """What leads to what in its picture."""
+    titles = re.findall(r"<path [^>]*><title>(.*?)</title>", drawn(page))
+    return [tuple(html.unescape(title).split(" → ")) for title in titles]
+
+
 def test_each_model_is_led_back_to_its_own_data_and_only_champions_to_the_gallery(
     images: ImageSet, tokens: TokenSet, run_id: str, tmp_path: Path
 ) -> None:
@@ -40,17 +59,23 @@ def test_each_model_is_led_back_to_its_own_data_and_only_champions_to_the_galler
 
     page = publish_lineage.fn([drawing, writing], str(home() / "gallery" / "index.html"), run_id)
 
-    edges = [line.strip() for line in page.splitlines() if "-->" in line]
-    # 0 images, 1 text, 2 tokenizer, 3 VAE, 4 n-gram, 5 gallery
-    assert edges == ["n1 --> n2", "n0 --> n3", "n2 --> n4", "n3 --> n5"]
+    vae, ngram = f"{images.name}-vae 3", f"{tokens.name}-ngram 3"
+    assert edges(page) == [
+        (tokens.name, f"{tokens.name} characters"),
+        (images.name, vae),
+        (f"{tokens.name} characters", ngram),
+        (vae, "gallery"),
+    ]
     assert "bits per byte 1.2500" in page
     assert f"{tokens.name} characters" in page
     assert "the page is gallery/index.html of the home" in page
     assert str(home()) not in page
     assert images.digest[:12] in page
     assert tokens.digest[:12] in page
-    stored = fetch_artifacts(run_id, "", tmp_path) / "lineage.md"
-    assert stored.read_text() == page
+    stored = fetch_artifacts(run_id, "", tmp_path)
+    assert (stored / "lineage.md").read_text() == page
+    assert (stored / "lineage.svg").read_text() == drawn(page)
+    assert "mermaid" not in page
 
 
 def test_a_continued_model_is_led_back_to_those_that_it_began_with(
@@ -63,16 +88,16 @@ def test_a_continued_model_is_led_back_to_those_that_it_began_with(
 
     page = publish_lineage.fn([replace(third, continues=begun)], "page.html", run_id)
 
-    edges = [line.strip() for line in page.splitlines() if "-->" in line]
-    # 0 images, 1 first, 2 second, 3 third, 4 gallery
-    assert edges == [
-        *["n0 --> n1", "n0 --> n2", "n1 --> n2", "n0 --> n3", "n2 --> n3"],
-        "n3 --> n4",
+    oldest = f"first-vae ({first.digest[:6]})"
+    assert edges(page) == [
+        (images.name, oldest),
+        (images.name, "second-vae 3"),
+        (oldest, "second-vae 3"),
+        (images.name, "third-vae 3"),
+        ("second-vae 3", "third-vae 3"),
+        ("third-vae 3", "gallery"),
     ]
-    assert "second-vae 3<br/>continued" in page
-    assert f"first-vae ({first.digest[:6]})<br/>continued" in page.replace("#40;", "(").replace(
-        "#41;", ")"
-    )
+    assert drawn(page).count(">continued<") == 2
 
 
 def test_data_of_two_contents_and_one_name_are_told_apart(
@@ -88,9 +113,8 @@ def test_data_of_two_contents_and_one_name_are_told_apart(
 
     page = publish_lineage.fn([second], "page.html", run_id)
 
-    edges = [line.strip() for line in page.splitlines() if "-->" in line]
-    assert len(edges) == 3
-    assert len({edge.partition(" ")[0] for edge in edges}) == 3
+    assert len(edges(page)) == 3
+    assert len({origin for origin, _ in edges(page)}) == 3
     assert fewer.digest[:6] in page
 
 
@@ -100,8 +124,23 @@ def test_a_run_without_text_has_no_text_in_its_lineage(images: ImageSet, run_id:
     page = publish_lineage.fn([drawing], "page.html", run_id)
 
     assert "tokenizer" not in page
-    assert page.count("-->") == 2
-    assert page.count("real data#58; 0.5000") == page.count("real data\\: 0.5000") == 1
+    assert len(edges(page)) == 2
+    assert drawn(page).count(">real data: 0.5000<") == page.count("real data\\: 0.5000") == 1
+
+
+def test_with_a_server_the_picture_is_there(
+    images: ImageSet, run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lineage, "is_served", lambda: True)
+    for name in ("version_url", "artifact_url", "run_url"):
+        address = f"http://{name}/"
+        monkeypatch.setattr(lineage, name, lambda *a, to=address: to + "/".join(map(str, a)))
+    drawing = version(f"{images.name}-gan", "champion", images.digest)
+
+    page = publish_lineage.fn([drawing], "page.html", run_id)
+
+    assert page.startswith(f"![Data, models and samples](http://artifact_url/{run_id}/lineage.svg)")
+    assert f"](http://version_url/{drawing.name}/3)" in page
 
 
 def test_the_table_byte_for_byte() -> None:
@@ -117,10 +156,7 @@ def test_the_table_byte_for_byte() -> None:
     )
 
 
-def test_names_that_mean_something_to_mermaid_or_markdown_are_made_harmless() -> None:
+def test_names_that_mean_something_to_markdown_are_made_harmless() -> None:
     odd = Node(kind="images", name='my "best" <b> | pictures', facts=(), link="http://x/1")
 
-    drawn = mermaid([odd])
-    assert 'n0["my #34;best#34; #60;b#62; #124; pictures"]' in drawn
-    assert 'click n0 href "http://x/1" _blank' in drawn
     assert table([odd]).splitlines()[-1].replace("\\|", "").count("|") == 6
