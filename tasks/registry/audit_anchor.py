@@ -91,7 +91,7 @@ def checked_log(model: str, *, anew: bool = False) -> audit_log.Log:
     known = anchors(model_tags(model) or {})  # before the log, which may grow meanwhile
     found = audit_log.latest(model, anew=True) if anew else audit_log.read(model)
     what = disagreement(found, known)
-    if what and not found.is_current:
+    if not found.is_current and known and (what or not found.entries):
         raise StoreAway(
             f"the shared store does not answer, and this home's copy of the audit log of {model}"
             f" ends at line {len(found.entries)}; wait until it answers"

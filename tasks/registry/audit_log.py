@@ -258,6 +258,12 @@ def check_newest(model: str) -> None:
         read_again(model)
 
 
+def join(model: str) -> None:
+    """Put the log that this home had before into a shared store that has none, if there is one."""
+    with suppress(StoreAway):
+        lines_of(model).join()
+
+
 @contextmanager
 def one_decision(model: str) -> Iterator[None]:
     """Let a log be what it was at its first reading in the block, and grow by the block alone.

@@ -174,6 +174,7 @@ def _strangers(name: str, found: audit_log.Log, tags: dict[str, str]) -> Iterato
     else:
         what = f"{name}: the registry is anchored to an audit log of {lengths} that is not here: it"
         what += f" was lost ({audit_log.place_of(name)}), or is another home's"
+        what += " that has not used the shared store yet" if is_shared() else ""
         yield Problem(model=name, what=what, ways=("begin",))
 
 

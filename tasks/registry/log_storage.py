@@ -51,6 +51,9 @@ class Lines(Protocol):
         previous: the sha256 of the line before, without its newline.
         """
 
+    def join(self) -> None:
+        """Put this home's own log into a shared store that has none; raises StoreAway."""
+
     def readable(self) -> bytes:
         """Whatever can be read of damaged lines."""
 
@@ -130,6 +133,9 @@ class LocalFile:
         _flush_folder(self.path.parent)
         return True
 
+    def join(self) -> None:
+        """See `Lines`: there is no store."""
+
     def readable(self) -> bytes:
         """See `Lines`."""
         try:
@@ -168,7 +174,7 @@ class SharedObjects:
 
     Lines that were read once are kept in a copy in the home, so that a command asks for the new
     ones only, and so that what was registered can be verified while the store is away. A home that
-    had a log before puts its lines into the store with its next one, where there are none.
+    had a log before puts its lines into the store, where there are none.
     """
 
     def __init__(self, model: str, store: SharedStore) -> None:
@@ -215,6 +221,12 @@ class SharedObjects:
         if (copy := self._copy()).count(b"\n") == number - 1:
             self._keep_copy(copy + line)
         return True
+
+    def join(self) -> None:
+        """See `Lines`."""
+        own = self._own.read()
+        if own and self.read() == own and self.is_current:
+            self._import_own(own.count(b"\n"))
 
     def readable(self) -> bytes:
         """See `Lines`."""

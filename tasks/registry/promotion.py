@@ -182,6 +182,7 @@ def reconcile(name: str) -> None:
     Raises AuditLogDamaged where the log cannot be relied on.
     """
     found = audit_anchor.checked_log(name)
+    audit_log.join(name)
     entries, champion = list(found.entries), champion_of(name)
     now = None if champion is None else int(champion.version)
     tags = audit_anchor.model_tags(name)

@@ -70,10 +70,10 @@ def forget_ended(days: float) -> None:
     store = shared()
     if store is None:
         return
-    ages = {name: entry.written_at for name, entry in store.entries(FOLDER).items()}
-    newest = max(ages.values(), default=None)
-    for name, written in ages.items():
-        if newest is not None and (newest - written).total_seconds() > days * 86_400:
+    written = {name: entry.written_at for name, entry in store.entries(FOLDER).items()}
+    newest = max(written.values(), default=None)
+    for name, moment in written.items():
+        if newest is not None and (newest - moment).total_seconds() > days * 86_400:
             store.remove(name)
 
 

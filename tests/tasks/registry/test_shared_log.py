@@ -75,6 +75,21 @@ def test_a_home_joins_with_its_log_and_another_goes_on_with_it(studio: Any, use:
     assert audit_anchor.anchors(tags).keys() == {audit_log.read(studio.name).name}
 
 
+def test_a_home_that_is_asked_for_its_history_joins(studio: Any, use: Use) -> None:
+    use("b")
+    problem = next(iter(problems_of(studio.name)))
+    assert "another home's that has not used the shared store yet" in problem.what
+    use("a")
+    assert problems_of(studio.name) == []
+    assert studio.log.exists()  # to look changes nothing
+
+    promotion.history(studio.name)
+
+    assert not studio.log.exists()
+    use("b")
+    assert problems_of(studio.name) == []
+
+
 def test_a_run_of_another_home_is_judged_and_told_in_the_one_log(studio: Any, use: Use) -> None:
     use("a")
     promotion.promote(studio.name, 1, "by hand")
@@ -248,8 +263,8 @@ def test_while_the_store_is_away_versions_load_and_none_is_named_champion(
             studio.admitted(5)
         assert champion(studio.name) == 1
         use("b")  # whose copy of the log, which it never read, lacks what is anchored
-        with pytest.raises(StoreAway, match="wait until it answers"):
-            problems_of(studio.name)
+        with pytest.raises(StoreAway, match="wait until it answers"), loaded(studio.name):
+            pass
 
     use("a")
     version = studio.admitted(5)  # the same command again

@@ -3,6 +3,7 @@
 import itertools
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,7 @@ from tasks.runtime.processes import this_process
 from tasks.store import leases
 from tasks.store.claims import BEATS_OF_A_LEASE
 from tasks.store.retention import lease_seconds
-from tasks.store.shared import SharedStore, StoreAway, shared
+from tasks.store.shared import Entry, SharedStore, StoreAway, shared
 
 THERE = f"machine-b:{this_process().partition(':')[2]}"
 
@@ -156,11 +157,12 @@ def test_leases_that_ended_long_ago_are_forgotten(
     names = store.names(leases.FOLDER)
     leases.forget_ended(1.0)
     assert store.names(leases.FOLDER) == names
-    told = store.ages(leases.FOLDER)
-    newer = {"processes/other/00000001.claim": next(iter(told.values())).replace(year=2999)}
+    told = store.entries(leases.FOLDER)
+    later = datetime(2999, 1, 1, tzinfo=UTC)
+    newer = {"processes/other/00000001.claim": Entry(num_bytes=0, written_at=later)}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(SharedStore, "ages", lambda *_: {**told, **newer})
+        patch.setattr(SharedStore, "entries", lambda *_: {**told, **newer})
         leases.forget_ended(1.0)
 
     assert store.names(leases.FOLDER) == []
