@@ -134,7 +134,7 @@ def of_ray(command: "subprocess.Popen[str]") -> list[psutil.Process]:
     for each in psutil.Process(command.pid).children(recursive=True):
         with suppress(psutil.Error):
             words = " ".join(each.cmdline())
-            if "ray::" in words or "/ray/" in words:
+            if "ray::" in words or "atelier-ray-" in words:
                 found.append(each)
     return found
 
