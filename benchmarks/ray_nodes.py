@@ -12,7 +12,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from types import TracebackType
+from typing import Any
+
+import psutil
 
 from tasks.store.files import project_root
 
@@ -80,9 +84,19 @@ def main() -> None:
     os.dup2(2, 1)  # what Ray prints must not mix with our lines
     print(cluster.address, file=replies, flush=True)
     for _ in sys.stdin:
-        cluster.remove_node(others.pop(), allow_graceful=False)
+        _fail(cluster, others.pop())
         print("removed", file=replies, flush=True)
     cluster.shutdown()
+
+
+def _fail(cluster: Any, node: Any) -> None:
+    """Kill a node with what it runs: processes of trials outlive their raylet for a while."""
+    (raylet,) = node.all_processes["raylet"]
+    runs = psutil.Process(raylet.process.pid).children(recursive=True)
+    cluster.remove_node(node, allow_graceful=False)
+    for each in runs:
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
 
 
 if __name__ == "__main__":

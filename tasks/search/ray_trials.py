@@ -10,6 +10,7 @@ settings travel with the trial, since Ray writes a runtime_env to its logs and s
 
 import importlib
 import json
+import logging
 import os
 import re
 import secrets
@@ -290,10 +291,12 @@ class RayCluster:
         """Start or join it; raises BadInput where it cannot be joined."""
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # a question after its end starts no other one
+        logging.getLogger("ray").setLevel(logging.ERROR)
         if place.is_of_this_machine:
             self._open_own(place)
         else:
             _join(place)
+        _hush()
         ready = _ray().remote(max_retries=MAX_LOSSES, scheduling_strategy="SPREAD")
         self._begin = ready(tried_by_ray)
 
@@ -362,6 +365,13 @@ class RayCluster:
 def _ray() -> Any:
     """Ray, which is there where the extra `ray` is."""
     return importlib.import_module("ray")
+
+
+def _hush() -> None:
+    """Keep what Ray knows of lost nodes, pages of its logs, out of the terminal: we say it."""
+    worker = importlib.import_module("ray._private.worker")
+    if hasattr(worker, "print_to_stdstream"):
+        worker.print_to_stdstream = lambda *_, **__: None
 
 
 def _join(place: Place) -> None:
