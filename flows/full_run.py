@@ -138,7 +138,8 @@ def full_run(  # noqa: PLR0913, D417 - each is a field of the form in the Prefec
     begins = beginning(continue_from, models, given, preset, source)
     if begins.weights is not None:
         parameters["continue_from"] = begins.weights.parent.address
-    facts = {"preset": preset, "seed": str(seed)}
+    sources = [source for source, of in ((images, of_images), (text, of_text)) if of]
+    facts = {"data": ", ".join(map(data_name, sources)), "preset": preset, "seed": str(seed)}
     if of_text:
         facts["tokenizer"] = tokenizer
     title, key = run_title(images, text, models, preset, seed), digest_of(parameters)
