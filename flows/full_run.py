@@ -1,6 +1,6 @@
 """Everything, in order: data, models, their judges, the registry, the gallery."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,7 +29,6 @@ from flows.sample_gallery import whole_gallery
 from flows.train import planned, report_version, train_model, within_seconds
 from models.presets import Preset
 from tasks.data.tokenization import Scheme
-from tasks.families.family import Family
 from tasks.families.table import names, of_data, options_of_families
 from tasks.maintenance.crash_recovery import label_with_process
 from tasks.registry.versions import Version
@@ -139,8 +138,12 @@ def full_run(  # noqa: PLR0913, D417 - each is a field of the form in the Prefec
     begins = beginning(continue_from, models, given, preset, source)
     if begins.weights is not None:
         parameters["continue_from"] = begins.weights.parent.address
+    sources = [source for source, of in ((images, of_images), (text, of_text)) if of]
+    facts = {"data": ", ".join(map(data_name, sources)), "preset": preset, "seed": str(seed)}
+    if of_text:
+        facts["tokenizer"] = tokenizer
     title, key = run_title(images, text, models, preset, seed), digest_of(parameters)
-    with training_slot(), open_run(title, key=key, parameters=parameters) as run_id:
+    with training_slot(), open_run(title, key=key, parameters=parameters, tags=facts) as run_id:
         # Data and settings first: bad input must stop the run before anything is trained.
         image_set, token_set = None, None
         if of_images:
@@ -185,19 +188,21 @@ def full_run(  # noqa: PLR0913, D417 - each is a field of the form in the Prefec
                 continues=begins.on(data, preset, seed, given),
                 approve_within=within,
             )
-            versions.append(_told(version, family, run_id))
+            versions.append(unless_stopped(version))
+            _tell(versions, run_id)
         gallery = unless_stopped(whole_gallery(run_id))
         publish_lineage(versions, gallery, run_id)
     return final_state(RunSummary(versions=tuple(versions), gallery=gallery), versions)
 
 
-def _told(version: Version, family: Family, run_id: str) -> Version:
-    """Give the run's own pages one line and one number for each model.
+def _tell(versions: Sequence[Version], run_id: str) -> None:
+    """Give the pages of the whole run a line and a number for its latest model.
 
     The rest is on the pages of its parts. MLflow's charts open with whole runs.
     """
-    unless_stopped(version)
-    number = f"{family.name}_{version.main_metric.removeprefix('test_')}"
-    describe_run(run_id, metrics={number: version.main_value})
-    report_version(version)
-    return version
+    latest = versions[-1]
+    report_version(latest)
+    families = [version.name.rpartition("-")[2] for version in versions]
+    told = [f"{of} {v.main_value:.4g}" for of, v in zip(families, versions, strict=True)]
+    number = f"{families[-1]}_{latest.main_metric.removeprefix('test_')}"
+    describe_run(run_id, tags={"main_metric": ", ".join(told)}, metrics={number: latest.main_value})

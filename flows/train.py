@@ -99,7 +99,7 @@ def run_title(family: Family, data: ImageSet | TokenSet, preset: str, plan: Trai
         told.append(data.scheme)
     told += [f"{name.rpartition('.')[2]} {value}" for name, value in plan.given.items()][:_MAX_TOLD]
     if len(plan.given) > _MAX_TOLD:
-        told.append(f"and {len(plan.given) - _MAX_TOLD} more settings")
+        told.append(f"and {len(plan.given) - _MAX_TOLD} more")
     if family.seed_spreads:  # counting knows none
         told.append(f"seed {plan.seed}")
     if plan.initial is not None:

@@ -25,7 +25,14 @@ from tasks.store.artifacts import Artifact, Kind
 from tasks.store.files import portable, scratch_folder, write_text
 from tasks.store.graph import Graph
 from tasks.store.records import DamagedRecord
-from tasks.tracking.mlflow_client import artifact_url, is_served, log_file, run_url, version_url
+from tasks.tracking.mlflow_client import (
+    artifact_url,
+    is_served,
+    log_file,
+    run_url,
+    runs_url,
+    version_url,
+)
 from tasks.training.parent import Parent
 
 _SHOWN_DIGITS, _TELLING_DIGITS = 12, 6
@@ -60,7 +67,8 @@ def publish_lineage(versions: Sequence[Version], gallery: str, run_id: str) -> s
     drawn = picture(nodes)
     page = f"![Data, models and samples]({_address(drawn, run_id)})\n\n{table(nodes)}\n"
     if is_served():
-        page += f"\nThe whole run in MLflow: [{run_id[:8]}]({run_url(run_id)})\n"
+        page += f"\nThe whole run in MLflow: [{run_id[:8]}]({run_url(run_id)})"
+        page += f", among [all runs]({runs_url()})\n"
     with scratch_folder() as scratch:
         for name, content in ((_PICTURE, drawn), ("lineage.md", page)):
             write_text(scratch / name, content)

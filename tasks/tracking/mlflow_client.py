@@ -29,6 +29,16 @@ if TYPE_CHECKING:  # commands that only read the registry need no pandas
 
 EXPERIMENT = "atelier"
 _SIGNS_OF_A_FULL_DISK = ("database or disk is full", "disk I/O error", "readonly database")
+TABLE_OF_RUNS = ("main_metric", "data", "preset", "seed", "tokenizer", "parent")
+"""The tags of runs that are columns of the table of runs, as `runs_url` opens it."""
+_VIEW = "atelier"
+_EXPERIMENT_TAGS = {
+    "mlflow.experimentKind": "custom_model_development",  # else MLflow guesses, and may ask
+    # MLflow keeps the columns in each browser; a view that is shared by a tag has its own.
+    f"mlflow.sharedViewState.{_VIEW}": json.dumps(
+        {"selectedColumns": [f"tags.`{name}`" for name in TABLE_OF_RUNS]}
+    ),
+}
 _BATCH_SIZE = 1000  # the most metrics that the server takes in one request
 
 
@@ -98,11 +108,16 @@ def tracking_experiment() -> str:
                 f"the MLflow experiment {EXPERIMENT!r} had been deleted, and is restored with its"
                 " runs: the files of registered versions belong to it"
             )
+        for tag, value in _EXPERIMENT_TAGS.items():
+            if experiment.tags.get(tag) != value:
+                runs.set_experiment_tag(experiment.experiment_id, tag, value)
         return str(experiment.experiment_id)
     # A server knows where artifacts go; a bare database would put them into the working directory.
     location = None if is_served() else (home() / "mlartifacts").as_uri()
     try:
-        return str(runs.create_experiment(EXPERIMENT, artifact_location=location))
+        return str(
+            runs.create_experiment(EXPERIMENT, artifact_location=location, tags=_EXPERIMENT_TAGS)
+        )
     except MlflowException:  # another process was faster
         experiment = runs.get_experiment_by_name(EXPERIMENT)
         if experiment is None:
@@ -249,6 +264,15 @@ def run_url(run_id: str) -> str:
     experiment = client().get_run(run_id).info.experiment_id
     return (
         f"{tracking_uri()}/#/experiments/{experiment}/runs/{run_id}?workflowType=machine_learning"
+    )
+
+
+def runs_url() -> str:
+    """The page of all our runs, with the columns TABLE_OF_RUNS."""
+    experiment = tracking_experiment()
+    return (
+        f"{tracking_uri()}/#/experiments/{experiment}/runs"
+        f"?viewStateShareKey={_VIEW}&workflowType=machine_learning"
     )
 
 

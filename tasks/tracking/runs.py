@@ -51,14 +51,18 @@ def open_run(
     key: str | None = None,
     parent_run_id: str | None = None,
     parameters: Mapping[str, Any] | None = None,
+    tags: Mapping[str, str] | None = None,
 ) -> Iterator[str]:
     """Open a run, give its id, and close it as FINISHED, FAILED (an error) or KILLED (a stop).
 
-    key: what the run is about; an unfinished run of that key is opened again.
+    key: what the run is about; an unfinished run of that key is opened again. tags: facts of it
+    that people look for in a table of runs.
     """
     watch([Path(tempfile.gettempdir()), home()], log)  # of one disk, the home is named
     run_id = _retry_until_available(
-        lambda: _found_or_created(name, key, parent_run_id, parameters=parameters or {})[0]
+        lambda: _found_or_created(
+            name, key, parent_run_id, parameters=parameters or {}, facts=tags or {}
+        )[0]
     )
     with _closed_at_the_end(run_id):
         yield run_id

@@ -132,7 +132,7 @@ def test_with_a_server_the_picture_is_there(
     images: ImageSet, run_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lineage, "is_served", lambda: True)
-    for name in ("version_url", "artifact_url", "run_url"):
+    for name in ("version_url", "artifact_url", "run_url", "runs_url"):
         address = f"http://{name}/"
         monkeypatch.setattr(lineage, name, lambda *a, to=address: to + "/".join(map(str, a)))
     drawing = version(f"{images.name}-gan", "champion", images.digest)

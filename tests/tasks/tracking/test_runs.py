@@ -15,7 +15,7 @@ from tasks.tracking.mlflow_client import (
     set_tags,
     tracking_experiment,
 )
-from tasks.tracking.runs import OWNER, close_dead_runs, open_run, task_run
+from tasks.tracking.runs import OWNER, close_dead_runs, describe_run, open_run, task_run
 
 
 def run(run_id: str) -> Any:
@@ -115,6 +115,35 @@ def test_the_same_data_under_two_names_have_a_run_each(tracking_database: str) -
 
     assert again == first != second
     assert run(second).info.run_name == "poems-ngram"
+
+
+def test_a_task_is_found_again_however_its_run_is_called(tracking_database: str) -> None:
+    with task_run("book-gpt", "key", while_waiting=nullcontext) as before:  # as of old
+        client().delete_tag(before, "atelier.task")
+    with task_run("book-gpt", "key", while_waiting=nullcontext, title="book-gpt, quick") as again:
+        pass
+    facts = {"preset": "quick", "seed": "7"}
+    asked: Any = {"while_waiting": nullcontext, "tags": facts}
+    with task_run("poems-gpt", "key", title="poems-gpt, quick", **asked) as first:
+        pass
+    client().update_run(first, name="my favourite")
+    with task_run("poems-gpt", "key", title="poems-gpt, full", **asked) as second:
+        pass
+
+    assert again == before != first
+    assert second == first
+    assert run(first).info.run_name == "my favourite"
+    assert facts.items() <= run(first).data.tags.items()
+
+
+def test_facts_and_numbers_of_a_run_are_told_and_the_latest_count(tracking_database: str) -> None:
+    with open_run("night", tags={"preset": "quick"}) as opened:
+        describe_run(opened, tags={"main_metric": "vae 2"}, metrics={"vae_nats": 2.0})
+        describe_run(opened, tags={"main_metric": "vae 1"}, metrics={"vae_nats": 1.0})
+
+    told = run(opened).data
+    assert (told.tags["preset"], told.tags["main_metric"]) == ("quick", "vae 1")
+    assert told.metrics == {"vae_nats": 1.0}
 
 
 def test_a_finished_flow_is_not_gone_on_with(tracking_database: str) -> None:
