@@ -9,7 +9,7 @@ SETUP := $(VENV)/.setup-done
 PYTEST = OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run up down test test-fast test-soak coverage faults bench lint format lock clean
+.PHONY: help setup run up down test test-fast test-soak coverage faults bench docs lint format lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -52,6 +52,10 @@ faults: setup ## kill, damage, fill disks, stop servers: all must be survived (2
 bench: setup ## every benchmark; results go to benchmarks/results.json (hours)
 	@OMP_WAIT_POLICY=passive $(BIN)/python -m benchmarks
 
+docs: setup ## the documentation as a site in site/; dead links fail
+	@$(BIN)/python docs/reference.py
+	@$(BIN)/zensical build --clean --strict
+
 lint: setup ## style, types, import rules
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -63,8 +67,8 @@ format: setup ## put the code into its style
 	@$(BIN)/ruff format .
 
 lock: ## resolve the dependencies again (needs uv)
-	uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade --group dev --extra postgresql --extra ray \
+	uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade --group dev --group docs --extra postgresql --extra ray \
 		--no-header --no-annotate pyproject.toml -o requirements.lock
 
-clean: ## remove the environment; your runs under .atelier stay
-	rm -rf $(VENV)
+clean: ## remove the environment and the site; your runs under .atelier stay
+	rm -rf $(VENV) site .cache

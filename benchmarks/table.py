@@ -1,7 +1,7 @@
 """The tables of results, made from benchmarks/results.json.
 
-python -m benchmarks.table          the README's: what was promised
-python -m benchmarks.table --all    every row: docs/results.md
+python -m benchmarks.table          the README's: one or two of each family
+python -m benchmarks.table --all    every row, by subject: docs/results.md
 """
 
 import sys
@@ -11,67 +11,43 @@ from benchmarks.measured import RESULTS, rows_of
 
 HEAD = "| result | measured | unit | seconds | reference | command |\n|---|---|---|---|---|---|"
 HEADLINES = (
-    "ngram_char_kneser_ney_nats",
     "ngram_char_tuned_nats",
     "ngram_train_time_ratio_kenlm",
-    "ngram_train_peak_mb",
-    "ngram_300mb_seconds",
-    "ngram_300mb_peak_rss_mb",
-    "ngram_sampling_tokens_per_second",
     "gpt_cpu_protocol_a_nats",
-    "gpt_cpu_protocol_b_nats",
-    "gpt_wall_time_ratio_nanogpt",
-    "gpt_ngram_mix_nats",
     "vae_mnist_nll_nats",
-    "vae_images_per_second_ratio_pythae",
-    "vae_active_units_fraction",
-    "vae_nan_seeds",
     "gan_digits_fidelity",
-    "gan_digits_variance_ratio",
-    "gan_digits_coverage",
-    "gan_digits_copies",
-    "gan_digits_seconds",
-    "gan_digits_seeds_passed",
-    "gan_stacked_modes",
-    "gan_stacked_kl",
-    "gan_sabotage_saved",
     "diffusion_digits_frechet",
-    "diffusion_digits_time_ratio",
-    "gpt_cuda_protocol_a_nats",
-    "gpt_cuda_protocol_b_nats",
-    "gpt_cuda_pair_protocol_a_nats",
-    "gpt_cuda_pair_protocol_b_nats",
-    "gpt_cuda_tokens_per_second",
-    "vae_cuda_mnist_nll_nats",
-    "gan_cuda_stacked_modes",
-    "gan_cuda_stacked_kl",
-    "gate_power_vae_improvement",
-    "gate_power_vae_at_goal",
-    "gate_power_vae_false_promotions",
-    "gate_power_gan_improvement",
-    "gate_power_gan_at_goal",
-    "gate_power_gan_false_promotions",
-    "gate_power_gpt_improvement",
-    "gate_power_gpt_at_goal",
-    "gate_power_gpt_false_promotions",
-    "gate_power_ngram_improvement",
-    "gate_power_ngram_at_goal",
-    "gate_power_ngram_false_promotions",
-    "threads_busy_slowdown_passive",
-    "metric_logging_processor_share",
-    "metric_logging_server_share",
-    "search_trials_per_minute",
-    "search_trials_ratio_optuna",
-    "search_overhead_seconds",
-    "search_pruning_time_ratio",
 )
 """The rows of the README, in the order in which they are read."""
+SUBJECTS = {
+    "Text: n-gram": ("ngram_",),
+    "Text: GPT": ("gpt_",),
+    "Images: VAE": ("vae_",),
+    "Images: GAN": ("gan_",),
+    "Images: diffusion": ("diffusion_",),
+    "The gate": ("gate_",),
+    "Search": ("search_",),
+    "Running, training together, serving": ("",),
+}
+"""Headings of docs/results.md, and how the names of their rows begin; the last takes the rest."""
 
 
-def table(names: tuple[str, ...] | None = None) -> str:
-    """Rows as Markdown, in the order of the names; without names all of them by name."""
+def table(names: tuple[str, ...]) -> str:
+    """Rows as Markdown, in the order of the names."""
     rows = {str(row["name"]): row for row in rows_of(RESULTS)}
     return "\n".join([HEAD, *(_line(rows[name]) for name in names or sorted(rows))])
+
+
+def page() -> str:
+    """All rows, each once, below the heading of its subject."""
+    left = sorted(str(row["name"]) for row in rows_of(RESULTS))
+    parts = []
+    for subject, beginnings in SUBJECTS.items():
+        names = tuple(name for name in left if name.startswith(beginnings))
+        left = [name for name in left if name not in names]
+        if names:
+            parts.append(f"## {subject}\n\n{table(names)}")
+    return "\n\n".join(parts)
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -92,4 +68,4 @@ def _number(value: float, digits: int) -> str:
 
 
 if __name__ == "__main__":
-    print(table() if "--all" in sys.argv else table(HEADLINES))
+    print(page() if "--all" in sys.argv else table(HEADLINES))

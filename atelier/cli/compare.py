@@ -22,11 +22,11 @@ def add(commands: Commands) -> None:
         "compare",
         help="what differs between two versions of a model",
         description="Settings, data, code and libraries by the records of both versions, their"
-        " metrics, and the difference of the main metric with its paired 95 %% interval, where both"
+        " metrics, and the difference of the main metric with its paired 95 % interval, where both"
         " were evaluated on the same held-out items; the luck of training seeds is not in it."
         " Nothing is loaded or measured.",
     )
-    compare.add_argument("model", type=model, metavar="MODEL")
+    compare.add_argument("model", type=model, metavar="MODEL", help="a registered model")
     compare.add_argument(
         "versions",
         nargs="*",

@@ -19,7 +19,7 @@ def add(commands: Commands) -> None:
         description='For bash and zsh: eval "$(atelier completion bash)" in ~/.bashrc or ~/.zshrc;'
         " for fish: atelier completion fish | source.",
     )
-    completion.add_argument("shell", choices=SHELLS)
+    completion.add_argument("shell", choices=SHELLS, help="yours")
     completion.set_defaults(command=_completion, applies_settings=False)
 
 

@@ -14,7 +14,7 @@ PAGES = ("gallery", "prefect", "mlflow")
 def add(commands: Commands) -> None:
     """Add the command to the parser."""
     pages = commands.add_parser("open", help="open the gallery, or a server's pages, in a browser")
-    pages.add_argument("page", choices=PAGES, metavar="|".join(PAGES))
+    pages.add_argument("page", choices=PAGES, metavar="|".join(PAGES), help="which one")
     pages.set_defaults(command=_open)
 
 

@@ -31,7 +31,7 @@ def add(commands: Commands) -> None:
     history.set_defaults(command=_history)
 
     rollback = commands.add_parser("rollback", help="make the champion before this one champion")
-    rollback.add_argument("model", type=model, metavar="MODEL")
+    rollback.add_argument("model", type=model, metavar="MODEL", help="a registered model")
     rollback.add_argument("--to", type=_version, metavar="N", help="default: the one before")
     rollback.add_argument("--reason", default="", help="kept in the audit log")
     add_ports(rollback)
@@ -39,8 +39,10 @@ def add(commands: Commands) -> None:
     rollback.set_defaults(command=_rollback)
 
     promote = commands.add_parser("promote", help="make a version champion, whatever the gate said")
-    promote.add_argument("model", type=model, metavar="MODEL")
-    promote.add_argument("--to", type=_version, metavar="N", required=True)
+    promote.add_argument("model", type=model, metavar="MODEL", help="a registered model")
+    promote.add_argument(
+        "--to", type=_version, metavar="N", required=True, help="the version's number"
+    )
     promote.add_argument("--reason", required=True, help="kept in the audit log")
     add_ports(promote)
     add_quiet(promote)

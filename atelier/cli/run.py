@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from atelier.cli.options import (
+    MAX_SEED,
     Commands,
     FlowCall,
     add_ports,
@@ -23,7 +24,14 @@ from atelier.cli.options import (
     version_of_model,
     whole_number,
 )
-from atelier.cli.settings import PRESETS, add_given, check_together, checked_settings
+from atelier.cli.settings import (
+    IMAGE_SIZE,
+    add_given,
+    add_preset,
+    add_tokenizer,
+    check_together,
+    checked_settings,
+)
 from atelier.cli.tables import print_table
 from atelier.services import server_records
 from atelier.services.credentials import how_to_log_in
@@ -50,7 +58,7 @@ def add(commands: Commands) -> None:
         metavar="MODEL",
         help="who draws with the seed, while the others stay on the page as they are; default: all",
     )
-    sample.add_argument("--seed", type=seed, default=0)
+    sample.add_argument("--seed", type=seed, default=0, help=f"0 to {MAX_SEED} (default: 0)")
     add_ports(sample)
     add_quiet(sample)
     drawing = FlowCall(
@@ -87,7 +95,7 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         help=f"which families to train, any of {','.join(names())} (default: all); --models is"
         " another name for it",
     )
-    training.add_argument("--preset", choices=PRESETS, default="standard")
+    add_preset(training)
     add_given(training)
     training.add_argument(
         "--from-search",
@@ -116,14 +124,14 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         " unless FAMILY.training.shards says another number; 1, 2 and 4 processes give the same"
         " weights, other than without shards",
     )
-    training.add_argument("--seed", type=seed, default=0, help="0 to 2147483647 (default: 0)")
+    training.add_argument("--seed", type=seed, default=0, help=f"0 to {MAX_SEED} (default: 0)")
     data.add_argument(
         "--image-size",
         type=int,
         metavar="N",
-        help="crop and resize your own images to N x N pixels, 8 to 64",
+        help=IMAGE_SIZE,
     )
-    data.add_argument("--tokenizer", choices=("characters", "bpe"), default="characters")
+    add_tokenizer(data)
     data.add_argument(
         "--glob",
         metavar="PATTERN",

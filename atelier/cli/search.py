@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atelier.cli.options import (
+    MAX_SEED,
     Commands,
     FlowCall,
     add_ports,
@@ -21,7 +22,7 @@ from atelier.cli.options import (
     start_servers,
     whole_number,
 )
-from atelier.cli.settings import PRESETS, add_data
+from atelier.cli.settings import PRESETS, add_data, add_preset
 from atelier.cli.tables import print_table
 from tasks.data.own_files import writable
 from tasks.data.sources import find_source
@@ -76,7 +77,7 @@ def add(commands: Commands) -> None:
         help="what all trials have set",
     )
     search.add_argument("--config", type=Path, metavar="FILE", help="the same in a TOML file")
-    search.add_argument("--preset", choices=PRESETS, default="standard")
+    add_preset(search)
     search.add_argument(
         "--trials", type=_limited("trials"), default=20, metavar="N", help="default: 20"
     )
@@ -105,8 +106,13 @@ def add(commands: Commands) -> None:
         metavar="N",
         help="with --runner ray: 0.5 is half a GPU (default: 1 where this machine has GPUs)",
     )
-    search.add_argument("--seed", type=seed, default=0)
-    search.add_argument("--sampler", choices=("tpe", "random"), default="tpe")
+    search.add_argument("--seed", type=seed, default=0, help=f"0 to {MAX_SEED} (default: 0)")
+    search.add_argument(
+        "--sampler",
+        choices=("tpe", "random"),
+        default="tpe",
+        help="tpe learns from earlier trials, random does not (default: tpe)",
+    )
     search.add_argument(
         "--prune",
         choices=PRUNINGS,

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from tasks.data.known_shapes import KnownShape
 
 PRESETS = ("quick", "standard", "full")
+IMAGE_SIZE = "crop and resize your own images to N x N pixels, 8 to 64"
+"""What the help says of that option."""
 
 
 def add(commands: Commands) -> None:
@@ -32,7 +34,7 @@ def add(commands: Commands) -> None:
     settings.add_argument(
         "families", nargs="*", metavar="FAMILY", help=f"of {', '.join(names())}; default: all"
     )
-    settings.add_argument("--preset", choices=PRESETS, default="standard")
+    add_preset(settings)
     add_data(settings)
     add_given(settings)
     settings.add_argument(
@@ -54,8 +56,29 @@ def add_data(parser: argparse.ArgumentParser) -> None:
             metavar="SOURCE",
             help=f"{choices(kind)} (default: {default})",
         )
-    parser.add_argument("--image-size", type=int, metavar="N")
-    parser.add_argument("--tokenizer", choices=("characters", "bpe"), default="characters")
+    parser.add_argument("--image-size", type=int, metavar="N", help=IMAGE_SIZE)
+    add_tokenizer(parser)
+
+
+def add_preset(parser: Arguments) -> None:
+    """The option that says how much work is done."""
+    parser.add_argument(
+        "--preset",
+        choices=PRESETS,
+        default="standard",
+        help="how much work: a rehearsal, the default, or what a GPU or patience wants (default:"
+        " standard)",
+    )
+
+
+def add_tokenizer(parser: Arguments) -> None:
+    """The option that says what a text is cut into."""
+    parser.add_argument(
+        "--tokenizer",
+        choices=("characters", "bpe"),
+        default="characters",
+        help="what a text is cut into: characters, or byte-level BPE (default: characters)",
+    )
 
 
 def add_given(parser: Arguments) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from atelier.cli.options import (
+    MAX_SEED,
     Commands,
     add_ports,
     add_quiet,
@@ -67,7 +68,7 @@ def add(commands: Commands) -> None:
         description="Lets any version draw or write as it would for the gallery, which stays.",
     )
     _add_address(sample, "champion")
-    sample.add_argument("--seed", type=seed, default=0)
+    sample.add_argument("--seed", type=seed, default=0, help=f"0 to {MAX_SEED} (default: 0)")
     sample.set_defaults(command=_sample)
 
     register = steps.add_parser(
