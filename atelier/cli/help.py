@@ -10,7 +10,7 @@ GROUPS = {
     "Look": ("models", "show", "history", "compare", "explain", "open"),
     "Use": ("generate", "export", "sample"),
     "Decide": ("promote", "rollback", "reproduce", "verify"),
-    "Unattended": ("up", "status", "down", "schedule"),
+    "Unattended": ("up", "worker", "status", "down", "schedule"),
     "Upkeep": ("doctor", "gc", "completion"),
 }
 """The commands under the headings of the help, in its order."""
