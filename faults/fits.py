@@ -27,7 +27,8 @@ class Outcome:
     was_stored: bool = False
 
 
-def _spawner() -> Any:
+def spawner() -> Any:
+    """Where processes come from: all are forked from one that has imported everything."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["faults.fits_imports"])
     return context
@@ -39,7 +40,7 @@ class Fit:
     def __init__(self, family: str, home: Path, variant: int = 0) -> None:
         receiver, sender = multiprocessing.Pipe(duplex=False)
         self._receiver = receiver
-        self.process = _spawner().Process(
+        self.process = spawner().Process(
             target=_run, args=(family, str(home), variant, sender), daemon=True
         )
         self.process.start()
@@ -82,7 +83,7 @@ def fresh(home: Path, empty: Path) -> Path:
 
 def make_empty_database(path: Path) -> Path:
     """An MLflow database with all tables and no rows."""
-    process = _spawner().Process(target=_migrate, args=(str(path),))
+    process = spawner().Process(target=_migrate, args=(str(path),))
     process.start()
     process.join()
     return path
@@ -91,7 +92,7 @@ def make_empty_database(path: Path) -> Path:
 def inspected(home: Path, look: Callable[[], Any]) -> Any:
     """What a function sees of a home; it runs in a process of its own."""
     receiver, sender = multiprocessing.Pipe(duplex=False)
-    process = _spawner().Process(target=_look, args=(str(home), look, sender))
+    process = spawner().Process(target=_look, args=(str(home), look, sender))
     process.start()
     sender.close()
     try:
@@ -123,13 +124,13 @@ def _look(home: str, look: Callable[[], Any], sender: Connection) -> None:
 def _run(family: str, home: str, variant: int, sender: Connection) -> None:
     _enter(home)
     try:
-        sender.send(_fit(family, variant))
+        sender.send(fit_here(family, variant))
     except Exception as error:
         detail = "" if isinstance(error, OSError) else traceback.format_exc()
         sender.send(Outcome(error=f"{type(error).__name__}: {error}{detail}"))
 
 
-def _fit(family: str, variant: int) -> Outcome:
+def fit_here(family: str, variant: int) -> Outcome:
     """Ingest and train, as the flows do, with a checkpoint every tenth of a second."""
     from flows.train import plan_of
     from models.diffusion.config import DiffusionConfig

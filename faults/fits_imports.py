@@ -12,7 +12,9 @@ torch.set_num_threads(1)  # a forked process cannot use the threads of its paren
 # What is imported only where it is used takes two thirds of a small fit.
 import torch._dynamo  # noqa: E402
 
+import flows.train  # noqa: E402, F401
 import tasks.data.tokenization  # noqa: E402
+import tasks.store.outbox  # noqa: E402
 import tasks.tracking.runs  # noqa: E402
 import tasks.training.fit  # noqa: E402, F401
 

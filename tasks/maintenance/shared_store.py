@@ -15,7 +15,7 @@ from tasks.runtime.progress import log
 from tasks.runtime.retries import LOCAL
 from tasks.store.announcements import announce, references
 from tasks.store.artifacts import Artifact, manifest_of
-from tasks.store.exchange import is_away, note_away
+from tasks.store.exchange import by_digest, is_away, note_away
 from tasks.store.files import home
 from tasks.store.graph import Graph
 from tasks.store.outbox import send_unsent, unsent
@@ -123,7 +123,8 @@ def _artifacts(
         if artifact is None:
             yield from _unfinished({folder: names}, now, "an upload that was not finished")
         elif not _is_needed(artifact, marked) and _age(names, now) > timedelta(days=days):
-            yield _garbage(names, f"no home and no version refers to it, for {days} days")
+            named = {**names, by_digest(folder, artifact.digest): Entry(0, now)}
+            yield _garbage(named, f"no home and no version refers to it, for {days} days")
 
 
 def _is_needed(artifact: Artifact, marked: set[str]) -> bool:

@@ -20,7 +20,7 @@ from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED
 from tasks.runtime.suggestions import did_you_mean
 from tasks.settings.inherited import inherited
-from tasks.store.artifacts import Artifact, artifacts, get_or_create, is_intact, verify
+from tasks.store.artifacts import Artifact, artifacts, bring, get_or_create, is_intact, verify
 from tasks.store.files import BadInput, read_json
 from tasks.store.names import version_address
 from tasks.tracking.mlflow_client import outages_named
@@ -163,6 +163,7 @@ def initial_weights_again(parent: Parent, family: str, model: dict[str, Any]) ->
 
 def _stored(digest: str, beside: str | None = None) -> Artifact | None:
     """A whole artifact of a content, best one that has more beside it; beside: that very sha256."""
+    bring("models", digest)
     found = [
         each
         for kind in ("models", "initial-weights")
@@ -217,6 +218,7 @@ def unless_it_made_it(
         parent=before, family=found.recipe.family, model=found.model, folder=""
     )
     key = fit_cache_key(replace(plan, initial=earlier), data)
+    bring("models", found.version.digest)
     is_made = any(
         each.key == key and each.digest == found.version.digest and is_intact(each.folder)
         for each in artifacts("models")

@@ -19,7 +19,7 @@ from tasks.registry.version_comparison import told_metrics
 from tasks.registry.versions import Version, named_version
 from tasks.runtime.progress import log
 from tasks.runtime.retries import LOCAL, NETWORKED
-from tasks.store.artifacts import Artifact, Kind, artifacts, verify
+from tasks.store.artifacts import Artifact, Kind, artifacts, bring, verify
 from tasks.store.files import home, inside, remove, scratch_folder
 from tasks.tracking.mlflow_client import outages_named
 from tasks.training.fit_store import TrainedModel
@@ -84,6 +84,7 @@ def stored_data(name: str, recipe: TrainingProvenance, kind: Data) -> ImageSet |
 
 def _whole(kind: Kind, digest: str, name: str) -> Artifact | None:
     """A stored artifact of a content and a name whose files are as they were made."""
+    bring(kind, digest)
     for found in artifacts(kind):
         if found.digest == digest and found.name == name:
             try:

@@ -258,14 +258,8 @@ class OpenArtifact:
         found = self._found_here(record)
         if found is not None or self.exchange is None or self.is_content:
             return found
-        is_here = self.exchange.fetched(partial(self._files_of, record))
+        is_here = self.exchange.fetched(partial(_files_of, self.folder, record))
         return self._found_here(record) if is_here else None
-
-    def _files_of(self, record: Any, content: bytes) -> "Files":
-        """The files that the shared store's manifest lists, if that is one of this artifact."""
-        artifact = manifest_of(content, self.folder)
-        _check_record(artifact, record)
-        return artifact.files
 
     def share(self) -> None:
         """Send the artifact to the shared store, if there is one and the artifact is finished.
@@ -275,7 +269,8 @@ class OpenArtifact:
         if self.exchange is None:
             return
         try:
-            has_answered = self.exchange.offer(read_manifest(self.folder).files)
+            finished = read_manifest(self.folder)
+            has_answered = self.exchange.offer(finished.files, finished.digest)
         except (FileNotFoundError, ValueError):  # unfinished, or damaged meanwhile
             return
         from tasks.store.outbox import after_an_answer
@@ -322,6 +317,13 @@ class OpenArtifact:
         return write_manifest(self.folder, artifact, files)
 
 
+def _files_of(folder: Path, record: Any, content: bytes) -> "Files":
+    """The files that a manifest of the shared store lists, if it is that of a folder."""
+    artifact = manifest_of(content, folder)
+    _check_record(artifact, record)
+    return artifact.files
+
+
 def _is_result(path: Path) -> bool:
     """Whether a file of an unfinished folder is written only when the work is all but done."""
     return path.is_file() and path.name != "checkpoint.safetensors" and path.name[0] != "."
@@ -363,7 +365,7 @@ def opened(
             can_resume=can_resume,
             is_content=is_content,
         )
-        place.exchange = _exchange(place)
+        place.exchange = _exchange(kind, folder, place.say)
         try:
             with write_errors_named(folder):
                 yield place
@@ -377,15 +379,15 @@ def opened(
                 place.exchange.close()
 
 
-def _exchange(place: OpenArtifact) -> "Exchange | None":
-    """The artifact in the shared store; None without one."""
-    if place.kind in OF_ONE_HOME or not has_shared_store():
+def _exchange(kind: Kind, folder: Path, say: Callable[[str], None]) -> "Exchange | None":
+    """An artifact in the shared store; None without one."""
+    if kind in OF_ONE_HOME or not has_shared_store():
         return None
     from tasks.store.exchange import Exchange
     from tasks.store.shared import shared
 
     store = shared()
-    return Exchange(store, name_of(place.folder), place.folder, place.say) if store else None
+    return Exchange(store, folder, say) if store else None
 
 
 def get_or_create(
@@ -441,4 +443,31 @@ def artifacts(kind: Kind) -> Iterator[Artifact]:
 
 def find(kind: Kind, digest: str) -> Artifact | None:
     """An artifact by the digest of its content."""
+    bring(kind, digest)
     return next((each for each in artifacts(kind) if each.digest == digest), None)
+
+
+def bring(kind: Kind, digest: str) -> None:
+    """Have the artifacts of a content in this home, if it lacks them and another home made some."""
+    if not has_shared_store() or any(each.digest == digest for each in artifacts(kind)):
+        return
+    from tasks.store.exchange import is_away, note_away, with_digest
+    from tasks.store.shared import StoreAway, shared
+
+    store = shared()
+    assert store is not None, "an address is set"
+    try:
+        names = [] if is_away(store) else with_digest(store, kind, digest)
+    except StoreAway as error:
+        note_away(store, error)
+        return
+    for name in names:
+        folder = home() / name
+        with file_lock(f"{kind}-{folder.parent.name}-{folder.name}"):
+            exchange = _exchange(kind, folder, partial(_say_of, folder))
+            if exchange is not None and not folder.exists():
+                exchange.brought(partial(_files_of, folder, Any))
+
+
+def _say_of(folder: Path, reason: str) -> None:
+    log(f"{folder.parent.name}: {reason}")

@@ -45,12 +45,15 @@ class Claim:
         self._thread = threading.Thread(target=self._beat, daemon=True, name="claim")
         self._thread.start()
 
-    def end(self, *, is_done: bool) -> None:
+    def end(self, *, is_done: bool, tells: bool = True) -> None:
         """Give the claim up, or forget all claims of what is made now.
 
-        While the store is away nothing is told: the claim grows stale.
+        tells: whether the store is asked to note it; else, or while it is away, the claim grows
+        stale.
         """
         self._has_ended.set()
+        if not tells:
+            return
         self._thread.join(SECONDS_FOR_A_RECORD)
         try:
             if not is_done:

@@ -30,7 +30,7 @@ from tasks.store.files import (
 from tasks.store.records import DamagedRecord
 from tasks.store.retention import lease_seconds, seconds_between_shared_checkpoints
 from tasks.store.shared import SharedStore, StoreAway
-from tasks.store.storage import MANIFEST, MARK
+from tasks.store.storage import MANIFEST, MARK, name_of
 
 SECONDS_BETWEEN_TRIES = 60.0
 """How long a store that was away is not asked again."""
@@ -90,31 +90,46 @@ def is_sent(folder: Path, store: SharedStore) -> bool:
 
 
 def send(
-    store: SharedStore, name: str, folder: Path, files: Files, *, replaces: bool = False
+    store: SharedStore, folder: Path, files: Files, digest: str, *, replaces: bool = False
 ) -> None:
     """Send an artifact, its manifest last; raises StoreAway.
 
-    name: its folder's in the store; files: as its manifest lists them; replaces: what lies there
-    is damaged. Files that are there already are not sent again.
+    files, digest: what its manifest says; replaces: what lies there is damaged. Another home's
+    stays as it is, and files that are there already are not sent again.
     """
-    there = set() if replaces else set(store.names(name))
-    for file, (size, sha256) in files.items():
-        if f"{name}/{sha256}" not in there:
-            store.send(folder / file, f"{name}/{sha256}", _reporter(f"sending {file}", size))
-    if replaces:
-        store.remove(f"{name}/{MANIFEST}")
-    store.create(f"{name}/{MANIFEST}", (folder / MANIFEST).read_bytes())
+    name = name_of(folder)
+    manifest, there = f"{name}/{MANIFEST}", set() if replaces else set(store.names(name))
+    if manifest not in there:
+        for file, (size, sha256) in files.items():
+            if f"{name}/{sha256}" not in there:
+                store.send(folder / file, f"{name}/{sha256}", _reporter(f"sending {file}", size))
+        if replaces:
+            store.remove(manifest)
+        store.create(manifest, (folder / MANIFEST).read_bytes())
+    store.create(by_digest(name, digest), b"")
     write_text(folder / MARK, store.address)
+
+
+def by_digest(name: str, digest: str) -> str:
+    """The name by which an artifact is found whose content alone is known; see `with_digest`."""
+    _, kind, rest = name.split("/", 2)
+    return f"digests/{kind}/{digest}/{rest}"
+
+
+def with_digest(store: SharedStore, kind: str, digest: str) -> list[str]:
+    """The names of the folders of all artifacts of a content; raises StoreAway."""
+    below = f"digests/{kind}/{digest}"
+    return [f"artifacts/{kind}{name.removeprefix(below)}" for name in store.names(below)]
 
 
 class Exchange:
     """One artifact between this home and the shared store, for the process that has it."""
 
-    def __init__(self, store: SharedStore, name: str, folder: Path, say: Say) -> None:
-        """name: of its folder in the store; folder: in this home; say: logs, and keeps why."""
+    def __init__(self, store: SharedStore, folder: Path, say: Say) -> None:
+        """folder: in this home; say: logs, and keeps why."""
         self.store = store
-        self._name, self._folder, self._say = name, folder, say
-        below = name.partition("/")[2]
+        self._name, self._folder, self._say = name_of(folder), folder, say
+        below = self._name.partition("/")[2]
         self._checkpoints = f"checkpoints/{below}"
         self._claims = Claims(store, f"claims/{below}", say)
         self._claim: Claim | None = None
@@ -155,13 +170,13 @@ class Exchange:
                 is_waiting = True
             time.sleep(SECONDS_BETWEEN_LOOKS)
 
-    def offer(self, files: Files) -> bool:
+    def offer(self, files: Files, digest: str) -> bool:
         """Send the finished artifact, unless the store has it; False while that is away."""
         if is_away(self.store):
             return False
         try:
             if not is_sent(self._folder, self.store):
-                send(self.store, self._name, self._folder, files, replaces=self._is_damaged)
+                send(self.store, self._folder, files, digest, replaces=self._is_damaged)
                 self._forget_checkpoints()
                 note_here(self.store)
         except StoreAway as error:
@@ -172,8 +187,19 @@ class Exchange:
     def close(self) -> None:
         """Give the claim back; it is over where the store has the artifact."""
         if self._claim is not None:
-            self._claim.end(is_done=is_sent(self._folder, self.store))
+            is_done = is_sent(self._folder, self.store)
+            self._claim.end(is_done=is_done, tells=not is_away(self.store))
             self._claim = None
+
+    def brought(self, files_of: Callable[[bytes], Files]) -> bool:
+        """Get the artifact into the home if another one has made it; without a claim."""
+        if is_away(self.store):
+            return False
+        try:
+            return self._fetch(files_of)
+        except StoreAway as error:
+            note_away(self.store, error)
+            return False
 
     def _fetch(self, files_of: Callable[[bytes], Files]) -> bool:
         try:
@@ -194,6 +220,8 @@ class Exchange:
         with atomic_folder(self._folder) as temporary:
             for file, (size, sha256) in files.items():
                 path = temporary / file
+                if ".." in path.parts or not path.is_relative_to(temporary):
+                    raise DamagedRecord(f"{file!a} is no file of an artifact's folder")
                 self.store.fetch(
                     f"{self._name}/{sha256}", path, _reporter(f"fetching {file}", size)
                 )
@@ -239,7 +267,7 @@ class Exchange:
         try:
             for name in reversed(self.store.names(self._checkpoints)):
                 at, _, sha256 = name.rpartition("/")[2].partition(".")
-                if int(at) <= step:
+                if not at.isdecimal() or int(at) <= step:
                     return False
                 try:
                     with atomic_file(path) as temporary:
@@ -251,7 +279,7 @@ class Exchange:
                 except ChecksumMismatch as error:
                     self._say(f"a shared checkpoint is left out: {error}")
                     continue
-                self._say(f"another home was at step {int(at)}; goes on from there")
+                self._say(f"the shared store's checkpoint is of step {int(at)}; goes on from there")
                 return True
         except StoreAway as error:
             note_away(self.store, error)

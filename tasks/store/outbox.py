@@ -13,7 +13,7 @@ from tasks.store import announcements
 from tasks.store.artifacts import KINDS, OF_ONE_HOME, folders, verify
 from tasks.store.exchange import is_away, is_first_answer, is_sent, note_away, note_here, send
 from tasks.store.shared import SharedStore, StoreAway
-from tasks.store.storage import MANIFEST, name_of
+from tasks.store.storage import MANIFEST
 
 SECONDS_BESIDE_A_STEP = 60.0
 """How long a step goes on sending what earlier ones left; the rest goes with the next one."""
@@ -49,10 +49,10 @@ def send_unsent(store: SharedStore, seconds: float = float("inf")) -> int:
     began, sent = time.monotonic(), 0
     for folder in [] if is_away(store) else unsent(store):
         try:
-            files = verify(folder).files
+            found = verify(folder)
             if is_sent(folder, store):  # by another process, just now
                 continue
-            send(store, name_of(folder), folder, files)
+            send(store, folder, found.files, found.digest)
             note_here(store)
             sent += 1
         except StoreAway as error:

@@ -16,11 +16,13 @@ from tasks.store import claims, exchange, outbox, retention
 from tasks.store.artifacts import (
     Artifact,
     artifact_folder,
+    find,
     get_or_create,
     opened,
+    verify,
 )
 from tasks.store.exchange import Exchange, is_sent
-from tasks.store.files import digest_of, write_text
+from tasks.store.files import digest_of, home, write_text
 from tasks.store.outbox import send_unsent, unsent
 from tasks.store.shared import SharedStore, StoreAway, shared
 from tasks.store.steps import history
@@ -112,7 +114,10 @@ def test_the_store_has_each_file_by_its_content_and_no_claim_is_left(homes: Home
 
     key = first.folder.name
     names = [f"artifacts/models/digits-vae/{key}/{sha}" for _, sha in first.files.values()]
-    assert stored(homes) == sorted([*names, f"artifacts/models/digits-vae/{key}/{MANIFEST}"])
+    assert stored(homes, "artifacts") == sorted(
+        [*names, f"artifacts/models/digits-vae/{key}/{MANIFEST}"]
+    )
+    assert stored(homes, "claims") == stored(homes, "checkpoints") == []
     assert is_sent(first.folder, homes.store)
 
 
@@ -189,6 +194,26 @@ def test_a_damaged_one_is_named_made_again_and_mended(damage: str, homes: Homes)
     assert make.times == 2
 
 
+@pytest.mark.parametrize("name", ["../../stolen", "/tmp/stolen", "a/../../../stolen"])
+def test_no_file_is_written_outside_an_artifacts_folder(
+    name: str, homes: Homes, tmp_path: Path
+) -> None:
+    make = Maker()
+    first = made(make)
+    plain = json.loads((first.folder / MANIFEST).read_text())
+    del plain["seal"]
+    plain["files"][name] = plain["files"]["weights"]
+    sealed = json.dumps({**plain, "seal": digest_of(plain)}).encode()
+    manifest = f"artifacts/models/digits-vae/{first.folder.name}/{MANIFEST}"
+    homes.store.remove(manifest)
+    homes.store.create(manifest, sealed)
+    homes.enter("b")
+
+    assert not made(make).was_stored
+    assert "is no file of an artifact's folder" in reasons()
+    assert [*tmp_path.rglob("stolen"), *Path("/tmp").glob("stolen")] == []
+
+
 def test_a_record_that_cannot_be_read_any_more_is_damage(homes: Homes) -> None:
     get_or_create("models", "digits-vae", KEY, lambda folder: {"size": 3})
     homes.enter("b")
@@ -233,6 +258,21 @@ def test_a_data_set_is_sent_and_neither_claimed_nor_fetched(
     assert len(stored(homes, "artifacts/images")) == 2
 
 
+def test_an_artifact_is_found_by_its_content_alone_wherever_it_was_made(homes: Homes) -> None:
+    first = made(Maker())
+    homes.enter("b")
+    assert find("tokens", first.digest) is None
+    found = find("models", first.digest)
+
+    assert found is not None and verify(found.folder).digest == first.digest
+    assert list((home() / "artifacts").glob("*/*/.partial-*")) == []
+    with homes.away():
+        assert find("models", first.digest) is not None
+        homes.enter("c")
+        assert find("models", first.digest) is None
+    assert find("models", first.digest) is not None
+
+
 # Claims -------------------------------------------------------------------------------------
 
 
@@ -240,7 +280,7 @@ def test_who_comes_second_waits_and_reads_the_result(
     homes: Homes, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "atelier")
-    other = Exchange(homes.store, name_of("digits-vae"), homes.root / "none", lambda _: None)
+    other = Exchange(homes.store, home() / name_of("digits-vae"), lambda _: None)
     assert not other.fetched(lambda _: {}), "claimed"
     make, results = Maker(), []
     second = threading.Thread(target=lambda: results.append(made(make)))
@@ -358,13 +398,16 @@ def test_an_error_gives_the_claim_up(homes: Homes) -> None:
     assert stored(homes, "claims") == []
 
 
-def test_many_homes_that_want_the_same_at_once_make_it_once(homes: Homes) -> None:
+def test_many_homes_that_want_the_same_at_once_make_it_once(
+    homes: Homes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each thread is a home of its own, as far as the store can tell."""
+    monkeypatch.setattr(exchange, "name_of", lambda _: "artifacts/models/m/k")
     makers, has = [], []
 
     def work(number: int) -> None:
         folder = homes.root.parent / f"home-{number}"
-        place = Exchange(homes.store, "artifacts/models/m/k", folder, lambda _: None)
+        place = Exchange(homes.store, folder, lambda _: None)
         if place.fetched(lambda _: {}):
             has.append(number)
         else:
@@ -372,7 +415,7 @@ def test_many_homes_that_want_the_same_at_once_make_it_once(homes: Homes) -> Non
             time.sleep(0.1)
             folder.mkdir()
             write_text(folder / MANIFEST, "{}")
-            place.offer({})
+            place.offer({}, "d")
         place.close()
 
     rivals = [threading.Thread(target=work, args=(number,)) for number in range(6)]

@@ -113,6 +113,19 @@ def test_a_put_that_failed_is_told_as_the_store_being_away(
     assert store.names("") == []
 
 
+def test_a_bucket_that_is_not_there_is_a_store_that_is_away(
+    store: SharedStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    missing = FileNotFoundError("no such bucket")
+    answered_by(missing, monkeypatch, is_put=False, before=lambda: None)
+    with pytest.raises(StoreAway, match="no such bucket"):
+        store.create("a", b"content")
+    answered_by(missing, monkeypatch, is_put=False, before=lambda: None)
+    with pytest.raises(StoreAway, match="no such bucket"):
+        store.send(tmp_path / "file", "b")
+
+
 def test_a_damaged_record_is_named(store: SharedStore, tmp_path: Path) -> None:
     store.create("a", b"content")
     path = tmp_path / "store" / "a"

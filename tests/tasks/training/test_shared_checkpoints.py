@@ -93,7 +93,7 @@ def test_another_home_goes_on_where_one_was_killed(
     enter("b")
     killed_at(KILLED_AT + 5, images, monkeypatch)
 
-    assert f"another home was at step {KILLED_AT - 1}; goes on from there" in caplog.text
+    assert f"checkpoint is of step {KILLED_AT - 1}; goes on from there" in caplog.text
     assert f"{newest} is damaged" in caplog.text
     assert f"resumed at step {KILLED_AT - 1}" in caplog.text
     enter("a")  # its own is older
@@ -124,5 +124,5 @@ def test_a_checkpoint_of_ones_own_that_is_further_stays(
 
     fit(images)
 
-    assert "another home was at" not in caplog.text
+    assert "goes on from there" not in caplog.text
     assert f"resumed at step {KILLED_AT}" in caplog.text
