@@ -37,7 +37,7 @@ def far_run(
     (tmp_path / "store").mkdir()
     (tmp_path / "sitecustomize.py").write_text(FAKED_HOST)
     monkeypatch.setenv("ATELIER_STORE", f"file://{tmp_path / 'store'}")
-    monkeypatch.setenv("ATELIER_LEASE_SECONDS", "3")
+    monkeypatch.setenv("ATELIER_LEASE_SECONDS", "10")
     there = {"ATELIER_HOME": str(tmp_path / "far"), "FAKED_HOST": "machine-b"}
     paths = {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
     process = subprocess.Popen(
