@@ -369,7 +369,7 @@ def _ray() -> Any:
 
 def _hush() -> None:
     """Keep what Ray knows of lost nodes, pages of its logs, out of the terminal: we say it."""
-    worker = importlib.import_module("ray._private.worker")
+    worker: Any = importlib.import_module("ray._private.worker")
     if hasattr(worker, "print_to_stdstream"):
         worker.print_to_stdstream = lambda *_, **__: None
 
