@@ -32,7 +32,8 @@ SEARCH = [
     *("--vary", "vae.training.learning_rate=log:5e-3..2e-2"),  # better than the recipe's here
     *("--vary", "vae.model.latent_size=8,12,16"),
 ]
-SECONDS_TO_END = 60
+SECONDS_TO_END = 180
+"""Ray's agents notice in a minute that their cluster was killed."""
 PRUNED = [*SEARCH, "--prune", "halving"]
 ON_NODES = ["--runner", "ray:auto", "--workers", "4"]
 
