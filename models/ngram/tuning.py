@@ -25,6 +25,8 @@ PRIOR_DEVIATION = 2.0
 """How far, as a standard deviation, logits are expected to lie from where they start."""
 FOLLOWERS_AT_ONCE = 1 << 20
 """N-grams whose counts are summed up at once."""
+PARTS_OF_A_TABLE = 16
+"""Look-ups go through a table in order, and give back its pages so many times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +82,13 @@ def gather(model: NgramModel, tokens: Integers, start: int) -> Evidence:
     symbols = model.symbols(tokens, is_beginning=False)
     places = np.flatnonzero(symbols != BEGIN)[start:]
     parts: list[list[NDArray[Any]]] = [[], [], [], [], []]
-    for k, context_ranks, ranks in model.ranked(symbols):
+    context_ranks = np.zeros(len(symbols), np.int64)
+    for k in range(1, model.config.order + 1):
+        ranks = _ranks(model, k, context_ranks, symbols)
         contexts, where = np.unique(context_ranks[places], return_inverse=True)
         if len(contexts) and contexts[0] == UNKNOWN:  # it is then found by the index -1
             contexts, where = contexts[1:], where - 1
-        counts_of_kinds = model.counts_at(k, ranks[places])
+        counts_of_kinds = _counts(model, k, ranks[places])
         sums_of_kinds = _sums_after(model, k, contexts)
         kinds = [
             _at(where, counts, sums)
@@ -96,17 +100,40 @@ def gather(model: NgramModel, tokens: Integers, start: int) -> Evidence:
             part.append(np.stack(columns))
         parts[3].append(features[:, where].astype(np.float32))
         parts[4].append(np.append(sums.totals, 0)[where] > 0)
-        release(*(array for table in model.tables[k - 1 : k + 1] for array in table.arrays))
+        context_ranks = np.append(UNKNOWN, ranks[:-1])
     stacked = [torch.from_numpy(np.stack(part)) for part in parts]
     return Evidence(model.vocabulary_size, *stacked)
+
+
+def _ranks(model: NgramModel, order: int, contexts: Integers, symbols: Integers) -> Integers:
+    """As `NgramModel.extended`, of a part of the table after the other."""
+    ranks = np.empty(len(symbols), np.int64)
+    for some in np.array_split(np.lexsort((symbols, contexts)), PARTS_OF_A_TABLE):
+        ranks[some] = model.extended(order, contexts[some], symbols[some])
+        release(*model.tables[order - 1].arrays)
+    return ranks
+
+
+def _counts(model: NgramModel, order: int, ranks: Integers) -> tuple[Integers, Integers]:
+    """As `NgramModel.counts_at`, of a part of the table after the other."""
+    neighbours, occurrences = np.empty_like(ranks), np.empty_like(ranks)
+    for some in np.array_split(np.argsort(ranks), PARTS_OF_A_TABLE):
+        neighbours[some], occurrences[some] = model.counts_at(order, ranks[some])
+        release(*model.tables[order - 1].arrays)
+    return neighbours, occurrences
 
 
 def _sums_after(
     model: NgramModel, order: int, contexts: Integers
 ) -> tuple[ContextCounts, ContextCounts]:
-    """What was counted after contexts, (C,) ranks, by kind of count: neighbours, occurrences."""
-    keys = model.tables[order - 1].keys
-    firsts, ends = (np.searchsorted(keys, (contexts + i) * model.num_symbols) for i in (0, 1))
+    """What was counted after contexts, (C,) ranks in order, by kind: neighbours, occurrences."""
+    table = model.tables[order - 1]
+    bounds = []
+    for some in np.array_split(contexts, PARTS_OF_A_TABLE):
+        wanted = (some * model.num_symbols, (some + 1) * model.num_symbols)
+        bounds.append([np.searchsorted(table.keys, each) for each in wanted])
+        release(table.keys)
+    firsts, ends = (np.concatenate(each) for each in zip(*bounds, strict=True))
     lengths = ends - firsts
     part_of = np.cumsum(lengths) // FOLLOWERS_AT_ONCE
     kinds: tuple[list[ContextCounts], list[ContextCounts]] = ([], [])
@@ -117,6 +144,7 @@ def _sums_after(
         ranks = np.arange(len(own)) + (firsts[some] - before)[own]
         for parts, counts in zip(kinds, model.counts_at(order, ranks), strict=True):
             parts.append(ContextCounts.of(counts, own, len(some)))
+        release(*table.arrays)
     neighbours, occurrences = map(ContextCounts.joined, kinds)
     return neighbours, occurrences
 
