@@ -5,6 +5,7 @@ in a table beside it, where links can be followed: a picture in a page cannot be
 """
 
 import html
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,8 +14,9 @@ from tasks.runtime.markup import plain
 MAX_CHARACTERS = 34
 """Of a line; names may be long, and a table tells the whole of them."""
 
-_CHARACTER, _LINE = 7.2, 18  # pixels: an upper bound of a character's width at 13 px, a line
+_CHARACTER, _LINE = 8.2, 18  # pixels: an upper bound of a character's width at 13 px, a line
 _PADDING, _BETWEEN_COLUMNS, _BETWEEN_BOXES, _MARGIN = 12, 64, 18, 20
+_RANKS = {"images": 0, "text": 0, "tokenizer": 1, "model": 2, "samples": 3}
 _COLOURS = {
     "images": "#2f6f8f",
     "text": "#2f6f8f",
@@ -73,40 +75,61 @@ def picture(nodes: Sequence[Node]) -> str:
 
 
 def _placed(nodes: Sequence[Node]) -> dict[str, _Box]:
-    """Boxes by name: each right of all that it was made from, columns centred on each other."""
-    depths: dict[str, int] = {}
-    for node in nodes:
-        depths[node.name] = 1 + max((depths.get(name, -1) for name in node.made_from), default=-1)
-    deepest = max(depths.values(), default=0)
-    for node in nodes:  # a gallery of nothing is still the end
-        if node.kind == "samples":
-            depths[node.name] = max(deepest, 1)
-    columns: dict[int, list[Node]] = {}
-    for node in nodes:
-        columns.setdefault(depths[node.name], []).append(node)
+    """Boxes by name: each right of all that it was made from, its kind in one column.
+
+    The tallest column is stacked; what stands left of it lies beside what was made of it, what
+    stands right of it beside what it was made from.
+    """
+    columns = _columns(nodes)
     lines = {node.name: _lines(node) for node in nodes}
     heights = {name: len(told) * _LINE + 2 * _PADDING for name, told in lines.items()}
-    tall = {
-        depth: sum(heights[node.name] + _BETWEEN_BOXES for node in column) - _BETWEEN_BOXES
-        for depth, column in columns.items()
-    }
+    tall = [sum(heights[node.name] + _BETWEEN_BOXES for node in column) for column in columns]
+    tallest = tall.index(max(tall)) if tall else 0
+    tops: dict[str, float] = {}
+    for column in (*columns[tallest:], *reversed(columns[:tallest])):
+        bottom = float(_MARGIN)
+        for node in column:
+            near = [*node.made_from, *(each.name for each in nodes if node.name in each.made_from)]
+            middles = [tops[name] + heights[name] / 2 for name in near if name in tops]
+            wished = sum(middles) / len(middles) - heights[node.name] / 2 if middles else bottom
+            tops[node.name] = max(bottom, wished)
+            bottom = tops[node.name] + heights[node.name] + _BETWEEN_BOXES
     boxes, x = {}, float(_MARGIN)
-    for depth in sorted(columns):
-        longest = max(len(line) for node in columns[depth] for line in lines[node.name])
+    for column in columns:
+        longest = max(len(line) for node in column for line in lines[node.name])
         width = longest * _CHARACTER + 2 * _PADDING
-        y = _MARGIN + (max(tall.values()) - tall[depth]) / 2
-        for node in columns[depth]:
+        for node in column:
             name = node.name
             boxes[name] = _Box(
-                node=node, lines=lines[name], x=x, y=y, width=width, height=heights[name]
+                node=node,
+                lines=lines[name],
+                x=x,
+                y=tops[name],
+                width=width,
+                height=heights[name],
             )
-            y += heights[name] + _BETWEEN_BOXES
         x += width + _BETWEEN_COLUMNS
     return boxes
 
 
+def _columns(nodes: Sequence[Node]) -> list[list[Node]]:
+    """The nodes from left to right; a model that continues another stands right of it."""
+    depths: dict[str, int] = {}
+    for node in nodes:
+        after = [1 + depths[name] for name in node.made_from if name in depths]
+        depths[node.name] = max([_RANKS.get(node.kind, 0), *after])
+    last = max(depths.values(), default=0)
+    columns: dict[int, list[Node]] = {}
+    for node in nodes:
+        depth = last if node.kind == "samples" else depths[node.name]
+        columns.setdefault(depth, []).append(node)
+    return [columns[depth] for depth in sorted(columns)]
+
+
 def _lines(node: Node) -> tuple[str, ...]:
-    return tuple(_short(line) for line in (node.name, *node.facts) if line)
+    told = node.facts if node.kind != "samples" else ()
+    facts = [line for fact in told for line in textwrap.wrap(plain(fact), MAX_CHARACTERS)]
+    return (_short(node.name), *map(_short, facts))
 
 
 def _short(line: str) -> str:

@@ -327,7 +327,7 @@ def test_a_challenger_tells_why_it_was_refused(tmp_path: Path) -> None:
 
     told = shown.partition('<article class="refused">')[2].partition("</article>")[0]
     assert "<h3>b-gpt 4</h3>" in told
-    assert "<b>2.75</b> bits per byte" in told
+    assert "<b>2.750</b> bits per byte" in told
     assert "Version 3 stays champion: no &lt;better&gt;" in told
     assert "<pre>it &lt;said&gt;xxx" in told
     assert "x" * 400 not in told

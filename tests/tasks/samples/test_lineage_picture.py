@@ -44,6 +44,8 @@ def test_each_stands_right_of_what_it_was_made_from_and_none_on_another() -> Non
             x, _, width, _ = found[origin]
             assert x + width < found[each.name][0]
     assert found["gallery"][0] == max(x for x, *_ in found.values())
+    models = ("digits-vae 1", "digits-gan 1", "pydocs-gpt 1")
+    assert len({found[name][0] for name in models}) == 1  # one column
     placed = list(found.values())
     for index, (x, y, width, height) in enumerate(placed):
         for other_x, other_y, other_width, other_height in placed[index + 1 :]:
@@ -69,6 +71,13 @@ def test_the_paper_holds_all_boxes() -> None:
 
     (width, height) = map(float, re.findall(r'viewBox="0 0 (\d+) (\d+)"', drawn)[0])
     assert all(x + w < width and y + h < height for x, y, w, h in boxes(drawn).values())
+
+
+def test_a_long_fact_is_told_whole_on_several_lines() -> None:
+    drawn = picture([node("m", facts=("negative log-likelihood, nats per image 23.0028",))])
+
+    texts = [t.text for t in ElementTree.fromstring(drawn).iter(f"{SVG}text")]
+    assert texts == ["m", "negative log-likelihood, nats per", "image 23.0028"]
 
 
 def test_what_is_unknown_leads_nowhere_and_nothing_is_a_picture_too() -> None:
