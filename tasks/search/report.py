@@ -122,7 +122,9 @@ def publish_search(search: SearchRecord, finding: Finding, run_id: str) -> None:
             **{"search": search.name, "preset": search.preset, "seed": search.spec.seed},
             **{"sampler": search.spec.sampler, "batch_size": search.spec.batch_size},
             **{"threads": search.threads, "given": search.given},
-            "vary": {name: json.dumps(each) for name, each in search.spec.space.items()},
+            "vary": {
+                name: json.dumps(each, sort_keys=True) for name, each in search.spec.space.items()
+            },
         },
     )
     numbers = {"trials": float(len(outcomes))}

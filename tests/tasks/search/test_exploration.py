@@ -15,6 +15,7 @@ from tasks.families.table import FAMILIES
 from tasks.search import exploration, trial
 from tasks.search.exploration import Ground, Scoreboard, label_of, open_trials, record_of_search
 from tasks.search.records import (
+    Finding,
     SearchRecord,
     begin,
     best_settings,
@@ -23,7 +24,7 @@ from tasks.search.records import (
     proposals_of,
     results_of,
 )
-from tasks.search.report import pages_of, rows_of, told_labels
+from tasks.search.report import pages_of, publish_search, rows_of, told_labels
 from tasks.search.space import space_for
 from tasks.search.study import best_of
 from tasks.search.trial import try_out
@@ -222,3 +223,15 @@ def test_a_fresh_seed_that_was_told_of_is_read_and_another_is_not(searching: Sea
     ground = searching.ground()
     assert ground.told_outcome("seed 1", values, 1) == outcome
     assert ground.told_outcome("seed 2", values, 2) is None
+
+
+def test_a_finished_search_is_told_again_in_the_same_words(searching: Searching) -> None:
+    """Its record has another order of names when it is read again; MLflow compares texts."""
+    search = searching.go(trials=1)
+    finding = Finding(search=search.key, trials=1, best=0, decision="none")
+    publish_search(search, finding, searching.run_id)
+
+    again = searching.ground().search
+
+    assert again == search
+    publish_search(again, finding, searching.run_id)
