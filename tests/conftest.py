@@ -20,10 +20,11 @@ from PIL import Image
 from atelier.services import process_settings
 
 # Prefect makes its home when it is imported: not the one of the person who runs the tests.
-_SESSION = tempfile.TemporaryDirectory(prefix="atelier-tests-")
+# pytest-xdist hands its environment to its processes; a name of a socket has at most 107 bytes.
+_TEMPORARY = os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+_SESSION = tempfile.TemporaryDirectory(prefix="at-", dir=_TEMPORARY)
 atexit.register(_SESSION.cleanup)
-os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())  # failed tests' stay as ever
-os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(dir=_SESSION.name)
+os.environ["TMPDIR"] = tempfile.tempdir = _SESSION.name
 os.environ["ATELIER_HOME"] = str(Path(_SESSION.name, "home"))
 os.environ["PYTHONWARNINGS"] = "default"
 process_settings.apply_settings()
@@ -49,7 +50,7 @@ def same_environment() -> Iterator[None]:
     """Undo what a command under test sets in the environment of its process."""
     before, temporary = dict(os.environ), tempfile.tempdir
     # What a test kills leaves its temporary files where no other test finds them.
-    os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(dir=temporary)
+    os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="", dir=temporary)
     yield
     tempfile.tempdir = temporary
     if os.environ != before:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.data import image_folder, ingestion, text_files
+from tasks.data import ingestion, picture_processes, text_files
 from tasks.data.ingestion import ImageSet, ingest_images, ingest_text
 from tasks.store.steps import history
 
@@ -32,8 +32,8 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Count:
 
         monkeypatch.setattr(module, name, called)
 
-    counting(image_folder, "decoded")
-    counting(text_files, "_text_of")
+    counting(picture_processes, "decoded")
+    counting(text_files, "_pieces_of")
 
     def asked() -> int:
         number = len(calls)

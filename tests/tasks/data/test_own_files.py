@@ -166,14 +166,16 @@ def test_a_linked_class_is_a_class(image_folder: Path, tmp_path: Path) -> None:
 
 
 def test_of_several_names_of_a_text_one_is_read(tmp_path: Path) -> None:
-    (tmp_path / "b.txt").write_text("words and more words, " * 600)
-    (tmp_path / "a-link.txt").symlink_to("b.txt")
-    os.link(tmp_path / "b.txt", tmp_path / "c.txt")
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    (folder / "b.txt").write_text("words and more words, " * 600)
+    (folder / "a-link.txt").symlink_to("b.txt")
+    os.link(folder / "b.txt", folder / "c.txt")
 
-    corpus = ingest_text.fn(f"folder:{tmp_path}")
+    corpus = ingest_text.fn(f"folder:{folder}")
 
     assert corpus.num_characters == 22 * 600 + 1
-    told = {each.id: each.reason for each in once(listed(tmp_path)).set_aside}
+    told = {each.id: each.reason for each in once(listed(folder)).set_aside}
     assert told == {
         "a-link.txt": "another name of a file: b.txt",
         "c.txt": "another name of a file: b.txt",

@@ -32,6 +32,7 @@ pytestmark = pytest.mark.usefixtures("atelier_home")
 
 PREPARED = """
 import os, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's tests ignore it
 from tasks.data import image_shards, picture_processes
 image_shards.MANY_FILES, image_shards.SHARD_FILES = 0, 8
 picture_processes.num_processes = lambda: 2
@@ -226,11 +227,12 @@ def test_a_reader_that_dies_twice_names_the_file(
         "if file.name.endswith('010.webp'): os.kill(os.getpid(), signal.SIGKILL)",
     )
     monkeypatch.setenv("PYTHONPATH", str(deadly))
+    before = psutil.Process().children(recursive=True)  # another test's, perhaps
 
     with pytest.raises(ReaderDied, match=r"cats/010\.webp: .*died twice \(killed by signal 9\)"):
         ingest_images.fn(f"folder:{mixed_pictures}")
 
-    assert psutil.Process().children(recursive=True) == []
+    assert set(psutil.Process().children(recursive=True)) <= set(before)
 
 
 @pytest.mark.usefixtures("in_shards")

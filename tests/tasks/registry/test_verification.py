@@ -481,9 +481,9 @@ def test_housekeeping_fails_over_a_changed_champion_after_its_other_work(
 
     done: list[str] = []
     for name in ("close_dead_flow_runs", "recover_from_crashes"):
-        monkeypatch.setattr(maintenance, name, lambda: done.append("") or [])
+        monkeypatch.setattr(maintenance, name, lambda **_: done.append("") or [])
     monkeypatch.setattr(maintenance, "retry_crashed_runs", lambda besides: [])
-    for name in ("remove_surplus", "trim_home", "watch_disk"):
+    for name in ("remove_surplus", "send_what_waits", "trim_home", "watch_disk"):
         monkeypatch.setattr(maintenance, name, lambda: 0)
     monkeypatch.setattr(maintenance, "collect_garbage", lambda: done.append("freed") or 0)
     monkeypatch.setattr(maintenance, "verify_champion", verify_champion.fn)

@@ -208,9 +208,8 @@ def test_a_card_keeps_its_form(text: str, offline: None) -> None:
         machine=text,
     )
 
-    page = card(
-        fitted, hostile_scorecard(text), PromotionDecision(accepted=True, reason=text), recipe, None
-    )
+    decision = PromotionDecision(accepted=True, reason=text)
+    page = card(fitted, hostile_scorecard(text), decision, recipe, None, number=1)
 
     assert foreign(page) == []
     kinds = [node.type for node in parsed(page)]
