@@ -123,7 +123,7 @@ def test_the_work_of_a_machine_that_vanished_is_finished_by_another(
         (retrain,) = [
             each for each in ask(f"{api}/deployments/filter", {}) if each["name"] == "retrain-vae"
         ]
-        settings = {"training": {"steps": 800}}
+        settings = {"training": {"steps": 3000}}
         parameters = {"images": "digits", "preset": "quick", "seed": 0, "settings": settings}
         run = ask(f"{api}/deployments/{retrain['id']}/create_flow_run", {"parameters": parameters})
 

@@ -71,6 +71,7 @@ class ObjectStore:
                 ],
                 stdout=said,
                 stderr=said,
+                env={k: v for k, v in os.environ.items() if not k.startswith("AWS_")},  # its keys
             )
         deadline = time.monotonic() + 120
         while True:  # a bucket that is there already is fine
