@@ -3,10 +3,12 @@
 import json
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -184,10 +186,12 @@ def test_code_appended_to_a_champion_in_the_store_is_named_and_never_run(
         done = atelier(place.home, "run", *arguments)
         assert f"{name}-ngram  1        champion" in done.stdout, done.stdout + done.stderr
     mark = tmp_path / "executed"
-    for described in (place.home / "mlartifacts").glob("*/models/*/artifacts/MLmodel"):
-        if "/myth-ngram/" in described.read_text():
-            with (described.parent / "served_model.py").open("a") as opened:
-                opened.write(f"\nopen({str(mark)!r}, 'w').close()\n")
+    with closing(sqlite3.connect(place.home / "mlflow.db")) as registry:
+        sources = "SELECT source FROM model_versions WHERE name = 'myth-ngram'"
+        ((source,),) = registry.execute(sources).fetchall()
+    (package,) = (place.home / "mlartifacts").glob(f"*/models/{Path(source).name}/artifacts")
+    with (package / "served_model.py").open("a") as opened:
+        opened.write(f"\nopen({str(mark)!r}, 'w').close()\n")
 
     sampled = atelier(place.home, "sample", "myth-ngram", "epic-ngram", "--seed", "9")
 

@@ -245,7 +245,7 @@ def test_a_stopped_training_is_cancelled_on_every_page(
     _, said = process.communicate()
 
     assert (said, process.returncode) == (LINE, 130)
-    names = {f"digits and tale, standard, seed {seed}": "Cancelled"}
+    names = {f"tale (gpt), standard, seed {seed}": "Cancelled"}
     names |= {f"tale-gpt, standard, seed {seed}": "Cancelled"}
     runs = workshop.ask(f"{workshop.prefect}/api/flow_runs/filter", {})
     ours = [run for run in runs if run["name"] in names]
@@ -314,7 +314,7 @@ def test_a_stop_while_a_lock_is_waited_for(workshop: Workshop) -> None:
             *("-m", "atelier", "run", "--models", "ngram", "--text", f"file:{workshop.text}"),
             *("--seed", "77"),
         )
-        name = "digits and tale, standard, seed 77"
+        name = "tale (ngram), standard, seed 77"
         deadline = time.monotonic() + 240
         while workshop.states("flow_runs").get(name) != "Running":
             assert time.monotonic() < deadline, process.poll()
