@@ -45,7 +45,7 @@ def test_the_page_of_a_full_run_names_its_parts_and_has_a_line_for_each_model(
 
     page.goto(f"{urls['Prefect']}/v2/runs/flow-run/{run['id']}")
 
-    page.get_by_text("digits and pydocs, quick, seed 0").first.wait_for()
+    page.get_by_text("digits and pydocs (vae, ngram), quick, seed 0").first.wait_for()
     page.get_by_text(re.compile("digits-vae version 1: champion")).first.wait_for()
     page.get_by_text(re.compile("pydocs-ngram version 1: champion")).first.wait_for()
 

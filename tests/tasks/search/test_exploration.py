@@ -229,9 +229,9 @@ def test_a_finished_search_is_told_again_in_the_same_words(searching: Searching)
     """Its record has another order of names when it is read again; MLflow compares texts."""
     search = searching.go(trials=1)
     finding = Finding(search=search.key, trials=1, best=0, decision="none")
-    publish_search(search, finding, searching.run_id)
+    publish_search.fn(search, finding, searching.run_id)
 
     again = searching.ground().search
 
     assert again == search
-    publish_search(again, finding, searching.run_id)
+    publish_search.fn(again, finding, searching.run_id)
