@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 from contextlib import suppress
-from types import TracebackType
 from typing import Any
 
 import psutil
@@ -44,12 +43,7 @@ class RayNodes:
         self.environment = {"RAY_ADDRESS": self._line(), "RAY_TMPDIR": self._folder}
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         try:
             self._process.communicate(timeout=SECONDS_TO_END)
         finally:

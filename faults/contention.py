@@ -3,7 +3,6 @@
 import threading
 import time
 from statistics import median
-from types import TracebackType
 
 SPIN_SECONDS = 0.02
 SECONDS_BETWEEN = 0.5
@@ -26,12 +25,7 @@ class Contention:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join()
 

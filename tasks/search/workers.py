@@ -15,7 +15,6 @@ import sys
 import threading
 from contextlib import suppress
 from dataclasses import asdict
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from tasks.runtime import stopping
@@ -112,12 +111,7 @@ class Workers:
             self._idle.put(number)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._is_closing = True
         for process in self._processes.values():
             process.end(now=kind is not None)

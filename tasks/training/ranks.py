@@ -22,7 +22,6 @@ from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from pkgutil import resolve_name
-from types import TracebackType
 from typing import Any
 
 import psutil
@@ -99,12 +98,7 @@ class Ranks:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         try:
             if isinstance(error, GroupBroken):
                 why = self._who_ended() or f"{error}"

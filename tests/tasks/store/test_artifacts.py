@@ -27,6 +27,7 @@ from tasks.store.graph import Graph
 from tasks.store.records import DamagedRecord
 from tasks.store.steps import history
 from tasks.store.storage import MANIFEST
+from tests.tasks.store.making import Maker
 
 KEY = {"settings": {"size": 3}, "inputs": ["d" * 64]}
 
@@ -36,19 +37,6 @@ class Receipt:
     folder: str
     digest: str
     size: int
-
-
-class Maker:
-    """Makes an artifact of two files, and counts how often."""
-
-    def __init__(self) -> None:
-        self.times = 0
-
-    def __call__(self, folder: Path) -> dict[str, int]:
-        self.times += 1
-        write_text(folder / "weights", "weights")
-        write_text(folder / "samples" / "one.txt", "a sample")
-        return {"size": 3}
 
 
 def made(make: Any, key: Any = KEY, **more: Any) -> Artifact:

@@ -27,6 +27,7 @@ from tasks.store.outbox import send_unsent, unsent
 from tasks.store.shared import SharedStore, StoreAway, shared
 from tasks.store.steps import history
 from tasks.store.storage import MANIFEST, STORE_VARIABLE
+from tests.tasks.store.making import Maker
 
 KEY = {"settings": {"size": 3}, "inputs": []}
 
@@ -66,19 +67,6 @@ def homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Homes]:
     monkeypatch.setattr(exchange, "_emptied", set())
     monkeypatch.setenv(retention.LEASE_VARIABLE, "1")
     yield Homes(tmp_path, monkeypatch)
-
-
-class Maker:
-    """Makes an artifact of two files, and counts how often."""
-
-    def __init__(self) -> None:
-        self.times = 0
-
-    def __call__(self, folder: Path) -> dict[str, int]:
-        self.times += 1
-        write_text(folder / "weights", "weights")
-        write_text(folder / "samples" / "one.txt", "a sample")
-        return {"size": 3}
 
 
 def made(make: Any, name: str = "digits-vae") -> Artifact:
