@@ -24,6 +24,7 @@ from atelier.services import process_settings
 _TEMPORARY = os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
 _SESSION = tempfile.TemporaryDirectory(prefix="at-", dir=_TEMPORARY)
 atexit.register(_SESSION.cleanup)
+Path(_SESSION.name).chmod(0o711)  # PostgreSQL, which does not run as root, reaches its own folder
 os.environ["TMPDIR"] = tempfile.tempdir = _SESSION.name
 os.environ["ATELIER_HOME"] = str(Path(_SESSION.name, "home"))
 os.environ["PYTHONWARNINGS"] = "default"
