@@ -64,14 +64,14 @@ def train_model(  # noqa: PLR0913 - the flow's parameters
     record = FAMILIES[family]
     plan = planned(record, data, preset, seed, settings or {}, continues)
     plan = replace(plan, threads=threads, processes=processes)
-    key = fit_cache_key(plan, data)
+    key, recipe = fit_cache_key(plan, data), provenance_of(plan, data, preset)
     with task_run(
         f"{data.name}-{family}",
         key,
         parent_run_id,
         while_waiting=released_slot,
         title=run_title(record, data, preset, plan),
-        tags=_facts(record, data, preset, plan),
+        tags={"data": data.name, **recipe.filters},
     ) as run_id:
         judge = None
         if isinstance(data, ImageSet):
@@ -80,11 +80,10 @@ def train_model(  # noqa: PLR0913 - the flow's parameters
         scorecard = evaluated(record, fitted, data, judge, run_id)
         main = f"{scorecard.main_value:.4g} {title(scorecard.main_metric)}"
         describe_run(run_id, tags={"main_metric": main})
-        provenance = provenance_of(plan, data, preset)
         return evaluate_and_promote(
             fitted,
             scorecard,
-            provenance,
+            recipe,
             data,
             record,
             judge=judge,
@@ -105,20 +104,6 @@ def run_title(family: Family, data: ImageSet | TokenSet, preset: str, plan: Trai
     if plan.initial is not None:
         told.append(f"continues {plan.initial.parent.address}")
     return ", ".join(told)
-
-
-def _facts(
-    family: Family, data: ImageSet | TokenSet, preset: str, plan: TrainingPlan
-) -> dict[str, str]:
-    """What people look for in MLflow's table of runs; a version has tags of the same names."""
-    return {
-        "data": data.name,
-        "family": family.name,
-        "preset": preset,
-        "seed": str(plan.seed),
-        **({"tokenizer": data.scheme} if isinstance(data, TokenSet) else {}),
-        **({"parent": plan.initial.parent.address} if plan.initial is not None else {}),
-    }
 
 
 def planned(

@@ -5,6 +5,7 @@ passed the load check and has its card; only then it is `complete`, and may be g
 """
 
 import json
+import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -22,12 +23,15 @@ from tasks.packaging.files import Files, PackageChanged, digest_of_files
 from tasks.packaging.load_check import LoadCheckFailed, check_loads
 from tasks.registry import audit_anchor, audit_history, audit_log
 from tasks.registry.data_owner import DATA_CHANGE, DATA_SET, accepted, data_before, keep_identity
+from tasks.registry.log_storage import is_shared
 from tasks.registry.model_card import card
 from tasks.registry.verification import PACKAGE_TAG, fetched, unlisted_files
 from tasks.registry.version_tags import RECORD, recorded_facts
 from tasks.registry.versions import Version, find_version
+from tasks.runtime.processes import this_process
 from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED
+from tasks.store.leases import lives
 from tasks.store.locks import file_lock
 from tasks.store.names import checked_name
 from tasks.tracking.mlflow_client import client, outages_named
@@ -35,6 +39,11 @@ from tasks.training.provenance import TrainingProvenance
 
 if TYPE_CHECKING:
     from tasks.training.fit_store import TrainedModel
+
+SECONDS_OF_A_REGISTRATION = 120.0
+"""How long a version that a living process of another home is registering is waited for."""
+_OWNER = "owner"
+"""The tag of who registers a version, while homes share a store: they share no lock."""
 
 
 @task(name="register-version", task_run_name="register {fitted.name}", **NETWORKED)
@@ -69,6 +78,8 @@ def register_version(
         _describe(found, fitted, scorecard, verdict, recipe, incumbent)
         if found.tags.get("state") != "complete":
             client().set_model_version_tag(name, found.version, "state", "complete")
+            if _OWNER in found.tags:
+                client().delete_model_version_tag(name, found.version, _OWNER)
         if source is not None:
             keep_identity(name, source, before, int(found.version))
     return Version(
@@ -88,10 +99,28 @@ def register_version(
 
 def _known(fitted: "TrainedModel", scorecard: Scorecard) -> ModelVersion | None:
     """The version of this content, completed where it was left pending; None if none is sound."""
-    found = find_version(fitted.name, fitted.digest)
+    found = _settled(fitted)
     if found is None or found.tags.get("state") == "complete":
         return found
     return _finished(found, fitted, scorecard)
+
+
+def _settled(fitted: "TrainedModel") -> ModelVersion | None:
+    """The version of this content, once nobody of another home is registering it any more.
+
+    Raises TimeoutError, after which a task is tried again.
+    """
+    deadline = time.monotonic() + SECONDS_OF_A_REGISTRATION
+    while True:
+        found = find_version(fitted.name, fitted.digest)
+        owner = found.tags.get(_OWNER, "") if found is not None else ""
+        if found is None or found.tags.get("state") == "complete":
+            return found
+        if not owner or owner == this_process() or not lives(owner):
+            return found
+        if time.monotonic() >= deadline:
+            raise TimeoutError(f"{fitted.name}: {owner} is registering version {found.version}")
+        time.sleep(1.0)
 
 
 def _create_checked(
@@ -117,6 +146,7 @@ def _create_checked(
         RECORD: json.dumps(_record(scorecard, recipe), sort_keys=True),
         PACKAGE_TAG: digest_of_files(package.files),
         "state": "pending",
+        **({_OWNER: this_process()} if is_shared() else {}),
     }
     if data_change:
         tags[DATA_CHANGE] = data_change
@@ -221,7 +251,8 @@ def _describe(
     is_champion = incumbent is not None and incumbent.digest == fitted.digest
     tags, told, now = _measured(scorecard), recorded_facts(version), _measured_record(scorecard)
     if any(told.get(name, "") != value for name, value in now.items()):
-        tags[RECORD] = json.dumps(told | now, sort_keys=True)
+        # What a damaged tag lost is known here; what it still tells is as it was registered.
+        tags[RECORD] = json.dumps(_record(scorecard, recipe) | told | now, sort_keys=True)
     if not is_champion:  # a champion keeps what the gate said when it became one
         tags |= {
             "gate": "accepted" if verdict.accepted else "refused",
@@ -278,11 +309,7 @@ def _made(fitted: "TrainedModel", recipe: TrainingProvenance) -> dict[str, str]:
         "content_digest": fitted.digest,
         "recipe": json.dumps(asdict(recipe), sort_keys=True),
         "data": fitted.name.removesuffix(f"-{fitted.family}"),
-        "family": fitted.family,
-        "preset": recipe.preset,
-        "seed": str(fitted.seed),
-        **({"tokenizer": recipe.scheme} if recipe.scheme else {}),
-        **({"parent": recipe.continues.address} if recipe.continues else {}),
+        **recipe.filters,
     }
 
 

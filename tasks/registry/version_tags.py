@@ -83,7 +83,7 @@ def recorded_facts(version: Any) -> dict[str, str]:
             told: dict[str, str] = record_tag(version, RECORD, dict[str, str])
         except DamagedRecord as error:
             log(str(error))
-            return {}
+            return found
         found |= told
     return found
 

@@ -67,6 +67,18 @@ class TrainingProvenance:
             made_by.append([self.continues.digest, self.continues.beside])
         return digest_of([self.family, self.data_digest, seedless, made_by])
 
+    @property
+    def filters(self) -> dict[str, str]:
+        """What people look for in tables of runs and versions; the name of the data comes beside.
+
+        Tags of both, by name.
+        """
+        return {
+            **{"family": self.family, "preset": self.preset, "seed": str(self.seed)},
+            **({"tokenizer": self.scheme} if self.scheme else {}),
+            **({"parent": self.continues.address} if self.continues else {}),
+        }
+
 
 _GROUPS_BEFORE = {"config": "model", "fit": "training"}
 _FIELDS_BEFORE = {

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlflow
@@ -36,6 +37,7 @@ from tasks.registry.loading import loaded
 from tasks.registry.promotion import apply_decision
 from tasks.registry.promotion_policy import gate
 from tasks.registry.registration import register_version
+from tasks.registry.version_tags import RECORD
 from tasks.registry.versions import Version, champion_of, champions
 from tasks.samples.sampling import draw_samples, publish_gallery
 from tasks.store.files import home, read_json
@@ -545,3 +547,59 @@ def test_after_the_experiment_was_deleted_for_good_runs_go_on_in_another(
     assert again != before
     assert found is not None
     assert found.lifecycle_stage == "active"
+
+
+def test_a_record_that_somebody_damaged_is_whole_again_after_the_next_run(
+    ngram: Candidate,
+) -> None:
+    first = register(ngram)
+    number = str(first.version)
+    whole = client().get_model_version(first.name, number).tags[RECORD]
+    client().set_model_version_tag(first.name, number, RECORD, "{")
+
+    register(ngram)
+
+    assert client().get_model_version(first.name, number).tags[RECORD] == whole
+
+
+def pending(owner: str = "", state: str = "pending") -> Any:
+    tags = {"state": state, **({"owner": owner} if owner else {})}
+    return SimpleNamespace(name="tale-ngram", version="7", tags=tags)
+
+
+@pytest.mark.parametrize(
+    ("seen", "alive", "waits"),
+    [
+        ([pending("elsewhere"), pending("elsewhere"), pending(state="complete")], True, 2),
+        ([pending("elsewhere"), None], True, 1),  # it did not load, and is gone
+        ([pending("elsewhere")], False, 0),
+        ([pending()], True, 0),
+    ],
+    ids=["completed", "given-up", "killed", "of-this-home"],
+)
+def test_a_version_that_another_home_is_registering_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, seen: list[Any], alive: bool, waits: int
+) -> None:
+    answers, slept = list(seen), []
+    monkeypatch.setattr(registration, "find_version", lambda *_: answers.pop(0))
+    monkeypatch.setattr(registration, "lives", lambda owner: alive)
+    monkeypatch.setattr("time.sleep", slept.append)
+    fitted: Any = SimpleNamespace(name="tale-ngram", digest="d")
+
+    found = registration._settled(fitted)
+
+    assert found is seen[-1]
+    assert answers == []
+    assert len(slept) == waits
+
+
+def test_one_that_takes_too_long_is_asked_for_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(registration, "find_version", lambda *_: pending("elsewhere"))
+    monkeypatch.setattr(registration, "lives", lambda owner: True)
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    monkeypatch.setattr("time.sleep", lambda seconds: now.__setitem__(0, now[0] + 10 * seconds))
+    fitted: Any = SimpleNamespace(name="tale-ngram", digest="d")
+
+    with pytest.raises(TimeoutError, match="elsewhere is registering version 7"):
+        registration._settled(fitted)
