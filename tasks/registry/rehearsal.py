@@ -3,6 +3,7 @@
 For who works on a step: `flows/one_step.py` runs today's code of that step on what the store holds.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,14 +64,21 @@ def stored_data(name: str, recipe: TrainingProvenance, kind: Data) -> ImageSet |
     return data_in_store(name, recipe, kind)
 
 
-def data_in_store(name: str, recipe: TrainingProvenance, kind: Data) -> ImageSet | TokenSet | None:
-    """The same, within another task."""
-    if kind == "images":
-        found = _whole("images", recipe.data_digest, f"{name.removesuffix(f'-{recipe.family}')}")
-        return None if found is None else found.as_receipt(ImageSet)
+def data_in_store(
+    name: str, recipe: TrainingProvenance, kind: Data, *, is_a_look: bool = False
+) -> ImageSet | TokenSet | None:
+    """The same, within another task.
+
+    is_a_look: a few items are shown, and nothing is computed from them: then only what is in this
+    home counts, and its files, which may be large, are not compared with their digests.
+    """
+    find = _here if is_a_look else _whole
     data_name = name.removesuffix(f"-{recipe.family}")
-    tokens = _whole("tokens", recipe.data_digest, f"{data_name}-{recipe.scheme}")
-    corpus = _whole("corpora", tokens.inputs[0], data_name) if tokens and tokens.inputs else None
+    if kind == "images":
+        found = find("images", recipe.data_digest, data_name)
+        return None if found is None else found.as_receipt(ImageSet)
+    tokens = find("tokens", recipe.data_digest, f"{data_name}-{recipe.scheme}")
+    corpus = find("corpora", tokens.inputs[0], data_name) if tokens and tokens.inputs else None
     if tokens is None or corpus is None:
         return None
     counts = tokens.as_receipt(TokenCounts)
@@ -90,13 +98,21 @@ def data_in_store(name: str, recipe: TrainingProvenance, kind: Data) -> ImageSet
 def _whole(kind: Kind, digest: str, name: str) -> Artifact | None:
     """A stored artifact of a content and a name whose files are as they were made."""
     bring(kind, digest)
-    for found in artifacts(kind):
-        if found.digest == digest and found.name == name:
-            try:
-                return verify(found.folder)
-            except (OSError, ValueError) as error:
-                log(f"{name}: what is stored is damaged: {error}")
+    for found in _named(kind, digest, name):
+        try:
+            return verify(found.folder)
+        except (OSError, ValueError) as error:
+            log(f"{name}: what is stored is damaged: {error}")
     return None
+
+
+def _here(kind: Kind, digest: str, name: str) -> Artifact | None:
+    """Such an artifact of this home, by its manifest alone."""
+    return next(_named(kind, digest, name), None)
+
+
+def _named(kind: Kind, digest: str, name: str) -> Iterator[Artifact]:
+    return (each for each in artifacts(kind) if (each.digest, each.name) == (digest, name))
 
 
 def stored_fit(version: Version) -> TrainedModel | None:

@@ -178,6 +178,15 @@ def project_models() -> list[str]:
     return sorted(model.name for model in _registered_models() if _is_ours(model))
 
 
+def aliases_by_model() -> dict[str, dict[str, int]]:
+    """The version's number of each alias of each model that this project made, by name."""
+    ours = [model for model in _registered_models() if _is_ours(model)]
+    return {
+        model.name: {alias: int(number) for alias, number in model.aliases.items()}
+        for model in sorted(ours, key=lambda each: each.name)
+    }
+
+
 def misnamed() -> list[str]:
     """The registered models of our families whose names none of ours can have."""
     found = [each for each in _registered_models() if each.tags.get("family") in FAMILIES]

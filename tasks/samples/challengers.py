@@ -14,8 +14,8 @@ from tasks.registry.versions import (
     CHALLENGER,
     CHAMPION,
     RegisteredVersion,
-    named_version,
-    project_models,
+    aliases_by_model,
+    get_version,
 )
 from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED
@@ -34,9 +34,12 @@ def find_challengers() -> list[Challenger]:
     """The version of each model that is called challenger, in the order of names."""
     found = []
     with outages_named():
-        for name in project_models():
-            version, champion = named_version(name, CHALLENGER), named_version(name, CHAMPION)
-            if version is None or (champion and champion.version == version.version):
+        for name, aliases in aliases_by_model().items():
+            refused, champion = aliases.get(CHALLENGER), aliases.get(CHAMPION)
+            # One that was refused before the present champion came was held against another.
+            if refused is None or (champion is not None and refused <= champion):
+                continue
+            if (version := get_version(name, refused)) is None:
                 continue
             try:
                 found.append(_challenger(version, champion))
@@ -45,12 +48,12 @@ def find_challengers() -> list[Challenger]:
     return found
 
 
-def _challenger(version: RegisteredVersion, champion: RegisteredVersion | None) -> Challenger:
+def _challenger(version: RegisteredVersion, champion: int | None) -> Challenger:
     return Challenger(
         name=version.name,
         family=version.tags.get("family", ""),
         version=int(version.version),
-        champion=int(champion.version) if champion else None,
+        champion=champion,
         main_metric=text_tag(version, "main_metric"),
         main_value=number_tag(version, "main_value"),
         reason=version.tags.get("gate_reason", ""),

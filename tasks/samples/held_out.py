@@ -26,7 +26,7 @@ def keep_held_out(name: str, recipe: TrainingProvenance, model: Any, keep: Keep)
     model: its SampleModel, whose own few examples take the place of pictures that are gone.
     """
     kind: Data = "text" if writes_text(model) else "images"
-    data = data_in_store(name, recipe, kind)
+    data = data_in_store(name, recipe, kind, is_a_look=True)
     if isinstance(data, ImageSet):
         pixels, labels = load_images(data, "test")
         chosen = in_turn(labels)[:NUM_SAMPLES]

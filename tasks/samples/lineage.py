@@ -59,7 +59,7 @@ def publish_lineage(versions: Sequence[Version], gallery: str, run_id: str) -> s
     nodes.append(
         Node(
             kind="samples",
-            name="gallery",
+            name="the gallery",  # no data set can be called so
             facts=(f"the page is {portable(Path(gallery))} of the home",),
             made_from=tuple(_label(each) for each in versions if each.alias == CHAMPION),
         )

@@ -218,18 +218,22 @@ def publish_gallery(
     show(
         "gallery",
         lambda: create_markdown_artifact(
-            markdown=_markdown(works, run_id), key="gallery", description="Samples of the champions"
+            markdown=_markdown(works, challengers, run_id),
+            key="gallery",
+            description="Samples of the champions",
         ),
     )
-    log(f"gallery of {len(works)} champions written")
+    refused = f", and {len(challengers)} refused" if challengers else ""
+    log(f"gallery of {len(works)} champions{refused} written")
     return keep_gallery(folder, is_complete=not any(work.remark for work in works))
 
 
-def _markdown(works: list[ChampionSamples], run_id: str) -> str:
+def _markdown(works: list[ChampionSamples], challengers: Sequence[Challenger], run_id: str) -> str:
     """The gallery for the Prefect UI; pictures come from MLflow, or travel inside the text."""
     return prefect_page(
         "samples/gallery.md",
         works=[_shown(work, run_id) for work in works],
+        challengers=challengers,
         all_files=run_url(run_id) if is_served() else "",
     )
 

@@ -64,7 +64,7 @@ def test_each_model_is_led_back_to_its_own_data_and_only_champions_to_the_galler
         (tokens.name, f"{tokens.name} characters"),
         (images.name, vae),
         (f"{tokens.name} characters", ngram),
-        (vae, "gallery"),
+        (vae, "the gallery"),
     ]
     assert "bits per byte 1.2500" in page
     assert f"{tokens.name} characters" in page
@@ -95,7 +95,7 @@ def test_a_continued_model_is_led_back_to_those_that_it_began_with(
         (oldest, "second-vae 3"),
         (images.name, "third-vae 3"),
         ("second-vae 3", "third-vae 3"),
-        ("third-vae 3", "gallery"),
+        ("third-vae 3", "the gallery"),
     ]
     assert drawn(page).count(">continued<") == 2
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tasks.samples import sampling
-from tasks.samples.html_page import ChampionSamples
+from tasks.samples.html_page import Challenger, ChampionSamples
 from tasks.samples.sampling import _markdown
 
 
@@ -35,7 +35,7 @@ def test_pictures_travel_inside_where_no_server_has_them(tmp_path: Path) -> None
     )
     written = work(tmp_path, "gpt", texts=(("a.txt", "temperature 0.8"),))
 
-    assert _markdown([drawn, written], "r") == (
+    assert _markdown([drawn, written], [], "r") == (
         "## book-gan version 2\n\nA generative adversarial network: two networks in competition."
         " Fréchet distance: **0.5000** (real data\\: 0.1000)\n\n"
         "**Not of the present champion:** it \\*cannot\\*\n\n"
@@ -56,11 +56,31 @@ def test_with_a_server_its_pages_and_pictures_are_linked(
         )
     drawn = work(tmp_path, "gan", differences=(("a.png", "both"), ("a.txt", "left out")))
 
-    assert _markdown([drawn], "run") == (
+    assert _markdown([drawn], [], "run") == (
         "## [book-gan version 2](http://version_url/book-gan/2)\n\n"
         "A generative adversarial network: two networks in competition."
         " Fréchet distance: **0.5000**\n\n"
         "**both**\n\n![both](http://artifact_url/run/gallery/book-gan/a.png)\n\n"
         "[All files of this gallery](http://run_url/run)"
     )
-    assert _markdown([], "run") == "[All files of this gallery](http://run_url/run)"
+    assert _markdown([], [], "run") == "[All files of this gallery](http://run_url/run)"
+
+
+@pytest.mark.parametrize(
+    ("champion", "stays"), [(2, "Version 2 stays champion"), (None, "Nobody is champion")]
+)
+def test_the_reason_of_a_refusal_is_told(champion: int | None, stays: str) -> None:
+    refused = Challenger(
+        name="book-gan",
+        family="gan",
+        version=3,
+        champion=champion,
+        main_metric="test_frechet_distance",
+        main_value=0.6,
+        reason="0.6 is *worse* than 0.5",
+        scorecard_run_id="s",
+    )
+
+    assert _markdown([], [refused], "run") == (
+        f"## book-gan version 3, refused\n\n{stays}: 0.6 is \\*worse\\* than 0.5"
+    )
