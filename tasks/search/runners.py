@@ -86,7 +86,7 @@ def checked_place(
     if runner != "processes" and find_spec("ray") is None:
         raise BadInput(
             f"--runner {runner} needs Ray, which is not installed; it is the extra `ray`:"
-            " pip install 'atelier[ray]', or search without --runner"
+            " `make setup` installs it, or pip install 'ray>=2.60,<3'; or search without --runner"
         )
     return Place(
         runner=runner,

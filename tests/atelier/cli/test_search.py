@@ -184,7 +184,7 @@ def test_a_runner_that_is_not_installed_is_refused_with_its_extra(
 
     assert main(["search", "vae", *VARY, "--runner", runner]) == 2
 
-    assert "pip install 'atelier[ray]'" in capsys.readouterr().err
+    assert "pip install 'ray>=2.60,<3'" in capsys.readouterr().err
 
 
 def test_a_cluster_is_asked_for_room_before_servers_start(
