@@ -176,7 +176,7 @@ def full_run(  # noqa: PLR0913, D417 - each is a field of the form in the Prefec
                 processes=processes or 1,
             )
         for family, data in work:
-            log_on_page(f"{data.name}-{family.name}: training; its run below tells how far it is")
+            log_on_page(f"{data.name}-{family.name}: next; its run below tells how far it is")
             version = train_model(
                 family.name,
                 data,

@@ -88,7 +88,7 @@ def test_every_command_that_a_page_prints_is_one(
         match words:
             case ["atelier", *arguments]:
                 try:
-                    parser.parse_args(arguments)
+                    _check(parser.parse_args(arguments))
                 except SystemExit:
                     pytest.fail(f"{shlex.join(words)}: {capsys.readouterr().err}")
             case ["make", target]:
@@ -102,6 +102,22 @@ def test_every_command_that_a_page_prints_is_one(
             assert name in parser.commands.choices, name  # type: ignore[attr-defined]
         else:
             assert _is_module(name), name
+
+
+def _check(options: argparse.Namespace) -> None:
+    """What parsing lets pass: names of settings and families, and a command in a schedule."""
+    told = [*(getattr(options, "set", None) or ()), *(getattr(options, "vary", None) or ())]
+    for setting in told:
+        if setting == "...":
+            continue
+        name = setting.partition("=")[0]
+        family = name.partition(".")[0]
+        assert family in FAMILIES, name
+        assert name in settings_of(FAMILIES[family]), name
+    if isinstance(family := getattr(options, "family", None), str):
+        assert family in FAMILIES, family
+    if rest := getattr(options, "rest", None):
+        _check(_parser().parse_args(rest))
 
 
 def _is_module(name: str) -> bool:

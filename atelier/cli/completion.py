@@ -5,7 +5,7 @@ import os
 from contextlib import suppress
 from typing import Any
 
-from atelier.cli.options import Commands, write_out
+from atelier.cli.options import Commands, logged_models, write_out
 from tasks.registry.listing import listed_models
 
 SHELLS = ("bash", "zsh", "fish", "powershell")
@@ -47,8 +47,14 @@ def completed(*, action: argparse.Action, prefix: str, **_: Any) -> Any:
     """What may stand for an option or argument: a model's name, or else a file's."""
     from argcomplete.completers import FilesCompleter
 
+    if action.metavar == "SOURCE":
+        from tasks.data.sources import SOURCES  # with NumPy and pandas
+
+        return [name for name, source in SOURCES.items() if action.dest == source.kind]
     if not str(action.metavar).startswith("MODEL"):
         return FilesCompleter()(prefix)
     with suppress(Exception):  # whatever it is, a shell must not print it into the line
-        return sorted(listed_models())
+        # A server's answer would take MLflow's import, seconds for each key: its logs are here.
+        has_server = os.environ.get("MLFLOW_TRACKING_URI")
+        return sorted(logged_models() if has_server else listed_models())
     return []

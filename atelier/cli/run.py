@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -299,7 +300,10 @@ def _sample(options: argparse.Namespace) -> int:
 
 def _print_json(summary: Any, urls: dict[str, str]) -> None:
     made = {**asdict(summary), "servers": urls}
-    print(json.dumps(made, indent=2, sort_keys=True, default=str), flush=True)
+    for version in made["versions"]:
+        if not math.isfinite(version["main_value"]):  # JSON knows no such number
+            version["main_value"] = None
+    print(json.dumps(made, indent=2, sort_keys=True, allow_nan=False), flush=True)
 
 
 def _print_versions(versions: Sequence[Any]) -> None:

@@ -106,7 +106,7 @@ def _worker(options: argparse.Namespace) -> int:
             time.sleep(_SECONDS_BETWEEN_LOOKS)
             for name in _closed_elsewhere():
                 print(plain(f"closed the run {name}: its process is gone"), flush=True)
-    except KeyboardInterrupt:
+    except BaseException:  # whatever it is: a worker that nobody looks after must not go on
         with alone():
             _stop_worker()
         raise

@@ -89,7 +89,7 @@ def live() -> Iterator[None]:
         def show_cursor(self, show: bool = True) -> bool:
             return False
 
-    console = Steady(highlight=False)
+    console = Steady(highlight=False, emoji=False)
     rows = Rows(console)
     with rows.progress, watching.watched_by(rows):
         _voice.console = console

@@ -31,6 +31,7 @@ from tasks.tracking.mlflow_client import (
     log_parameters,
     outages_named,
     run_exists,
+    run_tags,
     set_tags,
     tracking_experiment,
 )
@@ -113,8 +114,13 @@ def describe_run(
     tags: Mapping[str, str] | None = None,
     metrics: Mapping[str, float] | None = None,
 ) -> None:
-    """Tell facts and numbers of a run in MLflow's tables and charts; the latest count."""
-    _retry_until_available(lambda: set_tags(run_id, tags or {}))
+    """Tell facts and numbers of a run in MLflow's tables and charts; repeating changes nothing."""
+
+    def set_new() -> None:
+        known = run_tags(run_id)
+        set_tags(run_id, {k: v for k, v in (tags or {}).items() if known.get(k) != v})
+
+    _retry_until_available(set_new)
     if metrics:
         _retry_until_available(lambda: log_metrics(run_id, metrics))
 

@@ -1,5 +1,6 @@
 """The whole run in this process: both sides, what it registers, tells and refuses."""
 
+import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from tasks.registry.data_owner import OtherData
 from tasks.registry.promotion import history
 from tasks.registry.versions import champion_of, every_version
 from tasks.store.files import BadInput
-from tasks.tracking.mlflow_client import client, tracking_experiment
+from tasks.tracking.mlflow_client import client, runs_url, tracking_experiment
 
 NAMES = ["pictures-vae", "corpus-ngram"]
 SECONDS_TO_BE_ASKED = 240  # on a machine that is busy with others
@@ -131,8 +132,27 @@ def test_each_model_is_a_run_below_the_one_of_the_whole(workshop: Workshop) -> N
         run = client().get_run(champion.run_id)
         assert run.data.tags["mlflow.parentRunId"] == whole.info.run_id
         assert run.data.tags["prefect.flow_run_name"].startswith(name)
+        told = {key: run.data.tags[key] for key in ("data", "preset", "seed")}
+        assert told == {"data": name.rpartition("-")[0], "preset": "quick", "seed": "0"}
+        assert run.data.tags["main_metric"].startswith(f"{float(champion.tags['main_value']):.4g} ")
         tags = client().get_model_version(name, str(champion.version)).tags
         assert {"content_digest", "record", "main_metric", "data", "preset", "seed"} <= set(tags)
+
+
+def test_mlflows_table_and_charts_open_with_what_the_whole_run_is_told_by(
+    workshop: Workshop,
+) -> None:
+    experiment = client().get_experiment(tracking_experiment())
+    runs = client().search_runs([tracking_experiment()])
+    (whole,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    charted = {name.partition("_")[0] for name in whole.data.metrics}
+    view = runs_url().partition("viewStateShareKey=")[2].partition("&")[0]
+    columns = json.loads(experiment.tags[f"mlflow.sharedViewState.{view}"])["selectedColumns"]
+
+    assert {name.rpartition("-")[2] for name in NAMES} <= charted
+    tagged = {f"tags.`{name}`" for run in runs for name in run.data.tags}
+    assert columns[:4] == [f"tags.`{each}`" for each in ("main_metric", "data", "preset", "seed")]
+    assert set(columns[:4]) <= tagged
 
 
 def test_none_of_its_files_holds_a_pickle(

@@ -36,6 +36,7 @@ def offered(line: str, home: Path) -> list[str]:
         ("atelier run --pre", ["--preset", "--prefect-port"]),
         ("atelier run --preset ", ["quick", "standard", "full"]),
         ("atelier show ", []),
+        ("atelier run --text ", ["pydocs", "tinyshakespeare"]),
     ],
 )
 def test_commands_options_and_choices_are_offered(
@@ -72,3 +73,17 @@ def test_a_registry_that_cannot_be_read_offers_nothing(monkeypatch: pytest.Monke
 def test_every_shell_has_its_lines(capsys: pytest.CaptureFixture[str], shell: str) -> None:
     assert main(["completion", shell]) == 0
     assert "_ARGCOMPLETE" in capsys.readouterr().out
+
+
+def test_no_key_waits_for_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    from argparse import ArgumentParser
+
+    def asked() -> None:
+        raise AssertionError("the server was asked")
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    monkeypatch.setattr(completion, "listed_models", asked)
+    monkeypatch.setattr(completion, "logged_models", lambda: ["tale-gpt"])
+    action = ArgumentParser().add_argument("model", metavar="MODEL")
+
+    assert completion.completed(action=action, prefix="") == ["tale-gpt"]

@@ -58,9 +58,9 @@ def test_a_quiet_command_says_nothing_and_draws_nothing(screen: Screen) -> None:
 def test_lines_go_by_above_the_bars_as_they_are(screen: Screen) -> None:
     with redirect_stdout(screen), live():
         assert watching.is_watched()
-        say("a line with [brackets], and " + "long " * 40 + "words")
+        say("a line with [brackets] and :x:, and " + "long " * 40 + "words")
 
-    assert "a line with [brackets], and " + "long " * 40 + "words\n" in screen.getvalue()
+    assert "a line with [brackets] and :x:, and " + "long " * 40 + "words\n" in screen.getvalue()
     assert "\x1b[?25l" not in screen.getvalue()  # a killed process could not show the cursor again
 
 
