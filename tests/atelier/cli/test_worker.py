@@ -113,10 +113,6 @@ def until(what: Callable[[], Any], seconds: float, told: Callable[[], str]) -> A
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
-@pytest.mark.xfail(
-    reason="the run completes on the other machine; one of the checks after that fails, not known"
-    " yet which: open"
-)
 def test_the_work_of_a_machine_that_vanished_is_finished_by_another(
     tmp_path: Path, ask: Callable[..., Any]
 ) -> None:
