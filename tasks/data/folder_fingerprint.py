@@ -20,6 +20,7 @@ SECONDS_TO_SETTLE = 10.0
 
 _READERS = (
     *("own_files", "image_folder", "image_layout", "image_pixels", "text_files"),
+    *("text_spool", "source_address"),
     *("sources", "ingestion", "image_splits", "manifests"),
     *("image_shards", "picture_processes"),
 )

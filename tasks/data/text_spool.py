@@ -40,13 +40,16 @@ class TextSpool:
         Raises DiskFull when the disk is full.
         """
         start, length, is_blank = self._size, 0, True
-        self._file.seek(start)
+        with write_errors_named(self._path):
+            self._file.seek(start)
         for piece in pieces:
             length += len(piece)
             is_blank = is_blank and not piece.strip()
             with write_errors_named(self._path):
                 self._file.write(piece.encode("utf-8"))
-        self._size = self._file.tell()
+        with write_errors_named(self._path):
+            self._file.flush()  # a disk that is full is no fault of the next text
+            self._size = self._file.tell()
         return SpooledText(self, start, self._size, length, is_blank)
 
     def read(self, start: int, end: int) -> Iterator[str]:

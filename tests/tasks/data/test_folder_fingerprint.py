@@ -1,6 +1,7 @@
 """Unchanged files are not read again, and changed ones always are."""
 
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.data import ingestion, picture_processes, text_files
+from tasks.data import folder_fingerprint, ingestion, picture_processes, text_files
 from tasks.data.ingestion import ImageSet, ingest_images, ingest_text
 from tasks.store.steps import history
 
@@ -215,6 +216,21 @@ def test_a_damaged_store_is_made_again_though_the_files_are_unchanged(
     assert ingested(image_folder) == first
     assert pixels.read_bytes() == whole
     assert "pixels.npy" in history("pictures-images")[-1].reasons[0]
+
+
+def test_every_module_that_reads_files_counts() -> None:
+    """All of them that the readers import from beside them, but for what keeps the result."""
+    folder = Path(folder_fingerprint.__file__).parent
+    keepers = {"folder_fingerprint", "stored_data", "splits", "identity"}
+    open_, reached = set(folder_fingerprint._READERS), set[str]()
+    while open_:
+        reached.add(name := open_.pop())
+        code = (folder / f"{name}.py").read_text()
+        open_ |= set(re.findall(r"from tasks\.data\.(\w+) import", code)) - reached - keepers
+    reached.discard("__init__")
+
+    assert reached == set(folder_fingerprint._READERS)
+    assert {"text_spool", "image_pixels"} <= reached
 
 
 def test_an_edit_of_what_reads_files_reads_them_again(

@@ -1,6 +1,7 @@
 """Texts a part at a time come to what they come to as strings."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from tasks.data.text_spool import (
     shared_lines,
     written,
 )
-from tasks.store.files import BadInput, digest_of
+from tasks.store.files import BadInput, DiskFull, digest_of
 
 pytestmark = pytest.mark.usefixtures("atelier_home")
 TEXTS = st.text(alphabet='ab \n\ré☃𝄞"\\\x00', max_size=60)
@@ -73,6 +74,22 @@ def test_of_a_text_that_ends_with_an_error_a_spool_keeps_nothing() -> None:
     second = spool.append(["second"])
 
     assert "".join(JoinedText((first, second))) == "first\nsecond"
+
+
+@pytest.mark.parametrize("place", ["in-the-buffer", "at-the-next-text"])
+def test_a_full_disk_is_no_fault_of_a_text(place: str) -> None:
+    """What is small waits in a buffer; the error must come with the text, and by its name."""
+    spool = TextSpool()
+    spool._file.close()
+    spool._file = Path("/dev/full").open("r+b")  # noqa: SIM115 - the spool closes it
+    if place == "at-the-next-text":
+        spool._file.write(b"before")
+
+    with pytest.raises(DiskFull, match="no space is left"):
+        spool.append(["small"])
+
+    with suppress(OSError):  # its buffer can go nowhere
+        spool._file.close()
 
 
 @given(TEXTS, TEXTS, TEXTS)
