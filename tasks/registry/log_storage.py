@@ -16,7 +16,7 @@ from typing import Protocol
 
 from tasks.runtime.progress import log
 from tasks.store.exchange import note_away, note_here
-from tasks.store.files import digest_of, home, inside, keep_aside, remove, write_bytes
+from tasks.store.files import digest_of, home, inside, keep_aside, portable, remove, write_bytes
 from tasks.store.names import is_name
 from tasks.store.records import DamagedRecord
 from tasks.store.records import told as told_by
@@ -192,8 +192,8 @@ class SharedObjects:
         """See `Lines`."""
         try:
             self._find_generation()
-            known = b"" if anew else self._copy()
-            lines = self._lines_from(known)
+            copy = self._copy()
+            lines = self._lines_from(b"" if anew else copy)
         except StoreAway as error:
             if anew:
                 raise
@@ -203,7 +203,13 @@ class SharedObjects:
                 self._generation += 1
             return self._or_own(self._copy())
         note_here(self._store)
-        if lines != known:
+        if lines.count(b"\n") < copy.count(b"\n"):  # a folder that is not mounted is an empty one
+            raise DamagedRecord(
+                f"the store has {_num_lines(lines)}, and this home has read {_num_lines(copy)} of"
+                f" it, which are kept in {portable(self._copy_path(self._generation))}: is it the"
+                " store that it was"
+            )
+        if lines != copy:
             self._keep_copy(lines)
         return self._or_own(lines)
 
@@ -235,6 +241,8 @@ class SharedObjects:
         for name in self._names():
             with suppress(DamagedRecord, FileNotFoundError):
                 found.append(self._store.read(name))
+        if len(found) < (copy := self._copy()).count(b"\n"):
+            return copy
         return b"\n".join(found) or self._own.readable()
 
     def set_aside(self) -> str:
@@ -343,11 +351,21 @@ class SharedObjects:
         return content[: content.rfind(b"\n") + 1]
 
     def _keep_copy(self, lines: bytes) -> None:
+        path, before = self._copy_path(self._generation), self._copy()
+        if before.startswith(lines):  # another process has read more
+            return
         with suppress(OSError):  # the next command reads them from the store again
-            write_bytes(self._copy_path(self._generation), lines)
+            if before and not lines.startswith(before):  # it may be all that is left of a store
+                keep_aside(path)
+            write_bytes(path, lines)
 
     def _copy_path(self, generation: int) -> Path:
         return inside(_copies(self._store), f"{self._model}.{generation}.jsonl")
+
+
+def _num_lines(content: bytes) -> str:
+    number = content.count(b"\n")
+    return f"{number} line{'' if number == 1 else 's'}"
 
 
 def _number_of(name: str) -> int:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -324,16 +323,63 @@ def test_a_decision_on_a_log_that_began_anew_meanwhile_writes_nothing(homes: Hom
     assert [e.kind for e in audit_log.entries_of("m")] == ["repair", "refused"]
 
 
-def test_a_copy_of_a_store_that_was_replaced_is_not_believed(homes: Homes, tmp_path: Path) -> None:
+@pytest.fixture
+def emptied(homes: Homes, tmp_path: Path) -> Path:
+    """Home a has a log in the store, which is empty then: gone, or not mounted."""
     homes("a")
     promoted("m", 1)
-    shutil.rmtree(tmp_path / "store" / "audit")
-    assert audit_log.entries_of("m") == []
+    (tmp_path / "store" / "audit").rename(tmp_path / "unmounted")
+    return tmp_path / "unmounted"
+
+
+def copies(home: Path) -> dict[str, bytes]:
+    """What a home keeps of shared logs, by name."""
+    paths = sorted((home / "ledger" / "shared").rglob("m.*"))
+    return {path.name: path.read_bytes() for path in paths}
+
+
+def test_a_store_that_lacks_lines_that_were_read_is_not_believed(
+    homes: Homes, emptied: Path, tmp_path: Path
+) -> None:
+    known = copies(tmp_path / "a")
+    assert known["m.1.jsonl"].count(b"\n") == 2
+
+    for act in (audit_log.entries_of, audit_log.read_again, lambda name: promoted(name, 2, 1)):
+        with pytest.raises(audit_log.AuditLogDamaged, match="0 lines, and this home has read 2"):
+            act("m")
+    assert copies(tmp_path / "a") == known
+    assert not objects(tmp_path)
+
+    emptied.rename(tmp_path / "store" / "audit")
+    assert audit_history.champion_by(audit_log.entries_of("m")) == 1
+
+
+def test_a_log_that_a_store_lost_goes_on_anew_and_what_was_read_of_it_stays(
+    homes: Homes, emptied: Path, tmp_path: Path
+) -> None:
+    known = copies(tmp_path / "a")["m.1.jsonl"]
+    assert [e.to_version for e in audit_log.readable_entries("m")] == [1, None]
+
+    audit_log.set_aside("m")
+    audit_log.begin_anew("m", "repair", action="begin")
+
+    assert [e.kind for e in audit_log.entries_of("m")] == ["repair"]
+    aside = {name: text for name, text in copies(tmp_path / "a").items() if ".aside-" in name}
+    assert list(aside.values()) == [known]
+
+
+def test_the_log_of_another_store_takes_no_copys_place(
+    homes: Homes, emptied: Path, tmp_path: Path
+) -> None:
+    known = copies(tmp_path / "a")["m.1.jsonl"]
     homes("b")
     promoted("m", 7)
 
     homes("a")
+
     assert audit_history.champion_by(audit_log.entries_of("m")) == 7
+    aside = {name: text for name, text in copies(tmp_path / "a").items() if ".aside-" in name}
+    assert list(aside.values()) == [known]
 
 
 class Killed(BaseException):

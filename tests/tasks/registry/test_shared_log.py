@@ -176,6 +176,26 @@ def forge(paths: list[Path]) -> None:
     [
         (cut_end, "it has 6 lines, and the registry is anchored to line 8: its end was cut off"),
         (lose_the_middle, "it has 3 lines, and the registry is anchored to line 8"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_home_that_has_read_nothing_is_told_of_lost_objects_by_the_registry(
+    studio: Any, use: Use, tmp_path: Path, damage: Callable[[list[Path]], None], what: str
+) -> None:
+    use("a")
+    promotion.promote(studio.name, 1, "by hand")
+    damage(objects(tmp_path, studio.name))
+
+    use("new")
+
+    assert what in only_problem(studio.name).what
+
+
+@pytest.mark.parametrize(
+    ("damage", "what"),
+    [
+        (cut_end, "the store has 6 lines, and this home has read 8 lines of it"),
+        (lose_the_middle, "the store has 3 lines, and this home has read 8 lines of it"),
         (forge, "it is not the one that the registry is anchored to (of 8 lines)"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
@@ -185,6 +205,9 @@ def test_objects_that_were_lost_or_forged_are_told_in_both_homes_and_have_a_way_
 ) -> None:
     use("a")
     promotion.promote(studio.name, 1, "by hand")
+    for home in "ba":
+        use(home)
+        assert len(audit_log.entries_of(studio.name)) == 8
     damage(objects(tmp_path, studio.name))
 
     for home in "ab":
