@@ -27,7 +27,7 @@ from tasks.registry.log_storage import is_shared
 from tasks.registry.model_card import card
 from tasks.registry.verification import PACKAGE_TAG, fetched, unlisted_files
 from tasks.registry.version_tags import RECORD, recorded_facts
-from tasks.registry.versions import Version, find_version
+from tasks.registry.versions import Version, all_versions, find_version
 from tasks.runtime.processes import this_process
 from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED
@@ -79,7 +79,7 @@ def register_version(
         if found.tags.get("state") != "complete":
             client().set_model_version_tag(name, found.version, "state", "complete")
             if _OWNER in found.tags:
-                client().delete_model_version_tag(name, found.version, _OWNER)
+                _forget_owner(found)
         if source is not None:
             keep_identity(name, source, before, int(found.version))
     return Version(
@@ -121,6 +121,15 @@ def _settled(fitted: "TrainedModel") -> ModelVersion | None:
         if time.monotonic() >= deadline:
             raise TimeoutError(f"{fitted.name}: {owner} is registering version {found.version}")
         time.sleep(1.0)
+
+
+def _forget_owner(version: ModelVersion) -> None:
+    """Remove the tag; another home that completed what a killed one began may have done so."""
+    try:
+        client().delete_model_version_tag(version.name, version.version, _OWNER)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
 
 
 def _create_checked(
@@ -167,7 +176,7 @@ def _create_checked(
         _check(created, fitted, scorecard, package.files)
     except (LoadCheckFailed, PackageChanged):
         registry.delete_model_version(fitted.name, created.version)
-        if is_first:
+        if is_first and not all_versions(fitted.name):  # another home may have come in between
             registry.delete_registered_model(fitted.name)
         raise
     log(f"{fitted.name}: version {created.version} loads in a clean process and draws the same")

@@ -31,6 +31,7 @@ from tasks.evaluation.scorecard import PromotionDecision, Scorecard
 from tasks.evaluation.text import evaluate_tokens
 from tasks.families.table import FAMILIES
 from tasks.packaging.bundled_code import package_name
+from tasks.packaging.load_check import LoadCheckFailed
 from tasks.registry import registration
 from tasks.registry.champion import evaluate_champion
 from tasks.registry.loading import loaded
@@ -39,6 +40,7 @@ from tasks.registry.promotion_policy import gate
 from tasks.registry.registration import register_version
 from tasks.registry.version_tags import RECORD
 from tasks.registry.versions import Version, champion_of, champions
+from tasks.runtime.processes import this_process
 from tasks.samples.sampling import draw_samples, publish_gallery
 from tasks.store.files import home, read_json
 from tasks.tracking.mlflow_client import EXPERIMENT, client, tracking_experiment
@@ -560,6 +562,50 @@ def test_a_record_that_somebody_damaged_is_whole_again_after_the_next_run(
     register(ngram)
 
     assert client().get_model_version(first.name, number).tags[RECORD] == whole
+
+
+def test_homes_that_share_a_store_see_who_registers_until_it_is_done(
+    ngram: Candidate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    real = registration._check
+
+    def check(version: Any, *rest: Any) -> None:
+        seen.append(client().get_model_version(version.name, version.version).tags["owner"])
+        real(version, *rest)
+
+    monkeypatch.setattr(registration, "is_shared", lambda: True)
+    monkeypatch.setattr(registration, "_check", check)
+
+    made = register(ngram)
+
+    assert seen == [this_process()]
+    assert "owner" not in client().get_model_version(made.name, str(made.version)).tags
+
+
+def test_an_owner_that_another_home_removed_is_no_error(ngram: Candidate) -> None:
+    made = register(ngram)
+    registration._forget_owner(client().get_model_version(made.name, str(made.version)))
+
+
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_a_model_that_another_home_has_a_version_of_outlives_a_failed_check(
+    ngram: Candidate, monkeypatch: pytest.MonkeyPatch, is_alone: bool
+) -> None:
+    def fail(version: Any, *_: Any) -> None:
+        if not is_alone:
+            client().create_model_version(version.name, source=version.source)
+        raise LoadCheckFailed("it draws other samples")
+
+    monkeypatch.setattr(registration, "_check", fail)
+
+    with pytest.raises(LoadCheckFailed):
+        register(ngram)
+
+    left = client().search_model_versions(f"name = '{ngram.fitted.name}'")
+    assert [version.version for version in left] == ([] if is_alone else [2])
+    models = [each.name for each in client().search_registered_models()]
+    assert (ngram.fitted.name in models) is not is_alone
 
 
 def pending(owner: str = "", state: str = "pending") -> Any:
