@@ -63,13 +63,7 @@ def champion_of(name: str) -> ModelVersion | None:
 def champions() -> list[str]:
     """The names of our registered models that have a champion; others' models are left alone."""
     with outages_named():
-        registry, names, token = client(), [], None
-        while True:
-            page = registry.search_registered_models(page_token=token)
-            names += [each.name for each in page if CHAMPION in each.aliases and _is_ours(each)]
-            token = page.token
-            if not token:
-                return sorted(names)
+        return [name for name, aliases in aliases_by_model().items() if CHAMPION in aliases]
 
 
 def versions_of(name: str) -> list[ModelVersion]:
@@ -175,7 +169,7 @@ def project_models() -> list[str]:
 
     One that somebody gave a name that none of ours can have is left out: see `misnamed`.
     """
-    return sorted(model.name for model in _registered_models() if _is_ours(model))
+    return list(aliases_by_model())
 
 
 def aliases_by_model() -> dict[str, dict[str, int]]:

@@ -49,6 +49,24 @@ def test_held_out_pictures_take_turns_by_class(images: ImageSet, tmp_path: Path)
     assert is_left.tolist()[:6] == [True, False] * 3
 
 
+def test_a_look_at_data_fetches_and_hashes_nothing(
+    images: ImageSet, tokens: TokenSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: Any) -> Any:
+        raise AssertionError("whole files are compared, or fetched")
+
+    for name in ("bring", "verify"):
+        monkeypatch.setattr(f"tasks.registry.rehearsal.{name}", never)
+    picture = SimpleNamespace(examples=torch.zeros(16, 1, 8, 8, dtype=torch.uint8))
+    text = SimpleNamespace(tokenizer=None, prompt=load_text(tokens.corpus, "validation")[:30])
+
+    assert kept(tmp_path, f"{images.name}-gan", recipe_of("gan", images), picture)
+    tiles = tiles_of(tmp_path / HELD_OUT_PICTURES, 10)
+    assert tiles is not None
+    assert tiles.pixels.any()  # of the data, and not of the version's own examples
+    assert HELD_OUT_TEXT in kept(tmp_path, f"{tokens.name}-gpt", recipe_of("gpt", tokens), text)
+
+
 def test_a_versions_own_examples_take_the_place_of_data_that_are_gone(
     images: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -146,6 +146,17 @@ def test_facts_and_numbers_of_a_run_are_told_and_the_latest_count(tracking_datab
     assert told.metrics == {"vae_nats": 1.0}
 
 
+def test_what_a_run_tells_already_is_not_written_again(
+    tracking_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[dict[str, str]] = []
+    with open_run("night", tags={"preset": "quick", "seed": "7"}) as opened:
+        monkeypatch.setattr("tasks.tracking.runs.set_tags", lambda _, tags: written.append(tags))
+        describe_run(opened, tags={"preset": "quick", "seed": "8"})
+
+    assert written == [{"seed": "8"}]
+
+
 def test_a_finished_flow_is_not_gone_on_with(tracking_database: str) -> None:
     with open_run("night", key="same settings") as first:
         pass
