@@ -298,7 +298,9 @@ def _found(
     unlimited = _Course(
         trials=course.trials,
         workers=course.workers,
-        board=Scoreboard(search=search, trials=course.trials, workers=course.workers),
+        board=Scoreboard(
+            search=search, trials=course.trials, workers=course.workers, is_of_trials=False
+        ),
     )
     tried = _tried(ground, runner, unlimited, requests)
     fresh = tuple(_fresh(each, known[each] or tried[f"seed {each}"]) for each in seeds)

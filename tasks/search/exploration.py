@@ -278,6 +278,8 @@ class Scoreboard:
     search: SearchRecord
     trials: int
     workers: int
+    is_of_trials: bool = True
+    """Else of fresh seeds, for which how far the trials are says nothing."""
     ends_at: float | None = None
     """By time.monotonic(): when no further trial begins."""
     _running: int = 0
@@ -303,7 +305,7 @@ class Scoreboard:
             trial = label.partition(" at ")[0]
             self._seconds[trial] = self._seconds.get(trial, 0.0) + time.monotonic() - began
             if outcome is not None:
-                log(f"{label}: {told(outcome)}; {self.line()}")
+                log(f"{label}: {told(outcome)}" + (f"; {self.line()}" if self.is_of_trials else ""))
 
     def line(self) -> str:
         """How far the search is, in one line."""

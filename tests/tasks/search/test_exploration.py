@@ -182,6 +182,21 @@ def test_progress_tells_done_best_and_time_left(searching: Searching) -> None:
     assert "s left" in board.line()
 
 
+def test_of_a_fresh_seed_its_outcome_alone_is_told(
+    searching: Searching, caplog: pytest.LogCaptureFixture
+) -> None:
+    search = searching.go(trials=1)
+    board = Scoreboard(search=search, trials=5, workers=1, is_of_trials=False)
+    outcome = outcomes_of(search)[0]
+    caplog.clear()
+
+    board.ends("seed 1", outcome, board.begins())
+
+    assert [record.message.rstrip() for record in caplog.records] == [
+        f"seed 1: {outcome.value:.5g} {outcome.unit}"
+    ]
+
+
 def test_settings_that_contradict_each_other_are_a_failed_trial_with_the_reason(
     searching: Searching, monkeypatch: pytest.MonkeyPatch
 ) -> None:
