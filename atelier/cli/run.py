@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -299,11 +298,9 @@ def _sample(options: argparse.Namespace) -> int:
 
 
 def _print_json(summary: Any, urls: dict[str, str]) -> None:
-    made = {**asdict(summary), "servers": urls}
-    for version in made["versions"]:
-        if not math.isfinite(version["main_value"]):  # JSON knows no such number
-            version["main_value"] = None
-    print(json.dumps(made, indent=2, sort_keys=True, allow_nan=False), flush=True)
+    made = json.dumps({**asdict(summary), "servers": urls})
+    strict = json.loads(made, parse_constant=lambda _: None)  # JSON knows no NaN and no infinity
+    print(json.dumps(strict, indent=2, sort_keys=True, allow_nan=False), flush=True)
 
 
 def _print_versions(versions: Sequence[Any]) -> None:

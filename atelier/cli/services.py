@@ -14,6 +14,7 @@ from atelier.cli.tables import print_table
 from atelier.services import background_processes, local_servers, local_worker, server_records
 from atelier.services.server_requests import check_access
 from tasks.runtime.markup import plain
+from tasks.runtime.messages import one_line
 from tasks.store.files import BadInput, home
 from tasks.store.locks import file_lock
 from tasks.store.storage import STORE_VARIABLE, has_shared_store
@@ -123,6 +124,12 @@ def _closed_elsewhere() -> list[str]:
 
     try:
         return [*close_dead_flow_runs(), *close_dead_runs()]
+    except OSError as error:  # a full disk, say: the work of others goes on, and so does this
+        if not isinstance(error, TrackingUnavailable):
+            print(
+                plain(f"cannot look for runs without a process now: {one_line(error)}"), flush=True
+            )
+        return []
     except Exception as error:
         if not (isinstance(error, TrackingUnavailable) or is_prefect_away(error)):
             raise

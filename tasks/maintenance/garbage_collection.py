@@ -36,7 +36,7 @@ from tasks.store.artifacts import (
     folders,
 )
 from tasks.store.clock import steady_now
-from tasks.store.files import home, left_by_the_killed, read_json, remove
+from tasks.store.files import home, left_by_the_killed, portable, read_json, remove
 from tasks.store.graph import Graph
 from tasks.store.records import shaped
 from tasks.store.steps import StepRecord, history, steps
@@ -138,7 +138,7 @@ def collect_garbage() -> int:
     """Find what nothing refers to and throw it away; returns how many bytes that freed."""
     found = find_garbage(kept_contents(find_surplus()) | lasting_contents())
     for each in found:
-        log(f"freed {each.num_bytes / 1e6:.1f} MB: {each.path.relative_to(home())}, {each.reason}")
+        log(f"freed {each.num_bytes / 1e6:.1f} MB: {portable(each.path)}, {each.reason}")
     return delete(found)
 
 

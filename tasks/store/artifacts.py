@@ -70,8 +70,9 @@ FOLDERS_OF_BEFORE = (
     *("data/images", "data/text", "data/tokens"),
 )
 """Where in a home the version before kept its results."""
-OF_ONE_HOME: tuple[Kind, ...] = ("samples",)
-"""What does not go to a shared store: a page of what a home's champions made."""
+OF_ONE_HOME: tuple[Kind, ...] = ("samples", "paces", "stable-phases")
+"""What does not go to a shared store: a page of what a home's champions made, how fast a machine
+is, and the state before a decay, which is large and made again if need be."""
 _NOT_RECORDED = ("folder", "digest", "was_stored")
 """Fields of receipts that the store knows better."""
 

@@ -1,6 +1,7 @@
 """What `atelier run` prints at its end."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,19 @@ def test_a_program_gets_json_alone(finished: Path, capsys: pytest.CaptureFixture
     assert told["servers"] == URLS
     (version,) = told["versions"]
     assert (version["name"], version["version"], version["main_value"]) == ("digits-vae", 3, 22.5)
+
+
+def test_a_number_that_json_does_not_know_is_null(
+    finished: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worst = replace(VERSION, main_value=float("nan"), references={"real data": float("inf")})
+    made = RunSummary(versions=(worst,), gallery=str(finished))
+    monkeypatch.setattr(run, "flow_result", lambda *_, **__: made)
+
+    assert main(["run", "--json"]) == 0
+
+    (version,) = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["versions"]
+    assert (version["main_value"], version["references"]) == (None, {"real data": None})
 
 
 def test_a_quiet_run_tells_its_result(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
