@@ -38,7 +38,7 @@ def mlflow_application(port: int) -> App:
 
     further = os.environ.get("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", "")
     hosts = allowed(port, origins=further.split(","))
-    policy = page_policy(hosts.origins, scripts="'unsafe-eval'")
+    policy = page_policy(hosts.origins)
     has_accounts = TRACKING_ACCOUNTS in os.environ
     application = tracking_application(with_accounts=has_accounts)
     return OriginGuard(application, hosts, policy, wants_json=False, wants_password=has_accounts)

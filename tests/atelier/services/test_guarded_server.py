@@ -1,10 +1,12 @@
 """Hostile pages, in a real browser and by raw requests, against the servers that `up` starts."""
 
 import http.client
+import io
 import json
 import re
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +15,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from atelier.services.server_records import GUARD
 
@@ -289,6 +293,43 @@ def test_no_page_asks_a_foreign_host(page: Any, stack: Stack, name: str) -> None
             assert len(page.inner_text("body")) > 20, path
 
     assert went_out == []
+
+
+@pytest.fixture
+def flow_run(stack: Stack) -> str:
+    """The id of a run of a flow that had one task."""
+    api = f"{stack.prefect}/api"
+    flow = stack.ask(f"{api}/flows/", {"name": "drawn"})["id"]
+    running = {"type": "RUNNING", "name": "Running"}
+    run = stack.ask(f"{api}/flow_runs/", {"flow_id": flow, "state": running})["id"]
+    task = {"flow_run_id": run, "task_key": "step", "dynamic_key": "0", "name": "step"}
+    step = stack.ask(f"{api}/task_runs/", {**task, "state": running})["id"]
+    for kind, each in (("task_runs", step), ("flow_runs", run)):
+        ended = {"state": {"type": "COMPLETED", "name": "Completed"}, "force": True}
+        stack.ask(f"{api}/{kind}/{each}/set_state", ended)
+    return str(run)
+
+
+@pytest.mark.parametrize("face", ["", "/v2"])
+def test_the_time_line_of_a_run_is_drawn(page: Any, stack: Stack, flow_run: str, face: str) -> None:
+    """On a canvas, by a library that compiles text: a policy that forbids it leaves it white."""
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+
+    page.goto(f"{stack.prefect}{face}/runs/flow-run/{flow_run}")
+    canvas = page.locator("canvas").first
+    canvas.wait_for(timeout=60_000)
+    deadline = time.monotonic() + 60
+    while not errors and num_colours(canvas.screenshot()) < 4:
+        assert time.monotonic() < deadline, "nothing is drawn"
+        page.wait_for_timeout(1000)
+
+    assert errors == []
+
+
+def num_colours(picture: bytes) -> int:
+    """Of a PNG file."""
+    return len(np.unique(np.asarray(Image.open(io.BytesIO(picture)).convert("L"))))
 
 
 def test_the_event_feed_is_told_live(page: Any, stack: Stack) -> None:
