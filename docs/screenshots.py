@@ -1,7 +1,7 @@
-"""Take the pictures of docs/tour.md again: `python docs/screenshots.py`, from the project's folder.
+"""Take the pictures of the README and docs/tour.md again: `python docs/screenshots.py`.
 
-Needs a home whose servers are up and hold a full run (`atelier up`, then `atelier run`), Chromium
-and Playwright installed.
+It is run from the project's folder, and needs a home whose servers are up and hold a full run
+(`atelier up`, then `atelier run`), Chromium and Playwright.
 """
 
 import io
@@ -18,6 +18,7 @@ from playwright.sync_api import Page, sync_playwright
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from atelier.services import local_servers, process_settings
+from tasks.store.files import home
 
 FOLDER = Path(__file__).resolve().parent
 MAX_BYTES = 250_000
@@ -64,6 +65,7 @@ def prefect_pages(page: Page, url: str) -> None:
     run = latest(url, "flow_runs", chosen)
     page.goto(f"{url}/v2/runs/flow-run/{run['id']}")
     page.get_by_text("Completed").first.wait_for(timeout=MILLISECONDS)
+    page.wait_for_timeout(10_000)  # the time line comes last, on a canvas that tells nothing
     save(page, "prefect-run")
     for key, name, sign in (
         ("lineage", "prefect-lineage", "img[src*='lineage.svg']"),
@@ -101,6 +103,15 @@ def mlflow_pages(page: Page, url: str) -> None:
     save(page, "mlflow-registry")
 
 
+def gallery_page(page: Page) -> None:
+    """The top of the gallery that lies in the home."""
+    path = home() / "gallery" / "index.html"
+    if not path.exists():
+        raise SystemExit(f"{path}: not there; run `atelier run` first")
+    page.goto(path.as_uri())
+    save(page, "gallery")
+
+
 def close_popups(page: Page) -> None:
     """Put away what MLflow shows on a first visit."""
     for label in ("Close", "Got it", "Dismiss"):
@@ -119,6 +130,7 @@ def main() -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1280, "height": 860})
+        gallery_page(page)
         prefect_pages(page, urls["prefect"])
         mlflow_pages(page, urls["mlflow"])
         browser.close()

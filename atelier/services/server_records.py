@@ -18,7 +18,7 @@ from tasks.runtime.processes import is_alive, is_elsewhere, name_of
 from tasks.store.files import home, set_aside, write_json
 from tasks.store.records import DamagedRecord, read_record
 
-GUARD = "3"
+GUARD = "4"
 """Raised when the guard changes, so that servers that run behind an older one are replaced."""
 SERVER_MODULE = "atelier.services.guarded_server"
 SERVERS = ("prefect", "mlflow")
