@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from tasks.runtime.markup import (
     registry_markdown,
 )
 from tasks.samples import html_page
-from tasks.samples.html_page import ChampionSamples
+from tasks.samples.html_page import Challenger, ChampionSamples
 from tasks.samples.lineage import Node, table
 from tasks.samples.sampling import _markdown
 from tasks.training.fit_store import TrainedModel
@@ -234,10 +235,22 @@ def test_the_page_of_a_model_keeps_its_form(text: str) -> None:
 def test_prefects_pages_keep_their_form(text: str, tmp_path: Path, offline: None) -> None:
     (tmp_path / "a.txt").write_text(text)
     work = work_of(tmp_path, text)
+    refused = Challenger(
+        name=text,
+        family="gpt",
+        version=2,
+        champion=1,
+        main_metric="test_bits_per_byte",
+        main_value=1.0,
+        reason=text,
+        scorecard_run_id="r",
+    )
 
-    gallery = _markdown([work], "r")
+    gallery = _markdown([work], [refused], "r")
     assert foreign(gallery) == []
-    assert [node.type for node in parsed(gallery)].count("fence") == 1
+    kinds = Counter(node.type for node in parsed(gallery))
+    assert (kinds["fence"], kinds["heading_open"]) == (1, 2)
+    assert not kinds & Counter(["bullet_list_open", "blockquote_open", "table_open", "hr"])
     lineage = table([Node(kind="images", name=text, facts=(text,), made_from=(text,))])
     assert foreign(lineage) == []
     assert [node.type for node in parsed(lineage)].count("td_open") == 5

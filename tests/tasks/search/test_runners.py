@@ -35,7 +35,7 @@ def test_what_a_runner_cannot_use_is_refused(
 def test_ray_that_is_not_installed_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runners, "find_spec", lambda _: None)
 
-    with pytest.raises(BadInput, match=r"pip install 'atelier\[ray\]'"):
+    with pytest.raises(BadInput, match=r"`make setup` installs it, or pip install 'ray>="):
         checked_place("ray:auto", threads=1)
     assert checked_place("processes", threads=1).workers == 1
 
