@@ -23,6 +23,8 @@ from tasks.store.clock import steady_now
 from tasks.store.leases import hold_lease, lives, observe
 
 OWNER_LABEL, HOST_LABEL = "atelier.process", "atelier.host"
+STATE_LABEL = "atelier.running-state"
+"""The id of the Running state that was signed: a run that is begun again has another one."""
 RETRY_TAG = "retry-"
 MAX_RETRIES = 2
 """How often a crashed run is started again before a person has to look."""
@@ -51,6 +53,7 @@ def label_with_process(flow: Any, flow_run: FlowRun, state: Any) -> None:
     labels: dict[str, bool | int | float | str] = {
         OWNER_LABEL: this_process(),
         HOST_LABEL: platform.node(),
+        STATE_LABEL: str(state.id),
     }
     with get_client(sync_client=True) as client:
         client.update_flow_run_labels(flow_run.id, labels)
@@ -60,8 +63,8 @@ def close_dead_flow_runs(*, watches: bool = False) -> list[str]:
     """Close the runs that nobody works on any more, and return their names.
 
     Dead are: a signed run of this machine whose process is gone, one of another machine whose lease
-    has run out, a run inside another that has ended, and a run that was handed to a worker and did
-    not begin within ten minutes. They become Crashed, or Cancelled where that was under way.
+    has run out, a run inside another that has ended, and a run that was handed to a worker, or begun
+    again, and that no process has signed within ten minutes. They become Crashed, or Cancelled where that was under way.
     watches: look after the processes of other machines for the time of a lease; else only those
     count as gone whose lease this process has seen run out.
     """
@@ -185,15 +188,29 @@ def _runs(
 
 def _is_dead(client: SyncPrefectClient, run: FlowRun) -> bool:
     owner = str(run.labels.get(OWNER_LABEL, ""))
-    if owner and run.state_type != StateType.PENDING:
-        return not _lives(owner, str(run.labels.get(HOST_LABEL, "")))
+    is_signed = bool(owner) and run.state_type != StateType.PENDING
+    if is_signed:
+        if _lives(owner, str(run.labels.get(HOST_LABEL, ""))):
+            return False
+        if not _is_begun_again(run):
+            return True
     if run.parent_task_run_id:
         parent_id = client.read_task_run(run.parent_task_run_id).flow_run_id
         parent = client.read_flow_run(parent_id) if parent_id else None
         return bool(parent and parent.state and parent.state.is_final())
     since = run.state.timestamp if run.state else None
-    is_pending = run.state_type == StateType.PENDING and run.deployment_id is not None
-    return bool(is_pending and since and _now() - since > _LOST_BEFORE_START)
+    is_awaited = run.state_type == StateType.PENDING and run.deployment_id is not None
+    return bool((is_awaited or is_signed) and since and _now() - since > _LOST_BEFORE_START)
+
+
+def _is_begun_again(run: FlowRun) -> bool:
+    """Whether a run is Running anew, and its process has not signed it yet: an attempt before has.
+
+    To take that for the signature would end a run that has just begun.
+    """
+    if run.state is None or run.state_type != StateType.RUNNING or STATE_LABEL not in run.labels:
+        return False
+    return str(run.labels[STATE_LABEL]) != str(run.state.id)
 
 
 def _lives(owner: str, host: str) -> bool:

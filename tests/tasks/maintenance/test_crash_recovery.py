@@ -16,7 +16,7 @@ import pytest
 from prefect.client.schemas.objects import StateType
 
 from tasks.maintenance import crash_recovery
-from tasks.maintenance.crash_recovery import HOST_LABEL, OWNER_LABEL
+from tasks.maintenance.crash_recovery import HOST_LABEL, OWNER_LABEL, STATE_LABEL
 from tasks.runtime.processes import name_of, this_process
 from tasks.store import leases
 from tasks.store.clock import steady_now
@@ -71,6 +71,26 @@ def test_a_run_of_another_machine_is_dead_once_its_lease_has_run_out(
     assert is_dead(run_of(there))
     assert not is_dead(run_of(f"a-third-{this_process()}"))
     assert not is_dead(run_of(there, StateType.PENDING))
+
+
+def test_a_run_that_has_just_begun_again_is_not_dead_for_the_attempt_before(
+    atelier_home: Path,
+) -> None:
+    now, long_ago = datetime.now(UTC), datetime.now(UTC) - timedelta(minutes=11)
+    gone = f"{platform.node()}:1:0"
+
+    def run(signed: str, since: datetime, kind: StateType = StateType.RUNNING) -> Any:
+        made = run_of(gone, kind, state=SimpleNamespace(id="second", timestamp=since))
+        made.labels[STATE_LABEL] = signed
+        return made
+
+    assert not is_dead(run("first", now))
+    assert is_dead(run("second", now))
+    assert is_dead(run("first", long_ago))  # it died before it could sign
+    assert is_dead(run("first", now, StateType.CANCELLING))
+    of_ours = run("first", long_ago)
+    of_ours.labels[OWNER_LABEL] = this_process()  # Prefect itself tries a flow again
+    assert not is_dead(of_ours)
 
 
 @pytest.mark.parametrize("step", [0.0, *STEPS])
