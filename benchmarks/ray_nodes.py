@@ -4,9 +4,11 @@ It lives in a process of its own, which ends with whoever started it; each node 
 
     python -m benchmarks.ray_nodes 2
 
-A line on its input removes the last node at once, as if its machine had failed.
+A line `remove` on its input removes the last node at once, as if its machine had failed; `runs` asks
+for the ids of that node's processes.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -52,10 +54,17 @@ class RayNodes:
 
     def remove_the_last(self) -> None:
         """Kill all processes of the last node."""
+        self._answer_to("remove")
+
+    def processes_of_the_last(self) -> set[int]:
+        """The ids of the processes that run trials on the last node."""
+        return set(json.loads(self._answer_to("runs")))
+
+    def _answer_to(self, request: str) -> str:
         assert self._process.stdin is not None
-        self._process.stdin.write("remove\n")
+        self._process.stdin.write(f"{request}\n")
         self._process.stdin.flush()
-        self._line()
+        return self._line()
 
     def _line(self) -> str:
         assert self._process.stdout is not None
@@ -77,16 +86,29 @@ def main() -> None:
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what Ray prints must not mix with our lines
     print(cluster.address, file=replies, flush=True)
-    for _ in sys.stdin:
-        _fail(cluster, others.pop())
-        print("removed", file=replies, flush=True)
+    for request in sys.stdin:
+        if request.strip() == "runs":
+            print(json.dumps([each.pid for each in _runs(others[-1])]), file=replies, flush=True)
+        else:
+            _fail(cluster, others.pop())
+            print("removed", file=replies, flush=True)
     cluster.shutdown()
 
 
-def _fail(cluster: Any, node: Any) -> None:
-    """Kill a node with what it runs: processes of trials outlive their raylet for a while."""
+def _runs(node: Any) -> list[psutil.Process]:
     (raylet,) = node.all_processes["raylet"]
-    runs = psutil.Process(raylet.process.pid).children(recursive=True)
+    return psutil.Process(raylet.process.pid).children(recursive=True)
+
+
+def _fail(cluster: Any, node: Any) -> None:
+    """Kill a node with what it runs: processes of trials outlive their raylet for a while.
+
+    They do nothing more from the first moment: to remove a node takes Ray some seconds.
+    """
+    runs = _runs(node)
+    for each in runs:
+        with suppress(psutil.NoSuchProcess):
+            each.suspend()
     cluster.remove_node(node, allow_graceful=False)
     for each in runs:
         with suppress(psutil.NoSuchProcess):

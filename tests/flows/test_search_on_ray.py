@@ -17,6 +17,7 @@ import pytest
 
 from benchmarks.ray_nodes import RayNodes
 from tasks.runtime.stopping import HOW_TO_GO_ON
+from tasks.store import steps
 from tests.flows.test_search_killed import command, done, tells_of_a_trial
 
 pytestmark = [
@@ -36,6 +37,7 @@ SEARCH = [
     *("--vary", "vae.training.learning_rate=log:5e-3..2e-2"),  # better than the recipe's here
     *("--vary", "vae.model.latent_size=8,12,16"),
 ]
+SECONDS_TO_BEGIN = 300
 SECONDS_TO_END = 180
 """Ray's agents notice in a minute that their cluster was killed."""
 PRUNED = [*SEARCH, "--prune", "halving"]
@@ -91,22 +93,29 @@ def local_pruned(homes: Homes) -> dict[str, Any]:
     return study(home)
 
 
+def wait_until_the_last_node_is_at_work(nodes: RayNodes, home: Path) -> None:
+    """Until a process of the last node has begun a trial."""
+    deadline = time.monotonic() + SECONDS_TO_BEGIN
+    while time.monotonic() < deadline:
+        at_work = {int(each.owner.split(":")[1]) for each in steps.running()}
+        if nodes.processes_of_the_last() & at_work:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"no trial was begun on the last node; {home}/logs may tell why")
+
+
 def test_a_node_is_removed_in_the_middle_and_nothing_else_differs(
-    nodes: RayNodes, local: dict[str, Any], homes: Homes
+    nodes: RayNodes, local: dict[str, Any], homes: Homes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = homes("on-nodes")
     running = command(home, *SEARCH, *ON_NODES)
-    assert running.stdout is not None
-    lines = []
-    for line in running.stdout:  # until one of the first two has ended: the other node is at work
-        lines.append(line)
-        if re.search(r"  trial \d: ", line):
-            break
-    time.sleep(1.0)
+    with monkeypatch.context() as patch:
+        patch.setenv("ATELIER_HOME", str(home))
+        wait_until_the_last_node_is_at_work(nodes, home)
     nodes.remove_the_last()
-    told = "".join([*lines, *running.stdout])
+    told, _ = running.communicate()
 
-    assert running.wait() == 0, told
+    assert running.returncode == 0, told
     assert "Ray: 2 nodes; a trial takes 1 CPU" in told
     assert "Ray: now 1 node; what ran on a lost one begins again" in told
     assert re.search(r"trial \d: Ray lost its node or process; try 2 is on", told), told
