@@ -4,8 +4,8 @@ It lives in a process of its own, which ends with whoever started it; each node 
 
     python -m benchmarks.ray_nodes 2
 
-A line `remove` on its input removes the last node at once, as if its machine had failed; `runs` asks
-for the ids of that node's processes.
+A line `remove` on its input removes the last node at once, as if its machine had failed; `runs`
+asks for the ids of that node's processes.
 """
 
 import json

@@ -63,8 +63,9 @@ def close_dead_flow_runs(*, watches: bool = False) -> list[str]:
     """Close the runs that nobody works on any more, and return their names.
 
     Dead are: a signed run of this machine whose process is gone, one of another machine whose lease
-    has run out, a run inside another that has ended, and a run that was handed to a worker, or begun
-    again, and that no process has signed within ten minutes. They become Crashed, or Cancelled where that was under way.
+    has run out, a run inside another that has ended, and a run that was handed to a worker, or
+    begun again, and that no process has signed within ten minutes. They become Crashed, or
+    Cancelled where that was under way.
     watches: look after the processes of other machines for the time of a lease; else only those
     count as gone whose lease this process has seen run out.
     """

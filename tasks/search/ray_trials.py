@@ -51,7 +51,10 @@ BYTES_FOR_OBJECTS = 80 * 2**20
 _LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 _FOLDER_PREFIX = "atelier-ray-"
 _OWNER = "owner"
-_MAX_CHARACTERS_OF_A_FOLDER = 30
+_LONGEST_SOCKET = (
+    f"{_FOLDER_PREFIX}12345678/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
+)
+_MAX_CHARACTERS_OF_A_FOLDER = 107 - len(f"/{_LONGEST_SOCKET}")
 """Ray's sockets lie below it, and a socket's path has at most 107 characters."""
 
 _BEFORE_START = re.compile("(OMP|MKL|CUBLAS)_|PYTHON(PATH|WARNINGS)$")

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from benchmarks.ray_nodes import RayNodes
+from tasks.runtime.processes import is_alive
 from tasks.runtime.stopping import HOW_TO_GO_ON
 from tasks.store import steps
 from tests.flows.test_search_killed import command, done, tells_of_a_trial
@@ -169,31 +170,38 @@ def left_of(processes: list[psutil.Process]) -> list[psutil.Process]:
     return list(alive)
 
 
-def folders() -> set[str]:
-    """Ray's files for searches of their own."""
-    return {path.name for path in Path(tempfile.gettempdir()).glob("atelier-ray-*")}
+def left_folders() -> set[str]:
+    """Ray's files for searches of their own that have ended."""
+    found = set()
+    for place in (tempfile.gettempdir(), "/tmp"):  # the second where the first has too long a name
+        for folder in Path(place).glob("atelier-ray-*"):
+            with suppress(OSError):  # another search may remove it now
+                if not is_alive((folder / "owner").read_text()):
+                    found.add(str(folder))
+    return found
 
 
 def begun(home: Path) -> "tuple[subprocess.Popen[str], list[psutil.Process]]":
     """A search on a Ray of its own, in the middle of a trial, and Ray's processes."""
-    running = command(home, *SEARCH, "--runner", "ray", "--workers", "1")
-    assert tells_of_a_trial(running)
-    return running, of_ray(running)
+    running, told = command(home, *SEARCH, "--runner", "ray", "--workers", "1"), []
+    assert running.stdout is not None
+    for line in running.stdout:
+        told.append(line)
+        if re.search(r"  trial \d+: ", line):
+            return running, of_ray(running)
+    raise AssertionError("".join(told))
 
 
-@pytest.mark.xfail(
-    reason="not seen to its end yet: on a busy machine no trial is told of in time; open"
-)
 def test_a_ray_of_ones_own_listens_on_loopback_and_leaves_nothing(
     homes: Homes, local: dict[str, Any]
 ) -> None:
-    home, folders_before = homes("own"), folders()
+    home, folders_before = homes("own"), left_folders()
     interrupted_and_killed(home, folders_before)
 
     done(home, *SEARCH, "--runner", "ray")
 
     assert study(home) == local
-    assert folders() == folders_before  # that of the killed one, too
+    assert left_folders() <= folders_before  # that of the killed one, too
 
 
 def interrupted_and_killed(home: Path, folders_before: set[str]) -> None:
@@ -207,7 +215,7 @@ def interrupted_and_killed(home: Path, folders_before: set[str]) -> None:
     assert addresses
     assert addresses <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
     assert not left_of(processes)
-    assert folders() == folders_before
+    assert left_folders() <= folders_before
 
     running, processes = begun(home)
     assert processes

@@ -25,7 +25,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from atelier.deployment.automations import NAMES, apply_automations
 from tasks.families.table import FAMILIES
-from tasks.maintenance.crash_recovery import MAX_RETRIES, retry_crashed_runs
+from tasks.maintenance.crash_recovery import MAX_RETRIES, STATE_LABEL, retry_crashed_runs
 from tasks.store.files import BadInput
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -465,12 +465,16 @@ def test_after_down_up_goes_on_with_what_was_cut_off_and_removes_what_the_file_l
         stack.ask("deployments/", body)
     run_id = stack.order("samples", seed=23)  # one that has to be drawn first
     wait_for("the run to begin", lambda: stack.run(run_id)["state_type"] == "RUNNING")
+    signed = wait_for(
+        "its signature", lambda: STATE_LABEL in (run := stack.run(run_id))["labels"] and run
+    )
+    assert signed["labels"][STATE_LABEL] == signed["state_id"]
 
     stopped, started = atelier(stack.home, "down"), atelier(stack.home, "up")
 
     assert re.search(r"^gallery, seed 23: goes on after the next `atelier up`$", stopped, re.M)
     ended = stack.ended(run_id)
-    assert (ended["state_name"], ended["run_count"]) == ("Completed", 2)
+    assert (ended["state_name"], ended["run_count"]) == ("Completed", 2), ended["state"]
     assert re.findall(r"^(?:created|changed|removed|closed).*", started, re.MULTILINE) == [
         "removed deployment full-run/of-old"
     ]

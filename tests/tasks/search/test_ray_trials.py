@@ -249,6 +249,28 @@ def test_a_folder_of_a_dead_search_goes_and_a_living_ones_stays(
     assert made.stat().st_mode & 0o077 == 0
 
 
+def test_a_folder_whose_name_is_too_long_for_sockets_is_not_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    longest = "/" + "x" * (ray_trials._MAX_CHARACTERS_OF_A_FOLDER - 1)
+    made: list[Path] = []
+
+    def not_made(**wanted: Any) -> str:
+        made.append(wanted["dir"])
+        return "/nowhere"
+
+    monkeypatch.setattr("tempfile.mkdtemp", not_made)
+    for place in (longest, f"{longest}x"):
+        monkeypatch.setattr("tempfile.gettempdir", lambda place=place: place)
+        with pytest.raises(OSError, match="nowhere"):
+            ray_trials._private_folder()
+
+    assert made == [Path(longest), Path("/tmp")]
+    session = "session_2026-11-27_15-39-50_053293_4194304"  # of the largest process id of Linux
+    socket = Path(longest, "atelier-ray-7x44pf23", "ray", session, "sockets", "plasma_store")
+    assert len(str(socket)) == 107
+
+
 def test_the_address_of_a_cluster_is_the_one_that_ray_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
