@@ -81,14 +81,14 @@ def lasting_contents() -> set[str]:
     return found
 
 
-def refused_in_a_row(entries: list[Entry]) -> int:
-    """How many versions were refused since the champion last changed."""
-    versions = set()
+def refusals_by_champion(entries: list[Entry]) -> list[Entry]:
+    """What was refused since the champion last changed, oldest first."""
+    refusals: list[Entry] = []
     for entry in reversed(moves(entries)):
         if entry.kind != "refused":
             break
-        versions.add(entry.to_version)
-    return len(versions)
+        refusals.insert(0, entry)
+    return refusals
 
 
 def contents_by_number(entries: Sequence[Entry]) -> dict[int, str]:

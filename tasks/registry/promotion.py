@@ -395,7 +395,7 @@ def _refuse(
     evidence: dict[str, Any],
 ) -> None:
     name, number = target.name, int(target.version)
-    refusals = [e for e in audit_log.entries_of(name) if e.kind == "refused"]
+    refusals = audit_history.refusals_by_champion(audit_log.entries_of(name))
     content = target.tags["content_digest"]
     told = (number, reason, content)
     if refusals and told == (
@@ -416,7 +416,8 @@ def _refuse(
         digests=_digests(target),
         **_who(),
     )
-    in_a_row = audit_history.refused_in_a_row(audit_log.entries_of(name))
+    refusals = audit_history.refusals_by_champion(audit_log.entries_of(name))
+    in_a_row = len({entry.to_version for entry in refusals})
     payload = {"reason": reason, "in_a_row": in_a_row}
     _emit(REFUSED, target, payload)
     if in_a_row % refusals_before_alert() == 0:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from prefect import task
 
+from tasks.registry import audit_history, audit_log
 from tasks.registry.version_tags import number_tag, references_tag, text_tag
 from tasks.registry.versions import (
     CHALLENGER,
@@ -35,20 +36,25 @@ def find_challengers() -> list[Challenger]:
     found = []
     with outages_named():
         for name, aliases in aliases_by_model().items():
-            refused, champion = aliases.get(CHALLENGER), aliases.get(CHAMPION)
-            # One that was refused before the present champion came was held against another.
-            if refused is None or (champion is not None and refused <= champion):
-                continue
-            if (version := get_version(name, refused)) is None:
+            number, champion = aliases.get(CHALLENGER), aliases.get(CHAMPION)
+            version = None if number is None else get_version(name, number)
+            if version is None or number == champion:
                 continue
             try:
-                found.append(_challenger(version, champion))
-            except DamagedRecord as error:
+                # One that was refused before the present champion came was held against another.
+                if refusal := _refusal_by_champion(name, number):
+                    found.append(_challenger(version, champion, refusal.why))
+            except (DamagedRecord, audit_log.AuditLogDamaged) as error:
                 log(f"gallery: a challenger is left out: {error}")
     return found
 
 
-def _challenger(version: RegisteredVersion, champion: int | None) -> Challenger:
+def _refusal_by_champion(name: str, number: int | None) -> audit_log.Entry | None:
+    refusals = audit_history.refusals_by_champion(audit_log.entries_of(name))
+    return next((entry for entry in reversed(refusals) if entry.to_version == number), None)
+
+
+def _challenger(version: RegisteredVersion, champion: int | None, reason: str) -> Challenger:
     return Challenger(
         name=version.name,
         family=version.tags.get("family", ""),
@@ -56,7 +62,7 @@ def _challenger(version: RegisteredVersion, champion: int | None) -> Challenger:
         champion=champion,
         main_metric=text_tag(version, "main_metric"),
         main_value=number_tag(version, "main_value"),
-        reason=version.tags.get("gate_reason", ""),
+        reason=reason,
         scorecard_run_id=version.tags.get("scorecard_run_id", ""),
         references=references_tag(version),
     )

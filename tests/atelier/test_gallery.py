@@ -19,6 +19,7 @@ from tasks.data.tokenization import tokenize_corpus
 from tasks.evaluation.text import evaluate_tokens
 from tasks.families.table import FAMILIES
 from tasks.maintenance.garbage_collection import find_garbage
+from tasks.registry import audit_log, promotion
 from tasks.registry.promotion import apply_decision
 from tasks.registry.promotion_policy import gate
 from tasks.registry.registration import register_version
@@ -182,17 +183,21 @@ def test_nobody_leaves_no_blank_page(home: Path, drawn: list[str]) -> None:
     assert gallery() == full
 
 
+def refuse(name: str, why: str) -> None:
+    """Let version 1 be no champion any more, but one that was refused."""
+    registry = client()
+    registry.delete_registered_model_alias(name, "champion")
+    registry.set_registered_model_alias(name, "challenger", "1")
+    promotion.reconcile(name)
+    audit_log.append(name, "refused", action="refuse", to_version=1, why=why)
+
+
 def test_who_was_refused_is_told_beside_the_champions_and_alone_where_nobody_is(
     home: Path, drawn: list[str]
 ) -> None:
-    registry = client()
-    registry.delete_registered_model_alias("tale-ngram", "champion")
-    registry.set_registered_model_alias("tale-ngram", "challenger", "1")
-    registry.set_model_version_tag("tale-ngram", "1", "gate_reason", "no <better>")
-
+    refuse("tale-ngram", "no <better>")
     beside = gallery()
-    registry.delete_registered_model_alias("сказка-ngram", "champion")
-    registry.set_registered_model_alias("сказка-ngram", "challenger", "1")
+    refuse("сказка-ngram", "no better")
     shutil.rmtree(home / "gallery")
     alone = gallery()
 
