@@ -100,9 +100,9 @@ def delete(surplus: Iterable[Surplus]) -> int:
 def _remove_versions(name: str, spare: set[int]) -> None:
     """Remove versions of a model, but for those that were named since; under the model's lock."""
     numbers = sorted(spare - _named(name))
-    if numbers:
+    if untold := sorted(set(numbers) - audit_history.pruned_versions(audit_log.entries_of(name))):
         # First, so that nobody misses them; what a kill leaves goes the next time.
-        audit_anchor.note_gone(name, numbers, "never champion, and no longer kept", "prune")
+        audit_anchor.note_gone(name, untold, "never champion, and no longer kept", "prune")
     for number in numbers:
         remove_version(name, number)
 
@@ -117,8 +117,10 @@ def _spare(versions: list[Any], name: str, now: float) -> Iterator[Any]:
 
     Nor one of which the log here does not tell: another home registered it, and may name it.
     """
-    named = _named(name)
-    told = audit_history.contents_by_number(audit_log.entries_of(name))
+    named, entries = _named(name), audit_log.entries_of(name)
+    told, pruned = audit_history.contents_by_number(entries), audit_history.pruned_versions(entries)
+    # A kill came when their tags were being removed, by which we know what is ours.
+    yield from (v for v in versions if int(v.version) in pruned and "content_digest" not in v.tags)
     ours = [v for v in versions if told.get(int(v.version)) == v.tags.get("content_digest", "")]
     others = sorted(
         (each for each in ours if int(each.version) not in named),

@@ -55,6 +55,12 @@ def live_versions(entries: Sequence[Entry]) -> dict[int, str]:
     return found
 
 
+def pruned_versions(entries: Sequence[Entry]) -> set[int]:
+    """The versions that housekeeping removed, or was about to remove when it was killed."""
+    pruned = {n for e in entries if e.action == "prune" for n in e.evidence.get("gone", ())}
+    return pruned - live_versions(entries).keys()
+
+
 def champion_by(entries: list[Entry]) -> int | None:
     """The version that the last move made champion."""
     champions = [entry.to_version for entry in moves(entries) if entry.kind != "refused"]

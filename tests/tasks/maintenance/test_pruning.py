@@ -417,3 +417,44 @@ def test_versions_whose_end_was_written_before_a_kill_go_the_next_time(years: Ye
         audit_anchor.note_gone(NAME, [int(spare.key)], "never champion", "prune")
 
     assert [each.key for each in find_surplus() if each.kind == "version"] == [spare.key]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_removed", [0, 1, 3, 100], ids=lambda number: f"{number}-tags-gone")
+def test_a_version_that_a_kill_left_half_removed_goes_the_next_time(
+    num_removed: int, years: Years, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for night in range(13):
+        years.version(accepted=night == 0)
+    years.days = 2
+    (spare,) = [each for each in find_surplus() if each.kind == "version"]
+
+    class Killed(BaseException):
+        pass
+
+    def until_then(*told: str) -> None:
+        removed.append(told[-1])
+        if len(removed) > num_removed:
+            raise Killed
+        remove_tag(*told)
+
+    def killed(*_: str) -> None:
+        raise Killed
+
+    removed: list[str] = []
+    remove_tag = client().delete_model_version_tag
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            type(client()), "delete_model_version_tag", lambda _, *told: until_then(*told)
+        )
+        patch.setattr(type(client()), "delete_model_version", killed)
+        with pytest.raises(Killed):
+            delete([spare])
+    assert int(spare.key) in years.numbers()
+
+    remove_surplus.fn()
+
+    assert int(spare.key) not in years.numbers()
+    assert problems_of(NAME, with_packages=False) == []
+    told = [entry for entry in audit_log.entries_of(NAME) if entry.action == "prune"]
+    assert [entry.evidence["gone"] for entry in told] == [[int(spare.key)]]
