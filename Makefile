@@ -46,7 +46,7 @@ test-soak: setup ## the long tests: whole commands on real servers, a browser, k
 coverage: setup ## `make test` with every line counted; fails under 90 %
 	@$(PYTEST) -m "not soak" --cov --cov-report=term
 
-faults: setup ## kill, damage, fill disks, stop servers: all must be survived (20 minutes)
+faults: setup ## kill, damage, fill disks, stop servers: all must be survived (45 minutes)
 	@$(BIN)/python -m faults
 
 bench: setup ## every benchmark; results go to benchmarks/results.json (hours)

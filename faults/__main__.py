@@ -11,7 +11,7 @@ from pathlib import Path
 from tasks.families.table import FAMILIES
 
 KINDS = (
-    *("kills", "damage", "disks", "clocks", "tampering", "databases"),
+    *("kills", "damage", "disks", "clocks", "tampering", "databases", "decisions"),
     *("commands", "outages", "rivals", "pages"),
 )
 SECONDS_AWAY = 60.0
@@ -59,6 +59,7 @@ def _inject(  # noqa: ANN202
 
     process_settings.apply_settings()
     from faults import clocks, damage, databases, full_home, kills, servers, tampering
+    from faults.decisions import KILLS_EACH, decide_under_kills
     from faults.fits import make_empty_database
     from faults.tally import Tally
 
@@ -83,6 +84,8 @@ def _inject(  # noqa: ANN202
         tampering.tamper(random.Random(seed), scratch, empty, tally)
     if "databases" in kinds:
         databases.lose_databases(scratch, empty, tally)
+    if "decisions" in kinds:
+        decide_under_kills(KILLS_EACH, random.Random(seed), scratch, empty, tally)
     if set(kinds) & {"commands", "outages", "rivals", "pages"}:
         _inject_beside_servers(kinds, seed, scratch, tally)
     print(f"{time.monotonic() - started_at:.0f} s", flush=True)

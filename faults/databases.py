@@ -11,6 +11,7 @@ from faults.registries import (
     NAME,
     admit_1,
     admit_3,
+    admit_4,
     copied,
     done_in,
     load,
@@ -100,13 +101,6 @@ def _older(home: Path) -> Callable[[], Any]:
     done_in(home, admit_4)
     shutil.copy(home / "backup.db", home / "mlflow.db")
     return admit_4
-
-
-def admit_4() -> Any:
-    """A better model than the others."""
-    from faults import registries
-
-    return registries._admitted(4)
 
 
 def _without_anchors(home: Path) -> Callable[[], Any]:

@@ -102,7 +102,8 @@ def inspected(home: Path, look: Callable[[], Any]) -> Any:
     return seen
 
 
-def _enter(home: str) -> None:
+def enter(home: str) -> None:
+    """Work in a home from now on, with its own database."""
     os.environ["ATELIER_HOME"] = home
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{home}/mlflow.db"
     os.chdir(home)
@@ -117,12 +118,12 @@ def _migrate(path: str) -> None:
 
 
 def _look(home: str, look: Callable[[], Any], sender: Connection) -> None:
-    _enter(home)
+    enter(home)
     sender.send(look())
 
 
 def _run(family: str, home: str, variant: int, sender: Connection) -> None:
-    _enter(home)
+    enter(home)
     try:
         sender.send(fit_here(family, variant))
     except Exception as error:

@@ -110,7 +110,7 @@ def test_what_cannot_be_tested_can_be_skipped_explicitly(
 
     assert suite.main() == 0
 
-    kinds = ("kills", "damage", "clocks", "tampering", "databases", "commands")
+    kinds = ("kills", "damage", "clocks", "tampering", "databases", "decisions", "commands")
     assert injected == [(*kinds, "outages", "rivals", "pages")]
     monkeypatch.setattr(sys, "argv", ["faults", "--only", "tampering,databases"])
     assert suite.main() == 0
