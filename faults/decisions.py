@@ -21,7 +21,7 @@ from faults.fits import enter, spawner
 from faults.registries import NAME, admitted, done_in, load, make_registry, problems
 from faults.tally import Tally
 
-KILLS_EACH, SECONDS_TO_DECIDE = 6, 120.0
+KILLS_EACH, SECONDS_TO_DECIDE = 5, 120.0
 
 Deed = Callable[[], Any]
 
@@ -91,6 +91,7 @@ def _kill(
             tally.note(f"{when}: {answer} {_difference(expected, found)}")
         else:
             tally.identical += 1
+        done_in(at.home, tidy)
         tally.count_temporary_files(at.home)
 
 
@@ -243,6 +244,13 @@ def restore() -> None:
     from tasks.registry.repair import repair
 
     repair(NAME, "restore")
+
+
+def tidy() -> None:
+    """Free what nothing refers to and what the killed left, as housekeeping does."""
+    from tasks.maintenance.garbage_collection import collect_garbage
+
+    collect_garbage.fn()
 
 
 def prune() -> None:

@@ -463,6 +463,8 @@ def test_after_down_up_goes_on_with_what_was_cut_off_and_removes_what_the_file_l
     for name, tags in (("of-old", ["atelier"]), ("of-another", ["theirs"])):
         body = {"name": name, "flow_id": flow_id, "tags": tags, "work_pool_name": "atelier"}
         stack.ask("deployments/", body)
+    if not list(stack.home.glob("ledger/*.jsonl")):  # no champion yet: this test runs alone
+        stack.ended(stack.order("smoke", text=f"file:{stack.text}", models=["ngram"]))
     run_id = stack.order("samples", seed=23)  # one that has to be drawn first
     wait_for("the run to begin", lambda: stack.run(run_id)["state_type"] == "RUNNING")
     signed = wait_for(
