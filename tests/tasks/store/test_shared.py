@@ -17,9 +17,13 @@ from tasks.store.storage import STORE_VARIABLE
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> SharedStore:
+def store(tmp_path: Path, atelier_home: Path) -> SharedStore:
+    """An empty one, which has its mark."""
     (tmp_path / "store").mkdir()
-    return SharedStore(f"file://{tmp_path}/store")
+    made = SharedStore(f"file://{tmp_path}/store")
+    made.create("first", b"")
+    made.remove("first")
+    return made
 
 
 def answered_by(
@@ -159,7 +163,7 @@ def test_an_endpoint_that_refuses_is_a_store_that_is_away(monkeypatch: pytest.Mo
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
 
     with pytest.raises(
-        StoreAway, match=r"s3://bucket/a: .*http://127\.0\.0\.1:9/bucket/a/b"
+        StoreAway, match=r"s3://bucket/a: .*http://127\.0\.0\.1:9/bucket/a/store"
     ) as told:
         SharedStore("s3://bucket/a").create("b", b"")
     assert "\n" not in str(told.value)
