@@ -16,6 +16,7 @@ is not mounted, or another store, and counts as away.
 import json
 import logging
 import os
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -44,6 +45,8 @@ SECONDS_FOR_A_RECORD = 10
 SECONDS_FOR_A_PART = 60
 """For one part of a large file: a line of 0.3 MB/s is enough for two parts at a time."""
 NUM_RETRIES = 3
+SECONDS_OF_SILENCE = 5.0
+"""How long a store that did not answer is not asked again: many requests would each wait anew."""
 BYTES_OF_A_PART = 8 << 20
 NUM_PARTS_AT_ONCE = 2
 STORE_MARK = "store"
@@ -82,6 +85,8 @@ class SharedStore:
         self._root, self._store = _opened(address)
         self._marks: dict[Path, bytes] = {}
         """The mark of the store that a home has used, by the home's folder."""
+        self._away: tuple[float, str] | None = None
+        """When, on the monotonic clock, the store did not answer last, and what was said then."""
 
     def create(self, name: str, content: bytes) -> bool:
         """Put a record under a name; False where the name is taken by somebody else's.
@@ -161,16 +166,19 @@ class SharedStore:
                 on_progress(end)
 
     def _token_of(self, name: str) -> str | None:
-        """Whose record lies under a name; None where there is none, empty for a damaged one."""
+        """Whose record lies under a name; None where there is none, empty for a damaged one.
+
+        It is asked at once after a put that failed: the put may have succeeded all the same.
+        """
         try:
-            return self._read(name)[0]
+            return self._read(name, waits=False)[0]
         except FileNotFoundError:
             return None
         except DamagedRecord:
             return ""
 
-    def _read(self, name: str) -> tuple[str, bytes]:
-        with self._asked():
+    def _read(self, name: str, *, waits: bool = True) -> tuple[str, bytes]:
+        with self._asked(waits=waits):
             body = bytes(obstore.get(self._store(SECONDS_FOR_A_RECORD), name).bytes())
         return self._parsed(name, body)
 
@@ -189,27 +197,35 @@ class SharedStore:
             flush(self._root / name)
 
     @contextmanager
-    def _asked(self, *, is_put: bool = False) -> Iterator[None]:
+    def _asked(self, *, is_put: bool = False, waits: bool = True) -> Iterator[None]:
         """Turn what the store says into FileNotFoundError, _Taken or StoreAway.
 
-        is_put: then what is not found is the bucket.
+        is_put: then what is not found is the bucket; waits: fail at once for some seconds after
+        a request that found no answer.
         """
         if self._root is not None and not self._root.is_dir():
             raise StoreAway(f"{self.address}: there is no such folder; mount or make it")
+        away = self._away
+        if waits and away is not None and time.monotonic() - away[0] < SECONDS_OF_SILENCE:
+            raise StoreAway(away[1])
         try:
             self._check_mark(is_put=is_put)
             yield
+            self._away = None
         except StoreAway:
             raise
         except (AlreadyExistsError, PreconditionError) as error:
+            self._away = None
             raise _Taken from error
         except FileNotFoundError as error:
+            self._away = None
             if not is_put:
                 raise
             raise StoreAway(f"{self.address}: {one_line(error)}") from error
         except (BaseError, OSError) as error:
             said = told(error) if isinstance(error, OSError) else one_line(error)
-            raise StoreAway(f"{self.address}: {said}") from error
+            self._away = time.monotonic(), f"{self.address}: {said}"
+            raise StoreAway(self._away[1]) from error
 
     def _check_mark(self, *, is_put: bool) -> None:
         """Raise StoreAway where this is not the store that the home has used under this address.

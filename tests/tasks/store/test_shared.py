@@ -204,3 +204,56 @@ def test_a_record_is_a_line_for_the_store_and_the_content(
     line, content, end = (tmp_path / "store" / "a").read_text().split("\n")
     assert set(json.loads(line)) == {"sha256", "token"}
     assert (content, end) == ('{"b": 1}', "")
+
+
+class Silent:
+    """An object store that answers nothing, and how often it was asked, by a clock of its own."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.num_asked, self.now, self.answers = 0, 1000.0, False
+        self._real = {name: getattr(obstore, name) for name in ("get", "list", "put")}
+        monkeypatch.setattr(module.time, "monotonic", lambda: self.now)
+        for name in self._real:
+            monkeypatch.setattr(module.obstore, name, self._asked(name))
+
+    def _asked(self, name: str) -> Callable[..., Any]:
+        def answer(*arguments: Any, **options: Any) -> Any:
+            if self.answers:
+                return self._real[name](*arguments, **options)
+            self.num_asked += 1
+            raise GenericError("no answer within 10 seconds")
+
+        return answer
+
+
+def test_a_store_that_did_not_answer_is_not_asked_again_for_some_seconds(
+    store: SharedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = Silent(monkeypatch)
+    for _ in range(5):
+        with pytest.raises(StoreAway, match="no answer within 10 seconds"):
+            store.read("a")
+        with pytest.raises(StoreAway, match="no answer within 10 seconds"):
+            store.names("a")
+        with pytest.raises(StoreAway, match="no answer within 10 seconds"):
+            store.remove("a")
+    assert silent.num_asked == 1
+
+    silent.now += module.SECONDS_OF_SILENCE - 0.1
+    silent.answers = True
+    with pytest.raises(StoreAway):
+        store.names("a")
+    silent.now += 0.2
+    assert store.names("a") == []
+    assert store.create("a", b""), "it answers: nothing is held back any more"
+
+
+def test_a_put_that_was_not_answered_is_looked_for_at_once(
+    store: SharedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = Silent(monkeypatch)
+
+    with pytest.raises(StoreAway):
+        store.create("a", b"")
+
+    assert silent.num_asked == 2, "the put, and the look for it"
