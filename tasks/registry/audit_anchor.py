@@ -1,11 +1,11 @@
 """The audit log and the registry, held against each other.
 
 The registry keeps an anchor of each log: its length and the sha256 of its last line, in a tag of
-the registered model, written after each line. So an altered last line, a cut-off end or another
-log in its place shows, unless somebody changes both. A kill between the line and the anchor leaves
-the log one line ahead, which the next reader settles. Several homes may write to one registry:
-each log has an anchor of its own, named by the log's first line; homes that share a store have one
-log, and one anchor of it, which each of them lets follow what all have written.
+the registered model, written after each line, and never taken back. So an altered last line, a
+cut-off end or another log in its place shows, unless somebody changes both. A kill between the line
+and the anchor leaves the log one line ahead, which the next reader settles. Several homes may write
+to one registry: each log has an anchor of its own, named by the log's first line; homes that share
+a store have one log, and one anchor of it, which each of them lets follow what all have written.
 """
 
 from collections.abc import Mapping
@@ -43,18 +43,30 @@ def append(model: str, kind: audit_log.Kind, **facts: Any) -> audit_log.Entry:
 
 
 def anchor(model: str) -> None:
-    """Let the registry know how far a log has come, where it knows the model at all."""
+    """Let the registry know how far a log has come, where it knows the model at all.
+
+    An anchor only moves on: this home's copy of a log whose store is away, a log that lost its end,
+    and one that was altered move none.
+    """
     while True:
         found = audit_log.latest(model)
         tags = model_tags(model)
-        if not found.entries or tags is None:
+        if not found.entries or not found.is_current or tags is None:
             return
         name, value = anchor_tag(found)
-        if tags.get(name) == value:
+        if not _follows(found, anchors(tags).get(found.name)):
             return
         client().set_registered_model_tag(model, name, value)
         if not is_shared():
             return  # else another home's anchor may have come before: look whether all is anchored
+
+
+def _follows(found: audit_log.Log, before: Anchor | None) -> bool:
+    """Whether a log is longer than when it was anchored, and the same up to there."""
+    if before is None or not before.length:
+        return True
+    is_longer = len(found.entries) > before.length
+    return is_longer and found.heads[before.length - 1] == before.head
 
 
 def anchor_tag(found: audit_log.Log) -> tuple[str, str]:
