@@ -19,9 +19,9 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -127,10 +127,28 @@ class SharedStore:
             if each["path"] != STORE_MARK
         }
 
+    def unfinished(self) -> dict[str, Entry]:
+        """What puts left in a folder that were killed, by name; a bucket shows nothing of those."""
+        if self._root is None:
+            return {}
+        found = {}
+        with self._asked():
+            for path in self._root.rglob("*#*"):
+                with suppress(FileNotFoundError):  # whole by now
+                    if _is_staged(path.name):
+                        stat = path.stat()
+                        moment = datetime.fromtimestamp(stat.st_mtime, UTC)
+                        name = path.relative_to(self._root).as_posix()
+                        found[name] = Entry(stat.st_size, moment)
+        return found
+
     def remove(self, name: str) -> None:
         """Remove a record or a file, if it is there."""
         try:
             with self._asked():
+                if self._root is not None and _is_staged(name):  # no name for the library
+                    (self._root / name).unlink()
+                    return
                 obstore.delete(self._store(SECONDS_FOR_A_RECORD), name)
         except FileNotFoundError:
             return
@@ -352,6 +370,11 @@ def _bucket(name: str, prefix: str, seconds: int) -> S3Store:
             },
         },
     )
+
+
+def _is_staged(name: str) -> bool:
+    """Whether the library has given a file this name until its put is whole: `NAME#1`."""
+    return name.rpartition("#")[2].isdecimal() and "#" in name
 
 
 def _record_of(content: bytes) -> tuple[str, bytes]:

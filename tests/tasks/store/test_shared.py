@@ -196,6 +196,30 @@ def test_what_was_removed_is_gone_and_may_be_removed_again(store: SharedStore) -
         store.fetch("a", Path("copy"))
 
 
+def test_a_put_that_is_not_whole_is_in_no_listing_and_can_be_removed(
+    store: SharedStore, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(b"x" * (2 * BYTES_OF_A_PART))
+    seen: list[list[str]] = []
+    store.create("a/b", b"")
+
+    def look(_: int) -> None:  # the library's own thread, which may not ask the store
+        seen.append([path.name for path in (tmp_path / "store" / "a").iterdir()])
+
+    store.send(tmp_path / "file", "a/f", look)
+    assert sorted(seen[-1]) == ["b", "f#1"], "as the library calls it"
+    assert store.unfinished() == {}
+
+    (tmp_path / "store" / "a" / "f#1").write_bytes(b"half")
+    (tmp_path / "store" / "a" / "f#x").write_bytes(b"somebody's")
+    assert {name: entry.num_bytes for name, entry in store.unfinished().items()} == {"a/f#1": 4}
+    assert "a/f#1" not in store.names("a")
+    store.remove("a/f#1")
+    store.remove("a/f#1")
+    assert store.unfinished() == {}
+    assert (tmp_path / "store" / "a" / "f#x").exists()
+
+
 def test_a_record_is_a_line_for_the_store_and_the_content(
     store: SharedStore, tmp_path: Path
 ) -> None:
