@@ -17,6 +17,7 @@ from typing import Protocol
 from tasks.runtime.progress import log
 from tasks.store.exchange import note_away, note_here
 from tasks.store.files import digest_of, home, inside, keep_aside, portable, remove, write_bytes
+from tasks.store.known_stores import known_id
 from tasks.store.locks import file_lock
 from tasks.store.names import is_name
 from tasks.store.records import DamagedRecord
@@ -77,6 +78,12 @@ def lines_of(model: str) -> Lines:
 def is_shared() -> bool:
     """Whether other homes may write to the same logs."""
     return shared() is not None
+
+
+def store_id() -> str:
+    """The id of the shared store that this home uses; empty without one, or before its first use."""
+    store = shared()
+    return "" if store is None else known_id(store.address) or ""
 
 
 def known_models(*, is_sure: bool = False) -> list[str]:

@@ -41,7 +41,7 @@ def remember(address: str, store_id: str) -> None:
 def has_told(address: str) -> bool:
     """Whether this home has used a store of that address before stores had marks."""
     try:
-        told = read_record(home() / TOLD, dict[str, Any])  # type: ignore[type-abstract]
+        told = read_record(home() / TOLD, dict[str, Any])
     except (FileNotFoundError, DamagedRecord):
         return False
     return told.get("address") == address

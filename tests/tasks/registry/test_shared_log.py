@@ -297,6 +297,34 @@ def test_while_the_store_is_away_versions_load_and_none_is_named_champion(
     assert problems_of(studio.name) == []
 
 
+def test_a_new_home_begins_no_log_in_a_folder_that_is_not_mounted(
+    studio: Any, use: Use, tmp_path: Path
+) -> None:
+    use("a")
+    promotion.promote(studio.name, 1, "by hand")
+    before, anchored = champion(studio.name), audit_anchor.model_tags(studio.name)
+    (tmp_path / "store").rename(tmp_path / "elsewhere")
+    (tmp_path / "store").mkdir()
+
+    use("new")
+    with pytest.raises(audit_log.AuditLogDamaged, match="mount that one, or correct ATELIER_STORE"):
+        promotion.promote(studio.name, 2, "nevertheless")
+    with pytest.raises(audit_log.AuditLogDamaged, match="it has no lines here"):
+        audit_anchor.append(studio.name, "registered", to_version=3)
+    problem = only_problem(studio.name)
+    assert "the registry knows of some in the store" in problem.what
+    assert problem.ways == ("begin",)
+
+    assert not list((tmp_path / "store").rglob("*.json"))
+    assert champion(studio.name) == before
+    assert audit_anchor.model_tags(studio.name) == anchored
+
+    assert "a new audit log begins" in repair(studio.name, "begin")  # the store was lost
+    assert audit_log.entries_of(studio.name)[0].action == "begin"
+    use("newer")
+    assert audit_log.entries_of(studio.name)[0].action == "begin"
+
+
 def test_a_stale_copy_of_the_log_takes_no_anchor_back(
     studio: Any, use: Use, monkeypatch: pytest.MonkeyPatch
 ) -> None:
