@@ -45,9 +45,9 @@ def append(model: str, kind: audit_log.Kind, **facts: Any) -> audit_log.Entry:
 
     Raises AuditLogDamaged where the log would begin, and the registry knows of another store.
     """
-    if is_shared() and not (found := audit_log.read(model)).entries:
-        if what := _is_elsewhere(found, model_tags(model) or {}):
-            raise audit_log.damaged(model, what)
+    found = audit_log.read(model) if is_shared() else None
+    if found and not found.entries and (what := _is_elsewhere(found, model_tags(model) or {})):
+        raise audit_log.damaged(model, what)
     entry = audit_log.append(model, kind, **facts)
     anchor(model)
     return entry

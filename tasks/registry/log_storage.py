@@ -81,7 +81,7 @@ def is_shared() -> bool:
 
 
 def store_id() -> str:
-    """The id of the shared store that this home uses; empty without one, or before its first use."""
+    """The id of the shared store that this home uses; empty without one, or before it is used."""
     store = shared()
     return "" if store is None else known_id(store.address) or ""
 
