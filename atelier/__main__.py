@@ -63,7 +63,7 @@ def _run(arguments: "Sequence[str] | None") -> int:
         _check_command(command)
         options = _parser(command).parse_args(words)
         if getattr(options, "applies_settings", True):
-            process_settings.apply_settings()
+            process_settings.apply_settings(needs_store=getattr(options, "needs_store", True))
         is_quiet = getattr(options, "quiet", False) or getattr(options, "json", False)
         with terminal.quiet_if(is_quiet):
             code = int(options.command(options))

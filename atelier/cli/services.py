@@ -4,7 +4,7 @@ import argparse
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -45,9 +45,9 @@ def add(commands: Commands) -> None:
     )
     worker.set_defaults(command=_worker)
     status = commands.add_parser("status", help="what is up, what ran, what runs next")
-    status.set_defaults(command=_status)
+    status.set_defaults(command=_status, needs_store=False)
     down = commands.add_parser("down", help="stop what `up` started")
-    down.set_defaults(command=_down)
+    down.set_defaults(command=_down, needs_store=False)
 
 
 def _up(options: argparse.Namespace) -> int:
@@ -82,6 +82,8 @@ def _up(options: argparse.Namespace) -> int:
 
 
 _SECONDS_BETWEEN_LOOKS = 10.0
+_SECONDS_OF_A_REQUEST = 10
+"""How long a look for runs without a process waits for a server; the next look asks again."""
 
 
 def _worker(options: argparse.Namespace) -> int:
@@ -123,7 +125,8 @@ def _closed_elsewhere() -> list[str]:
     from tasks.tracking.runs import close_dead_runs
 
     try:
-        return [*close_dead_flow_runs(), *close_dead_runs()]
+        with _asking_once():
+            return [*close_dead_flow_runs(), *close_dead_runs(retries=False)]
     except OSError as error:  # a full disk, say: the work of others goes on, and so does this
         if not isinstance(error, TrackingUnavailable):
             print(
@@ -134,6 +137,36 @@ def _closed_elsewhere() -> list[str]:
         if not (isinstance(error, TrackingUnavailable) or is_prefect_away(error)):
             raise
         return []
+
+
+@contextmanager
+def _asking_once() -> Iterator[None]:
+    """Let a server that is away be found so in seconds: by default both clients try for minutes."""
+    from prefect.settings import (
+        PREFECT_API_REQUEST_TIMEOUT,
+        PREFECT_CLIENT_MAX_RETRIES,
+        temporary_settings,
+    )
+
+    wanted = {
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(_SECONDS_OF_A_REQUEST),
+    }
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)  # MLflow reads them with each request
+    try:
+        with temporary_settings(
+            {
+                PREFECT_CLIENT_MAX_RETRIES: 0,
+                PREFECT_API_REQUEST_TIMEOUT: float(_SECONDS_OF_A_REQUEST),
+            }
+        ):
+            yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
 
 
 def alone() -> AbstractContextManager[None]:
@@ -165,6 +198,7 @@ def applied_lines(entries: "list[DeploymentEntry]") -> Iterator[str]:
 
 
 def _status(options: argparse.Namespace) -> int:
+    _leave_out_wrong_store()
     found = local_servers.servers() + local_worker.worker()
     for server, is_healthy in found:
         state = "healthy" if is_healthy else "not answering"
@@ -204,10 +238,24 @@ def _print_lines(title: str, lines: "Sequence[RunLine]", nothing: str) -> None:
 
 
 def _down(options: argparse.Namespace) -> int:
+    _leave_out_wrong_store()
     with alone():
         stopped = [*_stop_worker(), *local_servers.stop_servers()]
     print(f"stopped: {', '.join(each.name for each in stopped) or 'nothing was up'}")
     return 0
+
+
+def _leave_out_wrong_store() -> None:
+    """Go on as without a shared store where the address of one cannot be, and say so."""
+    if not has_shared_store():
+        return
+    from tasks.store.shared import shared
+
+    try:
+        shared()
+    except BadInput as error:
+        print(plain(f"{error}; this command goes on without it"), flush=True)
+        del os.environ[STORE_VARIABLE]
 
 
 def _stop_worker() -> "list[Server]":

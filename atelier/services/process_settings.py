@@ -16,11 +16,12 @@ from tasks.store.retention import days_to_keep
 from tasks.store.storage import has_shared_store
 
 
-def apply_settings(*, makes_files: bool = True) -> None:
+def apply_settings(*, makes_files: bool = True, needs_store: bool = True) -> None:
     """Put the settings that every process of ours needs into the environment, before imports.
 
     A variable that a person has set stays, but for those of `atelier.services.ambient_settings`.
-    makes_files: make the home, and a secret where one is asked for.
+    makes_files: make the home, and a secret where one is asked for; needs_store: refuse the address
+    of a shared store that cannot be.
     Raises BadInput for a setting of a person's that cannot be.
     """
     check_place()
@@ -68,7 +69,7 @@ def apply_settings(*, makes_files: bool = True) -> None:
     own_urls = [server.url for server in recorded().values()]
     credentials.apply_credentials(own_urls, creates=makes_files)
     ambient_settings.check_files(os.environ)
-    if has_shared_store():  # its address is checked; asked it is when it is wanted
+    if needs_store and has_shared_store():  # its address is checked; asked it is when it is wanted
         from tasks.store.shared import shared
 
         shared()

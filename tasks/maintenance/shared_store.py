@@ -25,11 +25,13 @@ from tasks.store.storage import MANIFEST
 
 DAYS_FOR_UNFINISHED = 30.0
 """How long claims, checkpoints and the files of an unfinished upload stay."""
+DAYS_FOR_A_PUT = 1.0
+"""How long one put of a file into a folder may take."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SharedGarbage:
-    """An artifact, a claim or a checkpoint of the shared store that may go."""
+    """An artifact, a claim, a checkpoint or half a file of the shared store that may go."""
 
     names: tuple[str, ...]
     """In the order in which they go: a manifest before its files."""
@@ -78,6 +80,7 @@ def find_shared_garbage(store: SharedStore, kept_digests: Iterable[str]) -> list
         *_artifacts(entries["artifacts"], artifacts, marked, now, days),
         *_unfinished(entries["checkpoints"], now, "checkpoints of a training that was given up"),
         *_unfinished(entries["claims"], now, "a claim of what was given up"),
+        *_killed_puts(store, now),
     ]
 
 
@@ -137,6 +140,12 @@ def _unfinished(entries: _Folders, now: datetime, reason: str) -> Iterator[Share
     for names in entries.values():
         if _age(names, now) > timedelta(days=DAYS_FOR_UNFINISHED):
             yield _garbage(names, reason)
+
+
+def _killed_puts(store: SharedStore, now: datetime) -> Iterator[SharedGarbage]:
+    for name, entry in store.unfinished().items():
+        if now - entry.written_at > timedelta(days=DAYS_FOR_A_PUT):
+            yield _garbage({name: entry}, "half a file: its sender was killed")
 
 
 def _age(names: dict[str, Entry], now: datetime) -> timedelta:

@@ -1,11 +1,13 @@
 """The audit log and the registry, held against each other.
 
 The registry keeps an anchor of each log: its length and the sha256 of its last line, in a tag of
-the registered model, written after each line. So an altered last line, a cut-off end or another
-log in its place shows, unless somebody changes both. A kill between the line and the anchor leaves
-the log one line ahead, which the next reader settles. Several homes may write to one registry:
-each log has an anchor of its own, named by the log's first line; homes that share a store have one
-log, and one anchor of it, which each of them lets follow what all have written.
+the registered model, written after each line, and never taken back. So an altered last line, a
+cut-off end or another log in its place shows, unless somebody changes both. A kill between the line
+and the anchor leaves the log one line ahead, which the next reader settles. Several homes may write
+to one registry: each log has an anchor of its own, named by the log's first line; homes that share
+a store have one log, and one anchor of it, which each of them lets follow what all have written.
+Another tag has the id of that store, so that a home which has used none yet begins no log in a
+folder that is not mounted.
 """
 
 from collections.abc import Mapping
@@ -16,12 +18,15 @@ from mlflow.exceptions import MlflowException
 
 from tasks.packaging.files import PackageUnknown
 from tasks.registry import audit_history, audit_log
-from tasks.registry.log_storage import is_shared
+from tasks.registry.log_storage import is_shared, store_id
 from tasks.registry.version_tags import whole
 from tasks.store.shared import StoreAway
+from tasks.store.storage import STORE_VARIABLE
 from tasks.tracking.mlflow_client import client
 
 ANCHOR_TAG = "audit_log."
+STORE_TAG = "audit_store"
+"""The tag with the id of the shared store in which the log lies, if it lies in one."""
 MAX_LINES_OF_A_KILL = 1
 """How far a kill can leave a log ahead of its anchor."""
 
@@ -36,25 +41,45 @@ class Anchor:
 
 
 def append(model: str, kind: audit_log.Kind, **facts: Any) -> audit_log.Entry:
-    """Add an entry to a model's log and anchor it; the caller holds the model's lock."""
+    """Add an entry to a model's log and anchor it; the caller holds the model's lock.
+
+    Raises AuditLogDamaged where the log would begin, and the registry knows of another store.
+    """
+    found = audit_log.read(model) if is_shared() else None
+    if found and not found.entries and (what := _is_elsewhere(found, model_tags(model) or {})):
+        raise audit_log.damaged(model, what)
     entry = audit_log.append(model, kind, **facts)
     anchor(model)
     return entry
 
 
 def anchor(model: str) -> None:
-    """Let the registry know how far a log has come, where it knows the model at all."""
+    """Let the registry know how far a log has come, where it knows the model at all.
+
+    An anchor only moves on: this home's copy of a log whose store is away, a log that lost its end,
+    and one that was altered move none.
+    """
     while True:
         found = audit_log.latest(model)
         tags = model_tags(model)
-        if not found.entries or tags is None:
+        if not found.entries or not found.is_current or tags is None:
             return
         name, value = anchor_tag(found)
-        if tags.get(name) == value:
+        if not _follows(found, anchors(tags).get(found.name)):
             return
+        if is_shared() and tags.get(STORE_TAG) != (here := store_id()):
+            client().set_registered_model_tag(model, STORE_TAG, here)
         client().set_registered_model_tag(model, name, value)
         if not is_shared():
             return  # else another home's anchor may have come before: look whether all is anchored
+
+
+def _follows(found: audit_log.Log, before: Anchor | None) -> bool:
+    """Whether a log is longer than when it was anchored, and the same up to there."""
+    if before is None or not before.length:
+        return True
+    is_longer = len(found.entries) > before.length
+    return is_longer and found.heads[before.length - 1] == before.head
 
 
 def anchor_tag(found: audit_log.Log) -> tuple[str, str]:
@@ -88,9 +113,10 @@ def checked_log(model: str, *, anew: bool = False) -> audit_log.Log:
     anew: believe no copy of a shared log, not even one that agrees. Raises StoreAway where the log
     is in a store that does not answer, and this home's copy lacks lines that are anchored.
     """
-    known = anchors(model_tags(model) or {})  # before the log, which may grow meanwhile
+    tags = model_tags(model) or {}  # before the log, which may grow meanwhile
+    known = anchors(tags)
     found = audit_log.latest(model, anew=True) if anew else audit_log.read(model)
-    what = disagreement(found, known)
+    what = disagreement(found, known) or _is_elsewhere(found, tags)
     if not found.is_current and known and (what or not found.entries):
         raise StoreAway(
             f"the shared store does not answer, and this home's copy of the audit log of {model}"
@@ -98,7 +124,7 @@ def checked_log(model: str, *, anew: bool = False) -> audit_log.Log:
         )
     if what and is_shared():
         found = audit_log.read_again(model)
-        what = disagreement(found, known)
+        what = disagreement(found, known) or _is_elsewhere(found, tags)
     if what:
         raise audit_log.damaged(model, what)
     return found
@@ -126,6 +152,17 @@ def disagreement(found: audit_log.Log, known: Mapping[str, Anchor]) -> str:
     if mine.length and found.heads[mine.length - 1] != mine.head:
         return f"line {mine.length}, or one before it, is not what was written: it was altered"
     return ""
+
+
+def _is_elsewhere(found: audit_log.Log, tags: Mapping[str, str]) -> str:
+    """That a shared store has nothing of a log that lies in one, in words, or nothing."""
+    if found.entries or not found.is_current or not is_shared() or not tags.get(STORE_TAG):
+        return ""
+    here = store_id() or "a new one"
+    return (
+        f"it has no lines here, in the store {here:.8}, and the registry knows of some in the store"
+        f" {tags[STORE_TAG]:.8}; mount that one, or correct {STORE_VARIABLE}; where it is lost"
+    )
 
 
 def loss(found: audit_log.Log, tags: Mapping[str, str] | None) -> str:

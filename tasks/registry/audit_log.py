@@ -27,7 +27,7 @@ from platform import node
 from typing import Any, Literal, TypeVar
 
 from tasks.registry.log_storage import LocalFile, is_shared, lines_of
-from tasks.runtime.processes import is_alive, this_process
+from tasks.runtime.processes import is_alive, is_elsewhere, this_process
 from tasks.runtime.progress import log
 from tasks.store.files import BadInput, digest_of, home
 from tasks.store.records import DamagedRecord, parsed, shaped
@@ -381,9 +381,11 @@ def is_under_way(model: str, intent: Entry) -> bool:
     """Whether another home is about to settle an intent; the caller holds this home's lock.
 
     One whose process cannot be seen from here has some time for it, by the clock of this machine.
+    A process of this home, which lives perhaps, has left the move: it would hold the lock.
     """
-    process = intent.writer.partition(" ")[0]
-    if not is_shared() or intent.writer == _this_writer() or not is_alive(process):
+    process, _, home_of_it = intent.writer.partition(" ")
+    is_ours = home_of_it == _this_writer().partition(" ")[2] and not is_elsewhere(process)
+    if not is_shared() or is_ours or not is_alive(process):
         return False
     deadline = time.monotonic() + SECONDS_OF_A_MOVE
     while time.monotonic() < deadline:

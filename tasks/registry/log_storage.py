@@ -8,7 +8,7 @@ how lines follow from each other, is `tasks.registry.audit_log`'s, for both alik
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -17,6 +17,8 @@ from typing import Protocol
 from tasks.runtime.progress import log
 from tasks.store.exchange import note_away, note_here
 from tasks.store.files import digest_of, home, inside, keep_aside, portable, remove, write_bytes
+from tasks.store.known_stores import known_id
+from tasks.store.locks import file_lock
 from tasks.store.names import is_name
 from tasks.store.records import DamagedRecord
 from tasks.store.records import told as told_by
@@ -78,6 +80,12 @@ def is_shared() -> bool:
     return shared() is not None
 
 
+def store_id() -> str:
+    """The id of the shared store that this home uses; empty without one, or before it is used."""
+    store = shared()
+    return "" if store is None else known_id(store.address) or ""
+
+
 def known_models(*, is_sure: bool = False) -> list[str]:
     """The models that have a log; a file that no model can be named after is a person's copy.
 
@@ -94,6 +102,14 @@ def known_models(*, is_sure: bool = False) -> list[str]:
                 raise
             note_away(store, error)
     return sorted(name for name in names if is_name(name))
+
+
+def registry_lock(model: str) -> AbstractContextManager[None]:
+    """Only one process of this home at a time decides about a model; who waits says so."""
+    return file_lock(
+        f"registry-{model}",
+        lambda: log(f"{model}: another process of this home is deciding about it; waiting"),
+    )
 
 
 class LocalFile:

@@ -24,7 +24,7 @@ from tasks.evaluation.scorecard import PromotionDecision
 from tasks.families.table import FAMILIES
 from tasks.packaging.load_check import LoadCheckFailed, SamplesDiffer, check_loads
 from tasks.registry import audit_anchor, audit_history, audit_log
-from tasks.registry.log_storage import is_shared, known_models
+from tasks.registry.log_storage import is_shared, known_models, registry_lock
 from tasks.registry.model_card import family_page
 from tasks.registry.verification import verified_copy
 from tasks.registry.version_tags import (
@@ -51,7 +51,6 @@ from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED
 from tasks.runtime.suggestions import did_you_mean
 from tasks.store.files import BadInput
-from tasks.store.locks import file_lock
 from tasks.store.names import checked_name
 from tasks.store.retention import refusals_before_alert
 from tasks.tracking.mlflow_client import client, outages_named
@@ -152,7 +151,7 @@ def decided(name: str, decide: Callable[[], Result]) -> Result:
     """What a function decides about a model under its lock; see `audit_log.decided`."""
 
     def decide_alone() -> Result:
-        with outages_named(), file_lock(f"registry-{name}"):
+        with outages_named(), registry_lock(name):
             return decide()
 
     return audit_log.decided(name, decide_alone)
@@ -167,7 +166,7 @@ def by_hand(name: str) -> Iterator[None]:
     if is_shared():  # what a kill left open may be settled by several homes at once
         with suppress(audit_log.AuditLogDamaged):
             decided(name, lambda: reconcile(name))
-    with outages_named(), file_lock(f"registry-{name}"), audit_log.one_decision(name):
+    with outages_named(), registry_lock(name), audit_log.one_decision(name):
         yield
 
 

@@ -23,7 +23,7 @@ from tasks.packaging.files import Files, PackageChanged, digest_of_files
 from tasks.packaging.load_check import LoadCheckFailed, check_loads
 from tasks.registry import audit_anchor, audit_history, audit_log
 from tasks.registry.data_owner import DATA_CHANGE, DATA_SET, accepted, data_before, keep_identity
-from tasks.registry.log_storage import is_shared
+from tasks.registry.log_storage import is_shared, registry_lock
 from tasks.registry.model_card import card
 from tasks.registry.verification import PACKAGE_TAG, fetched, unlisted_files
 from tasks.registry.version_tags import RECORD, recorded_facts
@@ -32,7 +32,6 @@ from tasks.runtime.processes import this_process
 from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED
 from tasks.store.leases import lives
-from tasks.store.locks import file_lock
 from tasks.store.names import checked_name
 from tasks.tracking.mlflow_client import client, outages_named
 from tasks.training.provenance import TrainingProvenance
@@ -64,7 +63,7 @@ def register_version(
     """
     name = checked_name("model", fitted.name)
     source = data.corpus if isinstance(data, TokenSet) else data
-    with outages_named(), file_lock(f"registry-{name}"):
+    with outages_named(), registry_lock(name):
         before = data_before(name)
         data_change = accepted(name, before, source) if before and source else ""
         found = _known(fitted, scorecard)
@@ -296,6 +295,8 @@ def _ensure_registered_model(fitted: "TrainedModel", source: ImageSet | Corpus |
     identity = {DATA_SET: identity_of(source).to_json()} if source else {}
     audit_anchor.note_lost_model(fitted.name)
     log_before = audit_log.read(fitted.name)
+    if not log_before.is_current:  # this home's copy, which may lack lines, is no anchor
+        log_before = audit_log.decided(fitted.name, lambda: audit_log.read_again(fitted.name))
     anchored = dict([audit_anchor.anchor_tag(log_before)]) if log_before.entries else {}
     try:
         registry.create_registered_model(

@@ -17,6 +17,7 @@ from tasks.runtime.markup import plain
 from tasks.store.files import home
 from tasks.store.records import shaped
 from tasks.store.steps import changes
+from tasks.store.storage import STORE_VARIABLE
 
 _MOST_DIFFERENCES = 3
 
@@ -36,6 +37,8 @@ def tried_on_node(message: str, environment: Mapping[str, str], attempt: int) ->
     search runs; environment: what is set here first; attempt: how often Ray began the trial before.
     Returns JSON: `answer`, and `told`, lines for the search's log.
     """
+    if STORE_VARIABLE not in environment:
+        os.environ.pop(STORE_VARIABLE, None)  # the node's own: the search shares no store
     os.environ.update(environment)
     from tasks.search.trial import TrialRequest, unfinished_tries, use_threads
     from tasks.search.workers import answer_to
@@ -44,15 +47,14 @@ def tried_on_node(message: str, environment: Mapping[str, str], attempt: int) ->
     request: TrialRequest = shaped(asked["request"], TrialRequest, "a trial's request")
     host, told = platform.node(), []
     use_threads(request.threads)
+    if problem := _problem_here(request, asked["parts"], host):  # before anything is written
+        return json.dumps({"answer": {"error": problem, "kind": "BadInput"}, "told": []})
     with _logged(request.label, host):
-        if problem := _problem_here(request, asked["parts"], host):
-            answer = {"error": problem, "kind": "BadInput"}
-        else:
-            if attempt:
-                told.append(f"Ray lost its node or process; try {attempt + 1} is on {host}")
-            gone = unfinished_tries(request, asked["parts"])
-            told += [f"{owner} began it and did not end it; gone on with" for owner in gone[-1:]]
-            answer = answer_to(json.dumps(asked["request"]))
+        if attempt:
+            told.append(f"Ray lost its node or process; try {attempt + 1} is on {host}")
+        gone = unfinished_tries(request, asked["parts"])
+        told += [f"{owner} began it and did not end it; gone on with" for owner in gone[-1:]]
+        answer = answer_to(json.dumps(asked["request"]))
     return json.dumps({"answer": answer, "told": told})
 
 

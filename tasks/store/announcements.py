@@ -15,6 +15,7 @@ from pathlib import Path
 from tasks.store.clock import steady_now
 from tasks.store.files import home, write_json
 from tasks.store.graph import Graph
+from tasks.store.known_stores import TOLD
 from tasks.store.records import DamagedRecord, parsed, read_record
 from tasks.store.shared import SharedStore
 
@@ -80,4 +81,4 @@ def _own() -> _Own:
 
 
 def _path() -> Path:
-    return home() / "shared.json"
+    return home() / TOLD

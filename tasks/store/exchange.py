@@ -110,6 +110,17 @@ def send(
     write_text(folder / MARK, store.address)
 
 
+def forget_making(store: SharedStore, folder: Path) -> None:
+    """Remove checkpoints and claims of an artifact that the store has now; raises StoreAway.
+
+    Who is still making it finds the other's manifest in its place.
+    """
+    below = name_of(folder).partition("/")[2]
+    for kind in ("checkpoints", "claims"):
+        for name in store.names(f"{kind}/{below}"):
+            store.remove(name)
+
+
 def by_digest(name: str, digest: str) -> str:
     """The name by which an artifact is found whose content alone is known; see `with_digest`."""
     _, kind, rest = name.split("/", 2)

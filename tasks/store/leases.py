@@ -49,13 +49,15 @@ def lives(process: str) -> bool:
 def observe(processes: Iterable[str]) -> None:
     """Look after processes of other machines until `lives` can tell of each: a lease's time.
 
-    Those that show a sign of life are believed at once.
+    Those that show a sign of life are believed at once, and so are those that hold no lease.
     """
     store = shared()
     if store is None:
         return
     began, watched = time.monotonic(), {each for each in processes if is_elsewhere(each)}
     first = {each: _look(store, each) for each in watched}
+    # Unless the store is away, which may have one: then none of the process is among those seen.
+    watched = {each for each in watched if first[each] or each not in _seen}
     while watched and time.monotonic() - began <= lease_seconds() + _SECONDS_BETWEEN_LOOKS:
         time.sleep(_SECONDS_BETWEEN_LOOKS)
         watched = {

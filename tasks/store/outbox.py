@@ -11,7 +11,15 @@ from pathlib import Path
 from tasks.runtime.messages import one_line
 from tasks.store import announcements
 from tasks.store.artifacts import KINDS, OF_ONE_HOME, folders, verify
-from tasks.store.exchange import is_away, is_first_answer, is_sent, note_away, note_here, send
+from tasks.store.exchange import (
+    forget_making,
+    is_away,
+    is_first_answer,
+    is_sent,
+    note_away,
+    note_here,
+    send,
+)
 from tasks.store.shared import SharedStore, StoreAway
 from tasks.store.storage import MANIFEST
 
@@ -53,6 +61,7 @@ def send_unsent(store: SharedStore, seconds: float = float("inf")) -> int:
             if is_sent(folder, store):  # by another process, just now
                 continue
             send(store, folder, found.files, found.digest)
+            forget_making(store, folder)
             note_here(store)
             sent += 1
         except StoreAway as error:

@@ -7,15 +7,21 @@ To create once is the only way to write a record, and its answer can be lost: a 
 may be answered by an error, or be sent again by the client, which then meets its own content. So
 each record begins with a line of its own, a token that nobody else has and the sha256 of the rest:
 whose record lies under a name is read back where the answer does not tell.
+
+The token of the record `store` is the id of the store. The first home that writes there creates it,
+and every home keeps the id that it found: a store without it, or with another one, is a folder that
+is not mounted, or another store, and counts as away.
 """
 
 import json
+import logging
 import os
+import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -26,8 +32,10 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import LocalStore, S3Store
 
+from tasks.runtime.markup import plain
 from tasks.runtime.messages import one_line
-from tasks.store.files import BadInput, atomic_file, flush
+from tasks.store.files import BadInput, atomic_file, flush, home
+from tasks.store.known_stores import has_told, known_id, place_of, remember
 from tasks.store.records import DamagedRecord, parsed, told
 from tasks.store.storage import STORE_VARIABLE
 
@@ -37,8 +45,15 @@ SECONDS_FOR_A_RECORD = 10
 SECONDS_FOR_A_PART = 60
 """For one part of a large file: a line of 0.3 MB/s is enough for two parts at a time."""
 NUM_RETRIES = 3
+SECONDS_OF_SILENCE = 5.0
+"""How long a store that did not answer is not asked again: many requests would each wait anew."""
 BYTES_OF_A_PART = 8 << 20
 NUM_PARTS_AT_ONCE = 2
+STORE_MARK = "store"
+"""The name of the record whose token is the id of the store; no listing has it."""
+_CONTENT_OF_MARK = b"The token above is the id of this store. Keep this file with the others.\n"
+
+_logger = logging.getLogger("atelier")
 
 OnProgress = Callable[[int], None]
 """Told how many bytes have gone so far."""
@@ -68,6 +83,10 @@ class SharedStore:
         """Open the store of an address without asking it anything; raises BadInput."""
         self.address = address
         self._root, self._store = _opened(address)
+        self._marks: dict[Path, bytes] = {}
+        """The mark of the store that a home has used, by the home's folder."""
+        self._away: tuple[float, str] | None = None
+        """When, on the monotonic clock, the store did not answer last, and what was said then."""
 
     def create(self, name: str, content: bytes) -> bool:
         """Put a record under a name; False where the name is taken by somebody else's.
@@ -75,9 +94,7 @@ class SharedStore:
         After StoreAway it may lie there all the same, or appear a little later: read it before
         another is put under the next name.
         """
-        token = uuid.uuid4().hex
-        line = json.dumps({"sha256": sha256(content).hexdigest(), "token": token})
-        body = b"%s\n%s" % (line.encode("ascii"), content)
+        token, body = _record_of(content)
         try:
             with self._asked(is_put=True):
                 store = self._store(SECONDS_FOR_A_RECORD)
@@ -104,12 +121,34 @@ class SharedStore:
         with self._asked():
             pages = obstore.list(self._store(SECONDS_FOR_A_RECORD), prefix=folder)
             found = [each for page in pages for each in page]
-        return {each["path"]: Entry(each["size"], each["last_modified"]) for each in found}
+        return {
+            each["path"]: Entry(each["size"], each["last_modified"])
+            for each in found
+            if each["path"] != STORE_MARK
+        }
+
+    def unfinished(self) -> dict[str, Entry]:
+        """What puts left in a folder that were killed, by name; a bucket shows nothing of those."""
+        if self._root is None:
+            return {}
+        found = {}
+        with self._asked():
+            for path in self._root.rglob("*#*"):
+                with suppress(FileNotFoundError):  # whole by now
+                    if _is_staged(path.name):
+                        stat = path.stat()
+                        moment = datetime.fromtimestamp(stat.st_mtime, UTC)
+                        name = path.relative_to(self._root).as_posix()
+                        found[name] = Entry(stat.st_size, moment)
+        return found
 
     def remove(self, name: str) -> None:
         """Remove a record or a file, if it is there."""
         try:
             with self._asked():
+                if self._root is not None and _is_staged(name):  # no name for the library
+                    (self._root / name).unlink()
+                    return
                 obstore.delete(self._store(SECONDS_FOR_A_RECORD), name)
         except FileNotFoundError:
             return
@@ -145,17 +184,24 @@ class SharedStore:
                 on_progress(end)
 
     def _token_of(self, name: str) -> str | None:
-        """Whose record lies under a name; None where there is none, empty for a damaged one."""
+        """Whose record lies under a name; None where there is none, empty for a damaged one.
+
+        It is asked at once after a put that failed: the put may have succeeded all the same.
+        """
         try:
-            return self._read(name)[0]
+            return self._read(name, waits=False)[0]
         except FileNotFoundError:
             return None
         except DamagedRecord:
             return ""
 
-    def _read(self, name: str) -> tuple[str, bytes]:
-        with self._asked():
+    def _read(self, name: str, *, waits: bool = True) -> tuple[str, bytes]:
+        with self._asked(waits=waits):
             body = bytes(obstore.get(self._store(SECONDS_FOR_A_RECORD), name).bytes())
+        return self._parsed(name, body)
+
+    def _parsed(self, name: str, body: bytes) -> tuple[str, bytes]:
+        """The token and the content of a record; raises DamagedRecord."""
         line, _, content = body.partition(b"\n")
         where = f"{self.address}: {name}"
         told_of = parsed(line, dict[str, str], where)
@@ -169,24 +215,101 @@ class SharedStore:
             flush(self._root / name)
 
     @contextmanager
-    def _asked(self, *, is_put: bool = False) -> Iterator[None]:
+    def _asked(self, *, is_put: bool = False, waits: bool = True) -> Iterator[None]:
         """Turn what the store says into FileNotFoundError, _Taken or StoreAway.
 
-        is_put: then what is not found is the bucket.
+        is_put: then what is not found is the bucket; waits: fail at once for some seconds after
+        a request that found no answer.
         """
         if self._root is not None and not self._root.is_dir():
             raise StoreAway(f"{self.address}: there is no such folder; mount or make it")
+        away = self._away
+        if waits and away is not None and time.monotonic() - away[0] < SECONDS_OF_SILENCE:
+            raise StoreAway(away[1])
         try:
+            self._check_mark(is_put=is_put)
             yield
+            self._away = None
+        except StoreAway:
+            raise
         except (AlreadyExistsError, PreconditionError) as error:
+            self._away = None
             raise _Taken from error
         except FileNotFoundError as error:
+            self._away = None
             if not is_put:
                 raise
             raise StoreAway(f"{self.address}: {one_line(error)}") from error
         except (BaseError, OSError) as error:
             said = told(error) if isinstance(error, OSError) else one_line(error)
-            raise StoreAway(f"{self.address}: {said}") from error
+            self._away = time.monotonic(), f"{self.address}: {said}"
+            raise StoreAway(self._away[1]) from error
+
+    def _check_mark(self, *, is_put: bool) -> None:
+        """Raise StoreAway where this is not the store that the home has used under this address.
+
+        is_put: mark a store that has no mark. A bucket is looked at once; a folder, which may be
+        unmounted at any time, before each request.
+        """
+        seen = self._marks.get(home())
+        if seen is not None and self._root is None:
+            return
+        known = known_id(self.address)  # before the mark, which is older than what is known of it
+        mark = self._mark()
+        if mark is not None and mark == seen and known is not None:
+            return
+        if mark is None and known is None:
+            is_empty = (is_put or has_told(self.address)) and self._is_empty()
+            if is_empty and has_told(self.address):
+                raise self._is_another("no store here now")
+            if not is_put:
+                return
+            mark = self._marked(is_new=is_empty)
+        if mark is None:
+            raise self._is_another("no store here now")
+        try:
+            found, _ = self._parsed(STORE_MARK, mark)
+        except DamagedRecord as error:
+            raise StoreAway(f"{error}; put that file back, as it is beside its copies") from error
+        if known is None:
+            remember(self.address, found)
+        elif found != known:
+            raise self._is_another(f"another one here now, {found:.8}")
+        self._marks[home()] = mark
+
+    def _marked(self, *, is_new: bool) -> bytes | None:
+        """The mark of a store that had none, by whichever home was the first to put one."""
+        token, mark = _record_of(_CONTENT_OF_MARK)
+        try:
+            store = self._store(SECONDS_FOR_A_RECORD)
+            obstore.put(store, STORE_MARK, mark, mode="create", use_multipart=False)
+            self._flush(STORE_MARK)
+        except (AlreadyExistsError, PreconditionError):
+            return self._mark()
+        if is_new:
+            _logger.info(
+                plain(
+                    f"{self.address} is empty: a new shared store, {token:.8}, begins there; where"
+                    f" other homes use one already, mount it, or correct {STORE_VARIABLE}"
+                )
+            )
+        return mark
+
+    def _mark(self) -> bytes | None:
+        try:
+            return bytes(obstore.get(self._store(SECONDS_FOR_A_RECORD), STORE_MARK).bytes())
+        except FileNotFoundError:
+            return None
+
+    def _is_empty(self) -> bool:
+        return not any(map(len, obstore.list(self._store(SECONDS_FOR_A_RECORD))))
+
+    def _is_another(self, what: str) -> StoreAway:
+        return StoreAway(
+            f"{self.address}: not the store that this home has used, {what}; mount it, or correct"
+            f" {STORE_VARIABLE} (a store that is restored needs its file {STORE_MARK!r}; to use"
+            f" another one from now on, remove {place_of(self.address)})"
+        )
 
 
 class _Taken(Exception):
@@ -247,6 +370,18 @@ def _bucket(name: str, prefix: str, seconds: int) -> S3Store:
             },
         },
     )
+
+
+def _is_staged(name: str) -> bool:
+    """Whether the library has given a file this name until its put is whole: `NAME#1`."""
+    return name.rpartition("#")[2].isdecimal() and "#" in name
+
+
+def _record_of(content: bytes) -> tuple[str, bytes]:
+    """A token that nobody else has, and a record with it and a content."""
+    token = uuid.uuid4().hex
+    line = json.dumps({"sha256": sha256(content).hexdigest(), "token": token})
+    return token, b"%s\n%s" % (line.encode("ascii"), content)
 
 
 def _chunks(read: Callable[[int], bytes], on_progress: OnProgress) -> Iterator[bytes]:

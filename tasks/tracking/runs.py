@@ -254,12 +254,15 @@ def recover_from_crashes(*, watches: bool = False) -> None:
         remove(path)
 
 
-def close_dead_runs(*, watches: bool = False) -> list[str]:
+def close_dead_runs(*, watches: bool = False, retries: bool = True) -> list[str]:
     """Close as KILLED the runs whose process is gone, send what they still had to say.
 
     watches: look after those of other machines for the time of a lease; else only those are closed
-    whose lease this process has seen run out. Returns their names.
+    whose lease this process has seen run out. retries: ask a server that is away for some minutes;
+    else raise TrackingUnavailable at once. Returns their names.
     """
+    if not retries:
+        return _close_dead_runs()
     if watches:
         observe(run.data.tags.get(OWNER, "") for run in _retry_until_available(_open_runs))
     return _retry_until_available(_close_dead_runs)

@@ -5,6 +5,8 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tasks.store.shared import SharedStore
 from tasks.store.storage import STORE_VARIABLE
 
@@ -47,3 +49,23 @@ def test_an_address_that_no_store_has_ends_every_command_at_once(
     assert done.returncode == 2
     assert done.stderr.startswith("atelier: ATELIER_STORE='gs://bucket': wanted s3://BUCKET")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("address", ["gs://bucket", "bucket", "s3://key:secret@bucket"])
+@pytest.mark.parametrize(
+    ("command", "answer"),
+    [
+        ("status", "no servers are up; `atelier up` starts them"),
+        ("down", "stopped: nothing was up"),
+    ],
+)
+def test_what_is_up_is_shown_and_stopped_without_a_store(
+    tmp_path: Path, call: Command, command: str, answer: str, address: str
+) -> None:
+    done = call(tmp_path / "home", command, **{STORE_VARIABLE: address})
+
+    assert (done.returncode, done.stderr) == (0, "")
+    told, last = done.stdout.splitlines()
+    assert told.startswith(f"ATELIER_STORE='{address}': wanted s3://BUCKET")
+    assert told.endswith("; this command goes on without it")
+    assert last == answer

@@ -128,6 +128,22 @@ def test_a_home_that_is_silent_for_long_is_forgotten(sharing: Sharing) -> None:
     assert len(sharing.garbage()) == 1
 
 
+def test_half_a_file_of_a_killed_sender_goes_after_a_day(sharing: Sharing) -> None:
+    announcements.announce(sharing.store)
+    folder = sharing.root / "store" / "artifacts" / "models" / "digits-vae" / "0123"
+    folder.mkdir(parents=True)
+    for name, days in (("old#1", 1.1), ("young#1", 0.9)):
+        (folder / name).write_bytes(b"half")
+        then = time.time() - days * DAY
+        os.utime(folder / name, (then, then))
+
+    (found,) = find_shared_garbage(sharing.store, [])
+
+    assert found.names == ("artifacts/models/digits-vae/0123/old#1",)
+    assert sweep(sharing.store, [found]) == 4
+    assert [path.name for path in folder.iterdir()] == ["young#1"]
+
+
 def test_nothing_goes_while_it_cannot_be_read_what_a_home_refers_to(sharing: Sharing) -> None:
     sharing.made("models", "digits-vae")
     (name,) = sharing.store.names("homes")

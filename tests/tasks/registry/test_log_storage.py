@@ -4,10 +4,13 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from typing import Any
 import pytest
 
 from tasks.registry import audit_history, audit_log, log_storage
+from tasks.runtime.processes import name_of
 from tasks.store.shared import StoreAway, shared
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -158,6 +162,55 @@ def test_an_overtaken_decision_is_made_again_on_what_was_written(homes: Homes) -
     assert seen == [1, 2]
     moves = audit_history.moves(audit_log.entries_of("m"))
     assert [(e.from_version, e.to_version) for e in moves] == [(None, 1), (1, 2), (2, 3)]
+
+
+def test_an_intent_of_another_process_of_the_same_home_is_not_waited_for(
+    homes: Homes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would hold the lock that the caller holds."""
+    homes("a")
+    with monkeypatch.context() as patch:
+        patch.setattr(audit_log, "this_process", lambda: name_of(os.getppid()))
+        intent = audit_log.append("m", "intent", to_version=1)
+    slept: list[float] = []
+    now = iter(range(1000))
+    monkeypatch.setattr(audit_log.time, "sleep", slept.append)
+    monkeypatch.setattr(audit_log.time, "monotonic", lambda: float(next(now)))
+
+    assert not audit_log.is_under_way("m", intent)
+    assert slept == []
+
+    homes("b")  # the same process, seen from another home
+    assert not audit_log.is_under_way("m", intent)
+    assert len(slept) >= audit_log.SECONDS_OF_A_MOVE - 2
+    machine = replace(intent, writer=f"other{intent.writer}")  # a home of that path elsewhere
+    homes("a")
+    slept.clear()
+    assert not audit_log.is_under_way("m", machine)
+    assert slept
+
+
+def test_who_waits_for_another_decision_on_a_model_says_so(
+    homes: Homes, caplog: pytest.LogCaptureFixture
+) -> None:
+    homes("a")
+    caplog.set_level("INFO")
+    entered = threading.Event()
+    waiting = threading.Thread(target=lambda: enter(entered))
+    with log_storage.registry_lock("m"):
+        waiting.start()
+        until = time.monotonic() + 60
+        while "m: another process of this home is deciding about it" not in caplog.text:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        assert not entered.is_set()
+    waiting.join(60)
+    assert entered.is_set()
+
+
+def enter(entered: threading.Event) -> None:
+    with log_storage.registry_lock("m"):
+        entered.set()
 
 
 def line_of(path: Path) -> bytes:

@@ -3,13 +3,15 @@
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from mlflow.tracking import MlflowClient
 
-from tasks.registry import audit_anchor, audit_log, promotion
+from tasks.registry import audit_anchor, audit_log, promotion, registration
 from tasks.registry.consistency import Problem, problems_of
 from tasks.registry.loading import loaded
 from tasks.registry.repair import repair
@@ -293,6 +295,87 @@ def test_while_the_store_is_away_versions_load_and_none_is_named_champion(
     version = studio.admitted(5)  # the same command again
     assert champion(studio.name) == version.version
     assert problems_of(studio.name) == []
+
+
+def test_a_new_home_begins_no_log_in_a_folder_that_is_not_mounted(
+    studio: Any, use: Use, tmp_path: Path
+) -> None:
+    use("a")
+    promotion.promote(studio.name, 1, "by hand")
+    before, anchored = champion(studio.name), audit_anchor.model_tags(studio.name)
+    (tmp_path / "store").rename(tmp_path / "elsewhere")
+    (tmp_path / "store").mkdir()
+
+    use("new")
+    with pytest.raises(audit_log.AuditLogDamaged, match="mount that one, or correct ATELIER_STORE"):
+        promotion.promote(studio.name, 2, "nevertheless")
+    with pytest.raises(audit_log.AuditLogDamaged, match="it has no lines here"):
+        audit_anchor.append(studio.name, "registered", to_version=3)
+    problem = only_problem(studio.name)
+    assert "the registry knows of some in the store" in problem.what
+    assert problem.ways == ("begin",)
+
+    assert not list((tmp_path / "store").rglob("*.json"))
+    assert champion(studio.name) == before
+    assert audit_anchor.model_tags(studio.name) == anchored
+
+    assert "a new audit log begins" in repair(studio.name, "begin")  # the store was lost
+    assert audit_log.entries_of(studio.name)[0].action == "begin"
+    use("newer")
+    assert audit_log.entries_of(studio.name)[0].action == "begin"
+
+
+def test_a_stale_copy_of_the_log_takes_no_anchor_back(
+    studio: Any, use: Use, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use("a")
+    promotion.promote(studio.name, 1, "by hand")
+    use("b")
+    promotion.promote(studio.name, 2, "by hand")  # which home a has not read
+    before = audit_anchor.model_tags(studio.name)
+
+    use("a")
+    with monkeypatch.context() as patch:
+        make_away(patch)
+        audit_anchor.anchor(studio.name)
+    assert audit_anchor.model_tags(studio.name) == before
+
+    whole = audit_log.latest(studio.name)
+    for length in (3, len(whole.entries)):  # a shorter one, and an altered one
+        heads = (*whole.heads[: length - 1], whole.heads[length - 1] if length == 3 else "0" * 64)
+        stale = replace(whole, entries=whole.entries[:length], heads=heads)
+        with monkeypatch.context() as patch:
+            patch.setattr(audit_log, "latest", lambda *_, stale=stale, **__: stale)
+            audit_anchor.anchor(studio.name)
+        assert audit_anchor.model_tags(studio.name) == before
+    longer = (*whole.heads[:-1], "0" * 64, "1" * 64)
+    altered = replace(whole, entries=(*whole.entries, whole.entries[-1]), heads=longer)
+    with monkeypatch.context() as patch:
+        patch.setattr(audit_log, "latest", lambda *_, **__: altered)
+        audit_anchor.anchor(studio.name)
+    assert audit_anchor.model_tags(studio.name) == before
+    assert problems_of(studio.name) == []
+
+
+def test_a_model_that_is_registered_anew_is_anchored_to_no_stale_copy(
+    studio: Any, use: Use, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use("a")
+    promotion.promote(studio.name, 1, "by hand")
+    client().delete_registered_model(studio.name)
+    copy = replace(audit_log.latest(studio.name), is_current=False)
+    monkeypatch.setattr(audit_anchor, "note_lost_model", lambda _: None)
+    monkeypatch.setattr(audit_log, "SECONDS_TO_WAIT_FOR_THE_STORE", 0.0)
+    monkeypatch.setattr(registration.audit_log, "read", lambda _: copy)
+    fitted = SimpleNamespace(name=studio.name, family="ngram")
+
+    with monkeypatch.context() as patch:
+        make_away(patch)
+        with pytest.raises(StoreAway, match="nobody is named champion"):
+            registration._ensure_registered_model(fitted, None)  # type: ignore[arg-type]
+    assert audit_anchor.model_tags(studio.name) is None
+    assert registration._ensure_registered_model(fitted, None)  # type: ignore[arg-type]
+    assert audit_anchor.anchors(audit_anchor.model_tags(studio.name) or {})
 
 
 def test_a_store_that_goes_away_in_the_middle_of_a_move_is_waited_for(

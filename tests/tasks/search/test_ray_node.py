@@ -106,3 +106,28 @@ def test_a_node_without_the_home_is_named(ask: Ask) -> None:
 
     with pytest.raises(BadInput, match=r"does not see .* need the same home"):
         outcome_from("trial 0", told["answer"])
+
+
+@pytest.mark.parametrize("store", ["", "file:///nowhere"])
+def test_a_node_that_refuses_has_written_nothing(ask: Ask, tmp_path: Path, store: str) -> None:
+    request = ask(order=2)
+    sent = message(request)
+    shutil.rmtree(request.data["folder"])
+    environment = {"ATELIER_HOME": str(tmp_path / "node"), "ATELIER_STORE": store}
+
+    told = json.loads(tried_on_node(sent, environment, 0))
+
+    assert "does not see" in told["answer"]["error"]
+    assert not (tmp_path / "node").exists()
+
+
+def test_a_store_that_only_the_node_names_is_not_used(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = message(ask(order=2))
+    monkeypatch.setenv("ATELIER_STORE", "file:///nowhere")
+
+    told = json.loads(tried_on_node(sent, {}, 0))
+
+    assert told["answer"]["state"] == "complete"
+    assert "ATELIER_STORE" not in os.environ

@@ -438,6 +438,22 @@ def test_while_the_store_is_away_the_work_goes_on_and_is_sent_later(
     assert make.times == 2
 
 
+def test_what_is_sent_later_leaves_no_claim_and_no_checkpoint(homes: Homes) -> None:
+    """Those of this process, which could not end them, and those of a machine that was lost."""
+    with homes.away():
+        found = made(Maker())
+    below = f"models/digits-vae/{found.folder.name}"
+    for name in (f"claims/{below}/00000001.claim", f"checkpoints/{below}/0000000010.{'0' * 64}"):
+        homes.store.create(name, b"")
+    other = f"claims/models/digits-vae/{'0' * len(found.folder.name)}/00000001.claim"
+    homes.store.create(other, b"")
+
+    assert send_unsent(homes.store) == 1
+
+    assert stored(homes, "claims") == [other]
+    assert stored(homes, "checkpoints") == []
+
+
 def test_what_waited_goes_with_the_next_step_and_with_no_later_one(
     homes: Homes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

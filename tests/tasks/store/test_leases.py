@@ -131,6 +131,37 @@ def test_to_observe_takes_the_time_of_a_lease_for_the_dead_and_less_for_the_livi
     assert clock.now == 5 if moves else lease_seconds() <= clock.now <= lease_seconds() + 2
 
 
+def test_to_observe_does_not_wait_for_processes_that_hold_no_lease(
+    store: SharedStore, clock: Any, beat: Callable[[], None]
+) -> None:
+    leases.observe([THERE])
+    assert clock.now == 0.0
+    assert leases.lives(THERE)
+
+    beat()
+    leases.observe([THERE, THERE.replace("machine-b", "machine-c")])
+    assert clock.now >= lease_seconds()
+    assert not leases.lives(THERE)
+
+
+def test_to_observe_goes_on_once_a_store_that_was_away_answers(
+    store: SharedStore, clock: Any, beat: Callable[[], None]
+) -> None:
+    def away(*_: Any) -> Any:
+        raise StoreAway("away")
+
+    beat()
+    outage = pytest.MonkeyPatch()
+    outage.setattr(SharedStore, "names", away)
+    clock.on_sleep = outage.undo
+    try:
+        leases.observe([THERE])
+    finally:
+        outage.undo()
+
+    assert clock.now > 0.0
+
+
 def test_a_process_that_holds_a_lease_moves_it(
     store: SharedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,9 +17,13 @@ from tasks.store.storage import STORE_VARIABLE
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> SharedStore:
+def store(tmp_path: Path, atelier_home: Path) -> SharedStore:
+    """An empty one, which has its mark."""
     (tmp_path / "store").mkdir()
-    return SharedStore(f"file://{tmp_path}/store")
+    made = SharedStore(f"file://{tmp_path}/store")
+    made.create("first", b"")
+    made.remove("first")
+    return made
 
 
 def answered_by(
@@ -159,7 +163,7 @@ def test_an_endpoint_that_refuses_is_a_store_that_is_away(monkeypatch: pytest.Mo
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
 
     with pytest.raises(
-        StoreAway, match=r"s3://bucket/a: .*http://127\.0\.0\.1:9/bucket/a/b"
+        StoreAway, match=r"s3://bucket/a: .*http://127\.0\.0\.1:9/bucket/a/store"
     ) as told:
         SharedStore("s3://bucket/a").create("b", b"")
     assert "\n" not in str(told.value)
@@ -192,6 +196,30 @@ def test_what_was_removed_is_gone_and_may_be_removed_again(store: SharedStore) -
         store.fetch("a", Path("copy"))
 
 
+def test_a_put_that_is_not_whole_is_in_no_listing_and_can_be_removed(
+    store: SharedStore, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(b"x" * (2 * BYTES_OF_A_PART))
+    seen: list[list[str]] = []
+    store.create("a/b", b"")
+
+    def look(_: int) -> None:  # the library's own thread, which may not ask the store
+        seen.append([path.name for path in (tmp_path / "store" / "a").iterdir()])
+
+    store.send(tmp_path / "file", "a/f", look)
+    assert sorted(seen[-1]) == ["b", "f#1"], "as the library calls it"
+    assert store.unfinished() == {}
+
+    (tmp_path / "store" / "a" / "f#1").write_bytes(b"half")
+    (tmp_path / "store" / "a" / "f#x").write_bytes(b"somebody's")
+    assert {name: entry.num_bytes for name, entry in store.unfinished().items()} == {"a/f#1": 4}
+    assert "a/f#1" not in store.names("a")
+    store.remove("a/f#1")
+    store.remove("a/f#1")
+    assert store.unfinished() == {}
+    assert (tmp_path / "store" / "a" / "f#x").exists()
+
+
 def test_a_record_is_a_line_for_the_store_and_the_content(
     store: SharedStore, tmp_path: Path
 ) -> None:
@@ -200,3 +228,56 @@ def test_a_record_is_a_line_for_the_store_and_the_content(
     line, content, end = (tmp_path / "store" / "a").read_text().split("\n")
     assert set(json.loads(line)) == {"sha256", "token"}
     assert (content, end) == ('{"b": 1}', "")
+
+
+class Silent:
+    """An object store that answers nothing, and how often it was asked, by a clock of its own."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.num_asked, self.now, self.answers = 0, 1000.0, False
+        self._real = {name: getattr(obstore, name) for name in ("get", "list", "put")}
+        monkeypatch.setattr(module.time, "monotonic", lambda: self.now)
+        for name in self._real:
+            monkeypatch.setattr(module.obstore, name, self._asked(name))
+
+    def _asked(self, name: str) -> Callable[..., Any]:
+        def answer(*arguments: Any, **options: Any) -> Any:
+            if self.answers:
+                return self._real[name](*arguments, **options)
+            self.num_asked += 1
+            raise GenericError("no answer within 10 seconds")
+
+        return answer
+
+
+def test_a_store_that_did_not_answer_is_not_asked_again_for_some_seconds(
+    store: SharedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = Silent(monkeypatch)
+    for _ in range(5):
+        with pytest.raises(StoreAway, match="no answer within 10 seconds"):
+            store.read("a")
+        with pytest.raises(StoreAway, match="no answer within 10 seconds"):
+            store.names("a")
+        with pytest.raises(StoreAway, match="no answer within 10 seconds"):
+            store.remove("a")
+    assert silent.num_asked == 1
+
+    silent.now += module.SECONDS_OF_SILENCE - 0.1
+    silent.answers = True
+    with pytest.raises(StoreAway):
+        store.names("a")
+    silent.now += 0.2
+    assert store.names("a") == []
+    assert store.create("a", b""), "it answers: nothing is held back any more"
+
+
+def test_a_put_that_was_not_answered_is_looked_for_at_once(
+    store: SharedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = Silent(monkeypatch)
+
+    with pytest.raises(StoreAway):
+        store.create("a", b"")
+
+    assert silent.num_asked == 2, "the put, and the look for it"
