@@ -112,8 +112,8 @@ def _trained(family: str, seed: int, run_id: str) -> Trained:
     return Trained(data, judge, plan, fitted, scorecard)
 
 
-def fitted_with(family: str, seed: int, run_id: str) -> tuple[Any, Any, Any]:
-    """The embedded data, the plan of a family's quick recipe for them, and its fit."""
+def fitted_with(family: str, seed: int, run_id: str, source: str = "") -> tuple[Any, Any, Any]:
+    """Data, by default the embedded ones, the plan of a family's quick recipe, and its fit."""
     from flows.train import planned
     from tasks.data.ingestion import ingest_images, ingest_text
     from tasks.data.tokenization import tokenize_corpus
@@ -123,9 +123,9 @@ def fitted_with(family: str, seed: int, run_id: str) -> tuple[Any, Any, Any]:
     record = RECORDS[family]
     data: Any
     if record.data == "text":
-        data = tokenize_corpus.fn(ingest_text.fn("pydocs"))
+        data = tokenize_corpus.fn(ingest_text.fn(source or "pydocs"))
     else:
-        data = ingest_images.fn("digits")
+        data = ingest_images.fn(source or "digits")
     plan = planned(record, data, "quick", seed, {})
     return data, plan, fit_model.fn(data, plan, run_id)
 

@@ -1,7 +1,8 @@
 """How large an improvement does the gate see? The other side of benchmarks/gate_noise.py.
 
-Run as `python -m benchmarks.gate_power [vae gan gpt ngram] [--seeds 20]`: quick recipes on the
-embedded data; in $ATELIER_HOME a second run finds its fits. Every ordered pair of two seeds is a
+Run as `python -m benchmarks.gate_power [FAMILY ...] [--data mnist] [--seeds 20]`: quick recipes, by
+default on the embedded data (others need ATELIER_DATA); in $ATELIER_HOME a second run finds its
+fits. Every ordered pair of two seeds is a
 champion and a candidate, and the candidate's scores are made better by a share of themselves:
 their differences from item to item and from seed to seed stay those of real trainings, and by how
 much the recipe is better is known. Counting knows no seeds: there the candidate's gain is spread
@@ -28,13 +29,14 @@ import torch
 from atelier.services import process_settings
 from benchmarks.measured import record
 
-FAMILIES = ("ngram", "vae", "gan", "gpt")
-GOALS = {"vae": 0.005, "gan": 0.25, "gpt": 0.015, "ngram": 0.003}
+FAMILIES = ("ngram", "vae", "gan", "gpt", "diffusion")
+GOALS = {"vae": 0.005, "gan": 0.25, "gpt": 0.015, "ngram": 0.003, "diffusion": 0.25}
 WORDS = {
     "vae": "fewer nats",
     "gan": "lower Fréchet distance",
     "gpt": "fewer bits",
     "ngram": "fewer bits",
+    "diffusion": "lower Fréchet distance",
 }
 STEPS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5)
 """Improvements that are tried, in goals."""
@@ -61,6 +63,7 @@ def main() -> None:
     """Measure the wanted families, by default all."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("families", nargs="*", default=FAMILIES)
+    parser.add_argument("--data", default="", help="a source of images or text")
     parser.add_argument("--seeds", type=int, default=20)
     options = parser.parse_args()
     process_settings.apply_settings()
@@ -71,19 +74,26 @@ def main() -> None:
         os.chdir(folder)  # MLflow makes a folder in the working directory
         for family in options.families:
             if family == "ngram":
-                _measure_counting()
+                _measure_counting(options.data)
             else:
-                _measure(family, tuple(range(options.seeds)))
+                _measure(family, options.data, tuple(range(options.seeds)))
         os.chdir("/")
 
 
-def _measure(family: str, seeds: tuple[int, ...]) -> None:
+def _row(family: str, data: str) -> str:
+    """What the names of a family's rows begin with."""
+    return "_".join(filter(None, ("gate_power", family, data)))
+
+
+def _measure(family: str, data: str, seeds: tuple[int, ...]) -> None:
+    from tasks.data.sources import known_sources
+    from tasks.families.table import FAMILIES as RECORDS
     from tasks.registry.promotion_policy import known_spread
 
-    scores = _scores_of(family, seeds)
+    scores, row = _scores_of(family, data, seeds), _row(family, data)
     values = np.array([each.value for each in scores])
     spread = float(values.std(ddof=1) / values.mean())
-    known = known_spread(family, "quick")
+    known = known_spread(family, "quick", data or known_sources(RECORDS[family].data)[0])
     beats = _rule(family, known)
     pairs = [(i, j) for i in range(len(seeds)) for j in range(len(seeds)) if i != j]
     chosen = np.random.default_rng(0).permutation(len(pairs))[:MAX_PAIRS]
@@ -96,14 +106,11 @@ def _measure(family: str, seeds: tuple[int, ...]) -> None:
         )
         for step in STEPS
     }
-    wins = np.array(
-        [[i != j and beats(a, b) for j, b in enumerate(scores)] for i, a in enumerate(scores)]
-    )
-    record(f"gate_power_{family}_spread", spread, "standard deviation over mean", seeds=seeds)
-    _told(family, curve, seeds)
+    record(f"{row}_spread", spread, "standard deviation over mean", seeds=seeds)
+    _told(family, row, curve, seeds)
     record(
-        f"gate_power_{family}_false_promotions",
-        _in_turn(wins, 20),
+        f"{row}_false_promotions",
+        _in_turn(family, scores, known, 20),
         "of 20 seeds in succession, after the first, on the average",
         seeds=seeds,
         reference="at most",
@@ -111,9 +118,9 @@ def _measure(family: str, seeds: tuple[int, ...]) -> None:
     )
 
 
-def _measure_counting() -> None:
+def _measure_counting(data: str) -> None:
     """Power over resampled texts, and what is promoted where there is no gain on the whole."""
-    champion, gain = _counted()
+    champion, gain = _counted(data)
     beats = _rule("ngram", None)
     generator = np.random.default_rng(0)
     texts = generator.integers(len(gain), size=(NUM_TEXTS, len(gain)))
@@ -129,9 +136,10 @@ def _measure_counting() -> None:
         ]
         return float(np.mean(found))
 
-    _told("ngram", {step: promoted(step * GOALS["ngram"], gain) for step in STEPS}, ())
+    row = _row("ngram", data)
+    _told("ngram", row, {step: promoted(step * GOALS["ngram"], gain) for step in STEPS}, ())
     record(
-        "gate_power_ngram_false_promotions",
+        f"{row}_false_promotions",
         promoted(GOALS["ngram"], gain - gain.mean()),
         f"of {NUM_TEXTS} resampled texts on which nothing is gained in all",
         reference="at most",
@@ -139,14 +147,14 @@ def _measure_counting() -> None:
     )
 
 
-def _told(family: str, curve: dict[float, Any], seeds: tuple[int, ...]) -> None:
+def _told(family: str, row: str, curve: dict[float, Any], seeds: tuple[int, ...]) -> None:
     goal = GOALS[family]
     for step, power in curve.items():
         print(
             f"{family}: {step * goal:.2%} {WORDS[family]} are promoted in {power:.0%}", flush=True
         )
     record(
-        f"gate_power_{family}_at_goal",
+        f"{row}_at_goal",
         float(curve[1.0]),
         f"of the candidates with {goal:.1%} {WORDS[family]} are promoted",
         seeds=seeds,
@@ -154,7 +162,7 @@ def _told(family: str, curve: dict[float, Any], seeds: tuple[int, ...]) -> None:
         reference_value=WANTED,
     )
     record(
-        f"gate_power_{family}_improvement",
+        f"{row}_improvement",
         100 * goal * _reached(curve),
         f"% {WORDS[family]} are promoted four times in five",
         seeds=seeds,
@@ -177,36 +185,58 @@ def _rule(family: str, spread: Any) -> Beats:
     from tasks.families.table import FAMILIES as RECORDS
     from tasks.registry.promotion_policy import beats, difference_bounds, noise_margin
 
-    level = RECORDS[family].luck_level
+    level, is_distance = RECORDS[family].luck_level, _is_judged_by_distance(family)
 
     def decide(candidate: Scores, champion: Scores) -> bool:
         difference = candidate.value - champion.value
-        _, high = difference_bounds(candidate.items, champion.items, family == "gan", difference)
+        _, high = difference_bounds(candidate.items, champion.items, is_distance, difference)
         margin = 0.0 if spread is None else noise_margin(champion.value, spread, level)
         return beats(difference, high, margin)
 
     return decide
 
 
-def _in_turn(wins: np.ndarray, length: int) -> float:
-    """Promotions after the first of so many seeds, over random orders; seeds may come again."""
+def _is_judged_by_distance(family: str) -> bool:
+    from tasks.families.table import FAMILIES as RECORDS
+
+    return RECORDS[family].data == "images" and not RECORDS[family].likelihood
+
+
+def _in_turn(family: str, scores: list[Scores], known: Any, length: int) -> float:
+    """Promotions after the first of so many seeds, over random orders; seeds may come again.
+
+    As in the registry, what came before adds to what is known of the spread.
+    """
+    from models.metrics.seed_variance import pooled_spread
+    from tasks.families.table import FAMILIES as RECORDS
+    from tasks.registry.promotion_policy import beats, difference_bounds, noise_margin
+
+    level, is_distance = RECORDS[family].luck_level, _is_judged_by_distance(family)
+    values = np.array([each.value for each in scores])
+    highs = np.array(
+        [[difference_bounds(a.items, b.items, is_distance, a.value - b.value)[1] for b in scores]
+         for a in scores]
+    )  # fmt: skip
     generator = np.random.default_rng(0)
     counts = []
     for _ in range(NUM_ORDERS):
         order = (
-            generator.permutation(len(wins))
-            if len(wins) >= length
-            else generator.integers(len(wins), size=length)
+            generator.permutation(len(scores))
+            if len(scores) >= length
+            else generator.integers(len(scores), size=length)
         )[:length]
         champion, count = order[0], 0
-        for candidate in order[1:]:
-            if wins[candidate, champion]:
+        for number, candidate in enumerate(order[1:], start=1):
+            spread = pooled_spread([values[order[:number]].tolist()], known)
+            margin = noise_margin(values[champion], spread, level)
+            difference = values[candidate] - values[champion]
+            if candidate != champion and beats(difference, highs[candidate, champion], margin):
                 champion, count = candidate, count + 1
         counts.append(count)
     return float(np.mean(counts))
 
 
-def _scores_of(family: str, seeds: tuple[int, ...]) -> list[Scores]:
+def _scores_of(family: str, source: str, seeds: tuple[int, ...]) -> list[Scores]:
     """The main value and the scores of each seed: what its evaluation would store."""
     from benchmarks.gate_noise import fitted_with
     from tasks.evaluation.text_metrics import scored_blocks
@@ -216,8 +246,8 @@ def _scores_of(family: str, seeds: tuple[int, ...]) -> list[Scores]:
     found, judge = [], None
     for seed in seeds:
         with open_run(f"{family}-{seed}") as run_id:
-            data, _, fitted = fitted_with(family, seed, run_id)
-            if family == "gan" and judge is None:
+            data, _, fitted = fitted_with(family, seed, run_id, source)
+            if judge is None and _is_judged_by_distance(family):
                 judge = _judge(data, run_id)
         subject = rebuilt_from(fitted)
         if family == "gpt":
@@ -264,7 +294,7 @@ def _distances(subject: Any, images: Any, judge: Any) -> Scores:
     return Scores(frechet_distance(seen.held_out, seen.drawn), scores)
 
 
-def _counted() -> tuple[np.ndarray, np.ndarray]:
+def _counted(source: str) -> tuple[np.ndarray, np.ndarray]:
     """The quick n-gram model's bits by block, and where order 9 gains on order 6, of mean 1."""
     from dataclasses import replace
 
@@ -277,7 +307,7 @@ def _counted() -> tuple[np.ndarray, np.ndarray]:
     from tasks.tracking.runs import open_run
     from tasks.training.fit import fit_model
 
-    tokens = tokenize_corpus.fn(ingest_text.fn("pydocs"))
+    tokens = tokenize_corpus.fn(ingest_text.fn(source or "pydocs"))
     plan = planned(RECORDS["ngram"], tokens, "quick", 0, {})
     config = plan.settings["model"]
     bits = []

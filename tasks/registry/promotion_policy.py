@@ -16,6 +16,7 @@ from scipy.special import ndtri, stdtrit
 
 from models.metrics.bootstrap import paired_bootstrap
 from models.metrics.seed_variance import SeedSpread, pooled_spread
+from tasks.data.sources import known_sources
 from tasks.evaluation.cache import item_scores
 from tasks.evaluation.scorecard import ChampionEvaluation, PromotionDecision, Scorecard, beside_main
 from tasks.families.table import FAMILIES
@@ -27,7 +28,7 @@ from tasks.tracking.mlflow_client import outages_named
 from tasks.training.fit_store import TrainedModel
 
 DEGREES_OF_FREEDOM_OF_A_GUESS = 4
-"""Where a preset was not measured, the family's quick one is believed as four seeds would be."""
+"""Where a preset or data were not measured, the quick one of the embedded data stands in."""
 CONFIDENCE = 0.95
 """That the held-out items alone do not make the candidate look better."""
 
@@ -165,14 +166,19 @@ def noise_margin(value: float, spread: SeedSpread, level: float) -> float:
     return quantile * math.sqrt(2) * spread.relative * abs(value)
 
 
-def known_spread(family: str, preset: str) -> SeedSpread | None:
-    """What is known beforehand of a family's seeds; None where they change nothing."""
-    known = FAMILIES[family].seed_spreads
-    if not known:
+def known_spread(family: str, preset: str, data: str) -> SeedSpread | None:
+    """What is known beforehand of a family's seeds; None where they change nothing.
+
+    It was measured with some presets on the embedded data. Others are believed to spread like it,
+    as four seeds would say, so that the registry's own versions soon count for more.
+    """
+    record = FAMILIES[family]
+    if not record.seed_spreads:
         return None
-    if preset in known:
-        return SeedSpread(*known[preset])
-    return SeedSpread(known["quick"][0], DEGREES_OF_FREEDOM_OF_A_GUESS)
+    relative, degrees_of_freedom = record.seed_spreads.get(preset, record.seed_spreads["quick"])
+    if preset not in record.seed_spreads or data != known_sources(record.data)[0]:
+        degrees_of_freedom = DEGREES_OF_FREEDOM_OF_A_GUESS
+    return SeedSpread(relative, degrees_of_freedom)
 
 
 def seed_spread(fitted: TrainedModel, preset: str = "") -> SeedSpread | None:
@@ -182,7 +188,7 @@ def seed_spread(fitted: TrainedModel, preset: str = "") -> SeedSpread | None:
     The candidate itself does not count: it is what the spread is held against. Nor do collapsed
     trainings, which the absolute checks refuse.
     """
-    prior = known_spread(fitted.family, preset)
+    prior = known_spread(fitted.family, preset, fitted.name.removesuffix(f"-{fitted.family}"))
     if prior is None:
         return None
     groups: dict[tuple[str, str], list[float]] = {}

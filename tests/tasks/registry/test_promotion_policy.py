@@ -232,7 +232,7 @@ def test_twenty_seeds_of_one_recipe_promote_one_after_the_first_at_most_on_the_a
     num_promotions: Callable[[np.ndarray], int],
 ) -> None:
     """Two hundred times over: the mean is then known to .05, and lies at .9."""
-    spread = known_spread("vae", "quick")
+    spread = known_spread("vae", "quick", "digits")
     assert spread is not None
     histories = np.random.default_rng(1).normal(1.0, spread.relative, (200, 20))
 
@@ -245,7 +245,7 @@ def test_twenty_seeds_of_one_recipe_promote_one_after_the_first_at_most_on_the_a
 @pytest.mark.slow
 def test_an_improvement_of_two_spreads_and_a_fifth_is_promoted_four_times_in_five(scored) -> None:
     """The other side of the same margin; what the held-out items add is measured, not simulated."""
-    spread = known_spread("gpt", "quick")
+    spread = known_spread("gpt", "quick", "pydocs")
     assert spread is not None
     pairs = np.random.default_rng(2).normal(1.0, spread.relative, (2000, 2))
     better = pairs[:, 0] - 2.2 * spread.relative
@@ -260,12 +260,21 @@ def test_an_improvement_of_two_spreads_and_a_fifth_is_promoted_four_times_in_fiv
 
 def test_families_that_train_by_chance_have_a_known_spread_and_counting_has_none():
     assert {name for name, family in FAMILIES.items() if not family.seed_spreads} == {"ngram"}
-    assert known_spread("ngram", "quick") is None
+    assert known_spread("ngram", "quick", "pydocs") is None
 
 
-def test_a_preset_that_was_not_measured_is_believed_less():
-    measured, guessed = known_spread("gan", "quick"), known_spread("gan", "full")
+@pytest.mark.parametrize(
+    ("family", "preset", "data"),
+    [("gan", "full", "digits"), ("gan", "quick", "mnist"), ("gpt", "quick", "book")],
+)
+def test_a_preset_and_data_that_were_not_measured_are_believed_less(
+    family: str, preset: str, data: str
+) -> None:
+    measured = known_spread(family, "quick", {"gan": "digits", "gpt": "pydocs"}[family])
+    guessed = known_spread(family, preset, data)
 
+    assert measured is not None
+    assert guessed is not None
     assert guessed.relative == measured.relative
     assert guessed.degrees_of_freedom == DEGREES_OF_FREEDOM_OF_A_GUESS < measured.degrees_of_freedom
 
