@@ -26,6 +26,9 @@ from tasks.registry.audit_log import Entry
 NUM_VERSIONS, NUM_ENTRIES, NUM_STEPS, REPEATS = 500, 10_000, 1000, 3
 NAME = "tale-ngram"
 COMMANDS = {
+    "models": ["models"],
+    "show": ["show", NAME],
+    "doctor": ["doctor"],
     "history": ["history"],
     "history_of_one": ["history", NAME],
     "status": ["status"],
@@ -76,7 +79,7 @@ def add_versions(home: Path) -> None:
     registry = MlflowClient(url)
     first = registry.get_model_version(NAME, "1")
     for number in range(2, NUM_VERSIONS + 1):
-        tags = {**first.tags, "content_digest": hashlib.sha256(b"%d" % number).hexdigest()}
+        tags = {**first.tags, "content_digest": content_of(number)}
         registry.create_model_version(
             NAME,
             source=first.source,
@@ -88,12 +91,18 @@ def add_versions(home: Path) -> None:
         )
 
 
+def content_of(number: int) -> str:
+    """The digest under which a copy of the first version is registered."""
+    return hashlib.sha256(b"%d" % number).hexdigest()
+
+
 def lengthen(path: Path) -> None:
-    """Fill a log up with refusals, each chained to the one before."""
+    """Fill a log up with registrations and refusals, each chained to the one before."""
     lines = path.read_bytes().splitlines()
-    last = Entry(**json.loads(lines[-1]))
-    template = replace(
-        last,
+    entries = [Entry(**json.loads(line)) for line in lines]
+    (first,) = [entry for entry in entries if entry.kind == "registered"]
+    refusal = replace(
+        entries[-1],
         kind="refused",
         action="refuse",
         settles=None,
@@ -101,14 +110,17 @@ def lengthen(path: Path) -> None:
         why="not better: 1.7374 against the champion's 1.7302, difference +0.0072",
         who="flow run big-nightly (0)",
         evidence={"test_bits_per_byte": 1.7374, "interval": [1.596, 1.8637]},
-        digests=dict.fromkeys(("content", "data", "code", "judge", "recipe"), "0" * 64),
+        digests=dict.fromkeys(("data", "code", "judge", "recipe"), "0" * 64),
     )
     while len(lines) < NUM_ENTRIES:
         number = len(lines) + 1
+        version = 2 + (number - len(entries) - 1) % (NUM_VERSIONS - 1)
+        template = first if number < len(entries) + NUM_VERSIONS else refusal
         entry = replace(
             template,
             number=number,
-            to_version=2 + number % (NUM_VERSIONS - 2),
+            to_version=version,
+            digests={**template.digests, "content": content_of(version)},
             previous=hashlib.sha256(lines[-1]).hexdigest(),
         )
         lines.append(json.dumps(asdict(entry), sort_keys=True).encode())
