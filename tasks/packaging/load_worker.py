@@ -28,7 +28,8 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     """Load a version's verified copy and draw; its samples' digest, and whose code it borrowed."""
     mlflow.set_tracking_uri(request["tracking_uri"])
     mlflow.set_registry_uri(request["tracking_uri"])
-    model = mlflow.pyfunc.load_model(request["folder"])
+    # Its warnings compare all installed packages with the version's, for a second; none is read.
+    model = mlflow.pyfunc.load_model(request["folder"], suppress_warnings=True)
     rows = model.predict([{}], params=request["params"])
     return {
         "samples": digest_of_samples(rows),
@@ -65,8 +66,11 @@ def serve(folder: str) -> None:
 
 
 def main() -> None:
-    """Import what all versions need, then answer."""
-    import torch  # noqa: F401 - here, so that the children find it imported
+    """Import what all versions need, so that the children find it imported, then answer."""
+    import mlflow.pyfunc.model  # noqa: F401
+    import PIL.Image  # noqa: F401
+    import safetensors.torch  # noqa: F401
+    import tokenizers  # noqa: F401
 
     try:
         serve(sys.argv[1])

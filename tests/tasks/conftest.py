@@ -152,9 +152,11 @@ def studio(first_studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with sqlite3.connect(home / "mlflow.db") as database:
         rows = database.execute("SELECT model_id, artifact_location FROM logged_models").fetchall()
     database.close()
+    (home / "packages").mkdir()
     for model, location in rows:
         files = home / "packages" / model
-        shutil.copytree(local_file_uri_to_path(location), files)
+        stored = Path(local_file_uri_to_path(location)).relative_to(first_studio.home)
+        (home / stored).rename(files)
         statement = "UPDATE logged_models SET artifact_location = ? WHERE model_id = ?"
         copy.sql(statement, str(files), model)
     return copy

@@ -1,13 +1,16 @@
 """The version that a training continues: found, checked, verified, and fetched from where it is."""
 
 import re
+import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from atelier.__main__ import main
+from atelier.cli import run
 from flows.train import planned
 from tasks.data.ingestion import ImageSet, ingest_text
 from tasks.data.tokenization import TokenSet, load_tokenizer, tokenize_corpus
@@ -45,24 +48,74 @@ SOURCE = {"text": "pydocs", "scheme": "characters"}
 Register = Callable[..., Version]
 
 
+def registered(
+    admit: Callable[..., Version],
+    data: TokenSet,
+    family: str = "gpt",
+    given: dict[str, Any] | None = None,
+    continues: InitialWeights | None = None,
+) -> Version:
+    """Train, judge, register and promote a version; its receipt."""
+    settings = (SMALL if family == "gpt" else {}) if given is None else given
+    plan = planned(FAMILIES[family], data, "quick", 0, settings, continues)
+    with open_run(family) as run_id:
+        fitted = fit_model.fn(data, plan, run_id)
+        scorecard = evaluate_tokens.fn(fitted, data, run_id)
+    return admit(fitted, scorecard, provenance_of(plan, data, "quick"), data)
+
+
+def corpus(path: Path) -> TokenSet:
+    """The receipt of a text, in characters."""
+    return tokenize_corpus.fn(ingest_text.fn(f"file:{path}"))
+
+
+@dataclass(frozen=True)
+class Place:
+    """A home and a registry with one GPT, the champion of its data: to be copied."""
+
+    folder: Path
+    version: Version
+
+
+@pytest.fixture(scope="module")
+def first_place(
+    tmp_path_factory: pytest.TempPathFactory,
+    migrated_database: Path,
+    written_corpus: Path,
+    admit: Callable[..., Version],
+) -> Place:
+    folder = tmp_path_factory.mktemp("parents")
+    shutil.copy(migrated_database, folder / "mlflow.db")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ATELIER_HOME", str(folder / "home"))
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
+        patch.delenv("ATELIER_DATA", raising=False)
+        patch.chdir(folder)
+        return Place(folder, registered(admit, corpus(written_corpus)))
+
+
 @pytest.fixture
-def register(tokens: TokenSet, tracking_database: str, admit: Callable[..., Version]) -> Register:
+def gpt(first_place: Place, tracking_database: str, atelier_home: Path) -> Version:
+    """The receipt of `corpus-gpt/1`, champion in this test's home; its package is to be read."""
+    shutil.copytree(first_place.folder / "home", atelier_home)
+    shutil.copy(first_place.folder / "mlflow.db", tracking_database.removeprefix("sqlite:///"))
+    return first_place.version
+
+
+@pytest.fixture
+def tokens(gpt: Version, written_corpus: Path) -> TokenSet:
+    """What it was trained on."""
+    return corpus(written_corpus)
+
+
+@pytest.fixture
+def register(tokens: TokenSet, admit: Callable[..., Version]) -> Register:
     """Trains, judges, registers and promotes a version; gives its receipt."""
 
-    def registered(
-        data: TokenSet = tokens,
-        family: str = "gpt",
-        given: dict[str, Any] | None = None,
-        continues: InitialWeights | None = None,
-    ) -> Version:
-        settings = (SMALL if family == "gpt" else {}) if given is None else given
-        plan = planned(FAMILIES[family], data, "quick", 0, settings, continues)
-        with open_run(family) as run_id:
-            fitted = fit_model.fn(data, plan, run_id)
-            scorecard = evaluate_tokens.fn(fitted, data, run_id)
-        return admit(fitted, scorecard, provenance_of(plan, data, "quick"), data)
+    def register(data: TokenSet = tokens, **settings: Any) -> Version:
+        return registered(admit, data, **settings)
 
-    return registered
+    return register
 
 
 def found(address: str = "corpus-gpt/1", families: Any = ("gpt",), **more: Any) -> Continued:
@@ -70,11 +123,9 @@ def found(address: str = "corpus-gpt/1", families: Any = ("gpt",), **more: Any) 
     return find_parent.fn(address, families, given, preset="quick", source=source)
 
 
-def test_a_version_is_found_by_alias_number_or_its_models_name(register: Register) -> None:
-    version = register()
-
+def test_a_version_is_found_by_alias_number_or_its_models_name(gpt: Version) -> None:
     for address in ("corpus-gpt", "corpus-gpt/1"):
-        assert found(address).version.digest == version.digest
+        assert found(address).version.digest == gpt.digest
     client().set_registered_model_alias("corpus-gpt", "mine", "1")
     assert found("corpus-gpt@mine").taken["gpt.model.width"] == 16
 
@@ -102,10 +153,8 @@ def test_a_version_is_found_by_alias_number_or_its_models_name(register: Registe
     ],
 )
 def test_what_cannot_be_continued_is_refused(
-    asked: dict[str, Any], told: str, register: Register
+    asked: dict[str, Any], told: str, gpt: Version
 ) -> None:
-    register()
-
     with pytest.raises(BadInput, match=re.escape(told)):
         found(**asked)
 
@@ -118,15 +167,14 @@ def test_what_counts_says_why_it_cannot_be_continued(register: Register) -> None
 
 
 def test_the_command_asks_the_same_before_anything_is_started(
-    register: Register, capsys: pytest.CaptureFixture[str]
+    gpt: Version, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    register()
     wanted = ["run", "--continue-from", "corpus-gpt@champion", "--preset", "quick"]
 
-    codes = [
-        main([*wanted, "--families", "gpt", "--set", "gpt.model.width=32"]),
-        main([*wanted, "--families", "gpt,ngram"]),
-    ]
+    codes = [main([*wanted, "--families", "gpt", "--set", "gpt.model.width=32"])]
+    # A second process would take seconds for the same imports.
+    monkeypatch.setattr(run, "in_a_process_of_its_own", lambda ask, *given: ask(*given))
+    codes += [main([*wanted, "--families", "gpt,ngram"])]
 
     told = capsys.readouterr().err.splitlines()
     assert codes == [2, 2]
@@ -136,35 +184,32 @@ def test_the_command_asks_the_same_before_anything_is_started(
     assert not (home() / "servers.json").exists()
 
 
-def test_weights_come_from_the_stored_fit_or_else_from_the_package(register: Register) -> None:
-    version = register()
+def test_weights_come_from_the_stored_fit_or_else_from_the_package(gpt: Version) -> None:
     stored = initial_weights.fn(found())
-    (fit,) = [each for each in artifacts("models") if each.digest == version.digest]
+    (fit,) = [each for each in artifacts("models") if each.digest == gpt.digest]
     assert stored.folder == str(fit.folder)
     remove(home() / "artifacts" / "models")
 
     fetched = initial_weights.fn(found())
 
     assert fetched.parent == stored.parent
-    assert fetched.parent.digest == version.digest
+    assert fetched.parent.digest == gpt.digest
     assert Path(fetched.folder).is_relative_to(home() / "artifacts" / "initial-weights")
     assert fetched.weights_path.exists()
     assert fetched.tokenizer_path.exists()
     assert initial_weights_again.fn(stored.parent, "gpt", stored.model).folder == fetched.folder
 
 
-def test_a_damaged_stored_fit_is_left_aside(register: Register) -> None:
-    version = register()
-    (fit,) = [each for each in artifacts("models") if each.digest == version.digest]
+def test_a_damaged_stored_fit_is_left_aside(gpt: Version) -> None:
+    (fit,) = [each for each in artifacts("models") if each.digest == gpt.digest]
     (fit.folder / "weights.safetensors").write_bytes(b"damaged")
 
-    assert initial_weights.fn(found()).parent.digest == version.digest
+    assert initial_weights.fn(found()).parent.digest == gpt.digest
 
 
 def test_nothing_of_a_package_that_was_changed_is_taken(
-    register: Register, monkeypatch: pytest.MonkeyPatch
+    gpt: Version, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    register()
     client().set_model_version_tag("corpus-gpt", "1", "package_digest", "0" * 64)
     monkeypatch.setattr(parents, "_stored", lambda *_: pytest.fail("read before it was verified"))
 
@@ -172,8 +217,7 @@ def test_nothing_of_a_package_that_was_changed_is_taken(
         initial_weights.fn(found())
 
 
-def test_what_was_continued_and_is_gone_cannot_be_had_again(register: Register) -> None:
-    register()
+def test_what_was_continued_and_is_gone_cannot_be_had_again(gpt: Version) -> None:
     begins = initial_weights.fn(found())
     remove(home() / "artifacts" / "models")
     client().delete_model_version("corpus-gpt", "1")
@@ -183,7 +227,6 @@ def test_what_was_continued_and_is_gone_cannot_be_had_again(register: Register) 
 
 
 def test_a_child_is_told_apart_and_names_its_parent(register: Register, tmp_path: Path) -> None:
-    register()
     begins = initial_weights.fn(found())
     other = tmp_path / "other.txt"
     other.write_text("a bird sees the dog and the cat hears a small bird.\n" * 400)
@@ -205,7 +248,6 @@ def test_a_champion_that_the_same_command_made_is_unchanged(
     register: Register, tokens: TokenSet
 ) -> None:
     """An alias follows promotions: each night would train on what the last one made."""
-    register()
     begins = initial_weights.fn(found("corpus-gpt/1"))
     child = register(given=STEPS, continues=begins)
     assert child.version == 2
