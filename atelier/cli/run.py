@@ -41,7 +41,7 @@ from tasks.data.own_files import writable
 from tasks.data.sources import choices, find_source
 from tasks.families.table import names, of_data, options_of_families
 from tasks.settings.processes import with_shards
-from tasks.settings.values import Given, with_options
+from tasks.settings.values import Given, check_time, with_options
 from tasks.store.files import BadInput, check_space, home
 
 AS_THE_FLOW_SAYS = 0
@@ -223,8 +223,7 @@ def _parameters(options: argparse.Namespace) -> dict[str, Any]:
     if of_data("text", options.families):
         find_source(text, "text", glob=options.glob)
     given = {**found, **checked_settings(options, options.families)}
-    if options.seconds and (fixed := [each for each in given if each.endswith(".training.steps")]):
-        raise BadInput(f"{fixed[0]} is set, and --seconds would choose it; give one of them")
+    check_time(given, options.families, options.seconds)
     short = {name: getattr(options, name) for name in options_of_families()}
     together = with_options(given, short)
     taken = _taken_over(options, together) if options.continue_from else {}

@@ -79,6 +79,23 @@ def with_options(given: Mapping[str, Any], options: Mapping[str, Any]) -> Given:
     return merged
 
 
+def check_time(given: Mapping[str, Any], families: Collection[str], seconds: int | None) -> None:
+    """Refuse a time to train where steps are set, or where no family is trained by steps.
+
+    given: settings by full names. seconds: None asks for nothing. Raises BadInput, in one line.
+    """
+    if seconds is None:
+        return
+    steps = [f"{name}.training.steps" for name in families]
+    if fixed := [name for name in steps if name in given]:
+        raise BadInput(f"{fixed[0]} is set, and --seconds would choose it; give one of them")
+    if not any(name in settings_of(FAMILIES[name.partition(".")[0]]) for name in steps):
+        raise BadInput(
+            f"--seconds is {seconds}, and {', '.join(families)} is not trained by steps; leave it"
+            " out"
+        )
+
+
 def from_words(assignments: Iterable[str]) -> Given:
     """What `--set NAME=VALUE` says, unchecked; the last of equal names counts."""
     given: Given = {}

@@ -90,6 +90,8 @@ WRONG = [
     (["--set", "gan.training.shards=5"], "batch_size must be a multiple of shards, got 96 and 5"),
     (["--processes", "64"], "64 processes are asked for, and this machine lets us use"),
     (["--processes", "1", "--families", "ngram"], "ngram is not trained by gradients"),
+    (["--seconds", "5", "--families", "ngram"], "ngram is not trained by steps; leave it out"),
+    (["--seconds", "5", "--set", "vae.training.steps=9"], "--seconds would choose it"),
 ]
 
 

@@ -15,6 +15,7 @@ from tasks.families.table import FAMILIES, names
 from tasks.families.vae import VAE
 from tasks.settings.catalogue import recipe_of, resolved, settings_of
 from tasks.settings.values import (
+    check_time,
     checked,
     flattened,
     form_of,
@@ -155,6 +156,16 @@ def test_an_option_is_a_short_form_and_its_first_choice_sets_nothing() -> None:
         BadInput, match=r"gan_loss is 'hinge', and gan\.model\.loss is set to 'wass"
     ):
         with_options({"gan.model.loss": "wasserstein"}, {"gan_loss": "hinge"})
+
+
+def test_a_time_chooses_steps_and_nothing_else_does() -> None:
+    check_time({"vae.training.steps": 9}, ["vae"], None)
+    check_time({"vae.model.latent_size": 9}, ["vae", "ngram"], 5)
+
+    with pytest.raises(BadInput, match=r"vae\.training\.steps is set, and --seconds"):
+        check_time({"vae.training.steps": 9}, ["ngram", "vae"], 5)
+    with pytest.raises(BadInput, match="--seconds is 5, and ngram is not trained by steps"):
+        check_time({}, ["ngram"], 5)
 
 
 def test_assignments_are_taken_apart_at_the_first_equals_sign() -> None:
