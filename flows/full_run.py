@@ -36,7 +36,7 @@ from tasks.runtime.progress import log, log_on_page
 from tasks.runtime.stopping import unless_stopped
 from tasks.samples.lineage import publish_lineage
 from tasks.settings.processes import shards_name, with_shards
-from tasks.settings.values import checked, with_options
+from tasks.settings.values import check_time, checked, with_options
 from tasks.store.files import digest_of
 from tasks.tracking.runs import describe_run, open_run, recover_from_crashes
 
@@ -123,6 +123,7 @@ def full_run(  # noqa: PLR0913, D417 - each is a field of the form in the Prefec
     of_images, of_text = of_data("images", models), of_data("text", models)
     versions: list[Version] = []
     given = checked(with_options(settings or {}, options), models)
+    check_time(given, models, seconds)
     given = with_shards(given, models, processes)
     parameters = {
         **{"images": images, "text": text, "models": list(models), "preset": preset, "seed": seed},

@@ -76,6 +76,30 @@ class FlowCall:
     """Of the work pool; see `atelier.deployment.schema.QUEUES`."""
 
 
+class _Noting(argparse.Action):
+    """Stores a value as argparse does, and notes that it was given."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        setattr(namespace, self.dest, values)
+        if option_string is not None:  # argparse calls it for a positional that is not there, too
+            namespace.given = namespace.given | {self.dest}
+
+
+def note_given(parser: argparse.ArgumentParser) -> None:
+    """Let `given` hold the names of options that a person wrote, be it with their default's value.
+
+    Called before options are added; those that are lists or flags are not noted.
+    """
+    parser.register("action", None, _Noting)
+    parser.set_defaults(given=frozenset())
+
+
 MAX_SEED = 2**31 - 1
 NOTHING_YET = "no model is registered yet: train some with `atelier run`"
 
@@ -129,7 +153,7 @@ def _name(what: What, text: str) -> str:
 def whole_number(what: str, text: str, low: int, high: int) -> int:
     """A whole number from low to high; raises argparse's error for anything else."""
     try:
-        number = int(text)
+        number = int(text) if text.isascii() else low - 1
     except ValueError:
         number = low - 1
     if not low <= number <= high:

@@ -18,6 +18,7 @@ from atelier.cli.options import (
     flow_result,
     in_a_process_of_its_own,
     model,
+    note_given,
     nothing_there,
     seed,
     start_servers,
@@ -40,7 +41,7 @@ from tasks.data.own_files import writable
 from tasks.data.sources import choices, find_source
 from tasks.families.table import names, of_data, options_of_families
 from tasks.settings.processes import with_shards
-from tasks.settings.values import Given, with_options
+from tasks.settings.values import Given, check_time, with_options
 from tasks.store.files import BadInput, check_space, home
 
 AS_THE_FLOW_SAYS = 0
@@ -71,6 +72,7 @@ def add(commands: Commands) -> None:
 
 
 def _add_run(run: argparse.ArgumentParser) -> None:
+    note_given(run)
     data, training = run.add_argument_group("data"), run.add_argument_group("training")
     gate, output = run.add_argument_group("promotion"), run.add_argument_group("servers, output")
     data.add_argument(
@@ -196,23 +198,32 @@ def _of_search(options: argparse.Namespace) -> dict[str, Any]:
     from tasks.search.records import best_settings
 
     search, given = best_settings(options.from_search)
-    options.families, options.preset = (search.family,), search.preset
-    for name, value in search.source.items():
+    taken = {**search.source, "families": (search.family,), "preset": search.preset}
+    for name, value in taken.items():
+        said = getattr(options, name)
+        said = writable(said) if name in ("images", "text") else said
+        if name in options.given and said != value:
+            flag, found = f"--{name.replace('_', '-')}", value[0] if name == "families" else value
+            told = f"has no {flag}" if found is None else f"is of {flag} {found}"
+            raise BadInput(
+                f"the search {search.name} {told}; leave {flag} out, or take its settings alone:"
+                f" `atelier search --show {search.name} --save-preset NAME` writes them for"
+                " `atelier run --config`"
+            )
         setattr(options, name, value)
     return given
 
 
 def _parameters(options: argparse.Namespace) -> dict[str, Any]:
     """What the flow is called with; raises BadInput for data that are not there."""
-    found = _of_search(options) if options.from_search else {}
+    found = _of_search(options) if options.from_search is not None else {}
     images, text = writable(options.images), writable(options.text)
     if of_data("images", options.families):
         find_source(images, "images", options.image_size)
     if of_data("text", options.families):
         find_source(text, "text", glob=options.glob)
     given = {**found, **checked_settings(options, options.families)}
-    if options.seconds and (fixed := [each for each in given if each.endswith(".training.steps")]):
-        raise BadInput(f"{fixed[0]} is set, and --seconds would choose it; give one of them")
+    check_time(given, options.families, options.seconds)
     short = {name: getattr(options, name) for name in options_of_families()}
     together = with_options(given, short)
     taken = _taken_over(options, together) if options.continue_from else {}

@@ -3,8 +3,7 @@
 import argparse
 import json
 import re
-import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -18,11 +17,12 @@ from atelier.cli.options import (
     add_quiet,
     flow_result,
     in_a_process_of_its_own,
+    note_given,
     seed,
     start_servers,
     whole_number,
 )
-from atelier.cli.settings import PRESETS, add_data, add_preset
+from atelier.cli.settings import PRESETS, add_data, add_preset, check_together, read_toml
 from atelier.cli.tables import print_table
 from tasks.data.own_files import writable
 from tasks.data.sources import find_source
@@ -59,6 +59,7 @@ def add(commands: Commands) -> None:
     search = commands.add_parser(
         "search", help="try settings of one family out, and put the best before the gate"
     )
+    note_given(search)
     search.add_argument("family", nargs="?", metavar="FAMILY", help=f"of {', '.join(names())}")
     search.add_argument(
         "--vary",
@@ -163,6 +164,13 @@ def _limited(name: str) -> Callable[[str], int]:
     return lambda text: whole_number(f"a number of {name.replace('_', ' ')}", text, low, high)
 
 
+def _reader(name: str) -> Callable[[str], float] | None:
+    """What reads the number of an option; None where it is none."""
+    if name in _LIMITS:
+        return _limited(name)
+    return {"seed": seed, "trial_gpus": _gpus}.get(name)
+
+
 def _gpus(text: str) -> float:
     """A number of GPUs for argparse, or a part of one."""
     with suppress(ValueError):
@@ -174,10 +182,9 @@ def _gpus(text: str) -> float:
 
 
 def _search(options: argparse.Namespace) -> int:
-    if options.list:
-        return _list()
-    if options.show is not None:
-        return _show(options)
+    if options.list or options.show is not None:
+        _check_looks(options)
+        return _list() if options.list else _show(options)
     parameters = _parameters(options)
     check_space(home(), SPACE_FOR_A_SEARCH_BYTES)
     _check_cluster(options)
@@ -190,6 +197,26 @@ def _search(options: argparse.Namespace) -> int:
         return 1
     (found,) = [each for each in searches() if each.key == finding.search] or named(options.name)
     return _print_search(found.name)
+
+
+def _check_looks(options: argparse.Namespace) -> None:
+    """Refuse what would be without effect beside --list and --show."""
+    look = "--list" if options.list else "--show"
+    beside = sorted(options.given - {"show", "save_preset", "prefect_port", "mlflow_port"})
+    beside += [name for name in ("vary", "assignments") if getattr(options, name)]
+    words = [{"assignments": "--set"}.get(each, f"--{each.replace('_', '-')}") for each in beside]
+    if options.family is not None:
+        words.insert(0, repr(options.family))
+    if words:
+        raise BadInput(f"{look} only looks at searches; leave out {shortened(words[0])}")
+    about_one = [("--json", options.json), ("--save-preset", options.save_preset is not None)]
+    about = [flag for flag, is_given in about_one if is_given]
+    if options.list and about:
+        raise BadInput(f"{about[0]} is about one search: it wants --show NAME instead of --list")
+    if len(about) > 1:
+        raise BadInput(
+            "--save-preset writes a file, and --json tells of a search; give one of them"
+        )
 
 
 def _check_cluster(options: argparse.Namespace) -> None:
@@ -222,9 +249,13 @@ def _scheduled(options: argparse.Namespace) -> dict[str, Any]:
 def _parameters(options: argparse.Namespace) -> dict[str, Any]:
     """What the flow is called with, checked before anything is started."""
     from tasks.search.asked import checked_search
+    from tasks.search.halving import halving_of
     from tasks.search.space import vary_from_words
 
-    for flag, is_given in (("--json", options.json), ("--save-preset", options.save_preset)):
+    for flag, is_given in (
+        ("--json", options.json),
+        ("--save-preset", options.save_preset is not None),
+    ):
         if is_given:
             raise BadInput(
                 f"{flag} is about a search that was made: it wants --show NAME beside it"
@@ -232,7 +263,7 @@ def _parameters(options: argparse.Namespace) -> dict[str, Any]:
     if options.config is not None:
         _take_file(options)
     if options.family not in FAMILIES:
-        got = options.family or "none"
+        got = "none" if options.family is None else shortened(repr(options.family))
         raise BadInput(f"search wants a family of {', '.join(names())}; got {got}")
     family = FAMILIES[options.family]
     options.images, options.text = writable(options.images), writable(options.text)
@@ -243,7 +274,7 @@ def _parameters(options: argparse.Namespace) -> dict[str, Any]:
     vary = {**getattr(options, "vary_of_file", {}), **vary_from_words(options.vary)}
     settings = checked(getattr(options, "set_of_file", {}), [family.name])
     settings |= checked(from_words(options.assignments), [family.name])
-    checked_search(
+    asked = checked_search(
         family,
         vary,
         settings,
@@ -254,6 +285,9 @@ def _parameters(options: argparse.Namespace) -> dict[str, Any]:
         sampler=options.sampler,
         threads=options.threads,
     )
+    first = check_together(options, [family.name], options.preset, asked.given)[family.name]
+    if options.prune == "halving":
+        halving_of(first["training"].steps)  # raises for too few
     _place(options)
     same = ("images", "text", "trials", "workers", "seed", "name", "sampler", "prune")
     more = ("preset", "fresh_seeds", "threads", "image_size", "tokenizer")
@@ -268,21 +302,16 @@ def _parameters(options: argparse.Namespace) -> dict[str, Any]:
 def _seconds(text: str | None) -> int | None:
     if text is None:
         return None
-    found = re.fullmatch(r"(\d{1,6})([smh]?)", text.strip())
+    found = re.fullmatch(r"([0-9]{1,6})([smh]?)", text.strip())
     if found is None or not int(found[1]):
         raise BadInput(f"--budget wants a time such as 20m, 90s or 2h; got {text!r}")
     return int(found[1]) * _UNITS[found[2] or "s"]
 
 
 def _take_file(options: argparse.Namespace) -> None:
-    """Take what a file says for options that the command line leaves at their defaults."""
+    """Take what a file says for options that the command line does not give."""
     path = options.config
-    try:
-        said: Mapping[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadInput(f"--config {path} cannot be read: {error.strerror}") from error
-    except ValueError as error:  # no UTF-8, or no TOML
-        raise BadInput(f"{path} is not TOML: {error}") from error
+    said = read_toml(path)
     for name, value in said.items():
         if name not in _KEYS:
             raise BadInput(f"{path}: unknown {name!r}; known: {', '.join(_KEYS)}")
@@ -294,13 +323,14 @@ def _take_file(options: argparse.Namespace) -> None:
     chosen = {"sampler": ("tpe", "random"), "preset": PRESETS, "tokenizer": ("characters", "bpe")}
     chosen |= {"prune": PRUNINGS, "runner": RUNNERS}
     for name, value in said.items():
-        if name in ("vary", "set") or getattr(options, name) != options.parser.get_default(name):
+        is_positional = name == "family" and options.family is not None
+        if name in ("vary", "set") or name in options.given or is_positional:
             continue
         if value not in chosen.get(name, (value,)):
             raise BadInput(f"{path}: {name} is one of {', '.join(chosen[name])}; got {value!r}")
-        if name in _LIMITS or name == "trial_gpus":
+        if read := _reader(name):
             try:
-                (_limited(name) if name in _LIMITS else _gpus)(str(value))
+                read(str(value))
             except argparse.ArgumentTypeError as error:
                 raise BadInput(f"{path}: {error}") from error
         setattr(options, name, value)
@@ -386,12 +416,18 @@ def _save_preset(search_name: str, preset: str) -> int:
     from tasks.search.records import best_settings
 
     checked_name("preset", preset)
+    if preset in PRESETS:
+        raise BadInput(f"{preset} is a preset of the program; choose another name")
     search, given = best_settings(search_name)
     path = home() / "presets" / f"{preset}.toml"
     if path.exists():
         raise BadInput(f"{path} is there already; choose another name")
     lines = [f"# Of the search {search.name}, over the preset {search.preset}."]
-    lines += [f"{name} = {json.dumps(value)}" for name, value in given.items() if value is not None]
+    # TOML has no null; a setting that may be nothing takes the word
+    lines += [
+        f"{name} = {json.dumps('none' if value is None else value)}"
+        for name, value in given.items()
+    ]
     write_text(path, "\n".join(lines) + "\n")
     print(f"written: {path}\nuse it: atelier run --preset {search.preset} --config {path}")
     return 0

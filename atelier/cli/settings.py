@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from atelier.cli.options import Arguments, Commands
 from atelier.cli.tables import table_lines
-from models.presets import ImageShape
+from models.presets import ImageShape, Preset
 from tasks.data.own_files import writable
 from tasks.data.sources import Kind, choices
 from tasks.families.family import Family
 from tasks.families.table import FAMILIES, names
 from tasks.settings.catalogue import Resolved, resolved
-from tasks.settings.values import Given, checked, flattened, from_words, settled
+from tasks.settings.values import Given, checked, from_words, settled
 from tasks.store.files import BadInput
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def add_given(parser: Arguments) -> None:
 
 
 def given_settings(
-    options: argparse.Namespace, families: Collection[str], preset: str = "standard"
+    options: argparse.Namespace, families: Collection[str], preset: Preset = "standard"
 ) -> Given:
     """What options set, checked as far as that goes before the data are read.
 
@@ -114,29 +114,36 @@ def given_settings(
 
 def checked_settings(options: argparse.Namespace, families: Collection[str]) -> Given:
     """What options set, each for itself; raises BadInput."""
-    given = checked(_of_file(options.config), None) if options.config else {}
+    given = checked(read_toml(options.config), None) if options.config else {}
     given = {name: value for name, value in given.items() if name.partition(".")[0] in families}
     return given | checked(from_words(options.assignments), families)
 
 
 def check_together(
-    options: argparse.Namespace, families: Collection[str], preset: str, given: Given
-) -> None:
-    """Raise BadInput for settings that contradict each other, or what is known of the data."""
-    for name in families:
-        family = FAMILIES[name]
-        settled(family, preset, _shape(family, options).shape, 0, given)  # type: ignore[arg-type]
+    options: argparse.Namespace, families: Collection[str], preset: Preset, given: Given
+) -> dict[str, dict[str, Any]]:
+    """The configurations of each family, as far as the data's shape is known.
+
+    Raises BadInput for settings that contradict each other, or what is known of the data.
+    """
+    known = [FAMILIES[name] for name in families]
+    return {
+        each.name: settled(each, preset, _shape(each, options).shape, 0, given) for each in known
+    }
 
 
-def _of_file(path: Path) -> Mapping[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """What a file of `--config` says; raises BadInput for one that is not there, or is no TOML."""
     try:
-        return flattened(tomllib.loads(path.read_text(encoding="utf-8")))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors write a BOM
     except OSError as error:
         raise BadInput(f"--config {path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise BadInput(f"{path} is not UTF-8 text: {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise BadInput(f"{path} is not TOML: {error}") from error
+    except RecursionError as error:
+        raise BadInput(f"{path} has tables or lists in each other too deep to be read") from error
 
 
 def _shape(family: Family, options: argparse.Namespace) -> "KnownShape":

@@ -108,21 +108,25 @@ def importance(shares: Mapping[str, float]) -> str:
 
 def learning_curves(outcomes: Mapping[int, Outcome]) -> str:
     """The training of all trials; those that were pruned are cut where they ended."""
-    curves = {n: o.curve for n, o in outcomes.items() if len(o.curve) > 1}
-    values = [v for curve in curves.values() for _, v in curve if math.isfinite(v)]
-    if not values:
+    finite = {n: [p for p in o.curve if math.isfinite(p[1])] for n, o in outcomes.items()}
+    curves = {number: curve for number, curve in finite.items() if curve}
+    if not any(len(curve) > 1 for curve in curves.values()):
         return ""
+    values = [value for curve in curves.values() for _, value in curve]
     low, high = _bounds(_without_tail(values))
     last = max(step for curve in curves.values() for step, _ in curve)
     best = next(iter(best_of({n: o.as_result() for n, o in outcomes.items()})), None)
     lines = []
     for number in sorted(curves, key=lambda n: n == best):
         points = [
-            f"{_x(step / last):.1f},{_y(min(1.0, max(0.0, (value - low) / (high - low)))):.1f}"
+            (_x(step / last), _y(min(1.0, max(0.0, (value - low) / (high - low)))))
             for step, value in curves[number]
-            if math.isfinite(value)
         ]
-        lines.append(_polyline(points, _BEST if number == best else _DONE, f"trial {number}"))
+        colour, told = _BEST if number == best else _DONE, f"trial {number}"
+        if len(points) == 1:  # pruned after the first of its measurements: no line shows that
+            lines.append(_dot(*points[0], colour, told))
+        else:
+            lines.append(_polyline([f"{x:.1f},{y:.1f}" for x, y in points], colour, told))
     name = next(o.curve_name for o in outcomes.values() if o.curve_name)
     ends = _text(_LEFT, HEIGHT - 12, "step 0") + _text(_x(1), HEIGHT - 12, f"{last}", "end")
     return _svg(f"Training: {name}", _axis(low, high) + "".join(lines) + ends)

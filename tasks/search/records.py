@@ -24,6 +24,7 @@ from tasks.store.artifacts import (
     read_manifest,
 )
 from tasks.store.files import BadInput, digest_of, write_json
+from tasks.store.names import checked_name
 from tasks.store.records import DamagedRecord, shaped
 from tasks.store.steps import changes
 
@@ -188,8 +189,8 @@ def begin(record: SearchRecord) -> SearchRecord:
 
 
 def search_called(name: str) -> SearchRecord:
-    """The search of a name; raises BadInput without one."""
-    found = named(name)
+    """The search of a name; raises BadInput without one, and for what is no name."""
+    found = named(checked_name("search", name))
     if not found:
         known = ", ".join(each.name for each in searches()) or "none yet"
         raise BadInput(f"there is no search called {name}; known: {known}")

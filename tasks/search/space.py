@@ -67,7 +67,7 @@ def vary_from_words(assignments: list[str]) -> dict[str, str]:
     vary: dict[str, str] = {}
     for text in assignments:
         name, equals, spec = (part.strip() for part in text.partition("="))
-        if not (equals and name and spec):
+        if not (equals and name and spec and name.isprintable()):
             raise BadInput(f"--vary wants NAME=SPEC, with {WANTED}; got {shortened(repr(text))}")
         if name in vary:
             raise BadInput(f"{name} is varied twice: as {vary[name]!r} and as {spec!r}")
@@ -121,7 +121,7 @@ def _parsed(name: str, spec: Any, type_of: Callable[[str], Any], check: Check) -
     kind, takes_none = _plain_type(type_of(name))
     if isinstance(spec, list):
         return _choices(name, spec, check)
-    if not isinstance(spec, str):
+    if not isinstance(spec, str) or not spec.isprintable():  # a message is one line
         raise BadInput(f"{name} wants {WANTED}; got {shortened(repr(spec))}")
     if ".." not in spec and not spec.startswith(_LOG):
         words = [word.strip() for word in spec.split(",")]
@@ -199,7 +199,7 @@ def _stepped(
 def _number(word: str, kind: type) -> float | None:
     """A word as a finite number of a kind, or None."""
     try:
-        value = kind(word)
+        value = kind(word) if word.isascii() else math.nan
     except ValueError:
         return None
     return value if math.isfinite(value) else None

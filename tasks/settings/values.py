@@ -79,6 +79,23 @@ def with_options(given: Mapping[str, Any], options: Mapping[str, Any]) -> Given:
     return merged
 
 
+def check_time(given: Mapping[str, Any], families: Collection[str], seconds: int | None) -> None:
+    """Refuse a time to train where steps are set, or where no family is trained by steps.
+
+    given: settings by full names. seconds: None asks for nothing. Raises BadInput, in one line.
+    """
+    if seconds is None:
+        return
+    steps = [f"{name}.training.steps" for name in families]
+    if fixed := [name for name in steps if name in given]:
+        raise BadInput(f"{fixed[0]} is set, and --seconds would choose it; give one of them")
+    if not any(name in settings_of(FAMILIES[name.partition(".")[0]]) for name in steps):
+        raise BadInput(
+            f"--seconds is {seconds}, and {', '.join(families)} is not trained by steps; leave it"
+            " out"
+        )
+
+
 def from_words(assignments: Iterable[str]) -> Given:
     """What `--set NAME=VALUE` says, unchecked; the last of equal names counts."""
     given: Given = {}
@@ -115,9 +132,9 @@ def form_of(family: Family) -> type[BaseModel]:
 def _known(name: str, families: Collection[str] | None) -> Setting:
     everything = {full: each for f in FAMILIES.values() for full, each in settings_of(f).items()}
     if name not in everything:
-        if inside := [each for each in everything if each.startswith(f"{name}.")]:
-            raise BadInput(f"{name} is no setting but a group of them; such as {inside[-1]}")
         settable = [full for full, each in everything.items() if not each.is_fixed]
+        if inside := [each for each in settable if each.startswith(f"{name}.")]:
+            raise BadInput(f"{name} is no setting but a group of them; such as {inside[0]}")
         raise BadInput(f"there is no setting {shortened(name)!r}; {_nearest(name, settable)}")
     setting = everything[name]
     if setting.is_fixed:
@@ -149,6 +166,8 @@ def _value(setting: Setting, value: Any) -> Any:
         raise BadInput(f"{wanted}; got {str(value).lower()}")
     if isinstance(value, str) and get_origin(setting.type) is not Literal:
         value = _from_text(setting.type, value)
+    if isinstance(value, list) and any(isinstance(each, bool) for each in value):
+        raise BadInput(f"{wanted}; got {shortened(json.dumps(value))}")  # to pydantic, true is 1
     try:
         return TypeAdapter(_accepting(setting)).validate_python(value)
     except ValidationError:
@@ -178,6 +197,6 @@ def _from_text(kind: Any, text: str) -> Any:
     if get_origin(kind) is tuple:
         try:
             return json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):  # the latter of brackets in brackets
             return text
     return text

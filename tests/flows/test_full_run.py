@@ -333,6 +333,7 @@ def test_a_champion_is_continued_on_other_data_and_told_as_the_parent(
         ({"continue_from": "Pictures@champion"}, "continue_from"),
         ({"image_size": 4}, "image_size"),
         ({"approval_seconds": 0}, "approval_seconds"),
+        ({"models": ("ngram",), "seconds": 5}, "ngram is not trained by steps"),
     ],
     ids=str,
 )

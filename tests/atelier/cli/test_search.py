@@ -27,7 +27,7 @@ from tasks.search.records import (
 from tasks.search.runners import Place
 from tasks.search.space import plain_space, space_for
 from tasks.search.study import Proposal, StudySpec
-from tasks.settings.values import flattened
+from tasks.settings.values import checked, flattened
 from tasks.store.files import BadInput
 from tasks.store.steps import steps
 
@@ -72,6 +72,25 @@ def test_the_command_line_is_read_without_prefect() -> None:
         (["--show", "nothing"], "there is no search called nothing; known: none yet"),
         (["vae", *VARY, "--images", "nowhere"], "'nowhere' is not a known source of images"),
         (["gpt", "--vary", "gpt.training.steps=10,20", "--text", "digits"], "not a source of text"),
+        (["vae", *VARY, "--budget", "\u0663m"], "--budget wants a time"),
+        (["vae", *VARY, "--prune", "halving", "--set", "vae.training.steps=8"], "9 steps or more"),
+        (["vae", *VARY, "--set", "vae.training.shards=3"], "multiple of shards, got 64 and 3"),
+        (
+            ["gpt", "--vary", "gpt.model.num_heads=2,4", "--set", "gpt.model.width=126"],
+            "num_heads = 8, so that each head has an even number of dimensions to rotate, got 126",
+        ),
+        (["v\nae", *VARY], r"got 'v\nae'"),
+        (["vae", "--vary", f"{SIZE}=8..\n9"], r"got '8..\n9'"),
+        (["vae", "--vary", "a\n.seed=8..9"], r"got 'a\n.seed=8..9'"),
+        (["--show", "a\nb"], r"'a\nb' cannot be the name of a search"),
+        (["--show", ""], "'' cannot be the name of a search: it is empty"),
+        (["--show", "mine", "--trials", "20"], "--show only looks at searches; leave out --trials"),
+        (["--show", "mine", *VARY], "--show only looks at searches; leave out --vary"),
+        (["vae", "--list"], "--list only looks at searches; leave out 'vae'"),
+        (["--list", "--json"], "--json is about one search"),
+        (["--list", "--save-preset", "mine"], "--save-preset is about one search"),
+        (["--show", "mine", "--json", "--save-preset", "good"], "give one of them"),
+        (["--save-preset", ""], "--save-preset is about a search that was made"),
         (["--save-preset", "mine"], "--save-preset is about a search that was made"),
         (["vae", *VARY, "--json"], "wants --show NAME"),
         (
@@ -106,6 +125,7 @@ def test_what_is_wrong_is_said_in_one_line_and_nothing_is_started(
     [
         (["vae", *VARY, "--workers", "65"], "a number of workers is a whole number from 1 to 64"),
         (["vae", *VARY, "--threads", "0"], "a number of threads is a whole number from 1 to 256"),
+        (["vae", *VARY, "--trials", "\u0663"], "a number of trials is a whole number from 1"),
         (["vae", *VARY, "--trials", "0"], "a number of trials is a whole number from 1 to 10000"),
         (["--list", "--show", "first"], "not allowed with"),
         (["vae", *VARY, "--runner", "dask"], "invalid choice: 'dask'"),
@@ -134,6 +154,8 @@ def test_numbers_beyond_what_the_flow_takes_are_refused_as_options(
         ("runner = 'dask'", "runner is one of processes, ray, ray:auto"),
         ("trial_gpus = 'all'", "trial_gpus is of the type float, got str"),
         ("trial_gpus = 65", "a number of GPUs is from 0 to 64"),
+        ("seed = -4", "a seed is a whole number from 0 to 2147483647, got '-4'"),
+        ("seed = 4294967296", "a seed is a whole number from 0 to 2147483647"),
     ],
 )
 def test_a_wrong_file_is_named(
@@ -170,6 +192,23 @@ def test_a_file_says_what_options_do_and_options_go_before_it(
     assert given["settings"] == {"vae.training.steps": 60}
     assert (given["trials"], given["budget_seconds"], given["name"]) == (9, 120, "mine")
     assert given["prune"] == "halving"
+
+
+def test_an_option_goes_before_the_file_also_with_the_value_that_it_has_by_default(
+    tmp_path: Path, atelier_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "search.toml"
+    path.write_text('family = "gan"\ntrials = 7\nseed = 3\nthreads = 2\npreset = "quick"\n')
+    called: list[dict[str, object]] = []
+    monkeypatch.setattr(command, "start_servers", lambda *_: {})
+    monkeypatch.setattr(command, "flow_result", lambda _, **given: called.append(given))
+    typed = ["vae", "--trials", "20", "--seed", "0", "--preset", "standard"]
+
+    assert main(["search", "--config", str(path), *typed, *VARY]) == 1
+
+    (given,) = called
+    assert (given["family"], given["trials"], given["seed"]) == ("vae", 20, 0)
+    assert (given["preset"], given["threads"]) == ("standard", 2)
 
 
 @pytest.mark.parametrize("runner", ["ray", "ray:auto"])
@@ -367,6 +406,49 @@ def test_a_run_takes_what_a_search_found_best(
     assert given["settings"] == {SIZE: 7, "vae.training.steps": 60}
 
 
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--families", "gpt"], "the search mine is of --families vae; leave --families out"),
+        (["--preset", "standard"], "the search mine is of --preset quick; leave --preset out"),
+        (["--images", "mnist"], "the search mine is of --images digits; leave --images out"),
+        (["--image-size", "16"], "the search mine has no --image-size; leave --image-size out"),
+    ],
+)
+def test_what_a_search_decides_is_not_asked_for_otherwise_beside_it(
+    more: list[str],
+    said: str,
+    kept: SearchRecord,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from atelier.cli import run
+
+    search = replace(kept, source={"images": "digits", "image_size": None})
+    monkeypatch.setattr(records, "search_called", lambda _: search)
+    monkeypatch.setattr(records, "outcomes_of", lambda _: {1: Outcome(state="complete", value=1.0)})
+    monkeypatch.setattr(run, "start_servers", lambda *_: {})
+    monkeypatch.setattr(run, "flow_result", lambda *_, **__: None)
+
+    assert main(["run", "--from-search", "mine", *more]) == 2
+
+    assert said in capsys.readouterr().err
+    same = ["--families", "vae", "--preset", "quick", "--images", "digits"]
+    assert main(["run", "--from-search", "mine", *same]) == 1  # as far as the flow
+
+
+def test_a_search_without_a_name_is_no_run_of_all_families(
+    atelier_home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from atelier.cli import run
+
+    monkeypatch.setattr(run, "start_servers", lambda *_: pytest.fail("servers were started"))
+
+    assert main(["run", "--from-search", ""]) == 2
+
+    assert "'' cannot be the name of a search" in capsys.readouterr().err
+
+
 def test_the_best_setting_becomes_a_preset_that_a_run_takes(
     kept: SearchRecord, monkeypatch: pytest.MonkeyPatch, atelier_home: Path
 ) -> None:
@@ -377,3 +459,30 @@ def test_the_best_setting_becomes_a_preset_that_a_run_takes(
     written = tomllib.loads((atelier_home / "presets" / "good.toml").read_text())
     assert flattened(written) == {SIZE: 7}
     assert main(["search", "--show", "mine", "--save-preset", "good"]) == 2
+
+
+def test_no_preset_of_ones_own_is_called_like_one_of_the_program(
+    kept: SearchRecord,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    atelier_home: Path,
+) -> None:
+    monkeypatch.setattr(records, "outcomes_of", lambda _: {1: Outcome(state="complete", value=1.0)})
+
+    assert main(["search", "--show", "mine", "--save-preset", "quick"]) == 2
+
+    assert "quick is a preset of the program" in capsys.readouterr().err
+    assert not (atelier_home / "presets").exists()
+
+
+def test_a_setting_that_was_found_best_without_a_value_is_written_so(
+    kept: SearchRecord, monkeypatch: pytest.MonkeyPatch, atelier_home: Path
+) -> None:
+    """TOML has no null, and what is left out is the recipe's."""
+    found = {"ngram.model.sentence_end": None, "ngram.model.order": 3}
+    monkeypatch.setattr(records, "best_settings", lambda _: (kept, found))
+
+    assert main(["search", "--show", "mine", "--save-preset", "good"]) == 0
+
+    written = tomllib.loads((atelier_home / "presets" / "good.toml").read_text())
+    assert checked(written) == found

@@ -90,6 +90,8 @@ WRONG = [
     (["--set", "gan.training.shards=5"], "batch_size must be a multiple of shards, got 96 and 5"),
     (["--processes", "64"], "64 processes are asked for, and this machine lets us use"),
     (["--processes", "1", "--families", "ngram"], "ngram is not trained by gradients"),
+    (["--seconds", "5", "--families", "ngram"], "ngram is not trained by steps; leave it out"),
+    (["--seconds", "5", "--set", "vae.training.steps=9"], "--seconds would choose it"),
 ]
 
 
@@ -139,7 +141,13 @@ def test_a_number_of_processes_implies_shards() -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"[vae", "is not TOML"), (b"\xff", "is not UTF-8"), (b"vae.model.x = 1", "no setting")],
+    [
+        (b"[vae", "is not TOML"),
+        (b"\xff", "is not UTF-8"),
+        (b"vae.model.x = 1", "no setting"),
+        (b"a = " + b"[" * 10_000, "too deep to be read"),
+        (b"\xef\xbb\xbf[vae.model]\nlatent_size = 0", "between 1 and 4,096; got 0"),
+    ],
 )
 def test_a_file_that_cannot_be_used_is_named(
     content: bytes, message: str, tmp_path: Path, capsys: Told
@@ -147,9 +155,11 @@ def test_a_file_that_cannot_be_used_is_named(
     file = tmp_path / "mine.toml"
     file.write_bytes(content)
 
-    assert main(["run", "--config", str(file)]) == 2
+    for command in ("run", "search"):
+        assert main([command, "--config", str(file)]) == 2
 
-    assert message in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert message in said or (command == "search" and f"{file}: unknown" in said)
 
 
 def test_an_unknown_family_is_named(capsys: Told) -> None:

@@ -91,6 +91,8 @@ def test_a_spec_is_read_by_the_type_of_its_setting(name: str, spec: Any, wanted:
         ("f.model.size", "8..16:0", "wants a step that is a whole number"),
         ("f.model.size", "8..16:1.5", "wants a step that is a whole number"),
         ("f.model.size", "8..16:16", "within the range"),
+        ("f.model.size", "8..16:\u0662", "wants a step that is a whole number"),
+        ("f.model.size", "8..16\n", r"got '8..16\n'"),
         ("f.model.size", "8..16:3", "steps of 3 end at 14, not at 16"),
         ("f.model.size", "log:8..16:2", "either by orders of magnitude or has steps"),
         ("f.model.size", "log:0..16", "lies above 0"),

@@ -15,6 +15,7 @@ from tasks.families.table import FAMILIES, names
 from tasks.families.vae import VAE
 from tasks.settings.catalogue import recipe_of, resolved, settings_of
 from tasks.settings.values import (
+    check_time,
     checked,
     flattened,
     form_of,
@@ -71,6 +72,8 @@ def test_a_nested_setting_is_the_same_as_a_dotted_one() -> None:
         ({"VAE.Model.Dropout": 1}, "'VAE.Model.Dropout'; did you mean vae.model.dropout"),
         ({"nothing.like.it": 1}, "no setting 'nothing.like.it'; `atelier settings` lists all"),
         ({"vae.model": 1}, "vae.model is no setting but a group of them; such as vae.model."),
+        ({"vae": 1}, "vae is no setting but a group of them; such as vae.model.latent_size"),
+        ({"vae.training": 1}, "group of them; such as vae.training.steps"),
         ({"vae.model.latent_size": "many"}, "between 1 and 4,096; got 'many'"),
         ({"vae.model.latent_size": 0}, "must be a whole number between 1 and 4,096; got 0"),
         ({"vae.model.latent_size": 1.5}, "must be a whole number between 1 and 4,096; got 1.5"),
@@ -82,6 +85,9 @@ def test_a_nested_setting_is_the_same_as_a_dotted_one() -> None:
         ({"gan.model.loss": "hing"}, "one of relativistic, hinge, wasserstein; got 'hing'"),
         ({"gan.model.per_channel_branches": "maybe"}, "must be true or false; got 'maybe'"),
         ({"ngram.model.fallback_discounts": "[1, 2]"}, "3 numbers in a list; got [1, 2]"),
+        ({"ngram.model.fallback_discounts": "[" * 10_000}, "3 numbers in a list; got '[[["),
+        ({"ngram.model.fallback_discounts": "[true, 2, 3]"}, "in a list; got [true, 2, 3]"),
+        ({"ngram.model.fallback_discounts": [0.5, 1, False]}, "in a list; got [0.5, 1, false]"),
         ({"ngram.model.sentence_end": -1}, "a whole number at least 0, or none; got -1"),
         ({"gpt.training.seed": 3}, "gpt.training.seed is decided by --seed and cannot be set"),
         ({"vae.model.channels": 3}, "vae.model.channels is decided by the images"),
@@ -150,6 +156,16 @@ def test_an_option_is_a_short_form_and_its_first_choice_sets_nothing() -> None:
         BadInput, match=r"gan_loss is 'hinge', and gan\.model\.loss is set to 'wass"
     ):
         with_options({"gan.model.loss": "wasserstein"}, {"gan_loss": "hinge"})
+
+
+def test_a_time_chooses_steps_and_nothing_else_does() -> None:
+    check_time({"vae.training.steps": 9}, ["vae"], None)
+    check_time({"vae.model.latent_size": 9}, ["vae", "ngram"], 5)
+
+    with pytest.raises(BadInput, match=r"vae\.training\.steps is set, and --seconds"):
+        check_time({"vae.training.steps": 9}, ["ngram", "vae"], 5)
+    with pytest.raises(BadInput, match="--seconds is 5, and ngram is not trained by steps"):
+        check_time({}, ["ngram"], 5)
 
 
 def test_assignments_are_taken_apart_at_the_first_equals_sign() -> None:
