@@ -65,17 +65,18 @@ def make_home(home: Path) -> None:
     ports = ["--prefect-port", str(free_port()), "--mlflow-port", str(free_port())]
     run = ["run", "--models", "ngram", "--preset", "quick", "--text", f"file:{text}"]
     atelier(home, *run, *ports)
-    add_versions(home)
-    lengthen(home / "ledger" / f"{NAME}.jsonl")
+    url = json.loads((home / "servers.json").read_text(encoding="utf-8"))["mlflow"]["url"]
+    add_versions(url)
+    path = home / "ledger" / f"{NAME}.jsonl"
+    lengthen(path)
+    anchor(path, url)
     repeat(home / "steps" / f"{NAME}.jsonl")
 
 
-def add_versions(home: Path) -> None:
+def add_versions(url: str) -> None:
     """Register the first version again under other digests."""
     from mlflow.tracking import MlflowClient
 
-    url = json.loads((home / "servers.json").read_text(encoding="utf-8"))["mlflow"]["url"]
-    os.environ["MLFLOW_TRACKING_URI"] = url
     registry = MlflowClient(url)
     first = registry.get_model_version(NAME, "1")
     for number in range(2, NUM_VERSIONS + 1):
@@ -125,6 +126,16 @@ def lengthen(path: Path) -> None:
         )
         lines.append(json.dumps(asdict(entry), sort_keys=True).encode())
     path.write_bytes(b"\n".join(lines) + b"\n")
+
+
+def anchor(path: Path, url: str) -> None:
+    """Let the registry know the log's length and its last line."""
+    from mlflow.tracking import MlflowClient
+
+    first, *_, last = path.read_bytes().splitlines()
+    digests = [hashlib.sha256(line).hexdigest() for line in (first, last)]
+    value = f"{NUM_ENTRIES} {digests[1]}"
+    MlflowClient(url).set_registered_model_tag(NAME, f"audit_log.{digests[0][:12]}", value)
 
 
 def repeat(path: Path) -> None:
