@@ -11,6 +11,8 @@ from tasks import plots
 NUM_SAMPLES, COLUMNS = 60, 10
 TEMPERATURES = (0.5, 0.8, 1.0)
 TEXT_TOKENS = 400
+CHOICES, TEMPERATURE_OF_CHOICES = "choices.json", 0.8
+"""In the folder of a model's samples: how each token of one of its texts was chosen, and drawn."""
 
 
 class Keep(Protocol):

@@ -23,9 +23,8 @@ from tasks.evaluation.result import (
 from tasks.evaluation.scorecard import with_baseline
 from tasks.families.table import FAMILIES, purpose_of
 from tasks.runtime.templates import html_page
-from tasks.samples.drawing import COLUMNS
+from tasks.samples.drawing import CHOICES, COLUMNS, TEMPERATURE_OF_CHOICES
 from tasks.samples.tiles import Tiles, film_of, halves_of, tiles_of
-from tasks.samples.token_attribution import CHOICES, TEMPERATURE
 from tasks.store.files import read_json, sha256_of
 from tasks.store.records import DamagedRecord, shaped
 from tasks.tracking.mlflow_client import metric_history, run_exists, run_metrics
@@ -406,7 +405,7 @@ def _choices(work: ChampionSamples) -> dict[str, Any] | None:
         {"length": length, "share": lengths[length] / len(chosen)} for length in range(longest + 1)
     ]
     return {
-        "temperature": TEMPERATURE,
+        "temperature": TEMPERATURE_OF_CHOICES,
         "tokens": chosen,
         "shares": shares,
         "darkest": max(1, longest),

@@ -13,11 +13,9 @@ import torch
 
 from models.text.decoding import DecodingConfig, generate
 from models.text.tokenizer import readable
-from tasks.samples.drawing import Keep
+from tasks.samples.drawing import CHOICES, TEMPERATURE_OF_CHOICES, Keep
 
-CHOICES = "choices.json"
-"""In the folder of a model's samples: how each token of one of its texts was chosen."""
-TEMPERATURE, NUM_TOKENS = 0.8, 240
+NUM_TOKENS = 240
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +68,8 @@ def choices(
 
 def attributed_text(model: Any, seed: int, keep: Keep) -> None:
     """The beginning of the gallery's text of temperature 0.8, with what decided each token."""
-    found = choices(model, model.prompt, num_tokens=NUM_TOKENS, temperature=TEMPERATURE, seed=seed)
+    temperature = TEMPERATURE_OF_CHOICES
+    found = choices(model, model.prompt, num_tokens=NUM_TOKENS, temperature=temperature, seed=seed)
     told = json.dumps([asdict(choice) for choice in found], indent=2, ensure_ascii=False)
     keep(CHOICES, told.encode())
 

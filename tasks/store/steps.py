@@ -224,21 +224,22 @@ def forget_older(step: str, before: float, min_kept: int, keys: Collection[str])
 
 def _lines(step: str) -> Iterator[_Beginning | _Ending | DamagedRecord]:
     """The lines of a step's record; a last one without its end was being written."""
+    path = _path(step)
     try:
-        content = _path(step).read_bytes()
+        content = path.read_bytes()
     except FileNotFoundError:
         return
     except OSError as error:
-        yield DamagedRecord(f"{_path(step)}: {told(error)}")
+        yield DamagedRecord(f"{path}: {told(error)}")
         return
     whole, _, torn = content.rpartition(b"\n")
     for number, line in enumerate(whole.split(b"\n") if whole else [], 1):
         try:
-            yield _read(line, f"{_path(step)}: line {number}")
+            yield _read(line, f"{path}: line {number}")
         except DamagedRecord as error:
             yield error
     if torn.strip():
-        yield DamagedRecord(f"{_path(step)}: the last line was cut short")
+        yield DamagedRecord(f"{path}: the last line was cut short")
 
 
 def _read(line: bytes, where: str) -> _Beginning | _Ending:
