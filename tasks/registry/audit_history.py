@@ -162,7 +162,11 @@ def last_move_without_us(entries: list[Entry]) -> Entry | None:
     return found[-1] if found else None
 
 
+def registrations(entries: Sequence[Entry]) -> dict[int, Entry]:
+    """The entry that tells what the package of each version is; the latest, for a number again."""
+    return {e.to_version: e for e in entries if e.kind == "registered" and e.to_version is not None}
+
+
 def registration_of(entries: Sequence[Entry], number: int) -> Entry | None:
-    """The entry that tells what the package of a version is; the latest, for a number again."""
-    told = [e for e in entries if e.kind == "registered" and e.to_version == number]
-    return told[-1] if told else None
+    """The entry that tells what the package of a version is."""
+    return registrations(entries).get(number)

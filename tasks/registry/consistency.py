@@ -200,11 +200,12 @@ def _unknown(
 ) -> Iterator[Problem]:
     """Versions of the registry whose packages the log does not tell of."""
     told, named, strange = audit_history.contents_by_number(entries), [], []
+    registered = audit_history.registrations(entries)
     for version in versions:
         number = int(version.version)
         if version.tags.get("state") != "complete":
             continue  # being made, or left pending by a kill: no reader sees it
-        if audit_history.registration_of(entries, number) is not None:
+        if number in registered:
             continue
         if told.get(number) == version.tags.get("content_digest"):
             named.append(number)
