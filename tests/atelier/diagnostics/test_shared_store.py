@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from atelier.diagnostics.shared_store import shared_store
-from tasks.store.shared import SharedStore
+from tasks.store.shared import STORE_MARK, SharedStore
 from tasks.store.storage import STORE_VARIABLE
 
 
@@ -23,12 +23,16 @@ def test_without_one_all_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shared_store().state == "ok"
 
 
-def test_a_store_that_works_is_left_as_it_was(root: Path) -> None:
+def test_a_store_that_works_is_left_as_it_was_but_for_its_mark(root: Path) -> None:
     found = shared_store()
 
     assert found.state == "ok"
     assert "gives each name once" in found.what
-    assert [path for path in root.rglob("*") if path.is_file()] == []
+    mark = root / STORE_MARK
+    assert [path for path in root.rglob("*") if path.is_file()] == [mark]
+    content = mark.read_bytes()
+    assert shared_store().state == "ok"
+    assert mark.read_bytes() == content
 
 
 def test_one_that_is_away_says_what_that_means(root: Path) -> None:
