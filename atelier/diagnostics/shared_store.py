@@ -28,10 +28,11 @@ def shared_store() -> Finding:
     waiting = len(unsent(store))
     try:
         name, began = f"doctor/{uuid.uuid4().hex}", time.monotonic()
-        answers = [store.create(name, content) for content in (b"first", b"second")]
+        answers = [store.create(name, each, marks=False) for each in (b"first", b"second")]
         is_first = store.read(name) == b"first"
         seconds = time.monotonic() - began
         store.remove(name)
+        is_new = not store.is_marked()
     except StoreAway as error:
         return Finding(
             name=NAME,
@@ -49,5 +50,6 @@ def shared_store() -> Finding:
             to_do="use a store with conditional writes (If-None-Match), or a shared folder",
         )
     rest = f"; {waiting} results go there with the next step" if waiting else ""
+    rest += "; no home has written there yet: is it the right one, and mounted?" if is_new else ""
     what = f"{store.address} gives each name once, in {seconds * 250:.0f} ms a request{rest}"
     return Finding(name=NAME, state="ok", what=what)

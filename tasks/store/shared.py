@@ -88,15 +88,21 @@ class SharedStore:
         self._away: tuple[float, str] | None = None
         """When, on the monotonic clock, the store did not answer last, and what was said then."""
 
-    def create(self, name: str, content: bytes) -> bool:
+    def is_marked(self) -> bool:
+        """Whether a home has written there; raises StoreAway."""
+        with self._asked():
+            return self._mark() is not None
+
+    def create(self, name: str, content: bytes, *, marks: bool = True) -> bool:
         """Put a record under a name; False where the name is taken by somebody else's.
 
+        marks: a store without a mark gets one; a mere trial leaves an empty one as it is.
         After StoreAway it may lie there all the same, or appear a little later: read it before
         another is put under the next name.
         """
         token, body = _record_of(content)
         try:
-            with self._asked(is_put=True):
+            with self._asked(is_put=True, marks=marks):
                 store = self._store(SECONDS_FOR_A_RECORD)
                 obstore.put(store, name, body, mode="create", use_multipart=False)
                 self._flush(name)
@@ -215,11 +221,13 @@ class SharedStore:
             flush(self._root / name)
 
     @contextmanager
-    def _asked(self, *, is_put: bool = False, waits: bool = True) -> Iterator[None]:
+    def _asked(
+        self, *, is_put: bool = False, marks: bool = True, waits: bool = True
+    ) -> Iterator[None]:
         """Turn what the store says into FileNotFoundError, _Taken or StoreAway.
 
-        is_put: then what is not found is the bucket; waits: fail at once for some seconds after
-        a request that found no answer.
+        is_put: then what is not found is the bucket; marks: see `create`; waits: fail at once for
+        some seconds after a request that found no answer.
         """
         if self._root is not None and not self._root.is_dir():
             raise StoreAway(f"{self.address}: there is no such folder; mount or make it")
@@ -227,7 +235,7 @@ class SharedStore:
         if waits and away is not None and time.monotonic() - away[0] < SECONDS_OF_SILENCE:
             raise StoreAway(away[1])
         try:
-            self._check_mark(is_put=is_put)
+            self._check_mark(marks=is_put and marks)
             yield
             self._away = None
         except StoreAway:
@@ -245,10 +253,10 @@ class SharedStore:
             self._away = time.monotonic(), f"{self.address}: {said}"
             raise StoreAway(self._away[1]) from error
 
-    def _check_mark(self, *, is_put: bool) -> None:
+    def _check_mark(self, *, marks: bool) -> None:
         """Raise StoreAway where this is not the store that the home has used under this address.
 
-        is_put: mark a store that has no mark. A bucket is looked at once; a folder, which may be
+        marks: mark a store that has no mark. A bucket is looked at once; a folder, which may be
         unmounted at any time, before each request.
         """
         seen = self._marks.get(home())
@@ -259,10 +267,10 @@ class SharedStore:
         if mark is not None and mark == seen and known is not None:
             return
         if mark is None and known is None:
-            is_empty = (is_put or has_told(self.address)) and self._is_empty()
+            is_empty = (marks or has_told(self.address)) and self._is_empty()
             if is_empty and has_told(self.address):
                 raise self._is_another("no store here now")
-            if not is_put:
+            if not marks:
                 return
             mark = self._marked(is_new=is_empty)
         if mark is None:

@@ -23,16 +23,21 @@ def test_without_one_all_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shared_store().state == "ok"
 
 
-def test_a_store_that_works_is_left_as_it_was_but_for_its_mark(root: Path) -> None:
+def test_a_store_that_works_is_left_as_it_was(root: Path) -> None:
+    """An empty one, too: it may be a folder that is not mounted, and this home must not take it."""
     found = shared_store()
 
     assert found.state == "ok"
     assert "gives each name once" in found.what
-    mark = root / STORE_MARK
-    assert [path for path in root.rglob("*") if path.is_file()] == [mark]
-    content = mark.read_bytes()
-    assert shared_store().state == "ok"
-    assert mark.read_bytes() == content
+    assert found.what.endswith("no home has written there yet: is it the right one, and mounted?")
+    assert [path for path in root.rglob("*") if path.is_file()] == []
+
+    SharedStore(f"file://{root}").create("claims/a", b"content")
+
+    found = shared_store()
+    assert (found.state, "no home" in found.what) == ("ok", False)
+    files = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+    assert files == {STORE_MARK, "claims/a"}
 
 
 def test_one_that_is_away_says_what_that_means(root: Path) -> None:
@@ -45,7 +50,7 @@ def test_one_that_is_away_says_what_that_means(root: Path) -> None:
 
 
 def test_one_that_gives_a_name_twice_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(SharedStore, "create", lambda *_: True)
+    monkeypatch.setattr(SharedStore, "create", lambda *_, **__: True)
     monkeypatch.setattr(SharedStore, "read", lambda *_: b"second")
 
     found = shared_store()
