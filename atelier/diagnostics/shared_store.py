@@ -32,7 +32,7 @@ def shared_store() -> Finding:
         is_first = store.read(name) == b"first"
         seconds = time.monotonic() - began
         store.remove(name)
-        is_new = not store.is_marked()
+        is_new = store.is_new()
     except StoreAway as error:
         return Finding(
             name=NAME,

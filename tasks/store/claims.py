@@ -57,9 +57,10 @@ class Claim:
         self._thread.join(SECONDS_FOR_A_RECORD)
         try:
             if not is_done:
-                self._store.create(_name(self._folder, self._generation, _GIVEN_UP), b"")
+                given_up = _name(self._folder, self._generation, _GIVEN_UP)
+                self._store.create(given_up, b"", waits=False)  # else others wait for a lease
                 return
-            for name in self._store.names(self._folder):
+            for name in self._store.names(self._folder, waits=False):
                 if _generation_of(name) <= self._generation:
                     self._store.remove(name)
         except StoreAway:
@@ -71,8 +72,9 @@ class Claim:
         while not self._has_ended.wait(lease_seconds() / BEATS_OF_A_LEASE):
             number += 1  # in any case: a beat of which no answer came may lie there
             try:
-                self._store.create(_name(self._folder, self._generation, f"{number:08d}"), b"")
-                names = self._store.names(self._folder)
+                beat = _name(self._folder, self._generation, f"{number:08d}")
+                self._store.create(beat, b"", waits=False)
+                names = self._store.names(self._folder, waits=False)
                 if _latest(names) > self._generation:
                     who = _holder(self._store, self._folder, _latest(names))
                     self._say(f"{who} has taken it over, for this one seemed lost; it goes on")

@@ -82,11 +82,19 @@ def is_first_answer(store: SharedStore) -> bool:
 
 
 def is_sent(folder: Path, store: SharedStore) -> bool:
-    """Whether a store has the artifact of a folder, as far as this home knows."""
+    """Whether a store has the artifact of a folder, as far as this home knows.
+
+    What an earlier version sent names the address alone.
+    """
     try:
-        return (folder / MARK).read_text(encoding="utf-8") == store.address
+        return (folder / MARK).read_text(encoding="utf-8") in (store.identity, store.address)
     except (OSError, ValueError):
         return False
+
+
+def mark_sent(store: SharedStore, folder: Path) -> None:
+    """Note that a store has the artifact of a folder."""
+    write_text(folder / MARK, store.identity)
 
 
 def send(
@@ -95,7 +103,8 @@ def send(
     """Send an artifact, its manifest last; raises StoreAway.
 
     files, digest: what its manifest says; replaces: what lies there is damaged. Another home's
-    stays as it is, and files that are there already are not sent again.
+    stays as it is, and files that are there already are not sent again. The caller marks it as sent
+    once all is done.
     """
     name = name_of(folder)
     manifest, there = f"{name}/{MANIFEST}", set() if replaces else set(store.names(name))
@@ -107,7 +116,6 @@ def send(
             store.remove(manifest)
         store.create(manifest, (folder / MANIFEST).read_bytes())
     store.create(by_digest(name, digest), b"")
-    write_text(folder / MARK, store.address)
 
 
 def forget_making(store: SharedStore, folder: Path) -> None:
@@ -117,8 +125,12 @@ def forget_making(store: SharedStore, folder: Path) -> None:
     """
     below = name_of(folder).partition("/")[2]
     for kind in ("checkpoints", "claims"):
-        for name in store.names(f"{kind}/{below}"):
-            store.remove(name)
+        _remove_all(store, f"{kind}/{below}")
+
+
+def _remove_all(store: SharedStore, folder: str) -> None:
+    for name in store.names(folder):
+        store.remove(name)
 
 
 def by_digest(name: str, digest: str) -> str:
@@ -189,6 +201,7 @@ class Exchange:
             if not is_sent(self._folder, self.store):
                 send(self.store, self._folder, files, digest, replaces=self._is_damaged)
                 self._forget_checkpoints()
+                mark_sent(self.store, self._folder)
                 note_here(self.store)
         except StoreAway as error:
             note_away(self.store, error)
@@ -239,7 +252,7 @@ class Exchange:
                 if (got := sha256_of(path)) != sha256:
                     raise ChecksumMismatch(f"{file}: sha256 is {got[:12]}, expected {sha256[:12]}")
             write_bytes(temporary / MANIFEST, manifest)
-            write_text(temporary / MARK, self.store.address)
+            mark_sent(self.store, temporary)
             remove(self._folder)  # unfinished work of this home
         total = sum(size for size, _ in files.values())
         self._say(f"another home made it; fetched {len(files)} files, {total / 1e6:.1f} MB")
@@ -314,8 +327,7 @@ class Exchange:
     def _forget_checkpoints(self) -> None:
         if self._sender.ident is not None:
             self._sender.join(SECONDS_FOR_THE_LAST_CHECKPOINT)
-        for name in self.store.names(self._checkpoints):
-            self.store.remove(name)
+        _remove_all(self.store, self._checkpoints)
 
 
 def _reporter(what: str, size: int) -> Callable[[int], None]:

@@ -39,7 +39,12 @@ def remember(address: str, store_id: str) -> None:
 
 
 def has_told(address: str) -> bool:
-    """Whether this home has used a store of that address before stores had marks."""
+    """Whether this home has used a store of that address before stores had marks.
+
+    One that knows marks has used it if it has its id; a person may have removed that.
+    """
+    if place_of(address).parent.is_dir():
+        return False
     try:
         told = read_record(home() / TOLD, dict[str, Any])
     except (FileNotFoundError, DamagedRecord):

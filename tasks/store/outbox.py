@@ -16,6 +16,7 @@ from tasks.store.exchange import (
     is_away,
     is_first_answer,
     is_sent,
+    mark_sent,
     note_away,
     note_here,
     send,
@@ -61,7 +62,8 @@ def send_unsent(store: SharedStore, seconds: float = float("inf")) -> int:
             if is_sent(folder, store):  # by another process, just now
                 continue
             send(store, folder, found.files, found.digest)
-            forget_making(store, folder)
+            forget_making(store, folder)  # before the mark, or what a kill leaves stays
+            mark_sent(store, folder)
             note_here(store)
             sent += 1
         except StoreAway as error:

@@ -29,7 +29,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+from obstore.exceptions import AlreadyExistsError, BaseError, GenericError, PreconditionError
 from obstore.store import LocalStore, S3Store
 
 from tasks.runtime.markup import plain
@@ -88,27 +88,35 @@ class SharedStore:
         self._away: tuple[float, str] | None = None
         """When, on the monotonic clock, the store did not answer last, and what was said then."""
 
-    def is_marked(self) -> bool:
-        """Whether a home has written there; raises StoreAway."""
-        with self._asked():
-            return self._mark() is not None
+    @property
+    def identity(self) -> str:
+        """The address, and the id of the store that this home has used there."""
+        return f"{self.address} {known_id(self.address) or ''}".strip()
 
-    def create(self, name: str, content: bytes, *, marks: bool = True) -> bool:
+    def is_new(self) -> bool:
+        """Whether no home has written there; raises StoreAway."""
+        with self._asked():
+            return self._mark() is None and self._is_empty()
+
+    def create(self, name: str, content: bytes, *, marks: bool = True, waits: bool = True) -> bool:
         """Put a record under a name; False where the name is taken by somebody else's.
 
-        marks: a store without a mark gets one; a mere trial leaves an empty one as it is.
+        marks: a store without a mark gets one; a mere trial leaves an empty one as it is. waits:
+        a store that did not answer a moment ago is not asked.
         After StoreAway it may lie there all the same, or appear a little later: read it before
         another is put under the next name.
         """
         token, body = _record_of(content)
         try:
-            with self._asked(is_put=True, marks=marks):
+            with self._asked(is_put=True, marks=marks, waits=waits):
                 store = self._store(SECONDS_FOR_A_RECORD)
                 obstore.put(store, name, body, mode="create", use_multipart=False)
                 self._flush(name)
             return True
         except _Taken:
             return self._token_of(name) == token
+        except _NotAsked:
+            raise
         except StoreAway:
             if (found := self._token_of(name)) is None:
                 raise
@@ -118,13 +126,13 @@ class SharedStore:
         """The content of a record; raises FileNotFoundError and DamagedRecord."""
         return self._read(name)[1]
 
-    def names(self, folder: str) -> list[str]:
-        """The names of all that lies below a folder, in order."""
-        return sorted(self.entries(folder))
+    def names(self, folder: str, *, waits: bool = True) -> list[str]:
+        """The names of all that lies below a folder, in order; waits: see `create`."""
+        return sorted(self.entries(folder, waits=waits))
 
-    def entries(self, folder: str) -> dict[str, Entry]:
-        """All that lies below a folder, by name."""
-        with self._asked():
+    def entries(self, folder: str, *, waits: bool = True) -> dict[str, Entry]:
+        """All that lies below a folder, by name; waits: see `create`."""
+        with self._asked(waits=waits):
             pages = obstore.list(self._store(SECONDS_FOR_A_RECORD), prefix=folder)
             found = [each for page in pages for each in page]
         return {
@@ -233,7 +241,7 @@ class SharedStore:
             raise StoreAway(f"{self.address}: there is no such folder; mount or make it")
         away = self._away
         if waits and away is not None and time.monotonic() - away[0] < SECONDS_OF_SILENCE:
-            raise StoreAway(away[1])
+            raise _NotAsked(away[1])
         try:
             self._check_mark(marks=is_put and marks)
             yield
@@ -249,9 +257,12 @@ class SharedStore:
                 raise
             raise StoreAway(f"{self.address}: {one_line(error)}") from error
         except (BaseError, OSError) as error:
-            said = told(error) if isinstance(error, OSError) else one_line(error)
-            self._away = time.monotonic(), f"{self.address}: {said}"
-            raise StoreAway(self._away[1]) from error
+            said = (
+                f"{self.address}: {told(error) if isinstance(error, OSError) else one_line(error)}"
+            )
+            if isinstance(error, GenericError):  # others are about one object, and come at once
+                self._away = time.monotonic(), said
+            raise StoreAway(said) from error
 
     def _check_mark(self, *, marks: bool) -> None:
         """Raise StoreAway where this is not the store that the home has used under this address.
@@ -262,10 +273,12 @@ class SharedStore:
         seen = self._marks.get(home())
         if seen is not None and self._root is None:
             return
-        known = known_id(self.address)  # before the mark, which is older than what is known of it
         mark = self._mark()
-        if mark is not None and mark == seen and known is not None:
+        if mark is not None and mark == seen:
             return
+        known = known_id(self.address)
+        if mark is None and known is not None:
+            mark = self._mark()  # another process of this home may have put it just now
         if mark is None and known is None:
             is_empty = (marks or has_told(self.address)) and self._is_empty()
             if is_empty and has_told(self.address):
@@ -318,6 +331,10 @@ class SharedStore:
             f" {STORE_VARIABLE} (a store that is restored needs its file {STORE_MARK!r}; to use"
             f" another one from now on, remove {place_of(self.address)})"
         )
+
+
+class _NotAsked(StoreAway):
+    """The store did not answer a moment ago, so it was not asked."""
 
 
 class _Taken(Exception):

@@ -165,9 +165,9 @@ def nothing_to_verify(name: str, which: str) -> Iterator[tuple[Path, Any]]:
 
 
 def with_point(create: Callable[..., bool], point: Callable[[], None]) -> Callable[..., bool]:
-    def created(self: Any, name: str, content: bytes) -> bool:
+    def created(self: Any, name: str, content: bytes, **how: bool) -> bool:
         point()
-        return create(self, name, content)
+        return create(self, name, content, **how)
 
     return created
 

@@ -138,10 +138,10 @@ def test_what_was_made_before_a_store_was_set_is_sent_when_it_is_asked_for(
 def test_the_manifest_goes_last(homes: Homes, monkeypatch: pytest.MonkeyPatch) -> None:
     create = SharedStore.create
 
-    def cut_off(store: SharedStore, name: str, content: bytes) -> bool:
+    def cut_off(store: SharedStore, name: str, content: bytes, **how: bool) -> bool:
         if name.endswith(MANIFEST):
             raise StoreAway("cut off")
-        return create(store, name, content)
+        return create(store, name, content, **how)
 
     monkeypatch.setattr(SharedStore, "create", cut_off)
     made(Maker())
@@ -452,6 +452,27 @@ def test_what_is_sent_later_leaves_no_claim_and_no_checkpoint(homes: Homes) -> N
 
     assert stored(homes, "claims") == [other]
     assert stored(homes, "checkpoints") == []
+
+
+def test_what_is_left_of_the_making_when_the_store_goes_away_goes_the_next_time(
+    homes: Homes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with homes.away():
+        place = made(Maker())
+    below = "/".join(place.folder.parts[-3:])
+    homes.store.create(f"claims/{below}/00000001.claim", b"")
+
+    def away(*_: Any) -> None:
+        raise StoreAway("cut off")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SharedStore, "remove", away)
+        assert send_unsent(homes.store) == 0
+    assert unsent(homes.store) == [place.folder]
+    exchange._away_since.clear()
+
+    assert send_unsent(homes.store) == 1
+    assert homes.store.names(f"claims/{below}") == []
 
 
 def test_what_waited_goes_with_the_next_step_and_with_no_later_one(

@@ -7,7 +7,7 @@ from typing import Any
 
 import obstore
 import pytest
-from obstore.exceptions import AlreadyExistsError, GenericError
+from obstore.exceptions import AlreadyExistsError, GenericError, PermissionDeniedError
 
 from tasks.store import shared as module
 from tasks.store.files import BadInput
@@ -281,3 +281,35 @@ def test_a_put_that_was_not_answered_is_looked_for_at_once(
         store.create("a", b"")
 
     assert silent.num_asked == 2, "the put, and the look for it"
+
+
+def test_a_put_that_is_held_back_asks_nothing_and_what_must_be_told_is_not_held_back(
+    store: SharedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = Silent(monkeypatch)
+    with pytest.raises(StoreAway):
+        store.read("a")
+    with pytest.raises(StoreAway):
+        store.create("a", b"")
+    assert silent.num_asked == 1
+
+    silent.answers = True
+    assert store.create("given up", b"", waits=False)
+
+
+def test_what_is_wrong_with_one_object_holds_nothing_back(
+    store: SharedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.create("a", b"content")
+    real = obstore.get
+
+    def refused(where: Any, name: str) -> Any:
+        if name == "theirs":
+            raise PermissionDeniedError("theirs: permission denied")
+        return real(where, name)
+
+    monkeypatch.setattr(module.obstore, "get", refused)
+    with pytest.raises(StoreAway, match="permission denied"):
+        store.read("theirs")
+
+    assert store.read("a") == b"content"

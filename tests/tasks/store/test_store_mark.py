@@ -9,8 +9,11 @@ import pytest
 
 from tasks.registry import audit_log
 from tasks.store import shared as module
+from tasks.store.announcements import announce
+from tasks.store.exchange import is_sent, mark_sent
 from tasks.store.known_stores import known_id, place_of
 from tasks.store.shared import STORE_MARK, SharedStore, StoreAway
+from tasks.store.storage import MARK
 
 Use = Callable[[str], SharedStore]
 
@@ -205,3 +208,39 @@ def test_a_damaged_mark_is_named(use: Use, tmp_path: Path) -> None:
 
     with pytest.raises(StoreAway, match=r"store: no JSON.*put that file back"):
         use("a").names("")
+
+
+def test_a_store_that_is_lost_can_be_followed_by_a_new_one(use: Use, tmp_path: Path) -> None:
+    store = use("a")
+    store.create("b", b"")
+    announce(store)
+    unmount(tmp_path)
+    with pytest.raises(StoreAway, match="no store here now") as told:
+        store.create("c", b"")
+    assert str(place_of(store.address)) in str(told.value)
+
+    place_of(store.address).unlink()  # as the message says
+    use("a").create("c", b"")
+
+    assert use("a").names("") == ["c"]
+    assert known_id(store.address) == id_of(tmp_path / "store")
+
+
+def test_what_was_sent_to_another_store_of_the_address_is_not_sent_to_this_one(
+    use: Use, tmp_path: Path
+) -> None:
+    folder, store = tmp_path / "artifact", use("a")
+    folder.mkdir()
+    store.create("b", b"")
+    mark_sent(store, folder)
+    assert is_sent(folder, use("a"))
+
+    unmount(tmp_path)
+    place_of(store.address).unlink()
+    use("a").create("c", b"")
+
+    assert not is_sent(folder, use("a"))
+    mark_sent(use("a"), folder)
+    assert is_sent(folder, use("a"))
+    (folder / MARK).write_text(store.address)  # as earlier versions noted it
+    assert is_sent(folder, use("a"))
