@@ -1,13 +1,13 @@
 """The audit log and the registry, held against each other.
 
 The registry keeps an anchor of each log: its length and the sha256 of its last line, in a tag of
-the registered model, written after each line, and never taken back. So an altered last line, a
-cut-off end or another log in its place shows, unless somebody changes both. A kill between the line
-and the anchor leaves the log one line ahead, which the next reader settles. Several homes may write
-to one registry: each log has an anchor of its own, named by the log's first line; homes that share
-a store have one log, and one anchor of it, which each of them lets follow what all have written.
-Another tag has the id of that store, so that a home which has used none yet begins no log in a
-folder that is not mounted.
+the registered model, written after each line. So an altered last line, a cut-off end or another log
+in its place shows, unless somebody changes both. A kill between the line and the anchor leaves the
+log one line ahead, which the next reader settles. Several homes may write to one registry: each log
+has an anchor of its own, named by the log's first line; homes that share a store have one log, and
+one anchor of it, which each of them lets follow what all have written; one that set an older anchor
+over a newer one sees that and sets it right. Another tag has the id of that store, so that a home
+which has used none yet begins no log in a folder that is not mounted.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from mlflow.exceptions import MlflowException
 
 from tasks.packaging.files import PackageUnknown
 from tasks.registry import audit_history, audit_log
-from tasks.registry.log_storage import is_shared, store_id
+from tasks.registry.log_storage import is_shared, lines_of, store_id
 from tasks.registry.version_tags import whole
 from tasks.store.shared import StoreAway
 from tasks.store.storage import STORE_VARIABLE
@@ -45,33 +45,39 @@ def append(model: str, kind: audit_log.Kind, **facts: Any) -> audit_log.Entry:
 
     Raises AuditLogDamaged where the log would begin, and the registry knows of another store.
     """
-    found = audit_log.read(model) if is_shared() else None
-    if found and not found.entries and (what := _is_elsewhere(found, model_tags(model) or {})):
+    if is_shared() and (what := _is_elsewhere(model, model_tags(model) or {})):
         raise audit_log.damaged(model, what)
     entry = audit_log.append(model, kind, **facts)
     anchor(model)
     return entry
 
 
-def anchor(model: str) -> None:
+def anchor(model: str, *, begins: bool = False) -> None:
     """Let the registry know how far a log has come, where it knows the model at all.
 
     An anchor only moves on: this home's copy of a log whose store is away, a log that lost its end,
-    and one that was altered move none.
+    and one that was altered move none. begins: the log began anew, so it lies in the store of this
+    home from now on; else the store that the registry knows stays what it is.
     """
     while True:
         found = audit_log.latest(model)
         tags = model_tags(model)
         if not found.entries or not found.is_current or tags is None:
             return
+        _tell_the_store(model, tags, begins=begins)
         name, value = anchor_tag(found)
         if not _follows(found, anchors(tags).get(found.name)):
             return
-        if is_shared() and tags.get(STORE_TAG) != (here := store_id()):
-            client().set_registered_model_tag(model, STORE_TAG, here)
         client().set_registered_model_tag(model, name, value)
         if not is_shared():
             return  # else another home's anchor may have come before: look whether all is anchored
+
+
+def _tell_the_store(model: str, tags: Mapping[str, str], *, begins: bool) -> None:
+    """Let the registry know in which store a log lies, unless it does."""
+    there, here = tags.get(STORE_TAG, ""), store_id()  # none without a shared store
+    if here and here != there and (begins or not there) and lines_of(model).is_begun():
+        client().set_registered_model_tag(model, STORE_TAG, here)
 
 
 def _follows(found: audit_log.Log, before: Anchor | None) -> bool:
@@ -116,7 +122,7 @@ def checked_log(model: str, *, anew: bool = False) -> audit_log.Log:
     tags = model_tags(model) or {}  # before the log, which may grow meanwhile
     known = anchors(tags)
     found = audit_log.latest(model, anew=True) if anew else audit_log.read(model)
-    what = disagreement(found, known) or _is_elsewhere(found, tags)
+    what = disagreement(found, known) or (found.is_current and _is_elsewhere(model, tags))
     if not found.is_current and known and (what or not found.entries):
         raise StoreAway(
             f"the shared store does not answer, and this home's copy of the audit log of {model}"
@@ -124,7 +130,7 @@ def checked_log(model: str, *, anew: bool = False) -> audit_log.Log:
         )
     if what and is_shared():
         found = audit_log.read_again(model)
-        what = disagreement(found, known) or _is_elsewhere(found, tags)
+        what = disagreement(found, known) or _is_elsewhere(model, tags)
     if what:
         raise audit_log.damaged(model, what)
     return found
@@ -154,14 +160,18 @@ def disagreement(found: audit_log.Log, known: Mapping[str, Anchor]) -> str:
     return ""
 
 
-def _is_elsewhere(found: audit_log.Log, tags: Mapping[str, str]) -> str:
-    """That a shared store has nothing of a log that lies in one, in words, or nothing."""
-    if found.entries or not found.is_current or not is_shared() or not tags.get(STORE_TAG):
+def _is_elsewhere(model: str, tags: Mapping[str, str]) -> str:
+    """That a shared store has nothing of a log that lies in another, in words, or nothing.
+
+    Lines of this home's own, of before it shared a store, do not count. Raises StoreAway.
+    """
+    there, here = tags.get(STORE_TAG, ""), store_id()
+    if not there or here == there or not is_shared() or lines_of(model).is_begun():
         return ""
-    here = store_id() or "a new one"
+    where = f"the store here, {here:.8}," if here else "the store here"
     return (
-        f"it has no lines here, in the store {here:.8}, and the registry knows of some in the store"
-        f" {tags[STORE_TAG]:.8}; mount that one, or correct {STORE_VARIABLE}; where it is lost"
+        f"the registry knows it in the store {there:.8}, and {where} has nothing of it: mount the"
+        f" right one, or correct {STORE_VARIABLE}"
     )
 
 

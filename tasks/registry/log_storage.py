@@ -53,6 +53,9 @@ class Lines(Protocol):
         previous: the sha256 of the line before, without its newline.
         """
 
+    def is_begun(self) -> bool:
+        """Whether there are any lines in that place itself; raises StoreAway."""
+
     def join(self) -> None:
         """Put this home's own log into a shared store that has none; raises StoreAway."""
 
@@ -149,6 +152,10 @@ class LocalFile:
         _flush_folder(self.path.parent)
         return True
 
+    def is_begun(self) -> bool:
+        """See `Lines`."""
+        return self.path.exists()
+
     def join(self) -> None:
         """See `Lines`: there is no store."""
 
@@ -243,6 +250,11 @@ class SharedObjects:
         if (copy := self._copy()).count(b"\n") == number - 1:
             self._keep_copy(copy + line)
         return True
+
+    def is_begun(self) -> bool:
+        """See `Lines`."""
+        self._find_generation()
+        return self._is_begun()
 
     def join(self) -> None:
         """See `Lines`."""

@@ -63,7 +63,7 @@ def _begin(name: str) -> str:
             why="taken over from the registry with the new log",
             digests={"content": champion.tags.get("content_digest", "")},
         )
-    audit_anchor.anchor(name)
+    audit_anchor.anchor(name, begins=True)
     return f"{name}: a new audit log begins; {kept}"
 
 

@@ -307,12 +307,12 @@ def test_a_new_home_begins_no_log_in_a_folder_that_is_not_mounted(
     (tmp_path / "store").mkdir()
 
     use("new")
-    with pytest.raises(audit_log.AuditLogDamaged, match="mount that one, or correct ATELIER_STORE"):
+    with pytest.raises(audit_log.AuditLogDamaged, match="mount the right one, or correct ATELIER"):
         promotion.promote(studio.name, 2, "nevertheless")
-    with pytest.raises(audit_log.AuditLogDamaged, match="it has no lines here"):
+    with pytest.raises(audit_log.AuditLogDamaged, match="the store here has nothing of it"):
         audit_anchor.append(studio.name, "registered", to_version=3)
     problem = only_problem(studio.name)
-    assert "the registry knows of some in the store" in problem.what
+    assert "the registry knows it in the store" in problem.what
     assert problem.ways == ("begin",)
 
     assert not list((tmp_path / "store").rglob("*.json"))
@@ -323,6 +323,31 @@ def test_a_new_home_begins_no_log_in_a_folder_that_is_not_mounted(
     assert audit_log.entries_of(studio.name)[0].action == "begin"
     use("newer")
     assert audit_log.entries_of(studio.name)[0].action == "begin"
+
+
+def test_a_homes_own_log_does_not_go_into_a_folder_that_is_not_mounted(
+    studio: Any, use: Use, tmp_path: Path
+) -> None:
+    use("a")
+    promotion.promote(studio.name, 1, "by hand")
+    anchored = audit_anchor.model_tags(studio.name)
+    use("late", with_store=False)
+    audit_log.append(studio.name, "registered", to_version=9)  # before it shared a store
+    (tmp_path / "store").rename(tmp_path / "elsewhere")
+    (tmp_path / "store").mkdir()
+
+    use("late")
+    for deed in (
+        lambda: promotion.promote(studio.name, 2, "nevertheless"),
+        lambda: audit_anchor.append(studio.name, "registered", to_version=3),
+        lambda: promotion.history(studio.name),
+    ):
+        with pytest.raises(audit_log.AuditLogDamaged):
+            deed()
+
+    assert not list((tmp_path / "store").rglob("*.json"))
+    assert audit_log.log_path(studio.name).exists()
+    assert audit_anchor.model_tags(studio.name) == anchored
 
 
 def test_a_stale_copy_of_the_log_takes_no_anchor_back(
