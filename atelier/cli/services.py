@@ -124,19 +124,20 @@ def _closed_elsewhere() -> list[str]:
     from tasks.tracking.mlflow_client import TrackingUnavailable
     from tasks.tracking.runs import close_dead_runs
 
+    closed: list[str] = []
     try:
         with _asking_once():
-            return [*close_dead_flow_runs(), *close_dead_runs(retries=False)]
+            closed += close_dead_flow_runs()
+            closed += close_dead_runs(retries=False)
     except OSError as error:  # a full disk, say: the work of others goes on, and so does this
         if not isinstance(error, TrackingUnavailable):
             print(
                 plain(f"cannot look for runs without a process now: {one_line(error)}"), flush=True
             )
-        return []
     except Exception as error:
         if not (isinstance(error, TrackingUnavailable) or is_prefect_away(error)):
             raise
-        return []
+    return closed
 
 
 @contextmanager

@@ -119,8 +119,9 @@ def _spare(versions: list[Any], name: str, now: float) -> Iterator[Any]:
     """
     named, entries = _named(name), audit_log.entries_of(name)
     told, pruned = audit_history.contents_by_number(entries), audit_history.pruned_versions(entries)
-    # A kill came when their tags were being removed, by which we know what is ours.
-    yield from (v for v in versions if int(v.version) in pruned and "content_digest" not in v.tags)
+    # Of these a kill left no digest, so that they would not count as ours below.
+    half_removed = [v for v in versions if "content_digest" not in v.tags]
+    yield from (v for v in half_removed if int(v.version) in pruned - named)
     ours = [v for v in versions if told.get(int(v.version)) == v.tags.get("content_digest", "")]
     others = sorted(
         (each for each in ours if int(each.version) not in named),

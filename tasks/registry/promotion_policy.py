@@ -177,7 +177,7 @@ def known_spread(family: str, preset: str, data: str) -> SeedSpread | None:
         return None
     relative, degrees_of_freedom = record.seed_spreads.get(preset, record.seed_spreads["quick"])
     if preset not in record.seed_spreads or data != known_sources(record.data)[0]:
-        degrees_of_freedom = DEGREES_OF_FREEDOM_OF_A_GUESS
+        degrees_of_freedom = min(degrees_of_freedom, DEGREES_OF_FREEDOM_OF_A_GUESS)
     return SeedSpread(relative, degrees_of_freedom)
 
 

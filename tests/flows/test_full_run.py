@@ -12,11 +12,14 @@ from typing import Any
 
 import httpx
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import StateType
 from prefect.states import State
 
 from flows import approval
 from flows.full_run import RunSummary, full_run
 from flows.reproduce import reproduce
+from tasks.maintenance.crash_recovery import STATE_LABEL
 from tasks.registry.data_owner import OtherData
 from tasks.registry.promotion import history
 from tasks.registry.versions import champion_of, every_version
@@ -233,6 +236,15 @@ def test_other_data_of_a_known_name_are_refused_before_training(
     assert len(list(every_version())) == len(NAMES)
 
 
+def signed_states(ended: Any) -> list[bool]:
+    """Whether the label of a run names each of its Running states, in their order."""
+    with get_client(sync_client=True) as prefect:
+        run = prefect.read_flow_run(ended.state_details.flow_run_id)
+        states = prefect.read_flow_run_states(run.id)
+    running = [state for state in states if state.type == StateType.RUNNING]
+    return [str(state.id) == run.labels[STATE_LABEL] for state in running]
+
+
 def test_nobody_answers_in_time_and_the_next_run_promotes(
     workshop: Workshop, written_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,6 +285,7 @@ def test_a_person_is_asked_and_the_answer_is_kept(
     assert version.alias == alias
     said = {"accept": "accepted", "refuse": "refused"}[decision]
     assert history(version.name)[-1].why.endswith(f"{said} manually: it reads well")
+    assert signed_states(ended) == [True]  # the pause is that of a run inside
     client().delete_registered_model(version.name)
 
 
