@@ -21,12 +21,11 @@ def moved(images: Tensor, config: DiffusionConfig) -> tuple[Tensor, Tensor]:
     """
     number, device = len(images), images.device
     chosen = torch.rand(number, 1, device=device) < config.augment_probability
-    largest = torch.tensor(
-        [config.augment_shift, config.augment_shift, config.augment_zoom, config.augment_turn]
-    )
-    shares = torch.rand(number, NUM_MOVES, device=device) * 2 - 1
-    shares = shares * chosen * (largest > 0).to(device)
-    right, down, larger, turn = (shares * largest.to(device)).unbind(1)
+    largest = (config.augment_shift, config.augment_shift, config.augment_zoom, config.augment_turn)
+    shares = (torch.rand(number, NUM_MOVES, device=device) * 2 - 1) * chosen
+    # number by number: a tensor of them would have to be copied from the CPU at every step
+    shares = torch.stack([shares[:, i] * (size > 0) for i, size in enumerate(largest)], 1)
+    right, down, larger, turn = (shares[:, i] * size for i, size in enumerate(largest))
     # where in the image, whose sides are -1 and 1, each new pixel is looked up
     size, aspect = (-larger).exp(), config.width / config.height
     cos, sin = size * turn.cos(), size * turn.sin()

@@ -30,6 +30,8 @@ class Diffusion(nn.Module):
     A batch is a pair: images (B, C, H, W) float in [0, 1], and labels (B,) int64 or None.
     """
 
+    is_capturable = True
+
     def __init__(self, config: DiffusionConfig) -> None:
         super().__init__()
         self.config = config
@@ -45,7 +47,7 @@ class Diffusion(nn.Module):
         self.average.mean.copy_(self.network.mean)
         self.average.deviation.copy_(self.network.deviation)
 
-    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+    def losses(self, batch: Batch, step: int | Tensor) -> dict[str, Tensor]:
         """Squared errors of the velocity for a batch, per pixel, in units of the images' variance.
 
         Scalars: "loss" over all times, "loss_near_noise" before the middle of the way and

@@ -36,6 +36,8 @@ class Measurement:
     """What they are told, as JSON."""
     judge_digest: str = ""
     """Of the classifier that samples are measured with."""
+    device: str = "cpu"
+    """The device class on which samples are drawn: last digits depend on it."""
 
 
 def evaluate_cached(
@@ -54,7 +56,7 @@ def evaluate_cached(
     settings = {"seed": EVALUATION_SEED, **measurement.settings}
     judge_digest = measurement.judge_digest
     modules = list(measurement.modules)
-    compared = cache_key_inputs(settings, [data.digest, judge_digest], modules, "cpu")
+    compared = cache_key_inputs(settings, [data.digest, judge_digest], modules, measurement.device)
 
     def make(folder: Path) -> dict[str, Any]:
         with subject() as model:

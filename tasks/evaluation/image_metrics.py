@@ -32,6 +32,7 @@ from tasks import plots
 from tasks.data.ingestion import ImageSet
 from tasks.data.splits import load_images
 from tasks.evaluation.result import EVALUATION_SEED, EvaluationResult, not_finite
+from tasks.training.device import on_training_device
 
 MIN_SAMPLES, SAMPLES_PER_IMAGE = 10_000, 5
 """Samples are cheap: at least so many, and where their distance decides, five for each held-out
@@ -131,7 +132,8 @@ def drawn_by(
 
 def _drawn(subject: Any, number: int, labels: torch.Tensor | None) -> torch.Tensor:
     if hasattr(subject, "draw"):
-        found: torch.Tensor = subject.draw(number, EVALUATION_SEED, labels=labels)
+        with on_training_device(subject.model):
+            found: torch.Tensor = subject.draw(number, EVALUATION_SEED, labels=labels).cpu()
     elif hasattr(subject.model, "sample"):  # versions of before `SampleModel.draw`: a VAE's
         found = subject.model.sample(number, EVALUATION_SEED, sampler="mixture")
     else:  # and a GAN's, whose module it brought along

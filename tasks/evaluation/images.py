@@ -17,6 +17,7 @@ from tasks.evaluation.scorecard import Scorecard, publish
 from tasks.packaging.package import rebuilt
 from tasks.runtime.retries import NETWORKED
 from tasks.store.files import read_json
+from tasks.training.device import training_device
 from tasks.training.fit_store import TrainedModel
 
 
@@ -71,6 +72,7 @@ def evaluate_image_model(
         ),
         settings={"likelihood": likelihood, "draws_means": draws_means},
         judge_digest=judge.digest,
+        device=training_device().type,
     )
     return evaluate_cached(
         name, content_digest, images, measurement, run_id=run_id, subject=subject

@@ -21,6 +21,7 @@ from tasks.data.ingestion import ImageSet
 from tasks.data.splits import load_images, load_tokens
 from tasks.data.tokenization import TokenSet
 from tasks.evaluation.result import EVALUATION_SEED
+from tasks.training.device import on_training_device
 
 MIN_SAMPLES, SAMPLES_PER_IMAGE, MAX_SAMPLES = 2000, 5, 10_000
 
@@ -84,7 +85,8 @@ def _distance(subject: Any, pixels: np.ndarray, labels: np.ndarray, judge: Class
     asked = (
         torch.from_numpy(np.resize(labels, number)) if subject.config.get("num_classes") else None
     )
-    drawn = bytes_of(subject.draw(number, EVALUATION_SEED, labels=asked))
+    with on_training_device(subject.model):
+        drawn = bytes_of(subject.draw(number, EVALUATION_SEED, labels=asked))
     chosen = pixels[evenly_chosen(len(pixels), MAX_IMAGES)]
     value = frechet_distance(features_of(judge, chosen), features_of(judge, drawn))
     return Objective(

@@ -17,6 +17,20 @@ def training_device() -> torch.device:
 
 
 @contextmanager
+def on_training_device(model: torch.nn.Module) -> Iterator[None]:
+    """Hold a network on the GPU meanwhile, where there is one, and on the CPU again afterwards."""
+    device = training_device()
+    if device.type == "cpu":
+        yield
+        return
+    model.to(device)
+    try:
+        yield
+    finally:
+        model.to("cpu")
+
+
+@contextmanager
 def computing_threads(number: int | None) -> Iterator[None]:
     """Let this thread compute with so many threads of PyTorch; None: as it does anyway."""
     before = torch.get_num_threads()

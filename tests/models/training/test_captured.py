@@ -18,6 +18,10 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from models.diffusion.model import Diffusion, velocity_steps
+from models.diffusion.model import labelled_batches as diffusion_batches
+from models.diffusion.model import make_optimizer as diffusion_optimizer
+from models.diffusion.recipe import diffusion_recipe
 from models.gan.model import Gan, labelled_batches, optimizers_of
 from models.gan.recipe import gan_recipe
 from models.gan.stability import ControlConfig, StabilityMonitor, controlled_state, controlled_steps
@@ -104,6 +108,20 @@ def gan(device: str, loss: str = "relativistic") -> tuple[TrainingState, Steps]:
     return state, lambda _: controlled_steps(model, state, batches, fit, monitor)
 
 
+def diffusion(device: str, loop: Any = velocity_steps) -> tuple[TrainingState, Steps]:
+    """With moved images and dropout, which a preset may lack."""
+    config, fit = diffusion_recipe("quick", ImageShape(1, 8, 8, 10), 0).values()
+    fit = replace(fit, steps=NUM_STEPS, batch_size=16)
+    torch.manual_seed(0)
+    model = Diffusion(replace(config, augment_probability=0.5, dropout=0.1)).to(device)
+    images, labels = pixels(device)
+    model.normalise_by(images)
+    optimizer = diffusion_optimizer(model, fit)
+    batches = diffusion_batches(ImageBatches(images, fit.batch_size, fit.seed), labels)
+    state = TrainingState({"model": model}, {"all": optimizer})
+    return state, lambda start: loop(model, optimizer, batches, fit, start)
+
+
 def played(state: TrainingState, steps: Steps, upto: int, start: int = 0) -> dict[str, float]:
     for step in islice(steps(start), upto - start):
         state.step = step.step
@@ -112,12 +130,19 @@ def played(state: TrainingState, steps: Steps, upto: int, start: int = 0) -> dic
 
 FAMILIES = pytest.mark.parametrize(
     "family",
-    [vae, gpt, gan, lambda device: gan(device, "hinge"), lambda device: gan(device, "wasserstein")],
-    ids=["vae", "gpt", "gan", "gan-hinge", "gan-wasserstein"],
+    [
+        vae,
+        gpt,
+        diffusion,
+        gan,
+        lambda device: gan(device, "hinge"),
+        lambda device: gan(device, "wasserstein"),
+    ],
+    ids=["vae", "gpt", "diffusion", "gan", "gan-hinge", "gan-wasserstein"],
 )
 
 
-@pytest.mark.parametrize("family", [vae, gpt], ids=["vae", "gpt"])
+@pytest.mark.parametrize("family", [vae, gpt, diffusion], ids=["vae", "gpt", "diffusion"])
 def test_the_form_that_is_recorded_makes_the_same_updates(family: Any) -> None:
     # A few steps: rounding grows, as in all training.
     plain = played(*family("cpu"), 8)

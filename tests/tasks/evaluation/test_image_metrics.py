@@ -1,5 +1,7 @@
 """Whole evaluations of images: with labels and without, of models and of rubbish."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,14 +13,16 @@ import torch
 from torch import nn
 
 from models.metrics.baselines import rubbish
+from models.metrics.classifier import Classifier
 from models.metrics.recipe import classifier_recipe
 from models.presets import ImageShape
 from tasks.data.ingestion import ImageSet
 from tasks.data.splits import load_images
-from tasks.evaluation import image_metrics
-from tasks.evaluation.image_metrics import measure_images
+from tasks.evaluation import image_metrics, validation
+from tasks.evaluation.image_metrics import drawn_by, measure_images
 from tasks.evaluation.images import judge_of
 from tasks.evaluation.scorecard import beside_main
+from tasks.evaluation.validation import measured_on_validation
 from tasks.training.fit import fit_model
 from tasks.training.plan import feature_extractor_plan
 
@@ -104,3 +108,33 @@ def test_colour_likelihoods_stand_in_bits_per_dimension_too() -> None:
 
     assert beside_main(scored) == ", 4.500 bits per dimension"
     assert beside_main(distance) == ", real data: 0.1700"
+
+
+@pytest.mark.parametrize("split", ["test", "validation"])
+def test_samples_are_drawn_where_models_train(
+    split: str, images: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a CPU the samples of a large diffusion model take longer than its training on a GPU."""
+    held, drawn_on = [False], []
+
+    @contextmanager
+    def on_the_gpu(network: nn.Module) -> Iterator[None]:
+        assert isinstance(network, nn.Identity)
+        held[0] = True
+        yield
+        held[0] = False
+
+    def draw(number: int, seed: int, labels: Any) -> torch.Tensor:
+        drawn_on.append(held[0])
+        return torch.rand(number, 1, 8, 8)
+
+    for module in (image_metrics, validation):
+        monkeypatch.setattr(module, "on_training_device", on_the_gpu)
+    subject = SimpleNamespace(config={}, model=nn.Identity(), draw=draw)
+    if split == "test":
+        drawn_by(subject, images, by_distance=False)
+    else:
+        judge = Classifier(classifier_recipe(ImageShape(1, 8, 8, 2))["model"]).eval()
+        measured_on_validation(subject, images, judge)
+
+    assert drawn_on == [True]

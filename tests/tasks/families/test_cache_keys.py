@@ -55,7 +55,13 @@ IMAGE_EVALUATION = CLASSIFIER | {
     *{"models.metrics.baselines", "models.metrics.bootstrap", "models.metrics.classes"},
     *{"models.metrics.images", "models.metrics.likelihood", "models.metrics.sample_quality"},
     *{"models.metrics.seed_variance", "tasks.evaluation.image_metrics"},
-    *{"models.memory_maps", "tasks.data.splits", "tasks.evaluation.result", "tasks.plots"},
+    *{
+        "models.memory_maps",
+        "models.training.device",
+        "tasks.data.splits",
+        "tasks.evaluation.result",
+    },
+    *{"tasks.plots", "tasks.training.device"},
 }
 VAE_LIKELIHOOD = {
     *{"models.training.batches", "models.vae.config"},
