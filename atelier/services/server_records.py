@@ -48,6 +48,9 @@ class Server:
     """Under which further hosts it can be asked."""
     process: str = ""
     """The name of the process: see `tasks.runtime.processes`."""
+    keeps_home: bool = False
+    """Whether MLflow's server was started on this home's own database and files, and a person named
+    no others: what it tells can be read there."""
     heard_before: str = ""
     """When the Prefect server had last heard of a worker of this name before this one began."""
 
