@@ -65,7 +65,7 @@ def _run(arguments: "Sequence[str] | None") -> int:
         if getattr(options, "applies_settings", True):
             process_settings.apply_settings(needs_store=getattr(options, "needs_store", True))
         is_quiet = getattr(options, "quiet", False) or getattr(options, "json", False)
-        with terminal.quiet_if(is_quiet):
+        with terminal.quiet_if(is_quiet), terminal.heard():
             code = int(options.command(options))
         write_out("")
     except (BadInput, ChecksumMismatch, DamagedRecord, StackError) as error:

@@ -213,7 +213,7 @@ def find_registry() -> bool:
     for server, is_healthy in local_servers.servers():
         if server.name == "mlflow" and is_healthy:
             os.environ["MLFLOW_TRACKING_URI"] = server.url
-            if server.keeps_home:
+            if server.is_read_at_home:
                 is_served_at(server.url)
             return True
     return (home() / "mlflow.db").exists()

@@ -78,7 +78,7 @@ def ensure_servers(
             raise _unreachable(name, url, running.get(name))
         check_access(name, url)
         own = running.get(name)
-        if own is not None and own.keeps_home and own.url == url:
+        if own is not None and own.is_read_at_home and own.url == url:
             is_served_at(url)
     return urls
 

@@ -61,6 +61,11 @@ class Server:
         return own_processes.is_held(self.name) if self.is_elsewhere else is_alive(self.process)
 
     @property
+    def is_read_at_home(self) -> bool:
+        """Whether its database can be read beside it: between machines its locks may not hold."""
+        return self.keeps_home and not self.is_elsewhere
+
+    @property
     def is_elsewhere(self) -> bool:
         """Whether it is a process of another machine, or of another container."""
         return bool(self.process) and is_elsewhere(self.process)

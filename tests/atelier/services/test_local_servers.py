@@ -146,12 +146,14 @@ def test_a_server_keeps_this_home_unless_a_person_named_another_place(
     assert not local_servers._start("prefect", 4322).keeps_home
 
 
-@pytest.mark.parametrize("keeps_home", [True, False])
-def test_what_a_server_of_this_home_tells_is_read_at_home(
-    keeps_home: bool, living: Server, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("keeps_home", "machine"), [(True, ""), (False, ""), (True, "another-")])
+def test_what_a_server_of_this_home_and_machine_tells_is_read_at_home(
+    keeps_home: bool, machine: str, living: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = "http://127.0.0.1:1"
-    server_records.record({"mlflow": replace(living, url=url, keeps_home=keeps_home)})
+    process = machine + living.process
+    server = replace(living, url=url, keeps_home=keeps_home, process=process)
+    server_records.record({"mlflow": server})
     monkeypatch.setattr(server_records.Server, "is_running", lambda _: True)
     monkeypatch.setattr(local_servers, "is_healthy", lambda *_: True)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
@@ -160,4 +162,4 @@ def test_what_a_server_of_this_home_tells_is_read_at_home(
     assert find_registry()
 
     assert os.environ["MLFLOW_TRACKING_URI"] == url
-    assert is_at_hand() == keeps_home
+    assert is_at_hand() == (keeps_home and not machine)

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from atelier.__main__ import main
 from atelier.cli.repair import disagreements
+from tasks.registry import audit_anchor, audit_log
 from tasks.registry.log_storage import known_models
 from tasks.registry.versions import champion_of
 from tasks.tracking.mlflow_client import client
@@ -157,6 +159,22 @@ def test_a_champion_without_files_is_told_by_every_command(studio: Any, capsys: 
         said = capsys.readouterr()
         assert "version 2" in said.out + said.err
         assert "it has no files any more: MLflow deleted its package" in said.out + said.err
+
+
+def test_what_a_command_finds_out_is_said_without_prefect_too(studio: Any) -> None:
+    anchor, _ = audit_anchor.anchor_tag(audit_log.read(studio.name))
+    client().delete_registered_model_tag(studio.name, anchor)
+    done = subprocess.run(
+        [sys.executable, "-m", "atelier", "history"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+
+    assert done.returncode == 0, done.stderr
+    said = rf"^\d\d:\d\d:\d\d  WARNING: {studio.name}: the registry does not know the last \d lines"
+    assert len(re.findall(said, done.stdout, re.MULTILINE)) == 1, done.stdout
 
 
 @pytest.mark.parametrize("command", ["history", "gc", "doctor", "doctor --repair", "verify {name}"])
