@@ -12,7 +12,7 @@ from tasks.registry.version_tags import number_tag, record_tag, references_tag, 
 from tasks.store.files import BadInput
 from tasks.store.names import checked_name, is_name
 from tasks.tracking import registry_queries
-from tasks.tracking.home_database import RegisteredVersion, StoredModel
+from tasks.tracking.home_database import RegisteredVersion, StoredModel, asked
 from tasks.tracking.mlflow_client import client, outages_named, version_url
 from tasks.training.parent import Parent
 from tasks.training.provenance import TrainingProvenance
@@ -44,8 +44,13 @@ class Version:
 
 def find_version(name: str, digest: str) -> RegisteredVersion | None:
     """The version of a model that has a content digest, if there is one: of several the first."""
-    wanted = f"{_named(name)} and tags.content_digest = '{digest}'"
-    found = client().search_model_versions(wanted)
+    named = _named(name)
+
+    def by_client() -> list[RegisteredVersion]:
+        wanted = f"{named} and tags.content_digest = '{digest}'"
+        return list(client().search_model_versions(wanted))
+
+    found = asked(lambda tables: tables.versions_with(name, "content_digest", digest), by_client)
     return min(found, key=lambda version: int(version.version), default=None)
 
 

@@ -149,6 +149,15 @@ class HomeDatabase:
                 version.tags[key] = value or ""
         return [each for each in found.values() if each.tags.get(_PROMPT) != "true"]
 
+    def versions_with(self, name: str, tag: str, value: str) -> list[RegisteredVersion]:
+        """The versions of a model that have a tag of a value."""
+        rows = self._rows(
+            "SELECT version FROM model_version_tags"
+            " WHERE workspace = ? AND name = ? AND key = ? AND value = ?",
+            [_WORKSPACE, name, tag, value],
+        )
+        return [each for (number,) in rows for each in self.versions(name, int(number))]
+
     def version_called(self, name: str, alias: str) -> StoredVersion | None:
         """The version of a model that has an alias, if there is one."""
         rows = self._rows(

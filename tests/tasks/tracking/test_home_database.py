@@ -40,6 +40,10 @@ def told(version: Any) -> Any:
     return int(version.version), *(getattr(version, name) or None for name in fields)
 
 
+def content_of(name: str, number: int) -> str:
+    return versions.contents_of(name)[number]
+
+
 QUESTIONS: dict[str, Callable[[str], Any]] = {
     "models": lambda _: sorted(registry_queries.models(), key=lambda each: each.name),
     "model": registry_queries.model,
@@ -54,6 +58,8 @@ QUESTIONS: dict[str, Callable[[str], Any]] = {
     "no alias": lambda name: told(registry_queries.version_of_alias(name, "best")),
     "alias of nobody": lambda _: told(registry_queries.version_of_alias("nobody", "champion")),
     "MLflow's alias": lambda name: told(registry_queries.version_of_alias(name, "latest")),
+    "content": lambda name: told(versions.find_version(name, content_of(name, 2))),
+    "no content": lambda name: told(versions.find_version(name, "0" * 64)),
     "aliases": versions.aliases_of,
     "aliases of ours": lambda _: versions.aliases_by_model(),
     "experiment": lambda _: tracking_experiment(),
@@ -84,6 +90,7 @@ def test_the_client_is_not_asked_where_the_database_is_at_hand(
 
     monkeypatch.setattr(mlflow_client, "client", fail)
     monkeypatch.setattr(registry_queries, "client", fail)
+    monkeypatch.setattr(versions, "client", fail)
 
     QUESTIONS[what](registry.name)
 
