@@ -6,7 +6,7 @@ python -m benchmarks.command_times --home DIR   makes it there once, for repeats
 Both servers run, as they do after a run; each command is a process of its own. The first run
 tells what it waits for beside its trainings, and before its first line of work, with servers that
 start on new databases; the second one, in which nothing has changed, what an unchanged run takes.
-A third, with another seed, gives a model a second version, so that promote and rollback have a
+A third, by another setting, gives a model a second version, so that promote and rollback have a
 version to go to.
 """
 
@@ -108,7 +108,7 @@ def measure_runs(home: Path) -> dict[str, float]:
     first = run(home, *ports)
     trainings = seconds_of_trainings(home)
     again = run(home)
-    run(home, "--models", "ngram", "--seed", "1")
+    run(home, "--models", "ngram", "--set", "ngram.model.order=4")
     return {
         "beyond_trainings": first.total - trainings,
         "before_work": first.before_work,
