@@ -3,6 +3,7 @@
 Exit codes: 0 done; 1 a step failed; 2 what was asked for cannot be done as given; 130 stopped.
 """
 
+import atexit
 import sys
 
 TYPE_CHECKING = False  # importing `typing` takes time, in which a stop would show as a traceback
@@ -19,6 +20,8 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
     if arguments is not None:
         return _run(arguments)
     code = 130
+    ended: list[int] = []
+    atexit.register(_end, ended)  # the first of all hooks, so it runs when they have run
     try:
         # Nothing is imported above, so that a stop at any time ends in one line.
         from tasks.runtime import stopping
@@ -26,12 +29,31 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
         stopping.listen()
         code = _run(arguments)
         stopping.leave(code)
+        ended.append(code)
     except KeyboardInterrupt:
         sys.stderr.write(
             "atelier: stopped; finished steps and checkpoints are kept: run the same command again"
             " to go on\n"
         )
     return code
+
+
+def _end(ended: list[int]) -> None:
+    """End the process as it is: to take each module apart takes a second or two after a run.
+
+    ended: the exit code, where the command came to its end. Threads were waited for, and whoever
+    had something to close has closed it.
+    """
+    import os
+
+    if not ended:
+        return
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):  # Python says what it says of that, and by which exit code
+        return
+    os._exit(ended[0])
 
 
 def _run(arguments: "Sequence[str] | None") -> int:
@@ -65,7 +87,7 @@ def _run(arguments: "Sequence[str] | None") -> int:
         if getattr(options, "applies_settings", True):
             process_settings.apply_settings(needs_store=getattr(options, "needs_store", True))
         is_quiet = getattr(options, "quiet", False) or getattr(options, "json", False)
-        with terminal.quiet_if(is_quiet):
+        with terminal.quiet_if(is_quiet), terminal.heard():
             code = int(options.command(options))
         write_out("")
     except (BadInput, ChecksumMismatch, DamagedRecord, StackError) as error:

@@ -79,9 +79,9 @@ def _settled(family: str, seed: int, trained: Trained) -> tuple[int, str]:
     """The way from a judged model to its alias; the version's number and the alias."""
     from tasks.families.table import FAMILIES as RECORDS
     from tasks.registry.champion import evaluate_champion
-    from tasks.registry.promotion import apply_decision
     from tasks.registry.promotion_policy import gate
     from tasks.registry.registration import register_version
+    from tasks.registry.verdicts import apply_decision
     from tasks.training.provenance import provenance_of
 
     fitted, scorecard = trained.fitted, trained.scorecard

@@ -248,7 +248,7 @@ def restore() -> None:
 
 def tidy() -> None:
     """Free what nothing refers to and what the killed left, as housekeeping does."""
-    from tasks.maintenance.garbage_collection import collect_garbage
+    from tasks.maintenance.sweeping import collect_garbage
 
     collect_garbage.fn()
 

@@ -62,7 +62,7 @@ def admitted(order: int) -> Any:
     from tasks.data.tokenization import tokenize_corpus
     from tasks.evaluation.text import evaluate_tokens
     from tasks.families.table import FAMILIES
-    from tasks.registry import promotion, registration
+    from tasks.registry import registration, verdicts
     from tasks.registry.champion import evaluate_champion
     from tasks.registry.promotion_policy import gate
     from tasks.store.files import home
@@ -83,7 +83,7 @@ def admitted(order: int) -> Any:
         recipe = provenance_of(plan, tokens, "quick")
         register = registration.register_version.fn
         version = register(fitted, scorecard, verdict, recipe, incumbent)
-        settled = promotion.apply_decision.fn(version, verdict)
+        settled = verdicts.apply_decision.fn(version, verdict)
         return settled.version, settled.alias
     except Exception as error:
         return f"{type(error).__name__}: {error}"

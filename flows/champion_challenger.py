@@ -8,9 +8,9 @@ from tasks.data.tokenization import TokenSet
 from tasks.evaluation.scorecard import Scorecard
 from tasks.families.family import Family
 from tasks.registry.champion import evaluate_champion
-from tasks.registry.promotion import apply_decision
 from tasks.registry.promotion_policy import gate
 from tasks.registry.registration import register_version
+from tasks.registry.verdicts import apply_decision
 from tasks.registry.versions import Version
 from tasks.runtime.stopping import unless_stopped
 from tasks.samples.comparison import show_difference

@@ -28,7 +28,7 @@ from flows.prepare_data import prepare_corpus, prepare_images
 from flows.sample_gallery import whole_gallery
 from flows.train import planned, report_version, train_model, within_seconds
 from models.presets import Preset
-from tasks.data.tokenization import Scheme
+from tasks.data.kinds import Scheme
 from tasks.families.table import names, of_data, options_of_families
 from tasks.maintenance.crash_recovery import label_with_process
 from tasks.registry.versions import Version

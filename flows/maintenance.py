@@ -11,11 +11,10 @@ from tasks.maintenance.crash_recovery import (
     retry_crashed_runs,
 )
 from tasks.maintenance.disk_watch import watch_disk
-from tasks.maintenance.garbage_collection import collect_garbage
 from tasks.maintenance.log_trimming import trim_home
-from tasks.maintenance.pruning import remove_surplus
 from tasks.maintenance.shared_store import send_what_waits
-from tasks.registry.verification import verify_champion
+from tasks.maintenance.sweeping import collect_garbage, remove_surplus
+from tasks.registry.verdicts import verify_champion
 from tasks.registry.versions import champions
 from tasks.runtime.progress import log
 from tasks.store.files import ChecksumMismatch

@@ -3,7 +3,8 @@
 from prefect import flow
 
 from tasks.data.ingestion import ImageSet, ingest_images, ingest_text
-from tasks.data.tokenization import Scheme, TokenSet, tokenize_corpus
+from tasks.data.kinds import Scheme
+from tasks.data.tokenization import TokenSet, tokenize_corpus
 from tasks.registry.data_owner import check_data
 
 

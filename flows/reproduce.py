@@ -8,7 +8,8 @@ from flows.parameters import Alias, ModelName
 from flows.prepare_data import prepare_corpus, prepare_images
 from flows.train import evaluated, plan_of
 from tasks.data.ingestion import ImageSet
-from tasks.data.tokenization import Scheme, TokenSet
+from tasks.data.kinds import Scheme
+from tasks.data.tokenization import TokenSet
 from tasks.families.family import Family
 from tasks.families.table import FAMILIES
 from tasks.maintenance.crash_recovery import label_with_process

@@ -27,8 +27,9 @@ from flows.prepare_data import prepare_corpus, prepare_images
 from flows.train import report_version, train_model
 from models.presets import Preset
 from tasks.data.ingestion import ImageSet
+from tasks.data.kinds import Scheme
 from tasks.data.sources import choices
-from tasks.data.tokenization import Scheme, TokenSet
+from tasks.data.tokenization import TokenSet
 from tasks.families.family import Family
 from tasks.families.table import FAMILIES
 from tasks.maintenance.crash_recovery import label_with_process

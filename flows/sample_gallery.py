@@ -4,7 +4,8 @@ from prefect import flow
 
 from flows.parameters import ModelName, Seed
 from tasks.maintenance.crash_recovery import label_with_process
-from tasks.registry.verification import UNVERIFIED, report_unverified
+from tasks.registry.verdicts import report_unverified
+from tasks.registry.verification import UNVERIFIED
 from tasks.runtime.progress import log_on_page
 from tasks.samples.cache import (
     GalleryIncomplete,

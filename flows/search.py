@@ -24,7 +24,8 @@ from flows.prepare_data import prepare_corpus, prepare_images
 from flows.train import planned, train_model
 from models.presets import Preset
 from tasks.data.ingestion import ImageSet
-from tasks.data.tokenization import Scheme, TokenSet
+from tasks.data.kinds import Scheme
+from tasks.data.tokenization import TokenSet
 from tasks.families.family import Family
 from tasks.families.table import FAMILIES, names
 from tasks.maintenance.crash_recovery import label_with_process

@@ -26,7 +26,6 @@ MODELS_MAY_IMPORT = {"torch", "numpy", "tokenizers", "models"}
 MLFLOW_DOORS = {
     *{
         "tasks/tracking/mlflow_client.py",
-        "tasks/registry/versions.py",
         "tasks/registry/registration.py",
         "tasks/packaging/package.py",
     },
@@ -35,10 +34,7 @@ MLFLOW_DOORS = {
         "tasks/packaging/load_worker.py",
         "tasks/tracking/server_app.py",
     },
-    *{
-        "tasks/registry/audit_anchor.py",
-        "tasks/registry/verification.py",
-    },  # the log's anchors; files before they are loaded
+    "tasks/registry/verification.py",  # files before they are loaded
     *{"tasks/tracking/deletion.py", "tasks/registry/loading.py"},
 }
 NETWORK_DOORS = {

@@ -22,6 +22,7 @@ from tasks.runtime.messages import one_line, shortened
 from tasks.store.files import BadInput, CannotWrite, ChecksumMismatch, home
 from tasks.store.names import What, checked_name, is_name, version_address
 from tasks.store.records import DamagedRecord
+from tasks.tracking.home_database import is_served_at
 
 Result = TypeVar("Result")
 
@@ -204,6 +205,7 @@ def start_servers(options: argparse.Namespace, module: str = "flows.full_run") -
 def find_registry() -> bool:
     """Read the registry through its server where one is up, else from its database.
 
+    What only asks reads the database of this home in either case, where that is the server's, too.
     Returns whether there is one: nothing may have been registered yet, or its server is down.
     """
     if os.environ.get("MLFLOW_TRACKING_URI"):
@@ -211,6 +213,8 @@ def find_registry() -> bool:
     for server, is_healthy in local_servers.servers():
         if server.name == "mlflow" and is_healthy:
             os.environ["MLFLOW_TRACKING_URI"] = server.url
+            if server.is_read_at_home:
+                is_served_at(server.url)
             return True
     return (home() / "mlflow.db").exists()
 

@@ -44,13 +44,12 @@ def repair(named: Sequence[str]) -> int:
             " its place, or train again with `atelier run`"
         )
     from tasks.registry.consistency import WAYS, all_models, misnamed_models, problems_of
-    from tasks.registry.repair import repair as go
 
     for text in named:
         model, mark, way = text.partition("=")
         if not mark or not model or not way:
             raise BadInput(f"{text!r} names no way; wanted MODEL=WAY, as `--repair` alone lists")
-        print(go(model, way))
+        print(_gone(model, way))
     if named:
         return 0
     problems = [*misnamed_models(), *(each for name in all_models() for each in problems_of(name))]
@@ -71,5 +70,12 @@ def repair(named: Sequence[str]) -> int:
             if chosen:
                 if chosen not in problem.ways:
                     raise BadInput(f"no way out of this is called {chosen!r}; nothing was changed")
-                print(go(problem.model, chosen))
+                print(_gone(problem.model, chosen))
     return 0 if sys.stdin.isatty() else 1
+
+
+def _gone(model: str, way: str) -> str:
+    """What a way led to; only who goes one waits for the libraries that write."""
+    from tasks.registry.repair import repair as go
+
+    return go(model, way)

@@ -27,6 +27,7 @@ from atelier.services.server_requests import check_access, is_healthy
 from tasks.runtime.disk_space import lack_of_room
 from tasks.runtime.stopping import deferred
 from tasks.store.files import home, project_root, sqlite_address
+from tasks.tracking.home_database import is_served_at
 
 SECONDS_TO_BECOME_HEALTHY = 180.0
 
@@ -76,6 +77,9 @@ def ensure_servers(
         if not is_healthy(name, url):
             raise _unreachable(name, url, running.get(name))
         check_access(name, url)
+        own = running.get(name)
+        if own is not None and own.is_read_at_home and own.url == url:
+            is_served_at(url)
     return urls
 
 
@@ -200,10 +204,13 @@ def _start(name: str, port: int, listener: socket.socket | None = None) -> Serve
     # -P: a folder of the home, where it runs, must not stand before a library of the same name.
     command = ["-P", "-m", SERVER_MODULE, name, str(port)]
     paths = [str(project_root()), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {
-        # By environment, not by argument: an address may hold a password, and `ps` shows arguments.
+    own = {
         "MLFLOW_BACKEND_STORE_URI": sqlite_address(home() / "mlflow.db"),
         "MLFLOW_ARTIFACTS_DESTINATION": (home() / "mlartifacts").as_uri(),
+    }
+    environment = {
+        # By environment, not by argument: an address may hold a password, and `ps` shows arguments.
+        **own,
         **ambient_settings.prefect_database(os.environ),
         # By default any page that is open in the same browser may read and call the API. This name
         # and not ..._SERVER_API_CORS_..., which Prefect prefers, so that a person may set either.
@@ -221,6 +228,7 @@ def _start(name: str, port: int, listener: socket.socket | None = None) -> Serve
     command += map(str, sockets)
     return replace(
         background_processes.start(name, command, url, port, environment, *sockets),
+        keeps_home=name == "mlflow" and own.items() <= environment.items(),
         guard=GUARD,
         access=credentials.access_digest(name),
         hosts=os.environ.get(HOSTS_VARIABLE, ""),

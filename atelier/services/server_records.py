@@ -48,6 +48,9 @@ class Server:
     """Under which further hosts it can be asked."""
     process: str = ""
     """The name of the process: see `tasks.runtime.processes`."""
+    keeps_home: bool = False
+    """Whether MLflow's server was started on this home's own database and files, and a person named
+    no others: what it tells can be read there."""
     heard_before: str = ""
     """When the Prefect server had last heard of a worker of this name before this one began."""
 
@@ -56,6 +59,11 @@ class Server:
         if not self.process:
             return own_processes.is_running_since_before(self.name, self.pid, self.created_at)
         return own_processes.is_held(self.name) if self.is_elsewhere else is_alive(self.process)
+
+    @property
+    def is_read_at_home(self) -> bool:
+        """Whether its database can be read beside it: between machines its locks may not hold."""
+        return self.keeps_home and not self.is_elsewhere
 
     @property
     def is_elsewhere(self) -> bool:

@@ -12,13 +12,14 @@ from threading import RLock
 from typing import TYPE_CHECKING
 
 from tasks.runtime import watching
-from tasks.runtime.markup import plain_lines
+from tasks.runtime.markup import PlainFormatter, plain_lines
 from tasks.runtime.watching import Reading
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import TaskID
 
+_LOGGER = "atelier"
 DRAWINGS_A_SECOND = 5
 SECONDS_OF_SPEED = 20.0
 """The time left is estimated from so much of the past."""
@@ -67,6 +68,30 @@ class LineHandler(logging.Handler):
             pass
         except Exception:
             self.handleError(record)
+
+
+@contextmanager
+def heard() -> Iterator[None]:
+    """Say the lines of the log while the block runs, as `atelier/services/logging.yml` has it.
+
+    Prefect reads that file, and takes seconds to import: where it is imported, before or meanwhile,
+    its handlers say them.
+    """
+    logger = logging.getLogger(_LOGGER)
+    if logger.handlers:
+        yield
+        return
+    handler, level = LineHandler(), logger.level
+    handler.setFormatter(PlainFormatter("%(asctime)s  %(message)s", "%H:%M:%S"))
+    handler.addFilter(lambda record: record.name == _LOGGER)  # not what is for pages alone
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        if handler in logger.handlers:
+            logger.removeHandler(handler)
+            logger.setLevel(level)
 
 
 def has_a_watcher() -> bool:

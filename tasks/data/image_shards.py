@@ -17,6 +17,7 @@ import numpy as np
 from tasks.data import picture_processes
 from tasks.data.folder_fingerprint import is_fresh, readers_digest
 from tasks.data.image_pixels import as_grey
+from tasks.data.kinds import SHARDS
 from tasks.data.own_files import OwnFile
 from tasks.data.picture_processes import (
     Readers,
@@ -29,7 +30,6 @@ from tasks.data.picture_processes import (
 from tasks.store.files import BadInput, digest_of, home, remove, remove_orphaned_temp_files
 from tasks.store.locks import file_lock
 
-SHARDS = "shards"
 """The folder of a home, below `data`, in which they wait."""
 MANY_FILES, MANY_BYTES = 2000, 64 << 20
 """From so many on, processes are started: below, they take longer to start than to read."""

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from prefect import task
@@ -20,6 +20,7 @@ from models.text.tokenizer import (
     tokenizer_from_dict,
 )
 from tasks.data.ingestion import Corpus
+from tasks.data.kinds import Scheme
 from tasks.data.own_files import one_line
 from tasks.data.splits import SPLITS, Split, text_pieces
 from tasks.runtime.progress import log
@@ -27,8 +28,6 @@ from tasks.runtime.retries import LOCAL
 from tasks.store.artifacts import get_or_create
 from tasks.store.files import BadInput, digest_of, read_json, write_json
 from tasks.store.fingerprint import cache_key_inputs
-
-Scheme = Literal["characters", "bpe"]
 
 MIN_TOKENS: dict[Split, int] = {"train": 1000, "validation": 100, "test": 100}
 """Below this there is nothing to learn from, or nothing to judge by."""

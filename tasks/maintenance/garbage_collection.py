@@ -15,17 +15,9 @@ from itertools import chain
 from pathlib import Path
 from typing import get_args
 
-from prefect import task
-
-from tasks.data.image_shards import SHARDS
-from tasks.data.tokenization import Scheme
-from tasks.maintenance.pruning import find_surplus, kept_contents
-from tasks.registry.audit_history import lasting_contents
+from tasks.data.kinds import SHARDS, Scheme
 from tasks.runtime.processes import is_alive
-from tasks.runtime.progress import log
-from tasks.runtime.retries import NETWORKED
-from tasks.samples.cache import shown_folder
-from tasks.search.records import kept_fits
+from tasks.samples.shown import shown_folder
 from tasks.store.artifacts import (
     FOLDERS_OF_BEFORE,
     KEY_DIGITS,
@@ -36,7 +28,7 @@ from tasks.store.artifacts import (
     folders,
 )
 from tasks.store.clock import steady_now
-from tasks.store.files import home, left_by_the_killed, portable, read_json, remove
+from tasks.store.files import home, left_by_the_killed, read_json, remove
 from tasks.store.graph import Graph
 from tasks.store.records import shaped
 from tasks.store.steps import StepRecord, history, steps
@@ -110,7 +102,7 @@ def find_garbage(kept_digests: Iterable[str], now: float | None = None) -> list[
     inputs = {digest for record in at_work for digest in record.parts.get("inputs", [])}
     used = [finished[folder] for folder in in_use if folder in finished]
     inputs |= {digest for artifact in used for digest in artifact.inputs}
-    marked, shown = graph.reachable({*kept_digests, *inputs, *kept_fits()}), shown_folder()
+    marked, shown = graph.reachable({*kept_digests, *inputs, *_fits_of_searches()}), shown_folder()
     models = marked | {artifact.digest for artifact in used}
     found = [
         *(
@@ -133,13 +125,13 @@ def find_garbage(kept_digests: Iterable[str], now: float | None = None) -> list[
     ]
 
 
-@task(name="collect-garbage", **NETWORKED)
-def collect_garbage() -> int:
-    """Find what nothing refers to and throw it away; returns how many bytes that freed."""
-    found = find_garbage(kept_contents(find_surplus()) | lasting_contents())
-    for each in found:
-        log(f"freed {each.num_bytes / 1e6:.1f} MB: {portable(each.path)}, {each.reason}")
-    return delete(found)
+def _fits_of_searches() -> set[str]:
+    """The digests of fits that searches keep; where there is none, Optuna is not imported."""
+    if not folders("searches"):
+        return set()
+    from tasks.search.records import kept_fits
+
+    return kept_fits()
 
 
 def delete(garbage: Iterable[Garbage]) -> int:

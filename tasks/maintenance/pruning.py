@@ -12,13 +12,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from prefect import task
-
 from tasks.registry import audit_anchor, audit_history, audit_log
 from tasks.registry.promotion import decided
 from tasks.registry.versions import aliases_of, every_version, project_models
-from tasks.runtime.progress import log
-from tasks.runtime.retries import NETWORKED
 from tasks.store.artifacts import artifacts
 from tasks.store.clock import steady_now
 from tasks.store.retention import days_to_keep, versions_to_keep
@@ -75,15 +71,6 @@ def kept_contents(surplus: Iterable[Surplus]) -> set[str]:
             for version in every_version()
             if "content_digest" in version.tags and (version.name, str(version.version)) not in gone
         }
-
-
-@task(name="remove-surplus", **NETWORKED)
-def remove_surplus() -> int:
-    """Find what may go and remove it; returns how much there was."""
-    found = find_surplus()
-    for each in found:
-        log(f"removed {each.name}: {each.reason}")
-    return delete(found)
 
 
 def delete(surplus: Iterable[Surplus]) -> int:
@@ -158,16 +145,16 @@ def _spare_runs(kept: list[Any], now: float) -> Iterator[Surplus]:
     older_than = now - days_to_keep() * 86_400
     referred = set(_runs_of(kept)) | set(_runs_of_fits())
     runs, latest_gallery = old_runs(older_than)
-    parents = {run.info.run_id: run.data.tags.get("mlflow.parentRunId") for run in runs}
+    parents = {run.run_id: run.parent for run in runs}
     referred.add(latest_gallery)
-    referred |= {parents[run_id] or "" for run_id in referred if run_id in parents}
+    referred |= {parents[run_id] for run_id in referred if run_id in parents}
     for run in runs:
-        if run.info.run_id not in referred and run.info.status != "RUNNING":
+        if run.run_id not in referred and run.status != "RUNNING":
             yield Surplus(
                 kind="run",
-                name=f"run {run.info.run_name} ({run.info.run_id[:8]})",
+                name=f"run {run.name} ({run.run_id[:8]})",
                 reason=f"older than {days_to_keep()} days, and no version refers to it",
-                key=run.info.run_id,
+                key=run.run_id,
             )
 
 

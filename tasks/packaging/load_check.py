@@ -15,12 +15,13 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tasks.store.files import make_scratch, outside_the_home, project_root
 from tasks.store.fingerprint import PROJECT_PACKAGES
-from tasks.tracking.mlflow_client import tracking_uri
+from tasks.tracking.home_database import tracking_uri
 
 REQUESTS: dict[str, dict[str, Any]] = {
     "images": {"num_samples": 16, "seed": 1},
@@ -58,12 +59,20 @@ def get_ready() -> None:
     _clean_process()
 
 
-def check_loads(address: str, folder: Path, kind: str, *, samples: str) -> None:
+def check_loads(
+    address: str,
+    folder: Path,
+    kind: str,
+    *,
+    samples: str,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> None:
     """Raise LoadCheckFailed unless a version loads cleanly and draws what it drew here.
 
     address: `models:/NAME/VERSION`; folder: a copy of its files that was verified (see
     `tasks/registry/verification.py`); kind: it makes "images" or "text"; samples: digest that its
-    samples must have. SamplesDiffer where only the samples are others: other versions of the
+    samples must have; meanwhile: what this process does while the clean one is at work, with its
+    imports at first. SamplesDiffer where only the samples are others: other versions of the
     libraries, or another processor, may be the cause.
     """
     reply = _asked(
@@ -73,7 +82,8 @@ def check_loads(address: str, folder: Path, kind: str, *, samples: str) -> None:
             "folder": str(folder),
             "params": REQUESTS[kind],
             "ours": [f"{project_root() / package}{os.sep}" for package in PROJECT_PACKAGES],
-        }
+        },
+        meanwhile,
     )
     if "error" in reply:
         raise LoadCheckFailed(f"{address} does not load in a clean process: {reply['error']}")
@@ -88,7 +98,7 @@ def check_loads(address: str, folder: Path, kind: str, *, samples: str) -> None:
         )
 
 
-def _asked(request: dict[str, Any]) -> dict[str, Any]:
+def _asked(request: dict[str, Any], meanwhile: Callable[[], None] = lambda: None) -> dict[str, Any]:
     """The clean process's reply; a process that has died is replaced once."""
     for _ in range(2):
         with _one_at_a_time:
@@ -97,6 +107,7 @@ def _asked(request: dict[str, Any]) -> dict[str, Any]:
             try:
                 process.stdin.write(json.dumps(request) + "\n")
                 process.stdin.flush()
+                meanwhile()
                 if not select.select([process.stdout], [], [], SECONDS_TO_LOAD)[0]:
                     os.killpg(process.pid, signal.SIGKILL)  # its children are of its session
                     _clean_process.cache_clear()

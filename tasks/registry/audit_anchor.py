@@ -14,14 +14,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mlflow.exceptions import MlflowException
-
 from tasks.packaging.files import PackageUnknown
 from tasks.registry import audit_history, audit_log
 from tasks.registry.log_storage import is_shared, lines_of, store_id
 from tasks.registry.version_tags import whole
 from tasks.store.shared import StoreAway
 from tasks.store.storage import STORE_VARIABLE
+from tasks.tracking import registry_queries
 from tasks.tracking.mlflow_client import client
 
 ANCHOR_TAG = "audit_log."
@@ -95,12 +94,8 @@ def anchor_tag(found: audit_log.Log) -> tuple[str, str]:
 
 def model_tags(model: str) -> dict[str, str] | None:
     """The tags of a registered model; None where the registry has no such model."""
-    try:
-        return dict(client().get_registered_model(model).tags)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return None
+    found = registry_queries.model(model)
+    return None if found is None else found.tags
 
 
 def anchors(tags: Mapping[str, str]) -> dict[str, Anchor]:

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from getpass import getuser
 from pathlib import Path
@@ -198,7 +198,8 @@ def _parsed(model: str, content: bytes, place: str) -> Log:
         try:
             facts = parsed(line, dict[str, Any], "")
             entry = _entry(facts)
-            Entry(**facts)  # no key more: a line is as it was written, or it was altered
+            if not facts.keys() <= _FIELDS:  # a line is as it was written, or it was altered
+                raise ValueError(f"{facts.keys() - _FIELDS}: no fields of an entry")
         except (ValueError, TypeError) as error:
             raise damaged(model, f"line {number} cannot be read") from error
         if entry.previous != (heads[-1] if heads else _BEGINNING) or entry.number != number:
@@ -227,6 +228,8 @@ def _entry(facts: dict[str, Any]) -> Entry:
 
 _NOTES: dict[str, Any] = {"gone": list[int], "anchors": list[str], "withdrawn": dict[str, str]}
 """What this project itself reads of an entry's evidence."""
+
+_FIELDS = frozenset(each.name for each in fields(Entry))
 
 _known: dict[str, tuple[bytes, Log]] = {}
 """What this process has read and checked of each log: only what was added is read again."""

@@ -13,12 +13,12 @@ from tasks.registry.log_storage import is_shared, known_models
 from tasks.registry.promotion import moved_outside
 from tasks.registry.verification import UNVERIFIED, check_stored, verified_copy
 from tasks.registry.versions import (
-    RegisteredVersion,
     all_versions,
     champion_of,
     misnamed,
     project_models,
 )
+from tasks.tracking.home_database import RegisteredVersion
 from tasks.tracking.mlflow_client import outages_named
 
 WAYS = {

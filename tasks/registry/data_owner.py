@@ -28,6 +28,7 @@ from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED
 from tasks.store.files import BadInput
 from tasks.store.records import DamagedRecord
+from tasks.tracking import registry_queries
 from tasks.tracking.mlflow_client import client, outages_named
 from tasks.training.provenance import by_present_names
 
@@ -79,7 +80,7 @@ def _way_out(data: Data) -> str:
 
 def data_before(name: str) -> DataIdentity | None:
     """The data that a registered model was trained on last; None where there is no such model."""
-    model = _registered(name)
+    model = registry_queries.model(name)
     if model is None:
         return None
     return _kept(model.tags) or _adopted(name)
@@ -87,18 +88,13 @@ def data_before(name: str) -> DataIdentity | None:
 
 def keep_identity(name: str, data: Data, before: DataIdentity | None, version: int) -> None:
     """Let a registered model bear the identity of the data of its latest version."""
-    model = _registered(name)
+    model = registry_queries.model(name)
     kept = None if model is None else _kept(model.tags)
     is_same = before is not None and not change(before, data)
     if kept is not None and is_same:
         return
     since = before.version if before is not None and is_same else version
     client().set_registered_model_tag(name, DATA_SET, identity_of(data, since).to_json())
-
-
-def _registered(name: str) -> Any:
-    found = client().search_registered_models(f"name = '{name}'")
-    return found[0] if found else None
 
 
 def _kept(tags: Mapping[str, str]) -> DataIdentity | None:
@@ -112,7 +108,7 @@ def _kept(tags: Mapping[str, str]) -> DataIdentity | None:
 
 def _adopted(name: str) -> DataIdentity | None:
     """What a model from before these tags was trained on, by the record of its latest version."""
-    versions = client().search_model_versions(f"name = '{name}'")
+    versions = registry_queries.versions(name)
     complete = [v for v in versions if "recipe" in v.tags and v.tags.get("state") == "complete"]
     recorded = [(v, recipe) for v in complete if (recipe := _recipe(v)) is not None]
     if not recorded:
@@ -156,11 +152,12 @@ def _place(source: str) -> str:
 
 def _warn_of_another_shape(name: str, images: ImageSet) -> None:
     """Say before training that the champion makes images of another shape, where it does."""
-    model = _registered(name)
+    model = registry_queries.model(name)
     number = None if model is None else model.aliases.get("champion")
-    if number is None:
+    champion = None if number is None else registry_queries.version_of_number(name, number)
+    if champion is None:
         return
-    recipe = _recipe(client().get_model_version(name, str(number)))
+    recipe = _recipe(champion)
     config = {} if recipe is None else by_present_names(recipe.settings).get("model")
     known = config if isinstance(config, Mapping) else {}
     sides = [known.get(each) for each in ("channels", "height", "width")]

@@ -1,7 +1,8 @@
 """What the registry holds, read for a person who waits: in a tenth of a second where it is a file.
 
 MLflow takes seconds to import. Where the registry is the database of this home, its tables are read
-as they are, and nothing is changed in them; a registry elsewhere is asked through MLflow's client.
+(`tasks/tracking/home_database.py`), and one that cannot be read is named at once; a registry
+elsewhere is asked through MLflow's client.
 Nothing is verified here: that is for whoever loads a version (`tasks/registry/verification.py`).
 """
 
@@ -12,16 +13,15 @@ import sqlite3
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote
 
 from tasks.families.table import FAMILIES
 from tasks.runtime.suggestions import did_you_mean
 from tasks.store.files import BadInput, home
 from tasks.store.names import is_name
 from tasks.store.records import DamagedRecord, parsed
+from tasks.tracking.home_database import HomeDatabase, opened
 
 CHAMPION = "champion"
-_SECONDS_FOR_A_LOCK = 5.0
 
 
 @dataclass(kw_only=True, slots=True)
@@ -114,10 +114,9 @@ def _found_in(database: Path) -> dict[str, ListedModel]:
     """From MLflow's tables; raises BadInput where there are none of it."""
     if not database.is_file():
         return {}
-    address = f"file:{quote(str(database))}?mode=ro"
     try:
-        with closing(sqlite3.connect(address, uri=True, timeout=_SECONDS_FOR_A_LOCK)) as opened:
-            return _read(opened)
+        with closing(opened()) as connection:
+            return _read(connection)
     except sqlite3.OperationalError as error:
         if "no such" not in str(error):  # a lock, or a disk
             raise BadInput(f"{database} cannot be read now: {error}") from error
@@ -127,27 +126,16 @@ def _found_in(database: Path) -> dict[str, ListedModel]:
 
 
 def _read(database: sqlite3.Connection) -> dict[str, ListedModel]:
-    found: dict[str, ListedModel] = {}
-    for (name,) in database.execute("SELECT name FROM registered_models"):
-        found[name] = ListedModel(name=name)
-    for name, key, value in database.execute("SELECT name, key, value FROM registered_model_tags"):
-        found[name].tags[key] = value or ""
-    for name, alias, number in database.execute(
-        "SELECT name, alias, version FROM registered_model_aliases"
-    ):
-        found[name].aliases[alias] = int(number)
-    for name, number, told in database.execute(
-        "SELECT name, version, description FROM model_versions"
-        " WHERE current_stage != 'Deleted_Internal' ORDER BY version"
-    ):
-        found[name].versions[int(number)] = ListedVersion(
-            number=int(number), description=told or ""
-        )
-    for name, number, key, value in database.execute(
-        "SELECT name, version, key, value FROM model_version_tags"
-    ):
-        if (tagged := found[name].versions.get(int(number))) is not None:
-            tagged.tags[key] = value or ""
+    tables = HomeDatabase(database)
+    found = {
+        each.name: ListedModel(name=each.name, tags=each.tags, aliases=each.aliases)
+        for each in tables.models()
+    }
+    for version in tables.versions():
+        if version.name in found:
+            found[version.name].versions[version.version] = ListedVersion(
+                number=version.version, description=version.description, tags=version.tags
+            )
     for model in found.values():
         model.versions = _complete(model.versions)
     return found

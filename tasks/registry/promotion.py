@@ -9,23 +9,18 @@ Moving an alias emits a Prefect event, on which automations can wait: `atelier.m
 `atelier.model.refused`, `atelier.model.stalled`.
 """
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from prefect import task
-from prefect.events import emit_event
-from prefect.settings import PREFECT_API_URL
-
-from tasks.evaluation.scorecard import PromotionDecision
 from tasks.families.table import FAMILIES
 from tasks.packaging.load_check import LoadCheckFailed, SamplesDiffer, check_loads
 from tasks.registry import audit_anchor, audit_history, audit_log
 from tasks.registry.log_storage import is_shared, known_models, registry_lock
-from tasks.registry.model_card import family_page
 from tasks.registry.verification import verified_copy
 from tasks.registry.version_tags import (
     digest_tag,
@@ -38,7 +33,6 @@ from tasks.registry.version_tags import (
 from tasks.registry.versions import (
     CHALLENGER,
     CHAMPION,
-    RegisteredVersion,
     Version,
     champion_of,
     contents_of,
@@ -48,12 +42,15 @@ from tasks.registry.versions import (
     versions_of,
 )
 from tasks.runtime.progress import log
-from tasks.runtime.retries import NETWORKED
 from tasks.runtime.suggestions import did_you_mean
 from tasks.store.files import BadInput
 from tasks.store.names import checked_name
 from tasks.store.retention import refusals_before_alert
+from tasks.tracking.home_database import RegisteredVersion
 from tasks.tracking.mlflow_client import client, outages_named
+
+if TYPE_CHECKING:  # history and gc need neither Prefect nor what judges
+    from tasks.evaluation.scorecard import PromotionDecision
 
 PROMOTED, REFUSED, STALLED = (f"atelier.model.{w}" for w in ("promoted", "refused", "stalled"))
 """The events; stalled: so many versions in a row were refused that a person should look."""
@@ -63,8 +60,7 @@ Result = TypeVar("Result")
 _DIGESTS = ("data", "code", "judge", "recipe")
 
 
-@task(name="apply-decision", task_run_name="name {version.name}", **NETWORKED)
-def apply_decision(version: Version, verdict: PromotionDecision) -> Version | None:
+def carry_out(version: Version, verdict: "PromotionDecision") -> Version | None:
     """Make an accepted version champion, a refused one challenger, and write it in the audit log.
 
     Returns None, and moves nothing, where the champion is no longer the one that the verdict
@@ -99,6 +95,15 @@ def apply_decision(version: Version, verdict: PromotionDecision) -> Version | No
 
     alias = decided(name, decide)
     return None if alias is None else replace(version, alias=alias)
+
+
+def _get_ready() -> None:
+    """Import what a move is made and told with, which takes seconds: the check takes more."""
+    import prefect.events  # noqa: F401
+
+    import tasks.registry.model_card  # noqa: F401
+
+    client()
 
 
 def promote(name: str, number: int, reason: str) -> tuple[int | None, int]:
@@ -315,6 +320,7 @@ def _by_hand(
                 folder,
                 family.data,
                 samples=wanted_digest_tag(target, "samples"),
+                meanwhile=_get_ready,
             )
     except SamplesDiffer as error:
         log(f"WARNING: with the libraries installed here it draws other samples: {error}")
@@ -423,7 +429,7 @@ def _refuse(
         _emit(STALLED, target, payload)
 
 
-def _evidence(target: RegisteredVersion, verdict: PromotionDecision | None) -> dict[str, Any]:
+def _evidence(target: RegisteredVersion, verdict: "PromotionDecision | None") -> dict[str, Any]:
     numbers: dict[str, Any] = {
         text_tag(target, "main_metric"): number_tag(target, "main_value"),
         "interval": list(interval_tag(target)),
@@ -448,9 +454,8 @@ def _digests(target: RegisteredVersion) -> dict[str, str]:
 
 def _who() -> dict[str, str]:
     """The flow run that acts, if one does; else the audit log names the person."""
-    from prefect.context import FlowRunContext
-
-    context = FlowRunContext.get()
+    contexts = sys.modules.get("prefect.context")  # what nobody has imported runs no flow
+    context = None if contexts is None else contexts.FlowRunContext.get()
     if context is None or context.flow_run is None:
         return {}
     return {"who": f"flow run {context.flow_run.name} ({context.flow_run.id})"}
@@ -458,6 +463,8 @@ def _who() -> dict[str, str]:
 
 def _update_model_page(name: str, champion: RegisteredVersion | None, why: str) -> None:
     """The registered model's own page, and the moment at which its champion changed."""
+    from tasks.registry.model_card import family_page
+
     since = datetime.now(UTC).isoformat(timespec="minutes")
     version = None if champion is None else int(champion.version)
     family = client().get_registered_model(name).tags["family"]
@@ -475,6 +482,9 @@ def _announced_champion(name: str) -> int | None:
 
 def _emit(what: str, version: RegisteredVersion, payload: dict[str, Any]) -> None:
     """Tell Prefect's server, where there is one."""
+    from prefect.events import emit_event
+    from prefect.settings import PREFECT_API_URL
+
     if not PREFECT_API_URL.value():
         return
     emit_event(

@@ -9,7 +9,6 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from prefect import task
 
@@ -33,6 +32,7 @@ from tasks.runtime.progress import log
 from tasks.runtime.retries import NETWORKED
 from tasks.store.leases import lives
 from tasks.store.names import checked_name
+from tasks.tracking.home_database import RegisteredVersion
 from tasks.tracking.mlflow_client import client, outages_named
 from tasks.training.provenance import TrainingProvenance
 
@@ -96,7 +96,7 @@ def register_version(
     )
 
 
-def _known(fitted: "TrainedModel", scorecard: Scorecard) -> ModelVersion | None:
+def _known(fitted: "TrainedModel", scorecard: Scorecard) -> RegisteredVersion | None:
     """The version of this content, completed where it was left pending; None if none is sound."""
     found = _settled(fitted)
     if found is None or found.tags.get("state") == "complete":
@@ -104,7 +104,7 @@ def _known(fitted: "TrainedModel", scorecard: Scorecard) -> ModelVersion | None:
     return _finished(found, fitted, scorecard)
 
 
-def _settled(fitted: "TrainedModel") -> ModelVersion | None:
+def _settled(fitted: "TrainedModel") -> RegisteredVersion | None:
     """The version of this content, once nobody of another home is registering it any more.
 
     Raises TimeoutError, after which a task is tried again.
@@ -122,7 +122,7 @@ def _settled(fitted: "TrainedModel") -> ModelVersion | None:
         time.sleep(1.0)
 
 
-def _forget_owner(version: ModelVersion) -> None:
+def _forget_owner(version: RegisteredVersion) -> None:
     """Remove the tag; another home that completed what a killed one began may have done so."""
     try:
         client().delete_model_version_tag(version.name, version.version, _OWNER)
@@ -137,7 +137,7 @@ def _create_checked(
     recipe: TrainingProvenance,
     source: ImageSet | Corpus | None,
     data_change: str,
-) -> ModelVersion | None:
+) -> RegisteredVersion | None:
     """A new complete version; on a failed check none, and no model that was not there before.
 
     Returns None where another home began to register the same content before: of two versions of
@@ -183,8 +183,8 @@ def _create_checked(
 
 
 def _finished(
-    pending: ModelVersion, fitted: "TrainedModel", scorecard: Scorecard
-) -> ModelVersion | None:
+    pending: RegisteredVersion, fitted: "TrainedModel", scorecard: Scorecard
+) -> RegisteredVersion | None:
     """A version that a killed process left pending, completed; None, and gone, if it is unsound.
 
     The killed process alone knew all its files: what is ours must be what was trained here, and
@@ -211,7 +211,7 @@ def _finished(
 
 
 def _check(
-    pending: ModelVersion, fitted: "TrainedModel", scorecard: Scorecard, files: Files
+    pending: RegisteredVersion, fitted: "TrainedModel", scorecard: Scorecard, files: Files
 ) -> None:
     """Write a version into the audit log once it is what was trained, and loads cleanly.
 
@@ -226,7 +226,7 @@ def _check(
 
 
 def note_package(
-    version: ModelVersion, files: Files, action: audit_log.Action, why: str
+    version: RegisteredVersion, files: Files, action: audit_log.Action, why: str
 ) -> audit_log.Entry | None:
     """Let the audit log say what a version's files are; the caller holds the model's lock.
 
@@ -248,7 +248,7 @@ def note_package(
 
 
 def _describe(
-    version: ModelVersion,
+    version: RegisteredVersion,
     fitted: "TrainedModel",
     scorecard: Scorecard,
     verdict: PromotionDecision,

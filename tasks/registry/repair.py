@@ -12,7 +12,6 @@ from tasks.registry.registration import note_package
 from tasks.registry.verification import PACKAGE_TAG, unlisted_files
 from tasks.registry.version_tags import whole
 from tasks.registry.versions import (
-    RegisteredVersion,
     champion_of,
     contents_of,
     get_version,
@@ -20,6 +19,7 @@ from tasks.registry.versions import (
 )
 from tasks.runtime.suggestions import did_you_mean
 from tasks.store.files import BadInput, keep_aside
+from tasks.tracking.home_database import RegisteredVersion
 from tasks.tracking.mlflow_client import client
 
 

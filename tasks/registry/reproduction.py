@@ -16,7 +16,7 @@ from tasks.registry.verification import verified_copy
 from tasks.registry.versions import Version, recorded
 from tasks.runtime.retries import NETWORKED
 from tasks.store.files import BadInput, outside_the_home, scratch_folder
-from tasks.tracking.mlflow_client import tracking_uri
+from tasks.tracking.home_database import tracking_uri
 from tasks.training.fit_store import TrainedModel
 from tasks.training.plan import TrainingPlan
 from tasks.training.provenance import TrainingProvenance, provenance_of

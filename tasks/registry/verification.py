@@ -16,13 +16,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from prefect import task
-from prefect.events import emit_event
-from prefect.settings import PREFECT_API_URL
-
 from tasks.packaging.files import (
     MLFLOWS_OWN_NOTE,
     Files,
@@ -39,16 +32,12 @@ from tasks.packaging.files import (
 from tasks.registry import audit_anchor, audit_log
 from tasks.registry.version_tags import whole
 from tasks.runtime.messages import one_line
-from tasks.runtime.progress import log
-from tasks.runtime.retries import NETWORKED
 from tasks.runtime.suggestions import did_you_mean
 from tasks.store.files import BadInput, atomic_folder, check_space, home, scratch_folder
-from tasks.tracking.mlflow_client import (
-    TrackingUnavailable,
-    client,
-    outages_named,
-    tracking_uri,
-)
+from tasks.tracking import registry_queries
+from tasks.tracking.home_database import RegisteredVersion, asked, is_at_hand, tracking_uri
+from tasks.tracking.mlflow_client import TrackingUnavailable, client, code_of, outages_named
+from tasks.tracking.stored_files import StoredFiles
 
 PACKAGE_TAG = "package_digest"
 UNVERIFIED = (PackageChanged, PackageUnknown, audit_log.AuditLogDamaged)
@@ -57,14 +46,12 @@ UNVERIFIED = (PackageChanged, PackageUnknown, audit_log.AuditLogDamaged)
 _BYTES_TO_BE_FREE = 1 << 20
 _SERVED = "mlflow-artifacts:"
 _MAX_BYTES_OF_A_NOTE = 1000
-MAX_VERSION = 2**31 - 1
-"""The registry's database knows no larger number."""
 _MAX_FILES = 1000
 """More than any package has: a listing that does not end is given up."""
 
 
 @contextmanager
-def verified_copy(name: str, alias_or_version: str) -> Iterator[tuple[Path, ModelVersion]]:
+def verified_copy(name: str, alias_or_version: str) -> Iterator[tuple[Path, RegisteredVersion]]:
     """A copy of a version's files that are those of the audit log, and MLflow's description.
 
     The copy is gone after the block. Raises BadInput for a version that is not there,
@@ -114,7 +101,7 @@ def verified(name: str, alias_or_version: str, copy_to: Path | None = None) -> V
 
 
 @contextmanager
-def fetched(version: ModelVersion, files: Files) -> Iterator[Path]:
+def fetched(version: RegisteredVersion, files: Files) -> Iterator[Path]:
     """A copy of a version's files, which are those of a listing; raises PackageChanged."""
     with outages_named(), _named(version), _readable_scratch() as scratch:
         folder = _fetched(version, scratch, files)
@@ -123,14 +110,16 @@ def fetched(version: ModelVersion, files: Files) -> Iterator[Path]:
         yield folder
 
 
-def check_stored(version: ModelVersion) -> None:
+def check_stored(version: RegisteredVersion) -> None:
     """Raise PackageChanged where the store has nothing of a version; its files are not compared."""
     with outages_named(), _named(version):
         _check_source(version)
         try:
             if not _store(version).list_artifacts():
                 raise PackageChanged("it has no files")
-        except (MlflowException, OSError) as error:
+        except Exception as error:
+            if not _is_of_files(error):
+                raise
             raise _unfetched(version, error) from error
 
 
@@ -146,7 +135,7 @@ def _readable_scratch() -> Iterator[Path]:
         yield scratch
 
 
-def unlisted_files(version: ModelVersion, expected: dict[str, str] | None = None) -> Files:
+def unlisted_files(version: RegisteredVersion, expected: dict[str, str] | None = None) -> Files:
     """The listing of a version's files, none of which was kept; raises PackageChanged.
 
     They are compared with expected (sha256 by path) or else with the package digest in the
@@ -172,50 +161,21 @@ def unlisted_files(version: ModelVersion, expected: dict[str, str] | None = None
         return found
 
 
-@task(name="verify-champion", task_run_name="verify {name}", **NETWORKED)
-def verify_champion(name: str) -> str:
-    """What is wrong with the champion's package, in a line, or nothing; nothing is executed."""
-    try:
-        with verified_copy(name, "champion"):
-            return ""
-    except UNVERIFIED as error:
-        report_unverified(name, str(error))
-        return str(error)
+def _version(name: str, which: str) -> RegisteredVersion:
+    number = whole(which)
+    if number is not None and number <= registry_queries.MAX_VERSION:
+        found = registry_queries.version_of_number(name, number)
+    else:
+        found = registry_queries.version_of_alias(name, which)
+    if found is not None:
+        return found
+    known = [model.name for model in registry_queries.models()]
+    if name not in known:
+        raise BadInput(f"no model is named {name!r}{did_you_mean(name, known)}")
+    raise BadInput(f"{name} has no version {which!r}; see `atelier history`")
 
 
-def report_unverified(name: str, problem: str) -> None:
-    """Tell of a champion that was not loaded: in the log, and as the event that its name stands in.
-
-    Automations can wait for `atelier.model.unverified`.
-    """
-    log(f"WARNING: {problem}")
-    if PREFECT_API_URL.value():
-        emit_event(
-            "atelier.model.unverified",
-            resource={
-                "prefect.resource.id": f"atelier.model.{name}",
-                "prefect.resource.name": name,
-            },
-            payload={"problem": problem},
-        )
-
-
-def _version(name: str, which: str) -> ModelVersion:
-    try:
-        number = whole(which)
-        if number is not None and number <= MAX_VERSION:
-            return client().get_model_version(name, which)
-        return client().get_model_version_by_alias(name, which)
-    except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise
-        known = [model.name for model in client().search_registered_models(max_results=1000)]
-        if name not in known:
-            raise BadInput(f"no model is named {name!r}{did_you_mean(name, known)}") from error
-        raise BadInput(f"{name} has no version {which!r}; see `atelier history`") from error
-
-
-def _check_tags(version: ModelVersion, entry: audit_log.Entry) -> None:
+def _check_tags(version: RegisteredVersion, entry: audit_log.Entry) -> None:
     """The registry and the log must say the same of a package."""
     registered = {"content_digest": entry.digests["content"], PACKAGE_TAG: entry.digests["package"]}
     for tag, digest in registered.items():
@@ -227,7 +187,7 @@ def _check_tags(version: ModelVersion, entry: audit_log.Entry) -> None:
 
 
 @contextmanager
-def _named(version: ModelVersion) -> Iterator[None]:
+def _named(version: RegisteredVersion) -> Iterator[None]:
     """Name the version in what is raised, and say what to do."""
     try:
         yield
@@ -242,7 +202,7 @@ def _named(version: ModelVersion) -> Iterator[None]:
         ) from error
 
 
-def _fetched(version: ModelVersion, scratch: Path, files: Files | None) -> Path:
+def _fetched(version: RegisteredVersion, scratch: Path, files: Files | None) -> Path:
     """The files of a version below a folder; with a listing nothing else is fetched."""
     _check_source(version)
     into = scratch / "package"
@@ -255,50 +215,64 @@ def _fetched(version: ModelVersion, scratch: Path, files: Files | None) -> Path:
         if not stored:
             raise PackageChanged("it has no files")
         store.download_artifacts("", str(into))
-    except (MlflowException, OSError) as error:
+    except Exception as error:
+        if not _is_of_files(error):
+            raise
         check_space(scratch, _BYTES_TO_BE_FREE)  # raises DiskFull: that is no change of a package
         raise _unfetched(version, error) from error
     (into / MLFLOWS_OWN_NOTE).unlink(missing_ok=True)
     return into
 
 
-def _check_source(version: ModelVersion) -> None:
+def _check_source(version: RegisteredVersion) -> None:
     if not re.fullmatch(r"models:/m-[0-9a-f]{32}", str(version.source)):
         raise PackageChanged(f"its source in the registry is {str(version.source)[:100]!r}")
 
 
-def _store(version: ModelVersion) -> Any:
+def _is_of_files(error: Exception) -> bool:
+    """Whether an error tells of the files that were asked for."""
+    return isinstance(error, OSError) or bool(code_of(error))
+
+
+def _store(version: RegisteredVersion) -> Any:
     """Where a version's files lie, without MLflow's note, which it writes beside them."""
     address = str(version.source)
-    if not tracking_uri().startswith("http"):
-        address = _without_a_server(address)
+    if is_at_hand() and (found := _stored_here(address.rpartition("/")[2])) is not None:
+        return found
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
     store = get_artifact_repository(address, tracking_uri=tracking_uri())
     return getattr(store, "repo", store)
 
 
-def _without_a_server(source: str) -> str:
-    """Where the files lie that MLflow's server gives out, while only its database is at hand.
+def _stored_here(model_id: str) -> StoredFiles | None:
+    """A package's files while its database is at hand; None where they are not on this machine.
 
-    Raises TrackingUnavailable where they are not in this home.
+    Those that MLflow's server gives out lie in the home. Raises TrackingUnavailable where they do
+    not, and no server runs.
     """
-    location = client().get_logged_model(source.rpartition("/")[2]).artifact_location
+    location = asked(lambda tables: tables.place_of(model_id), lambda: None)
+    if location is None:  # the client says why
+        location = str(client().get_logged_model(model_id).artifact_location)
     if not location.startswith(_SERVED):
-        return source
+        return StoredFiles.at(location)
     folder = home() / "mlartifacts"
-    if not folder.is_dir():
-        raise TrackingUnavailable(
-            "the files of versions lie behind MLflow's server, which is not running: start it with"
-            " `atelier up`"
-        )
-    return (folder / location.removeprefix(_SERVED).lstrip("/")).as_uri()
+    if folder.is_dir():
+        return StoredFiles(folder / location.removeprefix(_SERVED).lstrip("/"))
+    if tracking_uri().startswith("http"):
+        return None
+    raise TrackingUnavailable(
+        "the files of versions lie behind MLflow's server, which is not running: start it with"
+        " `atelier up`"
+    )
 
 
-def _unfetched(version: ModelVersion, error: Exception) -> PackageChanged:
+def _unfetched(version: RegisteredVersion, error: Exception) -> PackageChanged:
     """Why files cannot be had, unless that is an outage, which is raised."""
     if isinstance(error, TrackingUnavailable):
         raise error
     client().get_model_version(version.name, str(version.version))
-    if isinstance(error, MlflowException) and error.error_code == "RESOURCE_DOES_NOT_EXIST":
+    if code_of(error) == "RESOURCE_DOES_NOT_EXIST":
         return PackageChanged(
             "it has no files any more: MLflow deleted its package, as `mlflow gc` does after the"
             " experiment was deleted"

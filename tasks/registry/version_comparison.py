@@ -14,7 +14,6 @@ from tasks.registry.version_tags import digest_tag, number_tag, record_tag, text
 from tasks.registry.versions import (
     CHALLENGER,
     CHAMPION,
-    RegisteredVersion,
     champion_of,
     named_version,
     project_models,
@@ -25,6 +24,7 @@ from tasks.store.artifacts import artifact_folder, read_manifest, step_of
 from tasks.store.files import BadInput, digest_of
 from tasks.store.records import DamagedRecord
 from tasks.store.steps import history
+from tasks.tracking.home_database import RegisteredVersion
 from tasks.tracking.mlflow_client import client, outages_named
 from tasks.training.provenance import TrainingProvenance
 

@@ -10,7 +10,6 @@ import math
 import re
 from typing import Any, TypeVar
 
-from tasks.evaluation.result import references
 from tasks.runtime.progress import log
 from tasks.store.records import DamagedRecord, parsed
 
@@ -97,6 +96,8 @@ def _number(text: str) -> float:
 
 def references_tag(version: Any) -> dict[str, float]:
     """The metrics that are told beside a version's main value (`tasks.evaluation.result`)."""
+    from tasks.evaluation.result import references
+
     if "metrics" not in version.tags:  # of a version of long ago
         return {}
     try:

@@ -6,24 +6,18 @@ out by whoever does not ask for those that are being made.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
-
-from mlflow.entities.model_registry import ModelVersion, RegisteredModel
-from mlflow.exceptions import MlflowException
 
 from tasks.families.table import FAMILIES
-from tasks.registry.verification import MAX_VERSION
 from tasks.registry.version_tags import number_tag, record_tag, references_tag, text_tag
 from tasks.store.files import BadInput
 from tasks.store.names import checked_name, is_name
+from tasks.tracking import registry_queries
+from tasks.tracking.home_database import RegisteredVersion, StoredModel, asked
 from tasks.tracking.mlflow_client import client, outages_named, version_url
 from tasks.training.parent import Parent
 from tasks.training.provenance import TrainingProvenance
 
 CHAMPION, CHALLENGER = "champion", "challenger"
-
-RegisteredVersion: TypeAlias = ModelVersion
-"""MLflow's description of a version: its number, tags and run."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,14 +42,19 @@ class Version:
     """The version whose weights its training began with."""
 
 
-def find_version(name: str, digest: str) -> ModelVersion | None:
+def find_version(name: str, digest: str) -> RegisteredVersion | None:
     """The version of a model that has a content digest, if there is one: of several the first."""
-    wanted = f"{_named(name)} and tags.content_digest = '{digest}'"
-    found = client().search_model_versions(wanted)
+    named = _named(name)
+
+    def by_client() -> list[RegisteredVersion]:
+        wanted = f"{named} and tags.content_digest = '{digest}'"
+        return list(client().search_model_versions(wanted))
+
+    found = asked(lambda tables: tables.versions_with(name, "content_digest", digest), by_client)
     return min(found, key=lambda version: int(version.version), default=None)
 
 
-def champion_of(name: str) -> ModelVersion | None:
+def champion_of(name: str) -> RegisteredVersion | None:
     """The version that is called champion, if there is one."""
     return named_version(name, CHAMPION)
 
@@ -66,7 +65,7 @@ def champions() -> list[str]:
         return [name for name, aliases in aliases_by_model().items() if CHAMPION in aliases]
 
 
-def versions_of(name: str) -> list[ModelVersion]:
+def versions_of(name: str) -> list[RegisteredVersion]:
     """All complete versions of a model, oldest first; those being made are left out."""
     return [version for version in all_versions(name) if version.tags.get("state") == "complete"]
 
@@ -76,33 +75,21 @@ def contents_of(name: str) -> dict[int, str]:
     return {int(v.version): v.tags.get("content_digest", "") for v in all_versions(name)}
 
 
-def all_versions(name: str) -> list[ModelVersion]:
+def all_versions(name: str) -> list[RegisteredVersion]:
     """All versions of a model, oldest first, those being made too."""
-    found: list[ModelVersion] = []
-    token = None
-    while True:
-        page = client().search_model_versions(_named(name), page_token=token)
-        found += page
-        token = page.token
-        if not token:
-            return sorted(found, key=lambda version: int(version.version))
+    found = registry_queries.versions(checked_name("model", name))
+    return sorted(found, key=lambda version: int(version.version))
 
 
-def every_version() -> list[ModelVersion]:
+def every_version() -> list[RegisteredVersion]:
     """All versions of all models, others' and those being made among them."""
-    found: list[ModelVersion] = []
-    token = None
-    while True:
-        page = client().search_model_versions(page_token=token)
-        found += page
-        token = page.token
-        if not token:
-            return found
+    return registry_queries.versions()
 
 
 def aliases_of(name: str) -> set[int]:
-    """The numbers of a model's versions that have an alias."""
-    return {int(number) for number in client().get_registered_model(name).aliases.values()}
+    """The numbers of a model's versions that have an alias; none where there is no such model."""
+    found = registry_queries.model(checked_name("model", name))
+    return set() if found is None else set(found.aliases.values())
 
 
 def _named(name: str) -> str:
@@ -110,17 +97,10 @@ def _named(name: str) -> str:
     return f"name = '{checked_name('model', name)}'"
 
 
-def get_version(name: str, number: int) -> ModelVersion | None:
+def get_version(name: str, number: int) -> RegisteredVersion | None:
     """A complete version of a model, if there is one of that number."""
-    if number > MAX_VERSION:
-        return None
-    try:
-        found = client().get_model_version(name, str(number))
-    except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise
-        return None
-    return found if found.tags.get("state") == "complete" else None
+    found = registry_queries.version_of_number(name, number)
+    return found if found is not None and found.tags.get("state") == "complete" else None
 
 
 def recorded(name: str, which: str) -> tuple[Version, TrainingProvenance | None]:
@@ -156,12 +136,7 @@ def named_version(name: str, which: str) -> RegisteredVersion | None:
     checked_name("model", name)
     if checked_name("alias", which).isdecimal():
         return get_version(name, int(which))
-    try:
-        return client().get_model_version_by_alias(name, which)
-    except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise
-        return None
+    return registry_queries.version_of_alias(name, which)
 
 
 def project_models() -> list[str]:
@@ -175,10 +150,7 @@ def project_models() -> list[str]:
 def aliases_by_model() -> dict[str, dict[str, int]]:
     """The version's number of each alias of each model that this project made, by name."""
     ours = [model for model in _registered_models() if _is_ours(model)]
-    return {
-        model.name: {alias: int(number) for alias, number in model.aliases.items()}
-        for model in sorted(ours, key=lambda each: each.name)
-    }
+    return {model.name: model.aliases for model in sorted(ours, key=lambda each: each.name)}
 
 
 def misnamed() -> list[str]:
@@ -187,13 +159,13 @@ def misnamed() -> list[str]:
     return sorted(each.name for each in found if not is_name(each.name))
 
 
-def _is_ours(model: RegisteredModel) -> bool:
+def _is_ours(model: StoredModel) -> bool:
     return model.tags.get("family") in FAMILIES and is_name(model.name)
 
 
-def _registered_models() -> list[RegisteredModel]:
+def _registered_models() -> list[StoredModel]:
     with outages_named():
-        return list(client().search_registered_models(max_results=1000))
+        return registry_queries.models()
 
 
 def page_of(version: Version) -> str:
@@ -201,7 +173,7 @@ def page_of(version: Version) -> str:
     return version_url(version.name, version.version)
 
 
-def tags_of(version: ModelVersion) -> Mapping[str, str]:
+def tags_of(version: RegisteredVersion) -> Mapping[str, str]:
     """A version's tags."""
     tags: Mapping[str, str] = version.tags
     return tags

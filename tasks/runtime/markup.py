@@ -26,7 +26,10 @@ _SHORTEST_FENCE = 4
 
 def plain(text: object) -> str:
     r"""One line for a terminal or a log: what steers one is spelt out, as `\x1b`."""
-    return "".join(map(_seen, _LINE_ENDS.sub(" ", str(text))))
+    line = str(text)
+    if line.isprintable():  # most are, and a table has ten thousand
+        return line
+    return "".join(map(_seen, _LINE_ENDS.sub(" ", line)))
 
 
 def plain_lines(text: object) -> str:

@@ -1,22 +1,20 @@
 """The voice of tasks: log lines and live progress, for the terminal and the Prefect UI at once.
 
 Lines go to the logger "atelier"; atelier/services/logging.yml sends it to both. Outside a Prefect
-run, as in tests, nothing but the line itself happens.
+run, as in tests, nothing but the line itself happens. Prefect takes seconds to import: a command
+that is no run does so for none of this.
 """
 
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar, cast
 from uuid import UUID
 
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
-from prefect.context import TaskRunContext
-
 from tasks.runtime import watching
 from tasks.runtime.markup import plain
-from tasks.runtime.retries import is_prefect_away
 
 Item = TypeVar("Item")
 
@@ -42,7 +40,8 @@ def log_on_page(message: str) -> None:
 
 def in_task_run() -> bool:
     """Whether Prefect is running the current task, so that artifacts have a place to go."""
-    return TaskRunContext.get() is not None
+    context = sys.modules.get("prefect.context")  # what nobody has imported runs nothing
+    return context is not None and context.TaskRunContext.get() is not None
 
 
 def show(what: str, create: Callable[[], object]) -> None:
@@ -55,6 +54,8 @@ def show(what: str, create: Callable[[], object]) -> None:
     """
     if not in_task_run():
         return
+    from tasks.runtime.retries import is_prefect_away
+
     began = time.monotonic()
     for wait in (*WAITS_FOR_PREFECT, None):
         try:
@@ -141,6 +142,8 @@ class Progress:
             self._sender.join(SECONDS_FOR_THE_LAST_WORD)
 
     def _create(self, percent: float) -> None:
+        from prefect.artifacts import create_progress_artifact
+
         try:
             made = create_progress_artifact(percent, description=f"{self.what}: starting")
             self._artifact = cast(UUID, made)
@@ -149,6 +152,8 @@ class Progress:
 
     def _update(self, percent: float, message: str) -> None:
         """Runs in a thread, because training must not wait for a server that is slow or away."""
+        from prefect.artifacts import update_progress_artifact
+
         try:
             update_progress_artifact(
                 cast(UUID, self._artifact), progress=percent, description=message

@@ -5,7 +5,7 @@ files lie: in the artifact of the page. What a champion made for an earlier page
 next one, so that only new champions draw; and where one cannot, its last works stay.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
@@ -14,6 +14,7 @@ from typing import Any
 
 from tasks.runtime.progress import log
 from tasks.samples.html_page import ChampionSamples, page, template_digests, with_references
+from tasks.samples.shown import gallery_root, located, shown_folder, shown_records
 from tasks.store.artifacts import (
     KEY_DIGITS,
     Artifact,
@@ -25,9 +26,7 @@ from tasks.store.artifacts import (
 from tasks.store.files import (
     check_digests,
     folder_digests,
-    home,
     portable,
-    read_json,
     remove,
     write_bytes,
     write_text,
@@ -113,7 +112,7 @@ def keep_gallery(folder: str, *, is_complete: bool = True) -> str:
 
 def empty_gallery() -> str:
     """What to show while nobody is champion: the last page, or else one that says so."""
-    latest = _root() / "index.html"
+    latest = gallery_root() / "index.html"
     if latest.exists():
         log("WARNING: no model has a champion; the gallery stays as it was drawn last")
     else:
@@ -140,10 +139,10 @@ def works_record(works: Iterable[ChampionSamples]) -> list[dict[str, Any]]:
 def shown_works() -> dict[str, ChampionSamples]:
     """The works on the latest page, by model; those with damaged or lost files left out."""
     found = {}
-    for record in _shown_records():
+    for record in shown_records():
         try:
             fields = with_references(record, "works.json")
-            folder = _located(fields.pop("folder"))
+            folder = located(fields.pop("folder"))
             check_digests(folder, fields.pop("files"))
             for name in ("pictures", "texts", "differences"):
                 fields[name] = tuple((str(file), str(caption)) for file, caption in fields[name])
@@ -151,32 +150,6 @@ def shown_works() -> dict[str, ChampionSamples]:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             log(f"gallery: a work of the last page cannot be shown again: {error}")
     return found
-
-
-def shown_folder() -> Path | None:
-    """The folder whose files the latest page was made of."""
-    for record in _shown_records():
-        if isinstance(record, Mapping) and isinstance(record.get("folder"), str):
-            return _located(record["folder"]).parent
-    return None
-
-
-def _located(folder: str) -> Path:
-    """Where a work's files lie; the version before named them from the gallery's folder on."""
-    path = home() / folder
-    return path if path.parent.is_dir() else _root() / folder
-
-
-def _shown_records() -> list[Any]:
-    path = _root() / "works.json"
-    try:
-        found = read_json(path)
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError) as error:
-        log(f"gallery: {path} cannot be read, so everything is drawn anew: {error}")
-        return []
-    return found if isinstance(found, list) else []
 
 
 def taken_over(work: ChampionSamples, folder: str, **changed: Any) -> ChampionSamples:
@@ -188,18 +161,14 @@ def taken_over(work: ChampionSamples, folder: str, **changed: Any) -> ChampionSa
     return replace(work, folder=str(target), **changed)
 
 
-def _root() -> Path:
-    return home() / "gallery"
-
-
 def _folders(record: StepRecord) -> list[Path]:
     own = artifact_folder("samples", _NAME, record.key)
     return sorted(own.parent.glob(f"{own.name}*"))
 
 
 def _made_latest(folder: Path) -> str:
-    latest = _root() / "index.html"
+    latest = gallery_root() / "index.html"
     listed = folder / "works.json"
-    write_bytes(_root() / "works.json", listed.read_bytes() if listed.exists() else b"[]\n")
+    write_bytes(gallery_root() / "works.json", listed.read_bytes() if listed.exists() else b"[]\n")
     write_bytes(latest, (folder / "index.html").read_bytes())
     return str(latest)

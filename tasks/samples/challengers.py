@@ -14,7 +14,6 @@ from tasks.registry.version_tags import number_tag, references_tag, text_tag
 from tasks.registry.versions import (
     CHALLENGER,
     CHAMPION,
-    RegisteredVersion,
     aliases_by_model,
     get_version,
 )
@@ -23,6 +22,7 @@ from tasks.runtime.retries import NETWORKED
 from tasks.samples.html_page import Challenger
 from tasks.store.files import inside, scratch_folder, write_bytes
 from tasks.store.records import DamagedRecord
+from tasks.tracking.home_database import RegisteredVersion
 from tasks.tracking.mlflow_client import fetch_artifacts, outages_named, run_exists
 
 FOLDER = "challengers"

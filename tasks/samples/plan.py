@@ -9,7 +9,6 @@ from tasks.families.table import FAMILIES
 from tasks.registry import audit_history, audit_log
 from tasks.registry.version_tags import references_tag
 from tasks.registry.versions import (
-    RegisteredVersion,
     champion_of,
     champions,
     project_models,
@@ -23,6 +22,7 @@ from tasks.samples.drawing import modules
 from tasks.samples.html_page import ChampionSamples
 from tasks.store.files import BadInput
 from tasks.store.fingerprint import cache_key
+from tasks.tracking.home_database import RegisteredVersion
 from tasks.tracking.mlflow_client import outages_named
 
 SHOWN_BESIDES = 1

@@ -8,7 +8,7 @@ a value of the wanted kind, or a DamagedRecord that says where and what; never a
 
 import json
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -93,7 +93,7 @@ def _reader_of(kind: Any) -> Callable[[Any], Any]:
     if origin in (Union, types.UnionType):
         return _one_of([_reader_of(part) for part in parts])
     if origin in (dict, Mapping):
-        return _mapping(*(_reader_of(part) for part in parts or (Any, Any)))
+        return _mapping(*(parts or (Any, Any)))
     if origin in (list, tuple, Sequence):
         return _row_or_tuple(tuple if origin is tuple else list, parts)
     return _dataclass(kind) if is_dataclass(kind) else _plain(kind)
@@ -102,7 +102,7 @@ def _reader_of(kind: Any) -> Callable[[Any], Any]:
 def _row_or_tuple(origin: Any, parts: tuple[Any, ...]) -> Callable[[Any], Any]:
     if origin is tuple and parts[1:] != (...,):
         return _tuple([_reader_of(part) for part in parts])
-    return _row(origin, _reader_of(parts[0] if parts else Any))
+    return _row(origin, parts[0] if parts else Any)
 
 
 def _plain(kind: Any) -> Callable[[Any], Any]:
@@ -177,12 +177,14 @@ def _dataclass(kind: Any) -> Callable[[Any], Any]:
     return read
 
 
-def _mapping(
-    of_keys: Callable[[Any], Any], of_values: Callable[[Any], Any]
-) -> Callable[[Any], Any]:
+def _mapping(keys: Any, values: Any) -> Callable[[Any], Any]:
+    of_keys, of_values = _reader_of(keys), _reader_of(values)
+
     def read(value: Any) -> Any:
         if not isinstance(value, dict):
             raise _other(value, _WORDS[dict])
+        if _are_plainly(keys, value) and _are_plainly(values, value.values()):
+            return dict(value)
         found = {}
         for key, part in value.items():
             try:
@@ -194,11 +196,20 @@ def _mapping(
     return read
 
 
-def _row(kind: Any, reader: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _are_plainly(kind: Any, parts: Iterable[Any]) -> bool:
+    """Whether parts are of a kind as they stand, seen at once: logs hold a hundred thousand."""
+    return kind is Any or (kind is str and {str}.issuperset(map(type, parts)))
+
+
+def _row(kind: Any, part: Any) -> Callable[[Any], Any]:
+    reader = _reader_of(part)
+
     def read(value: Any) -> Any:
         if not isinstance(value, list):
             raise _other(value, _WORDS[list])
-        return kind(_at(index, reader, part) for index, part in enumerate(value))
+        if _are_plainly(part, value):
+            return kind(value)
+        return kind(_at(index, reader, each) for index, each in enumerate(value))
 
     return read
 

@@ -10,12 +10,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
-from mlflow.exceptions import MlflowException
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
 from tasks.runtime.progress import log
 from tasks.store.files import home, sqlite_address
-from tasks.tracking.mlflow_client import client, outages_named
+from tasks.tracking.mlflow_client import client, code_of, outages_named
 
 _GONE = "RESOURCE_DOES_NOT_EXIST"
 
@@ -27,8 +24,8 @@ def remove_version(name: str, number: int) -> None:
             for tag in client().get_model_version(name, str(number)).tags:
                 client().delete_model_version_tag(name, str(number), tag)  # MLflow would keep it
             client().delete_model_version(name, str(number))
-        except MlflowException as error:
-            if error.error_code != _GONE:
+        except Exception as error:
+            if code_of(error) != _GONE:
                 raise
 
 
@@ -41,8 +38,8 @@ def remove_packages(model_ids: Iterable[str]) -> int:
                 package = client().get_logged_model(model_id)
                 _remove_files(package.artifact_location)
                 client().delete_logged_model(model_id)
-            except MlflowException as error:
-                if error.error_code != _GONE:
+            except Exception as error:
+                if code_of(error) != _GONE:
                     raise
                 continue
             removed.append(model_id)
@@ -60,8 +57,8 @@ def remove_runs(run_ids: Iterable[str]) -> int:
                 if address:
                     _remove_files(address)
                 client().delete_run(run_id)
-            except MlflowException as error:
-                if error.error_code != _GONE:
+            except Exception as error:
+                if code_of(error) != _GONE:
                     raise
                 continue
             removed.append(run_id)
@@ -71,6 +68,9 @@ def remove_runs(run_ids: Iterable[str]) -> int:
 
 def _remove_files(address: str) -> None:
     """Everything below an artifact's address; that nothing is there is no error."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
     with suppress(FileNotFoundError):
         try:
             get_artifact_repository(address).delete_artifacts()  # type: ignore[no-untyped-call]
@@ -83,7 +83,11 @@ def _remove_files(address: str) -> None:
 def _forget(how: str, ids: list[str]) -> None:
     """Delete marked rows for good, where their database is at hand."""
     store = _store() if ids else None
-    for each in ids if store is not None else ():
+    if store is None:
+        return
+    from mlflow.exceptions import MlflowException
+
+    for each in ids:
         with suppress(MlflowException):  # another server's: its database does not know them
             getattr(store, how)(each)
 

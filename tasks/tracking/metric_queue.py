@@ -60,20 +60,36 @@ class _Mark:
 class MetricQueue:
     """The numbers and pictures of one part of a run, kept until the tracking server has them."""
 
-    def __init__(self, run_id: str, part: str = "training", prefix: str = "") -> None:
-        """Open, or go on with, the journal of a part; prefix: put before each metric's name."""
+    def __init__(
+        self, run_id: str, part: str = "training", prefix: str = "", *, may_stay_empty: bool = False
+    ) -> None:
+        """Open, or go on with, the journal of a part; prefix: put before each metric's name.
+
+        may_stay_empty: there may be no numbers, as of a fit that is found; `get_ready` is called
+        before the first one.
+        """
         self.run_id = run_id
         self.prefix = prefix
         self._path = _folder(run_id) / f"{part}.jsonl"
         self._waiting: list[dict[str, Any]] = []
-        # A damaged result is made again in the run that has its numbers already.
-        self._last_step = last_steps(run_id)
-        for name, step in _mended(self._path).items():
-            self._last_step[name] = max(step, self._last_step.get(name, -1))
+        self._last_step = _mended(self._path)
+        self._knows_the_server = False
+        if not may_stay_empty:
+            self.get_ready()
         self._news = threading.Event()
         self._is_closing = threading.Event()
         self._is_given_up = False
         self._sender: threading.Thread | None = None
+
+    def get_ready(self) -> None:
+        """Ask the server which numbers the run has; raises TrackingUnavailable.
+
+        A damaged result is made again in the run that has its numbers already.
+        """
+        if not self._knows_the_server:
+            for name, step in last_steps(self.run_id).items():
+                self._last_step[name] = max(step, self._last_step.get(name, -1))
+            self._knows_the_server = True
 
     def add(self, step: int, numbers: Mapping[str, float]) -> None:
         """Keep some numbers of one step."""
@@ -110,6 +126,7 @@ class MetricQueue:
             self._is_given_up = True
 
     def _is_new(self, name: str, step: int) -> bool:
+        self.get_ready()
         if step <= self._last_step.get(name, -1):
             return False
         self._last_step[name] = step

@@ -1,11 +1,11 @@
 """The one door to MLflow's tracking: runs, metrics, data sets and files.
 
 A run's id is a value that callers pass: MLflow's own active run is per thread and therefore a trap
-in tasks.
+in tasks. MLflow takes seconds to import, so it is where it is asked: what only reads asks
+`tasks.tracking.home_database` first.
 """
 
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,17 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import mlflow
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
-from mlflow.exceptions import MlflowException
-from mlflow.tracking import MlflowClient
-
 from tasks.runtime.disk_space import lack_of_room
 from tasks.runtime.messages import one_line
 from tasks.runtime.progress import log
-from tasks.store.files import home, sqlite_address
+from tasks.store.files import home
+from tasks.tracking.home_database import StoredPackage, StoredRun, asked, tracking_uri
 
 if TYPE_CHECKING:  # commands that only read the registry need no pandas
+    from mlflow.tracking import MlflowClient
+
     from tasks.data.ingestion import Corpus, ImageSet
 
 EXPERIMENT = "atelier"
@@ -32,6 +30,8 @@ _SIGNS_OF_A_FULL_DISK = ("database or disk is full", "disk I/O error", "readonly
 TABLE_OF_RUNS = ("main_metric", "data", "preset", "seed", "tokenizer", "parent")
 """The tags of runs that are columns of the table of runs, as `runs_url` opens it."""
 _VIEW = "atelier"
+_GALLERY = "gallery"
+"""The name of runs that made the page."""
 _EXPERIMENT_TAGS = {
     "mlflow.experimentKind": "custom_model_development",  # else MLflow guesses, and may ask
     # MLflow keeps the columns in each browser; a view that is shared by a tag has its own.
@@ -50,19 +50,30 @@ class TrackingRefused(ValueError):
     """The MLflow server will never take this: the numbers are bad, or their run is deleted."""
 
 
-def tracking_uri() -> str:
-    """Where runs are kept: $MLFLOW_TRACKING_URI, or the database in the home folder."""
-    named = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
-    if named.startswith(("http://", "https://")):
-        return named.rstrip("/")
-    return named or sqlite_address(home() / "mlflow.db")
-
-
-def client() -> MlflowClient:
+def client() -> "MlflowClient":
     """A client of the tracking server and of the model registry, which are one."""
+    import mlflow
+    from mlflow.tracking import MlflowClient
+
     mlflow.set_tracking_uri(tracking_uri())  # models are loaded through the global addresses
     mlflow.set_registry_uri(tracking_uri())
     return MlflowClient(tracking_uri=tracking_uri(), registry_uri=tracking_uri())
+
+
+def code_of(error: BaseException) -> str:
+    """MLflow's code for what went wrong, such as RESOURCE_DOES_NOT_EXIST; empty for others' errors.
+
+    An error of MLflow's is known by its name: to name its class would be to import it.
+    """
+    kinds = type(error).__mro__
+    names = [(kind.__module__, kind.__name__) for kind in kinds]
+    is_mlflows = ("mlflow.exceptions", "MlflowException") in names
+    return str(getattr(error, "error_code", "")) if is_mlflows else ""
+
+
+def is_unknown(error: BaseException) -> bool:
+    """Whether MLflow says that it has no such thing, nor could have one of that name or number."""
+    return code_of(error) in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
 @contextmanager
@@ -70,10 +81,12 @@ def outages_named() -> Iterator[None]:
     """Turn MLflow's report of a lost connection, or a busy database, into TrackingUnavailable."""
     try:
         yield
-    except MlflowException as error:
+    except Exception as error:
+        if not (code := code_of(error)):
+            raise
         is_lost = "API request to" in str(error) and "failed" in str(error)
         is_lost = is_lost or any(sign in str(error) for sign in _SIGNS_OF_A_FULL_DISK)
-        if is_lost or error.error_code == "TEMPORARILY_UNAVAILABLE":
+        if is_lost or code == "TEMPORARILY_UNAVAILABLE":
             lack = lack_of_room(home(), try_it=True)
             if lack:
                 raise TrackingUnavailable(f"MLflow cannot write: {lack}") from error
@@ -87,8 +100,8 @@ def outages_named() -> Iterator[None]:
 def _refusals_named() -> Iterator[None]:
     try:
         yield
-    except MlflowException as error:
-        if error.error_code in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"):
+    except Exception as error:
+        if is_unknown(error):
             raise TrackingRefused(str(error)) from error
         raise
 
@@ -99,6 +112,9 @@ def tracking_experiment() -> str:
     One that somebody has deleted is restored, with its runs: the files of registered versions are
     its own, and MLflow's garbage collection would take them away.
     """
+    known = asked(lambda tables: tables.experiment(EXPERIMENT), lambda: None)
+    if known is not None and _EXPERIMENT_TAGS.items() <= known[1].items():
+        return str(known[0])
     runs = client()
     experiment = runs.get_experiment_by_name(EXPERIMENT)
     if experiment is not None:
@@ -118,7 +134,9 @@ def tracking_experiment() -> str:
         return str(
             runs.create_experiment(EXPERIMENT, artifact_location=location, tags=_EXPERIMENT_TAGS)
         )
-    except MlflowException:  # another process was faster
+    except Exception as error:  # another process was faster
+        if not code_of(error):
+            raise
         experiment = runs.get_experiment_by_name(EXPERIMENT)
         if experiment is None:
             raise
@@ -138,6 +156,8 @@ def log_parameters(run_id: str, parameters: Mapping[str, Any]) -> None:
     """Record a run's settings; nested ones get dotted names."""
     flat = _flattened(parameters)
     if flat:
+        from mlflow.entities import Param
+
         with outages_named():
             client().log_batch(run_id, params=[Param(k, str(v)) for k, v in flat.items()])
 
@@ -158,6 +178,8 @@ def send_metrics(run_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
     The server leaves out what it has already: sending rows twice does no harm. Raises
     TrackingUnavailable, and TrackingRefused.
     """
+    from mlflow.entities import Metric
+
     metrics = [Metric(row["name"], row["value"], row["time"], row["step"]) for row in rows]
     for start in range(0, len(metrics), _BATCH_SIZE):
         with _refusals_named(), outages_named():
@@ -173,6 +195,8 @@ def log_metrics(run_id: str, numbers: Mapping[str, float], step: int = 0) -> Non
 
 def log_dataset(run_id: str, data: "ImageSet | Corpus", context: str) -> None:
     """Name the data a run used, with its digest; context: what it was used for."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
     fields = asdict(data)
     profile = {name: value for name, value in fields.items() if name.startswith(("num", "bytes"))}
     dataset = Dataset(
@@ -237,8 +261,8 @@ def run_exists(run_id: str) -> bool:
     try:
         with outages_named():
             return bool(client().get_run(run_id).info.lifecycle_stage == "active")
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+    except Exception as error:
+        if code_of(error) != "RESOURCE_DOES_NOT_EXIST":
             raise
         return False
 
@@ -323,10 +347,14 @@ def nested_runs(run_id: str) -> list[tuple[str, str, dict[str, str]]]:
                 return found
 
 
-def our_packages() -> list[Any]:
+def our_packages() -> list[StoredPackage]:
     """The logged models that runs of ours made, wherever MLflow filed them."""
-    runs, found = client(), []
     ours = tracking_experiment()
+    return asked(lambda tables: tables.packages(int(ours)), lambda: _packages_by_client(ours))
+
+
+def _packages_by_client(ours: str) -> list[StoredPackage]:
+    runs, found = client(), []
     experiments = [str(each.experiment_id) for each in runs.search_experiments()]
     token = None
     while True:
@@ -340,39 +368,60 @@ def our_packages() -> list[Any]:
         run_id = each.source_run_id or ""
         if run_id not in known:
             known[run_id] = each.experiment_id == ours or _is_run_of(run_id, ours)
-    return [each for each in found if known[each.source_run_id or ""]]
+    return [
+        StoredPackage(model_id=each.model_id, creation_timestamp=each.creation_timestamp)
+        for each in found
+        if known[each.source_run_id or ""]
+    ]
 
 
 def _is_run_of(run_id: str, experiment_id: str) -> bool:
     try:
         return bool(run_id) and client().get_run(run_id).info.experiment_id == experiment_id
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+    except Exception as error:
+        if code_of(error) != "RESOURCE_DOES_NOT_EXIST":
             raise
         return False
 
 
-def old_runs(before: float) -> tuple[list[Any], str]:
+def old_runs(before: float) -> tuple[list[StoredRun], str]:
     """Our runs that began before a moment, in seconds since 1970, and the latest gallery's id."""
-    runs, experiment, found, token = client(), [tracking_experiment()], [], None
+    ours, moment = tracking_experiment(), int(before * 1000)
+    return asked(
+        lambda tables: (
+            tables.runs_before(int(ours), moment),
+            tables.latest_run(int(ours), _GALLERY),
+        ),
+        lambda: _old_runs_by_client(ours, moment),
+    )
+
+
+def _old_runs_by_client(ours: str, moment: int) -> tuple[list[StoredRun], str]:
+    runs, found, token = client(), [], None
     while True:
         page = runs.search_runs(
-            experiment,
-            f"attributes.start_time < {int(before * 1000)}",
-            max_results=1000,
-            page_token=token,
+            [ours], f"attributes.start_time < {moment}", max_results=1000, page_token=token
         )
         found += list(page)
         token = page.token
         if not token:
             break
     galleries = runs.search_runs(
-        experiment,
-        "attributes.run_name = 'gallery'",
+        [ours],
+        f"attributes.run_name = '{_GALLERY}'",
         max_results=1,
         order_by=["attributes.start_time DESC"],
     )
-    return found, galleries[0].info.run_id if galleries else ""
+    told = [
+        StoredRun(
+            run_id=run.info.run_id,
+            name=run.info.run_name or "",
+            status=run.info.status,
+            parent=run.data.tags.get("mlflow.parentRunId", ""),
+        )
+        for run in found
+    ]
+    return told, galleries[0].info.run_id if galleries else ""
 
 
 def set_version_tag(name: str, version: int, tag: str, value: str) -> None:

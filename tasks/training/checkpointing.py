@@ -35,6 +35,7 @@ def checkpointed_steps(
     """
     state, num_steps = training.state, training.num_steps
     assert state is not None, "what has no state has no steps"
+    place.journal.get_ready()
     _begin(state, place)
     _take_over(place)
     _go_on_from_stable_phase(place)

@@ -144,7 +144,7 @@ def open_fit(plan: TrainingPlan, data: ImageSet | TokenSet, run_id: str) -> Iter
             seed=plan.seed,
             data_digest=data.digest,
             work=work,
-            journal=MetricQueue(run_id, family, plan.metric_prefix),
+            journal=MetricQueue(run_id, family, plan.metric_prefix, may_stay_empty=True),
             initial=plan.initial,
             continued=plan.continued,
             kept_beside=plan.kept_beside,

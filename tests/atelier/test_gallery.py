@@ -20,9 +20,9 @@ from tasks.evaluation.text import evaluate_tokens
 from tasks.families.table import FAMILIES
 from tasks.maintenance.garbage_collection import find_garbage
 from tasks.registry import audit_log, promotion
-from tasks.registry.promotion import apply_decision
 from tasks.registry.promotion_policy import gate
 from tasks.registry.registration import register_version
+from tasks.registry.verdicts import apply_decision
 from tasks.samples.cache import GalleryIncomplete, shown_works
 from tasks.samples.html_page import ChampionSamples
 from tasks.samples.html_page import page as gallery_page

@@ -42,7 +42,7 @@ class Workshop:
     def told(self) -> Any:
         """All that people and other programs see of the registry, the log and the gallery."""
         return (
-            [(v.name, v.version, v.aliases, v.tags, v.description) for v in every_version()],
+            [(v.name, v.version, v.tags, v.description) for v in every_version()],
             [client().get_registered_model(name).aliases for name in NAMES],
             folder_digests(self.home / "ledger"),
             folder_digests(self.home / "gallery"),

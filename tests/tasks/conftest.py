@@ -20,7 +20,7 @@ from tasks.data.tokenization import TokenSet, tokenize_corpus
 from tasks.evaluation.scorecard import Scorecard
 from tasks.evaluation.text import evaluate_tokens
 from tasks.families.table import FAMILIES
-from tasks.registry import promotion, registration
+from tasks.registry import registration, verdicts
 from tasks.registry.versions import Version
 from tasks.tracking.mlflow_client import client
 from tasks.tracking.runs import open_run
@@ -101,7 +101,7 @@ class Studio:
             raise Killed(version)
 
         with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed) as death:
-            patch.setattr(promotion.apply_decision, "fn", die)
+            patch.setattr(verdicts.apply_decision, "fn", die)
             self.admitted(order)
         version: Version = death.value.args[0]
         return version

@@ -466,3 +466,51 @@ def test_without_servers_down_and_status_are_calm(
         0,
         "no servers are up; `atelier up` starts them\n",
     )
+
+
+def ended(what: str) -> "subprocess.CompletedProcess[str]":
+    """A command whose work is a line of Python, in a process of its own."""
+    code = f"""
+import atexit, sys, threading, time
+from atelier import __main__ as program
+
+class Module:
+    def __del__(self):
+        print("taken apart")
+
+module = Module()
+
+def run(_):
+    thread = threading.Thread(target=lambda: (time.sleep(0.2), print("thread ended")))
+    thread.start()
+    atexit.register(print, "hook ran")
+    {what}
+
+program._run = run
+sys.exit(program.main())
+"""
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+
+
+def test_a_command_ends_after_its_threads_and_hooks_and_takes_nothing_apart() -> None:
+    """Taking modules apart takes a second or two after a run."""
+    done = ended("return 3")
+
+    assert (done.returncode, done.stderr) == (3, "")
+    assert done.stdout == "thread ended\nhook ran\n"
+
+
+@pytest.mark.parametrize(
+    ("what", "code", "said"),
+    [("raise RuntimeError('broken')", 1, "broken"), ("raise KeyboardInterrupt", 130, "stopped")],
+)
+def test_a_command_that_did_not_come_to_its_end_ends_as_python_has_it(
+    what: str, code: int, said: str
+) -> None:
+    done = ended(what)
+
+    assert done.returncode == code
+    assert said in done.stderr
+    assert done.stdout == "thread ended\nhook ran\ntaken apart\n"

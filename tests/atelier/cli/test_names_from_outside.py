@@ -10,7 +10,7 @@ from flows.reproduce import reproduce
 from flows.sample_gallery import sample_gallery
 from tasks.evaluation.scorecard import PromotionDecision
 from tasks.families.table import FAMILIES
-from tasks.registry import promotion
+from tasks.registry import promotion, verdicts
 from tasks.registry.champion import evaluate_champion
 from tasks.registry.loading import loaded
 from tasks.registry.versions import Version, find_version, recorded, versions_of
@@ -86,7 +86,7 @@ VERSION = Version(
         lambda: promotion.rollback(CLIMBING),
         lambda: promotion.promote(CLIMBING, 1, "mine"),
         lambda: promotion.withdrawal_reason(CLIMBING, 1),
-        lambda: promotion.apply_decision.fn(VERSION, PromotionDecision(accepted=True, reason="")),
+        lambda: verdicts.apply_decision.fn(VERSION, PromotionDecision(accepted=True, reason="")),
         lambda: find_version(CLIMBING, "0"),
         lambda: find_version("a' or name != 'b", "0"),
         lambda: versions_of(CLIMBING),

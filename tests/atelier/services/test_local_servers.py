@@ -14,10 +14,12 @@ from typing import Any
 import psutil
 import pytest
 
+from atelier.cli.options import find_registry
 from atelier.services import background_processes, local_servers, server_records
 from atelier.services.background_processes import StackError
 from atelier.services.server_records import Server
 from tasks.runtime.processes import name_of
+from tasks.tracking.home_database import is_at_hand
 
 
 def test_a_server_of_another_machine_is_neither_used_nor_started_a_second_time(
@@ -123,3 +125,41 @@ def test_a_stranger_that_answers_at_our_port_is_not_our_server(
             stranger.shutdown()
     with pytest.raises(StackError, match="ended at once"):
         local_servers._wait_until_healthy(Server("mlflow", url, port, ours.pid, created_at))
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("", ""),
+        ("MLFLOW_BACKEND_STORE_URI", "postgresql://me@there/mlflow"),
+        ("MLFLOW_ARTIFACTS_DESTINATION", "s3://bucket/atelier"),
+    ],
+)
+def test_a_server_keeps_this_home_unless_a_person_named_another_place(
+    variable: str, value: str, started: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only then is what it tells read from the database and the files of the home."""
+    if variable:
+        monkeypatch.setenv(variable, value)
+
+    assert local_servers._start("mlflow", 4321).keeps_home == (not variable)
+    assert not local_servers._start("prefect", 4322).keeps_home
+
+
+@pytest.mark.parametrize(("keeps_home", "machine"), [(True, ""), (False, ""), (True, "another-")])
+def test_what_a_server_of_this_home_and_machine_tells_is_read_at_home(
+    keeps_home: bool, machine: str, living: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = "http://127.0.0.1:1"
+    process = machine + living.process
+    server = replace(living, url=url, keeps_home=keeps_home, process=process)
+    server_records.record({"mlflow": server})
+    monkeypatch.setattr(server_records.Server, "is_running", lambda _: True)
+    monkeypatch.setattr(local_servers, "is_healthy", lambda *_: True)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    (local_servers.home() / "mlflow.db").write_bytes(b"")
+
+    assert find_registry()
+
+    assert os.environ["MLFLOW_TRACKING_URI"] == url
+    assert is_at_hand() == (keeps_home and not machine)

@@ -2,14 +2,15 @@
 
 import io
 import logging
+import re
 from contextlib import redirect_stdout
 
 import pytest
 from rich.console import Console
 
-from atelier.services.terminal import LineHandler, Rows, has_a_watcher, live, quiet_if, say
+from atelier.services.terminal import LineHandler, Rows, has_a_watcher, heard, live, quiet_if, say
 from tasks.runtime import watching
-from tasks.runtime.progress import Progress, with_progress
+from tasks.runtime.progress import Progress, log, log_on_page, with_progress
 from tasks.runtime.watching import Reading
 
 
@@ -204,3 +205,35 @@ def test_a_task_run_is_told_of(prefect: object, monkeypatch: pytest.MonkeyPatch)
         judging()
 
     assert notes.told == ["began judge a", "ended judge a", "began judge b", "ended judge b"]
+
+
+def test_the_log_is_said_where_prefect_is_not_imported(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logger = logging.getLogger("atelier")
+    monkeypatch.setattr(logger, "handlers", [])
+    monkeypatch.setattr(logger, "level", logging.NOTSET)
+    with heard():
+        log("a \x1b line")
+        log_on_page("for a page")
+        with quiet_if(True):
+            log("not wanted")
+        with heard():  # a command inside a command, as in tests
+            log("another")
+    log("too late")
+
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[8:] for line in lines] == [r"  a \x1b line", "  another"]
+    assert all(re.fullmatch(r"\d\d:\d\d:\d\d", line[:8]) for line in lines)
+    assert (logger.handlers, logger.level) == ([], logging.NOTSET)
+
+
+def test_handlers_that_prefect_brings_meanwhile_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    logger = logging.getLogger("atelier")
+    monkeypatch.setattr(logger, "handlers", [])
+    with heard():
+        logger.handlers = [LineHandler()]
+        logger.setLevel(logging.INFO)
+        prefects = list(logger.handlers)
+
+    assert (logger.handlers, logger.level) == (prefects, logging.INFO)

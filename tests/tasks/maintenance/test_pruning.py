@@ -13,14 +13,14 @@ from mlflow.utils.file_utils import local_file_uri_to_path
 
 from tasks.evaluation.scorecard import PromotionDecision
 from tasks.maintenance import disk_watch, garbage_collection, log_trimming, pruning
-from tasks.maintenance.garbage_collection import collect_garbage
 from tasks.maintenance.log_trimming import trim_home
-from tasks.maintenance.pruning import delete, find_surplus, kept_contents, remove_surplus
+from tasks.maintenance.pruning import delete, find_surplus, kept_contents
+from tasks.maintenance.sweeping import collect_garbage, remove_surplus
 from tasks.packaging.files import digest_of_files, files_of
 from tasks.registry import audit_anchor, audit_history, audit_log, promotion
 from tasks.registry.consistency import problems_of
-from tasks.registry.promotion import apply_decision
 from tasks.registry.registration import note_package
+from tasks.registry.verdicts import apply_decision
 from tasks.registry.verification import PACKAGE_TAG
 from tasks.registry.versions import Version, every_version
 from tasks.store.artifacts import opened

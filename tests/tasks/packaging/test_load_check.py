@@ -11,7 +11,7 @@ from atelier.services import ambient_settings
 from tasks.packaging import load_check, load_worker
 from tasks.registry import promotion
 from tasks.registry.loading import loaded
-from tasks.tracking.mlflow_client import tracking_uri
+from tasks.tracking.home_database import tracking_uri
 
 RULE = "MLFLOW_ALLOW_MODEL_CODE_EXECUTION"
 

@@ -1,7 +1,12 @@
 """`atelier verify`, `history` and `doctor --repair`, on a registry that was damaged."""
 
 import io
+import json
+import os
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +14,13 @@ import pytest
 
 from atelier.__main__ import main
 from atelier.cli.repair import disagreements
+from tasks.registry import audit_anchor, audit_log
 from tasks.registry.log_storage import known_models
 from tasks.registry.versions import champion_of
 from tasks.tracking.mlflow_client import client
 
 pytestmark = pytest.mark.slow
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def findings() -> list[tuple[str, str]]:
@@ -152,3 +159,46 @@ def test_a_champion_without_files_is_told_by_every_command(studio: Any, capsys: 
         said = capsys.readouterr()
         assert "version 2" in said.out + said.err
         assert "it has no files any more: MLflow deleted its package" in said.out + said.err
+
+
+def test_what_a_command_finds_out_is_said_without_prefect_too(studio: Any) -> None:
+    anchor, _ = audit_anchor.anchor_tag(audit_log.read(studio.name))
+    client().delete_registered_model_tag(studio.name, anchor)
+    done = subprocess.run(
+        [sys.executable, "-m", "atelier", "history"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+
+    assert done.returncode == 0, done.stderr
+    said = rf"^\d\d:\d\d:\d\d  WARNING: {studio.name}: the registry does not know the last \d lines"
+    assert len(re.findall(said, done.stdout, re.MULTILINE)) == 1, done.stdout
+
+
+@pytest.mark.parametrize("command", ["history", "gc", "doctor", "doctor --repair", "verify {name}"])
+def test_commands_that_only_look_import_no_library_that_takes_seconds(
+    studio: Any, command: str
+) -> None:
+    """On a sound registry; what has to be written, or told as MLflow tells it, may take longer."""
+    words = command.format(name=studio.name).split()
+    heavy = "{'mlflow', 'prefect', 'torch', 'pandas', 'optuna'}"
+    code = (
+        f"import sys, json; from atelier.__main__ import main; code = main({words!r}); sys.stdout ="
+        f" sys.stderr; print(json.dumps([code, sorted({heavy} & {{*sys.modules}})]))"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env=environment,
+    )
+
+    returned, imported = json.loads(done.stderr.splitlines()[-1])
+    assert imported == []
+    assert returned == 0 or words == ["doctor"], done.stdout  # which looks at this machine, too
+    assert "could not be checked" not in done.stdout

@@ -16,7 +16,7 @@ from tasks.registry import audit_anchor, audit_log, log_storage, promotion
 from tasks.registry.consistency import Problem, all_models, misnamed_models, problems_of
 from tasks.registry.loading import loaded
 from tasks.registry.repair import repair
-from tasks.registry.verification import verify_champion
+from tasks.registry.verdicts import verify_champion
 from tasks.registry.versions import champion_of, champions, contents_of
 from tasks.samples.plan import plan_gallery
 from tasks.store.files import BadInput

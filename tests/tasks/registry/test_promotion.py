@@ -38,6 +38,7 @@ from tasks.registry import (
 )
 from tasks.registry.champion import evaluate_champion
 from tasks.registry.promotion_policy import gate
+from tasks.registry.verdicts import apply_decision
 from tasks.registry.versions import Version, champion_of, find_version, versions_of
 from tasks.samples.comparison import show_difference
 from tasks.samples.html_page import page
@@ -210,7 +211,7 @@ def test_a_verdict_on_a_champion_that_has_moved_moves_nothing(
     promotion.promote(NAME, 2, "it is the better one")
     before = state()
 
-    assert promotion.apply_decision.fn(version, verdict) is None
+    assert apply_decision.fn(version, verdict) is None
 
     assert state() == before
     again = admit(candidate)  # judged against version 2 now
@@ -230,8 +231,8 @@ def test_two_first_versions_at_once_do_not_replace_each_other(home: Path, tokens
         registration.register_version.fn(c.fitted, c.scorecard, verdict, c.recipe, None)
         for c, verdict in ((first, verdicts[4]), (second, verdicts[5]))
     ]
-    assert promotion.apply_decision.fn(versions[0], verdicts[4]) is not None
-    assert promotion.apply_decision.fn(versions[1], verdicts[5]) is None
+    assert apply_decision.fn(versions[0], verdicts[4]) is not None
+    assert apply_decision.fn(versions[1], verdicts[5]) is None
 
     assert champion() == versions[0].version
 
@@ -478,7 +479,7 @@ import json, os, signal
 
 os.environ.update(environment)
 os.chdir(folder)
-from tasks.registry import promotion, registration
+from tasks.registry import promotion, registration, verdicts
 from tasks.training.fit import fit_model
 from tasks.training.provenance import TrainingProvenance
 from tasks.evaluation.scorecard import Scorecard, PromotionDecision
@@ -500,7 +501,7 @@ if where == "before the alias":
     promotion.audit_log.append = lambda *a, **k: (real(*a, **k), die())
 if where == "after the alias":
     promotion._publish_move = die
-promotion.apply_decision.fn(version, verdict)
+verdicts.apply_decision.fn(version, verdict)
 """
 
 

@@ -35,9 +35,9 @@ from tasks.packaging.load_check import LoadCheckFailed
 from tasks.registry import registration
 from tasks.registry.champion import evaluate_champion
 from tasks.registry.loading import loaded
-from tasks.registry.promotion import apply_decision
 from tasks.registry.promotion_policy import gate
 from tasks.registry.registration import register_version
+from tasks.registry.verdicts import apply_decision
 from tasks.registry.version_tags import RECORD
 from tasks.registry.versions import Version, champion_of, champions
 from tasks.runtime.processes import this_process

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from mlflow.tracking import MlflowClient
 
-from tasks.registry import audit_anchor, audit_log, promotion, registration
+from tasks.evaluation.scorecard import PromotionDecision
+from tasks.registry import audit_anchor, audit_log, promotion, registration, verdicts
 from tasks.registry.consistency import Problem, problems_of
 from tasks.registry.loading import loaded
 from tasks.registry.repair import repair
@@ -418,9 +419,9 @@ def test_a_store_that_goes_away_in_the_middle_of_a_move_is_waited_for(
     monkeypatch.setattr(MlflowClient, "set_registered_model_alias", moved)
     monkeypatch.setattr("time.sleep", lambda _: outage.undo())
     before = champion(studio.name)
-    verdict = promotion.PromotionDecision(accepted=True, reason="x", champion_version=before)
+    verdict = PromotionDecision(accepted=True, reason="x", champion_version=before)
 
-    settled = promotion.apply_decision.fn(version, verdict)
+    settled = verdicts.apply_decision.fn(version, verdict)
 
     assert settled.alias == "champion"
     assert champion(studio.name) == version.version

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tasks.evaluation.scorecard import PromotionDecision
-from tasks.registry import audit_anchor, audit_history, audit_log, promotion
+from tasks.registry import audit_anchor, audit_history, audit_log, promotion, verdicts
 from tasks.registry.versions import Version
 from tasks.store.shared import shared
 
@@ -179,7 +179,7 @@ def by_gate(number: int) -> Act:
         **{"main_metric": "bits", "main_value": 1.0, "seconds": 1.0, "is_new": True},
     )
     verdict = PromotionDecision(accepted=True, reason="better", champion_version=2)
-    return lambda: promotion.apply_decision.fn(version, verdict)
+    return lambda: verdicts.apply_decision.fn(version, verdict)
 
 
 def by_person(number: int) -> Act:

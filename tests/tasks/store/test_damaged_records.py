@@ -20,8 +20,8 @@ from tasks.evaluation.scorecard import PromotionDecision
 from tasks.evaluation.text import evaluate_tokens
 from tasks.families.table import FAMILIES
 from tasks.registry import audit_log
-from tasks.registry.promotion import apply_decision
 from tasks.registry.registration import register_version
+from tasks.registry.verdicts import apply_decision
 from tasks.registry.versions import recorded
 from tasks.store.files import digest_of, home, write_json
 from tasks.store.records import DamagedRecord

@@ -13,7 +13,13 @@ from tasks.plots import grid
 from tasks.store.files import home, write_bytes
 from tasks.tracking import metric_queue
 from tasks.tracking.metric_queue import MetricQueue, flush_run, pending_runs
-from tasks.tracking.mlflow_client import TrackingUnavailable, client, metric_history, send_metrics
+from tasks.tracking.mlflow_client import (
+    TrackingUnavailable,
+    client,
+    last_steps,
+    metric_history,
+    send_metrics,
+)
 from tasks.tracking.runs import close_dead_runs, open_run
 
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nothing answers there
@@ -264,3 +270,25 @@ def test_a_run_that_somebody_deleted_does_not_stop_the_one_who_closes_it(
         client().delete_run(deleted)
 
     assert client().get_run(deleted).info.lifecycle_stage == "deleted"
+
+
+def test_a_journal_that_may_stay_empty_asks_the_server_before_its_first_number(
+    run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fit that is found adds none: asking for the curves of its run takes a second."""
+    asked: list[str] = []
+    monkeypatch.setattr(metric_queue, "last_steps", lambda of: asked.append(of) or last_steps(of))
+    MetricQueue(run_id).close()
+    assert asked.pop() == run_id
+    cut_short = MetricQueue(run_id, may_stay_empty=True)
+    cut_short.close()
+    assert not asked
+
+    for _ in range(2):
+        kept = MetricQueue(run_id, may_stay_empty=True)
+        kept.add(1, {"loss": 3.0})
+        kept.add(2, {"loss": 2.0})
+        kept.close()
+
+    assert asked == [run_id, run_id]
+    assert history(run_id) == [(1, 3.0), (2, 2.0)]
