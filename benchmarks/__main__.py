@@ -11,7 +11,7 @@ from pathlib import Path
 
 NOT_RUN = {
     *("__init__", "__main__", "golden", "measured", "shakespeare", "table", "nanogpt"),
-    *("gpt_training", "mixture", "ray_nodes"),
+    *("context_mixing", "gpt_training", "mixture", "ray_nodes"),
 }
 
 

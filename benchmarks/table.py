@@ -21,6 +21,7 @@ HEADLINES = (
 """The rows of the README, in the order in which they are read."""
 SUBJECTS = {
     "Text: n-gram": ("ngram_",),
+    "Text: a mixture of counts": ("mixture_",),
     "Text: GPT": ("gpt_",),
     "Images: VAE": ("vae_",),
     "Images: GAN": ("gan_",),
