@@ -48,8 +48,9 @@ def chosen(address: str, data: Data | None = None) -> Chosen:
     """
     name, which = version_address(address)
     model = listed_model(name)
-    if data not in (None, FAMILIES[model.family].data):
-        raise BadInput(f"{name} is a model of {FAMILIES[model.family].data}, this page is of {data}")
+    kind = FAMILIES[model.family].data
+    if data not in (None, kind):
+        raise BadInput(f"{name} is a model of {kind}, and this page is of {data}")
     return _chosen(model, model.version(which).number)
 
 

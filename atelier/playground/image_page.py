@@ -2,9 +2,10 @@
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from nicegui import background_tasks, run, ui
+from nicegui import background_tasks, ui
 from nicegui.element import Element
 from nicegui.events import MouseEventArguments
 
@@ -29,7 +30,8 @@ class ImagePage:
         """listed: the versions of image models, of which there is one at least."""
         self.state = state
         self._versions, self._listed = versions, listed
-        self._latest, self._walking = layout.Latest(), layout.Latest()
+        self._client = ui.context.client
+        self._latest = layout.Latest()
         self._panels: dict[str, SamplePanel] = {}
         self.classes: list[str] = []
 
@@ -70,7 +72,7 @@ class ImagePage:
                     "unelevated no-caps dense"
                 ).classes("next")
                 self._dial = box("div", "dial")
-            with box("section", "columns"), box("div", "texts"):
+            with box("section", "columns"), box("div", "texts") as self._texts:
                 for side in ("a", "b"):
                     self._panels[side] = SamplePanel(self, side)
             self._walk = WalkPanel(self)
@@ -98,20 +100,28 @@ class ImagePage:
         if all(getattr(self.state, name) == value for name, value in changes.items()):
             return
         self.state = replace(self.state, **changes, start=-1, at=())
-        self._show_address()
+        self.show_address()
         self._spawn(self.restart())
 
     def _spawn(self, work: Any) -> None:
         background_tasks.create(work, name="playground images")
 
-    def _show_address(self) -> None:
-        layout.show_address(PATH, query_of(self.state))
+    def show_address(self) -> None:
+        """Let the address tell the state."""
+        layout.show_address(self._client, PATH, query_of(self.state))
 
     async def restart(self, first: bool = False) -> None:
         """Draw all anew, once the controls rest."""
         if not first and not await self._latest.rest():
             return
+        self._texts.classes(add="two" if self.state.b else "", remove="" if self.state.b else "two")
         await asyncio.gather(*(panel.restart() for panel in self._panels.values()))
+
+    def failed(self) -> None:
+        """Show nothing of a version on the first side that does not load."""
+        self._walk.hide()
+        self._way.hide()
+        self._dial.clear()
 
     async def loaded(self, facts: dict[str, Any]) -> None:
         """Show what the version on the first side can do besides, once it is loaded."""
@@ -173,19 +183,17 @@ class ImagePage:
     def begin_walk(self, sample: int) -> None:
         """Walk from a sample of the first version, or from the middle (-1)."""
         self.state = replace(self.state, start=sample, at=())
-        self._show_address()
         self._spawn(self._walk.move(is_new=True))
 
     def walk_to(self, coordinates: tuple[float, ...], *, is_plane_new: bool) -> None:
         """Move along the axes."""
         self.state = replace(self.state, at=coordinates)
-        self._show_address()
-        self._spawn(self._walk.move(is_new=is_plane_new, rests=is_plane_new))
+        self._spawn(self._walk.move(is_new=is_plane_new))
 
     def lead(self, first: int, last: int) -> None:
         """Show the way between two held-out pictures."""
         self.state = replace(self.state, first=first, last=last)
-        self._show_address()
+        self.show_address()
         self._spawn(self._way.show())
 
 
@@ -228,16 +236,16 @@ class SamplePanel:
         self._root.set_visibility(bool(getattr(page.state, self._side)))
         self._title.set_text(page.words_of(self._side))
         try:
-            process = await run.io_bound(page.process_of, self._side)
+            process = await layout.waited(page.process_of, self._side)
             if process is None:
                 return
             self._status.set_text("loading: its files are verified first ...")
-            facts = await run.io_bound(process.facts)
+            facts = await layout.waited(process.facts)
             if not is_wanted() or self._client.is_deleted:
                 return
             self._status.set_text("drawing ...")
             request = page.samples_request(facts["classes"])
-            found = await run.io_bound(process.answer, "draw", request=request)
+            found = await layout.waited(process.answer, "draw", request=request)
             if not is_wanted() or self._client.is_deleted:
                 return
             self._show(found["pictures"], facts)
@@ -249,6 +257,8 @@ class SamplePanel:
 
     def complain(self, message: str) -> None:
         """Say why there is nothing."""
+        if self._side == "a":
+            self._page.failed()
         self._status.set_text("")
         self._grid.clear()
         with self._grid:
@@ -269,7 +279,9 @@ class SamplePanel:
                 with box("figure", "sample"):
                     made = beside_training(answer, usual, f"sample {index}")
                 if leads and made is not None:
-                    made.classes("leads").props(f'tabindex=0 role=button title="walk from sample {index}"')
+                    made.classes("leads").props(
+                        f'tabindex=0 role=button title="walk from sample {index}"'
+                    )
 
                     def begin(_: Any, index: int = index) -> None:
                         self._page.begin_walk(index)
@@ -282,11 +294,11 @@ class WalkPanel:
 
     def __init__(self, page: ImagePage) -> None:
         self._page = page
-        self._latest = layout.Latest()
         self._facts: dict[str, Any] = {}
         self._coordinates: tuple[float, ...] = ()
         self._sliders: list[ui.slider] = []
         self._are_moved_by_us = False
+        self._is_moving = self._is_point_old = self._is_plane_old = False
         self._root = box("section", "panel walk")
         with self._root:
             with box("div", "head"):
@@ -300,7 +312,7 @@ class WalkPanel:
                     self._plane = ui.interactive_image(
                         on_mouse=self._pointed, events=["mousedown", "mousemove"]
                     ).classes("pixels")
-                    text("axis 1 →, axis 2 ↑, each from −3 to 3 sigma", "span", "small")
+                    text("axis 1 →, axis 2 ↑, each from -3 to 3 sigma", "span", "small")
                 self._here = box("figure", "here")
                 self._axes = box("div", "axes")
         self._root.set_visibility(False)
@@ -314,26 +326,42 @@ class WalkPanel:
             self._status.set_text("looking for what changes its pictures most ...")
             await self.move(is_new=True)
 
-    async def move(self, *, is_new: bool, rests: bool = False) -> None:
-        """Show the point of the state; is_new: the plane through it is another one too."""
-        is_wanted = self._latest.begin()
-        if rests:
-            await asyncio.sleep(layout.SECONDS_OF_REST / 2)
-            if not is_wanted():
-                return
-        request = self._page.point_request()
+    def hide(self) -> None:
+        """Show nothing."""
+        self._root.set_visibility(False)
+
+    async def move(self, *, is_new: bool) -> None:
+        """Show the point of the state; is_new: the plane through it is another one too.
+
+        While a point is on its way, of those that a hand passes only the last is asked for.
+        """
+        self._is_plane_old |= is_new
+        self._is_point_old = True
+        if self._is_moving:
+            return
+        self._is_moving = True
         try:
-            process = await run.io_bound(self._page.process_of, "a")
+            while self._is_point_old and not self._client.is_deleted:
+                await self._move_once()
+        finally:
+            self._is_moving = False
+
+    async def _move_once(self) -> None:
+        is_new, self._is_point_old, self._is_plane_old = self._is_plane_old, False, False
+        self._page.show_address()
+        request, version = self._page.point_request(), self._page.state.a
+        try:
+            process = await layout.waited(self._page.process_of, "a")
             if process is None:
                 return
-            point = await run.io_bound(process.answer, "point", request=request)
+            point = await layout.waited(process.answer, "point", request=request)
             plane = (
-                await run.io_bound(process.answer, "plane", request=request) if is_new else None
+                await layout.waited(process.answer, "plane", request=request) if is_new else None
             )
         except VersionFailed as error:
             self._status.set_text(str(error))
             return
-        if not is_wanted() or self._client.is_deleted:
+        if version != self._page.state.a or self._client.is_deleted:
             return
         self._coordinates = tuple(point["coordinates"])
         if plane is not None:
@@ -350,7 +378,7 @@ class WalkPanel:
         with self._here:
             beside_training(point, self._facts["usual_distance"], "the picture at this point")
             if "nearest" in point:
-                text("to the nearest training picture, below", "figcaption", "small")
+                text("from the training picture nearest to it", "figcaption", "small")
         self._mark()
         self._set_sliders()
 
@@ -361,8 +389,13 @@ class WalkPanel:
         across = (x / (2 * PLANE_REACH) * (1 - 1 / PLANE_SIDE) + 0.5) * width
         down = (-y / (2 * PLANE_REACH) * (1 - 1 / PLANE_SIDE) + 0.5) * height
         size = width / PLANE_SIDE
+        lines = "".join(
+            f'<path d="M{at * width / PLANE_SIDE:.2f} 0V{height}M0 {at * height / PLANE_SIDE:.2f}'
+            f'H{width}" stroke="#8888" stroke-width="{size / 30:.2f}"/>'
+            for at in range(1, PLANE_SIDE)
+        )
         self._plane.set_content(
-            f'<rect x="{across - size / 2:.2f}" y="{down - size / 2:.2f}" width="{size:.2f}"'
+            f'{lines}<rect x="{across - size / 2:.2f}" y="{down - size / 2:.2f}" width="{size:.2f}"'
             f' height="{size:.2f}" fill="none" stroke="#e8590c" stroke-width="{size / 12:.2f}"/>'
         )
 
@@ -395,7 +428,7 @@ class WalkPanel:
                             REACH,
                             0.1,
                             round(value, 2),
-                            lambda moved, index=index: self._slid(index, moved),
+                            partial(self._slid, index),
                         )
                         for index, value in enumerate(self._coordinates)
                     ]
@@ -443,10 +476,10 @@ class WayPanel:
         if not facts["can_encode"]:
             return
         try:
-            process = await run.io_bound(self._page.process_of, "a")
+            process = await layout.waited(self._page.process_of, "a")
             if process is None:
                 return
-            found = await run.io_bound(process.answer, "examples")
+            found = await layout.waited(process.answer, "examples")
         except VersionFailed as error:
             self._status.set_text(str(error))
             return
@@ -466,6 +499,10 @@ class WayPanel:
                 self._thumbs.append(thumb)
         await self.show()
 
+    def hide(self) -> None:
+        """Show nothing."""
+        self._root.set_visibility(False)
+
     def _take(self, index: int) -> None:
         """The first click says where the way begins, the second where it ends, and so on."""
         state = self._page.state
@@ -479,10 +516,10 @@ class WayPanel:
         most = self._facts["num_examples"] - 1
         first, last = min(self._page.state.first, most), min(self._page.state.last, most)
         try:
-            process = await run.io_bound(self._page.process_of, "a")
+            process = await layout.waited(self._page.process_of, "a")
             if process is None:
                 return
-            found = await run.io_bound(process.answer, "between", first=first, last=last)
+            found = await layout.waited(process.answer, "between", first=first, last=last)
         except VersionFailed as error:
             self._status.set_text(str(error))
             return
@@ -490,7 +527,9 @@ class WayPanel:
             return
         for index, thumb in enumerate(self._thumbs):
             thumb.classes(remove="first last")
-            thumb.classes(" ".join(n for n, at in (("first", first), ("last", last)) if at == index))
+            thumb.classes(
+                " ".join(n for n, at in (("first", first), ("last", last)) if at == index)
+            )
         where = "ends" if self._next_is_last else "begins"
         self._status.set_text(f"click the picture where the way {where}")
         self._strip.clear()

@@ -1,11 +1,13 @@
 """What all pages share: the frame, the choice of versions, and how a page waits for a process."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from nicegui import run, ui
+from nicegui import Client, ui
 from nicegui.element import Element
 from nicegui.elements.mixins.text_element import TextElement
 
@@ -15,8 +17,14 @@ from tasks.families.family import Data
 STYLE = Path(__file__).with_name("style.css")
 PAGES: dict[Data, str] = {"text": "/text", "images": "/images"}
 NOTHING_TO_PLAY_WITH = "no model of {data} is registered yet: `atelier run` trains some"
+ACCENT = "#c2530f"
+"""Of buttons and sliders: legible on both papers."""
 SECONDS_OF_REST = 0.25
 """How long a control rests before what it asks for is computed: sliders move in many steps."""
+
+Result = TypeVar("Result")
+_WAITING = ThreadPoolExecutor(64, "playground")
+"""Threads that wait for the processes of versions; they do nothing else."""
 
 
 def text(words: str, tag: str = "span", classes: str = "") -> TextElement:
@@ -33,6 +41,7 @@ def frame(title: str, active: str, remarks: Sequence[str] = ()) -> Element:
     """The page's head, and what its address said wrongly; returns what the page is put in."""
     ui.page_title(f"{title} · Atelier")
     ui.add_css(STYLE)
+    ui.colors(primary=ACCENT)
     dark = ui.dark_mode(None)
     with box("header", "top"), box("div", "inner"):
         ui.link("Atelier playground", "/").classes("brand")
@@ -72,7 +81,12 @@ def version_choice(
 
 
 def slider(
-    label: str, low: float, high: float, step: float, value: float, on_change: Callable[[float], Any]
+    label: str,
+    low: float,
+    high: float,
+    step: float,
+    value: float,
+    on_change: Callable[[float], Any],
 ) -> ui.slider:
     """A slider with its name and value above it."""
     with box("label", "control"):
@@ -102,24 +116,30 @@ def number(
         max=high,
         precision=0,
         validation={
-            f"{low} to {high}": lambda given: given is not None
-            and low <= given <= high
-            and given == int(given)
+            f"{low} to {high}": lambda given: (
+                given is not None and low <= given <= high and given == int(given)
+            )
         },
     )
     made.on_value_change(lambda event: take(event.value))
     return made.props("dense outlined hide-bottom-space").classes("number")
 
 
-async def each(answers: Iterator[Any]) -> AsyncIterator[Any]:
+async def waited(ask: Callable[..., Result], *arguments: Any, **named: Any) -> Result:
+    """What a function returns that waits for a process, while the page lives on."""
+    work = partial(ask, *arguments, **named)
+    return await asyncio.get_running_loop().run_in_executor(_WAITING, work)
+
+
+async def each(answers: Iterator[Any]) -> AsyncGenerator[Any, None]:
     """What an iterator gives that waits for a process, while the page lives on."""
     try:
-        while (answer := await run.io_bound(next, answers, None)) is not None:
+        while (answer := await waited(next, answers, None)) is not None:
             yield answer
     finally:
         close = getattr(answers, "close", None)
         if close is not None:
-            await run.io_bound(close)
+            await waited(close)
 
 
 class Latest:
@@ -141,9 +161,10 @@ class Latest:
         return is_wanted()
 
 
-def show_address(path: str, query: str) -> None:
+def show_address(client: Client, path: str, query: str) -> None:
     """Let the browser's address tell the page's state, without a new page in its history."""
-    ui.navigate.history.replace(f"{path}?{query}" if query else path)
+    with client:
+        ui.navigate.history.replace(f"{path}?{query}" if query else path)
 
 
 def first_of(versions: Sequence[Chosen], wanted: str, remarks: list[str]) -> str:

@@ -7,7 +7,6 @@ page's own nonce, so that the policy needs to let no other script of a page's te
 import secrets
 import socket
 from dataclasses import replace
-from typing import Any
 from urllib.parse import quote
 
 import uvicorn
@@ -148,14 +147,12 @@ def _with_nonce(start: Message, body: bytes) -> tuple[Message, bytes]:
     """
     nonce = secrets.token_urlsafe(18).encode()
     body = body.replace(b"<script", b'<script nonce="' + nonce + b'"')
-    headers = []
-    for name, value in start["headers"]:
-        if name.lower() == b"content-security-policy":
-            value = value.replace(b"script-src", b"script-src 'nonce-" + nonce + b"'")
-        if name.lower() == b"content-length":
-            value = str(len(body)).encode()
-        headers.append((name, value))
-    return {**start, "headers": headers}, body
+    headers = [(name.lower(), value) for name, value in start["headers"]]
+    policy = dict(headers)[b"content-security-policy"]
+    policy = policy.replace(b"script-src", b"script-src 'nonce-" + nonce + b"'")
+    new = {b"content-security-policy": policy, b"content-length": str(len(body)).encode()}
+    kept = [(name, value) for name, value in headers if name not in new]
+    return {**start, "headers": [*kept, *new.items()]}, body
 
 
 def application(port: int, versions: Versions) -> App:
@@ -184,9 +181,15 @@ def serve(listener: socket.socket) -> None:
     """Serve the pages at a socket that listens, until a signal comes."""
     port = int(listener.getsockname()[1])
     versions = Versions()
-    options: dict[str, Any] = {"log_level": "warning", "timeout_graceful_shutdown": 2}
     config = uvicorn.Config(
-        application(port, versions), host="127.0.0.1", port=port, loop="asyncio", http="h11", **options
+        application(port, versions),
+        host="127.0.0.1",
+        port=port,
+        loop="asyncio",
+        http="h11",
+        h11_max_incomplete_event_size=1 << 17,  # a page's address holds the prompt
+        log_level="warning",
+        timeout_graceful_shutdown=2,
     )
     try:
         uvicorn.Server(config).run([listener])

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from nicegui import background_tasks, run, ui
+from nicegui import background_tasks, ui
 from nicegui.element import Element
 
 from atelier.playground import layout
@@ -35,8 +35,8 @@ def percent(probability: float) -> str:
     if probability <= 0:
         return "0"
     if probability < 0.0001:
-        return f"{probability:.0e}"
-    return f"{100 * probability:.2g} %" if probability < 0.1 else f"{100 * probability:.1f} %"
+        return "< 0.01 %"
+    return f"{100 * probability:.2f} %" if probability < 0.01 else f"{100 * probability:.1f} %"
 
 
 class TextPage:
@@ -46,6 +46,7 @@ class TextPage:
         """listed: the versions of text models, of which there is one at least."""
         self.state = state
         self._versions, self._listed = versions, listed
+        self._client = ui.context.client
         self._latest = layout.Latest()
         self._panels: dict[str, TextPanel] = {}
 
@@ -70,7 +71,9 @@ class TextPage:
                     .props(f"autogrow outlined dense maxlength={MAX_PROMPT} debounce=500")
                     .classes("prompt")
                 )
-                self._prompt.on_value_change(lambda event: self._set(prompt=event.value or ""))
+                self._prompt.on_value_change(
+                    lambda event: self._set(prompt=(event.value or "")[:MAX_PROMPT])
+                )
                 self._build_controls()
             self._columns = box("section", "columns")
             with self._columns:
@@ -100,7 +103,12 @@ class TextPage:
                 lambda value: self._set(temperature=round(value, 2)),
             )
             layout.slider(
-                "top-p", 0.05, 1.0, 0.05, state.top_p, lambda value: self._set(top_p=round(value, 2))
+                "top-p",
+                0.05,
+                1.0,
+                0.05,
+                state.top_p,
+                lambda value: self._set(top_p=round(value, 2)),
             )
             layout.slider(
                 "min-p", 0.0, 0.5, 0.01, state.min_p, lambda value: self._set(min_p=round(value, 2))
@@ -138,7 +146,7 @@ class TextPage:
         background_tasks.create(work, name="playground text")
 
     def _show_address(self) -> None:
-        layout.show_address(PATH, query_of(self.state))
+        layout.show_address(self._client, PATH, query_of(self.state))
 
     async def restart(self, first: bool = False) -> None:
         """Write all texts anew, once the controls rest."""
@@ -187,8 +195,8 @@ class TextPage:
     def choose(self, side: str, place: int, token: int) -> None:
         """Go on from another token than the one that was drawn."""
         before = {at: each for at, each in self.chosen_on(side).items() if at < place}
-        chosen = {f"chosen_{side}": {**before, place: token}, "at": f"{side}:{place}"}
-        self.state = replace(self.state, **chosen)
+        chosen: dict[str, Any] = {f"chosen_{side}": {**before, place: token}}
+        self.state = replace(self.state, **chosen, at=f"{side}:{place}")
         self._show_address()
         self._spawn(self._panels[side].restart())
 
@@ -220,10 +228,10 @@ class TextPage:
         token = tokens[int(place)]
         written = [each["token"] for each in tokens[: int(place)]]
         try:
-            process = self.process_of(side)
+            process = await layout.waited(self.process_of, side)
             if process is None:
                 return
-            found = await run.io_bound(
+            found = await layout.waited(
                 process.answer,
                 "rivals",
                 request=self.request_of(side),
@@ -236,6 +244,7 @@ class TextPage:
         if self.state.at != at:
             return
         panel.mark(int(place))
+        panel.scroll_to(int(place))
         self._rivals.clear()
         self._rivals.classes("open")
         with self._rivals:
@@ -306,8 +315,11 @@ class _Rivals:
         with box("p", "decided"):
             if deciding["context_length"]:
                 text("Decided by the last ")
-                text(f"{deciding['context_length']} tokens " if deciding["context_length"] > 1
-                     else "token ")
+                text(
+                    f"{deciding['context_length']} tokens "
+                    if deciding["context_length"] > 1
+                    else "token "
+                )
                 text(visible(deciding["context"]), "b", "glyph")
             elif deciding["order"]:
                 text("Decided by how often the token occurs at all")
@@ -320,13 +332,15 @@ class _Rivals:
             for level in levels:
                 with box("tr", "it" if level is deciding else ""):
                     with box("td"):
-                        told = visible(level["context"]) if level["context_length"] else (
-                            "(no context)" if level["order"] else "(all tokens alike)"
+                        told = (
+                            visible(level["context"])
+                            if level["context_length"]
+                            else ("(no context)" if level["order"] else "(all tokens alike)")
                         )
                         text(told, "b", "glyph")
-                    text(f"{level['occurrences']:,}×" if level["order"] else "", "td")
+                    text(f"{level['occurrences']:,} x" if level["order"] else "", "td")
                     with box("td"):
-                        _bar(level["part"] / total, "–")
+                        _bar(level["part"] / total, "-")
         text(
             "From the longest context down: where a token was not seen, or seldom, the model backs"
             " off to the next shorter one.",
@@ -368,6 +382,14 @@ class TextPanel:
                 self._spans[each].classes(toggle="marked")
         self._marked = place
 
+    def scroll_to(self, place: int) -> None:
+        """On a narrow screen the rivals cover its lower part: bring the token above them."""
+        with self._root:
+            ui.run_javascript(
+                f"if (innerWidth <= 860) getHtmlElement({self._spans[place].id})"
+                '?.scrollIntoView({block: "center"})'
+            )
+
     def complain(self, message: str) -> None:
         """Say why there is nothing, or no more."""
         self._status.set_text("")
@@ -389,11 +411,11 @@ class TextPanel:
         self._root.set_visibility(bool(getattr(self._page.state, self._side)))
         self._title.set_text(self._page.words_of(self._side))
         try:
-            process = await run.io_bound(self._page.process_of, self._side)
+            process = await layout.waited(self._page.process_of, self._side)
             if process is None:
                 return
             self._status.set_text("loading: its files are verified first ...")
-            facts = await run.io_bound(process.facts)
+            facts = await layout.waited(process.facts)
             if not is_wanted():
                 return
             self._page.begin_prompt(facts["prompt"])
@@ -449,7 +471,7 @@ class TextPanel:
     async def _underline(self, process: VersionProcess, is_wanted: Any) -> None:
         """Mark what stands in the training text as it was written."""
         whole = "".join(each["text"] for each in self.tokens)
-        found = await run.io_bound(process.answer, "copies", text=whole)
+        found = await layout.waited(process.answer, "copies", text=whole)
         if not is_wanted():
             return
         start, longest = 0, 0

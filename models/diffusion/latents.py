@@ -13,7 +13,7 @@ from models.diffusion.sampling import images_of, noise_of
 
 
 class DiffusionLatents:
-    """Starting noise, flattened: the ODE carries each point to one image; nobody carries it back."""
+    """Starting noise, flattened: the ODE carries each point to one image; there is no way back."""
 
     can_encode = False
 
@@ -24,7 +24,9 @@ class DiffusionLatents:
     def points(self, number: int, seed: int, temperature: float = 1.0) -> Tensor:
         """The noise of a seed's samples: (N, C * H * W)."""
         config = self._model.config
-        return noise_of(config, number, seed).flatten(1) * config.sampling_spread * temperature
+        noise = noise_of(config, number, seed).flatten(1)
+        found: Tensor = noise * config.sampling_spread * temperature
+        return found
 
     def images(self, points: Tensor, labels: Tensor | None = None) -> Tensor:
         """What noise (N, C * H * W) of classes (N,), if it knows any, becomes: (N, C, H, W)."""

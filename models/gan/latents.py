@@ -24,7 +24,8 @@ class GanLatents:
     def points(self, number: int, seed: int, temperature: float = 1.0) -> Tensor:
         """What a seed's samples are painted from: (N, Z)."""
         config = self._model.config
-        return fixed_latents(config, number, seed) * config.sampling_spread * temperature
+        found: Tensor = fixed_latents(config, number, seed) * config.sampling_spread * temperature
+        return found
 
     def images(self, points: Tensor, labels: Tensor | None = None) -> Tensor:
         """The images of points (N, Z) and classes (N,), if it knows any: (N, C, H, W) in [0, 1]."""

@@ -42,7 +42,11 @@ def _longest_in(part: str, text: str) -> np.ndarray:
         length = max(MIN_CHARACTERS, int(found[start - 1]) - 1 if start else 0)
         place = part.find(text[start : start + length])
         while place >= 0:
-            while text[start + length : start + length + 1] == part[place + length : place + length + 1] != "":
+            while (
+                text[start + length : start + length + 1]
+                == part[place + length : place + length + 1]
+                != ""
+            ):
                 length += 1
             found[start] = length
             if start + length == len(text):

@@ -215,4 +215,3 @@ def _png(picture: np.ndarray) -> str:
 
 def _base64(content: bytes) -> str:
     return base64.b64encode(content).decode("ascii")
-

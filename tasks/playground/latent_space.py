@@ -70,7 +70,8 @@ class LatentSpace:
         centred = (points.double() - self._mean).T
         if self._factor.dim() == 1:
             return (centred / self._factor[:, None]).T
-        return torch.linalg.solve_triangular(self._factor, centred, upper=False).T
+        white: Tensor = torch.linalg.solve_triangular(self._factor, centred, upper=False)
+        return white.T
 
     def place_of(self, point: Tensor | None = None) -> Place:
         """Where a point (Z,) lies; by default the middle of what is drawn."""
@@ -84,7 +85,8 @@ class LatentSpace:
         """Points (N, Z) by their coordinates (N, A) and what no axis changes, (Z,)."""
         white = coordinates.double() @ self.axes.T + rest
         spread = white * self._factor if self._factor.dim() == 1 else white @ self._factor.T
-        return (self._mean + spread).float()
+        points: Tensor = self._mean + spread
+        return points.float()
 
 
 def _spread(centred: Tensor) -> Tensor:
@@ -97,12 +99,14 @@ def _spread(centred: Tensor) -> Tensor:
         return centred.std(0).clamp(min=1e-6)
     covariance = centred.T @ centred / (number - 1)
     least = covariance.diagonal().mean().clamp(min=1e-12) * 1e-6
-    return torch.linalg.cholesky(covariance + least * torch.eye(size, dtype=covariance.dtype))
+    eye = torch.eye(size, dtype=covariance.dtype)
+    triangle: Tensor = torch.linalg.cholesky(covariance + least * eye)
+    return triangle
 
 
 def _within_classes(pictures: Tensor, labels: Tensor | None) -> Tensor:
-    """Pictures (N, P) less the mean of their class: which class it is, is no matter of the point."""
+    """Pictures (N, P) less the mean of their class, which is no matter of the point."""
     if labels is None:
         return pictures - pictures.mean(0)
-    means = torch.stack([pictures[labels == each].mean(0) for each in labels.unique()])
+    means = torch.stack([pictures[labels == each].mean(0) for each in range(int(labels.max()) + 1)])
     return pictures - means[labels]

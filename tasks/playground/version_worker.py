@@ -74,6 +74,13 @@ def image_handlers(session: ImageSession) -> dict[str, Handler]:
     }
 
 
+def handlers_of(session: TextSession | ImageSession) -> dict[str, Handler]:
+    """What a version is asked, by name."""
+    if isinstance(session, TextSession):
+        return text_handlers(session)
+    return image_handlers(session)
+
+
 def _write_request(request: Request) -> WriteRequest:
     told = dict(request["request"])
     told["forced"] = {int(place): int(token) for place, token in told.get("forced", {}).items()}
@@ -133,7 +140,7 @@ def session_of(name: str, number: int, model: Any, family: Family) -> TextSessio
         recipe = record_tag(get_version(name, number), "recipe", TrainingProvenance)
         data = data_in_store(name, recipe, family.data, is_a_look=True)
     except DamagedRecord as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
     if family.data == "text":
         corpus = data.corpus if isinstance(data, TokenSet) else None
         pieces = None if corpus is None else lambda: text_pieces(corpus, "train")
@@ -166,8 +173,7 @@ def main(name: str, number: int) -> int:
         with loaded(name, str(number)) as model:
             session = session_of(name, number, model, family)
             reply({"facts": session.facts()})
-            is_text = isinstance(session, TextSession)
-            serve(text_handlers(session) if is_text else image_handlers(session), requests, reply)
+            serve(handlers_of(session), requests, reply)
     except BrokenPipeError:
         return 0
     except Exception as error:
