@@ -52,7 +52,7 @@ def frame(title: str, active: str, remarks: Sequence[str] = ()) -> Element:
                     link.classes("active").props('aria-current="page"')
         toggle = ui.button(icon="contrast", on_click=lambda: _turn(dark)).props("flat round dense")
         toggle.props('aria-label="light or dark"').classes("contrast")
-    main = box("main")
+    main = box("div", "stage")
     with main:
         for remark in remarks:
             text(remark, "p", "remark").props("role=status")

@@ -85,6 +85,13 @@ def _overview() -> None:
     listed = choices()
     if not listed:
         text(layout.NOTHING_TO_PLAY_WITH.format(data="any kind"), "p", "hint")
+    else:
+        text(
+            "Choose a champion. What a page shows stands in its address: keep it, or send it to"
+            " somebody who has the same home.",
+            "p",
+            "hint intro",
+        )
     with box("div", "cards"):
         for each in listed:
             if "champion" not in each.aliases:

@@ -123,14 +123,17 @@ class VersionProcess:
 
     def close(self) -> None:
         """End the process."""
-        with suppress(OSError), self._lock:
-            assert self.process.stdin is not None, "it was asked for"
-            self.process.stdin.close()
+        self._close_input()
         try:
             self.process.wait(_SECONDS_TO_END if self._has_begun.is_set() else 0)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+    def _close_input(self) -> None:
+        with suppress(OSError), self._lock:  # a broken pipe
+            assert self.process.stdin is not None, "it was asked for"
+            self.process.stdin.close()
 
     def _send(self, message: Answer) -> None:
         assert self.process.stdin is not None, "it was asked for"
@@ -161,6 +164,7 @@ class VersionProcess:
                 elif (waiting := self._waiting.get(message["id"])) is not None:
                     waiting.put(message)
         code = self.process.wait()
+        self._close_input()
         if not self._failure:
             self._failure = (
                 f"the process that loads {self.name} version {self.number} ended with exit code"
