@@ -40,5 +40,8 @@ def _play(options: argparse.Namespace) -> int:
 
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"
         print(f"playground  {address}\nCtrl-C stops it", flush=True)
-        serve(listener)
+        try:
+            serve(listener)
+        except KeyboardInterrupt:  # Ctrl-C is how it ends, and nothing was left unfinished
+            print("stopped")
     return 0

@@ -71,7 +71,11 @@ def test_defaults_are_not_written() -> None:
         ("seed", "٣", "a whole number"),
         ("a", "../../etc/passwd", "lower-case letters"),
         ("a", "<script>alert(1)</script>", "lower-case letters"),
-        ("prompt", "x" * (MAX_PROMPT + 1), f"{MAX_PROMPT} characters at most, got {MAX_PROMPT + 1}"),
+        (
+            "prompt",
+            "x" * (MAX_PROMPT + 1),
+            f"{MAX_PROMPT} characters at most, got {MAX_PROMPT + 1}",
+        ),
         ("chosen_a", "12", "pairs of a place and a token"),
         ("chosen_a", "a:b", "a whole number"),
         ("chosen_a", ",".join(["1:1"] * 2000), "1000 parts at most"),
