@@ -10,11 +10,11 @@ from dataclasses import replace
 from urllib.parse import quote
 
 import uvicorn
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse, Response
 from nicegui import app as nicegui_app
 from nicegui import ui
-from starlette.requests import Request
+
 
 from atelier.playground import image_page, layout, text_page
 from atelier.playground.address import image_state, text_state
