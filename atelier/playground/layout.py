@@ -1,6 +1,7 @@
 """What all pages share: the frame, the choice of versions, and how a page waits for a process."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -19,6 +20,7 @@ PAGES: dict[Data, str] = {"text": "/text", "images": "/images"}
 NOTHING_TO_PLAY_WITH = "no model of {data} is registered yet: `atelier run` trains some"
 ACCENT = "#c2530f"
 """Of buttons and sliders: legible on both papers."""
+SECONDS_OF_A_BATCH = 0.12
 SECONDS_OF_REST = 0.25
 """How long a control rests before what it asks for is computed: sliders move in many steps."""
 
@@ -131,15 +133,26 @@ async def waited(ask: Callable[..., Result], *arguments: Any, **named: Any) -> R
     return await asyncio.get_running_loop().run_in_executor(_WAITING, work)
 
 
-async def each(answers: Iterator[Any]) -> AsyncGenerator[Any, None]:
-    """What an iterator gives that waits for a process, while the page lives on."""
+async def batches(answers: Iterator[Any]) -> AsyncGenerator[list[Any], None]:
+    """What an iterator gives that waits for a process, as much at a time as came in a moment.
+
+    A browser draws the whole page for whatever is new in it.
+    """
     try:
-        while (answer := await waited(next, answers, None)) is not None:
-            yield answer
+        while batch := await waited(_batch, answers):
+            yield batch
     finally:
         close = getattr(answers, "close", None)
         if close is not None:
             await waited(close)
+
+
+def _batch(answers: Iterator[Any]) -> list[Any]:
+    batch: list[Any] = []
+    until = time.monotonic() + SECONDS_OF_A_BATCH
+    while (not batch or time.monotonic() < until) and (answer := next(answers, None)) is not None:
+        batch.append(answer)
+    return batch
 
 
 class Latest:

@@ -15,7 +15,6 @@ from fastapi.responses import RedirectResponse, Response
 from nicegui import app as nicegui_app
 from nicegui import ui
 
-
 from atelier.playground import image_page, layout, text_page
 from atelier.playground.address import image_state, text_state
 from atelier.playground.catalogue import Chosen, choices, chosen

@@ -436,17 +436,18 @@ class TextPanel:
 
     async def _write(self, process: VersionProcess, is_wanted: Any) -> None:
         answers = process.ask("write", request=self._page.request_of(self._side))
-        tokens = layout.each(answers)
-        async for token in tokens:
+        batches = layout.batches(answers)
+        async for batch in batches:
             if not is_wanted() or self._client.is_deleted:
-                await tokens.aclose()
+                await batches.aclose()
                 return
             with self._flow:
-                if "prompt" in token:
-                    text(token["prompt"], "span", "given")
-                else:
-                    self.tokens.append(token)
-                    self._spans.append(self._span(token))
+                for token in batch:
+                    if "prompt" in token:
+                        text(token["prompt"], "span", "given")
+                    else:
+                        self.tokens.append(token)
+                        self._spans.append(self._span(token))
 
     def _span(self, token: Mapping[str, Any]) -> Element:
         kind = " forced" if token["forced"] else ""

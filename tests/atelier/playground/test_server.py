@@ -125,3 +125,14 @@ def test_loop_and_parser_are_named(shelf: Shelf, monkeypatch: pytest.MonkeyPatch
         server.serve(listener)
     (config,) = configs
     assert (config.loop, config.http, config.host) == ("asyncio", "h11", "127.0.0.1")
+
+
+def test_whoever_serves_pages_holds_no_weights() -> None:
+    code = (
+        "import sys, atelier.playground.server;"
+        " print(sorted({'torch', 'mlflow', 'prefect', 'safetensors'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout == "[]\n"

@@ -8,7 +8,6 @@ from tasks.samples import sampling
 from tasks.samples.html_page import Challenger, ChampionSamples
 from tasks.samples.sampling import _markdown
 
-
 PLAY = "[Play with it](http://127.0.0.1:5050/?version="
 
 
