@@ -4,8 +4,8 @@ import argparse
 import os
 from importlib.util import find_spec
 
-from atelier.cli.options import Commands, check_registry, find_registry, port
-from atelier.services import local_servers
+from atelier.cli.options import Commands, check_registry, port, registry_environment
+from atelier.services import credentials, local_servers
 from tasks.runtime.play_address import PLAY_PORT
 from tasks.store.files import BadInput, home
 
@@ -32,7 +32,7 @@ def _play(options: argparse.Namespace) -> int:
             " extra `play`, `pip install 'atelier[play]'`"
         )
     check_registry()
-    find_registry()
+    is_named = bool(os.environ.get("MLFLOW_TRACKING_URI"))
     # Where its own files would go; it keeps none as long as no page asks for storage.
     os.environ.setdefault("NICEGUI_STORAGE_PATH", str(home() / "cache" / "nicegui"))
     with local_servers.listening_socket(options.port, PLAY_PORT, "--port") as listener:
@@ -40,8 +40,15 @@ def _play(options: argparse.Namespace) -> int:
 
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"
         print(f"playground  {address}\nCtrl-C stops it", flush=True)
+        if found := credentials.secret(creates=False):
+            print(
+                f"log in      as {found.user}, with what follows the colon in"
+                f" {credentials.secret_path()}",
+                flush=True,
+            )
         try:
-            serve(listener)
+            # Our own server may come and go meanwhile: each process looks for it anew.
+            serve(listener, dict if is_named else registry_environment)
         except KeyboardInterrupt:  # Ctrl-C is how it ends, and nothing was left unfinished
             print("stopped")
     return 0

@@ -6,6 +6,7 @@ page's own nonce, so that the policy needs to let no other script of a page's te
 
 import secrets
 import socket
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from urllib.parse import quote
 
@@ -16,9 +17,11 @@ from nicegui import app as nicegui_app
 from nicegui import ui
 
 from atelier.playground import image_page, layout, text_page
+from atelier.playground.access import SecretAsked
 from atelier.playground.address import image_state, text_state
 from atelier.playground.catalogue import Chosen, choices, chosen
 from atelier.playground.layout import box, text
+from atelier.services import credentials
 from atelier.services.origin_guard import (
     App,
     Message,
@@ -179,14 +182,19 @@ def application(port: int, versions: Versions) -> App:
         show_welcome_message=False,
         gzip_middleware_factory=None,  # the nonces are put into a page's text
     )
+    secret = credentials.secret(creates=False)
+    inner: App = SecretAsked(pages, secret) if secret else pages
     hosts = allowed(port)
-    return ScriptNonces(OriginGuard(pages, hosts, page_policy(hosts.origins), wants_json=False))
+    return ScriptNonces(OriginGuard(inner, hosts, page_policy(hosts.origins), wants_json=False))
 
 
-def serve(listener: socket.socket) -> None:
-    """Serve the pages at a socket that listens, until a signal comes."""
+def serve(listener: socket.socket, environment: Callable[[], Mapping[str, str]] = dict) -> None:
+    """Serve the pages at a socket that listens, until a signal comes.
+
+    environment: what a process that loads a version finds besides that of this one.
+    """
     port = int(listener.getsockname()[1])
-    versions = Versions()
+    versions = Versions(environment=environment)
     config = uvicorn.Config(
         application(port, versions),
         host="127.0.0.1",

@@ -11,8 +11,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Any
 
 from tasks.store.files import home, project_root
@@ -20,7 +21,7 @@ from tasks.store.files import home, project_root
 SECONDS_TO_LOAD, SECONDS_FOR_AN_ANSWER = 300.0, 300.0
 _SECONDS_TO_END = 3.0
 MAX_PROCESSES = 4
-"""Versions that are held at a time; each takes some hundred MB."""
+"""Versions that are held at a time; each takes 0.7 GB, nearly all of it libraries."""
 Answer = dict[str, Any]
 
 
@@ -35,8 +36,13 @@ class ProcessEnded(VersionFailed):
 class VersionProcess:
     """A version that is loading, or loaded, in a process of its own. Any thread may ask it."""
 
-    def __init__(self, name: str, number: int) -> None:
-        """Start the process; it loads while others do something else."""
+    def __init__(
+        self, name: str, number: int, environment: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """Start the process; it loads while others do something else.
+
+        environment: what it finds besides that of this process.
+        """
         self.name, self.number = name, number
         self.last_used = time.monotonic()
         self._ids = itertools.count()
@@ -56,7 +62,7 @@ class VersionProcess:
                 stderr=errors,
                 text=True,
                 cwd=home(),
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+                env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join(paths)},
                 start_new_session=True,  # Ctrl-C is for whoever serves, who then ends this
             )
         threading.Thread(target=self._read, daemon=True).start()
@@ -178,8 +184,13 @@ class VersionProcess:
 class Versions:
     """The loaded versions of one server; those that were not asked for longest make room."""
 
-    def __init__(self, max_processes: int = MAX_PROCESSES) -> None:
-        self._max_processes = max_processes
+    def __init__(
+        self,
+        max_processes: int = MAX_PROCESSES,
+        environment: Callable[[], Mapping[str, str]] = dict,
+    ) -> None:
+        """environment: what a process that begins now finds besides that of this one."""
+        self._max_processes, self._environment = max_processes, environment
         self._held: dict[tuple[str, int], VersionProcess] = {}
         self._lock = threading.Lock()
 
@@ -194,7 +205,7 @@ class Versions:
                 found.last_used = time.monotonic()
                 return found
             self._make_room()
-            started = self._held[name, number] = VersionProcess(name, number)
+            started = self._held[name, number] = VersionProcess(name, number, self._environment())
             return started
 
     def close(self) -> None:
