@@ -240,10 +240,11 @@ class SamplePanel:
             if process is None:
                 return
             self._status.set_text("loading: its files are verified first ...")
+            self._status.classes("busy")
             facts = await layout.waited(process.facts)
             if not is_wanted() or self._client.is_deleted:
                 return
-            self._status.set_text("drawing ...")
+            self._status.classes(remove="busy").set_text("drawing ...")
             request = page.samples_request(facts["classes"])
             found = await layout.waited(process.answer, "draw", request=request)
             if not is_wanted() or self._client.is_deleted:
@@ -259,7 +260,7 @@ class SamplePanel:
         """Say why there is nothing."""
         if self._side == "a":
             self._page.failed()
-        self._status.set_text("")
+        self._status.classes(remove="busy").set_text("")
         self._grid.clear()
         with self._grid:
             text(message, "p", "failure").props("role=alert")

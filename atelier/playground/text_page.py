@@ -393,6 +393,7 @@ class TextPanel:
     def complain(self, message: str) -> None:
         """Say why there is nothing, or no more."""
         self._status.set_text("")
+        self._status.classes(remove="busy")
         self._stop.set_visibility(False)
         with self._flow:
             text(message, "p", "failure").props("role=alert")
@@ -415,9 +416,11 @@ class TextPanel:
             if process is None:
                 return
             self._status.set_text("loading: its files are verified first ...")
+            self._status.classes("busy")
             facts = await layout.waited(process.facts)
             if not is_wanted():
                 return
+            self._status.classes(remove="busy")
             self._page.begin_prompt(facts["prompt"])
             self._status.set_text("writing ...")
             self._stop.set_visibility(True)

@@ -9,21 +9,17 @@ from typing import Any
 import pytest
 import torch
 
-pytest.importorskip("nicegui", reason="the extra `play` is not installed")
-
-from nicegui.testing import User, user_simulation
-
-from atelier.playground import catalogue, layout
-from atelier.playground.server import add_pages
+from atelier.playground import catalogue
 from tasks.families.table import FAMILIES
 from tasks.playground.image_session import ImageSession
 from tasks.playground.text_session import TextSession
 from tasks.playground.version_process import VersionFailed
 from tasks.playground.version_worker import handlers_of
 from tasks.registry.listing import ListedModel, ListedVersion
+from tasks.store.files import BadInput
 from tests.tasks.samples.untrained import GREEK, untrained
 
-Visit = Callable[[Callable[[User], Awaitable[None]]], None]
+Visit = Callable[[Callable[[Any], Awaitable[None]]], None]
 
 
 class Held:
@@ -97,8 +93,6 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shelf:
 
 
 def _found(listed: dict[str, ListedModel], name: str) -> ListedModel:
-    from tasks.store.files import BadInput
-
     if name not in listed:
         raise BadInput(f"no model is named {name!r}")
     return listed[name]
@@ -107,10 +101,15 @@ def _found(listed: dict[str, ListedModel], name: str) -> ListedModel:
 @pytest.fixture
 def visit(shelf: Shelf, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Visit:
     """Run what a user does with the pages."""
+    from nicegui.testing import user_simulation
+
+    from atelier.playground import layout
+    from atelier.playground.server import add_pages
+
     monkeypatch.setenv("NICEGUI_STORAGE_PATH", str(tmp_path / "nicegui"))
     monkeypatch.setattr(layout, "SECONDS_OF_REST", 0.0)
 
-    def run(scenario: Callable[[User], Awaitable[None]]) -> None:
+    def run(scenario: Callable[[Any], Awaitable[None]]) -> None:
         async def simulated() -> None:
             async with user_simulation() as user:
                 add_pages(shelf)  # type: ignore[arg-type]

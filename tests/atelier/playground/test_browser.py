@@ -23,6 +23,7 @@ def playground(
     chromium: str, command: Command, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
     """The address of `atelier play` on a VAE of digits and an n-gram model of Python's manual."""
+    pytest.importorskip("nicegui", reason="the extra `play` is not installed")
     home = tmp_path_factory.mktemp("playground") / "home"
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 import uvicorn
+
+pytest.importorskip("nicegui", reason="the extra `play` is not installed")
+
 from nicegui.testing.general import nicegui_reset_globals
 
 from atelier.playground import server
