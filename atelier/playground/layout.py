@@ -12,8 +12,9 @@ from nicegui import Client, ui
 from nicegui.element import Element
 from nicegui.elements.mixins.text_element import TextElement
 
-from atelier.playground.catalogue import Chosen
+from atelier.playground.catalogue import Chosen, chosen
 from tasks.families.family import Data
+from tasks.store.files import BadInput
 
 STYLE = Path(__file__).with_name("style.css")
 PAGES: dict[Data, str] = {"text": "/text", "images": "/images"}
@@ -180,17 +181,14 @@ def show_address(client: Client, path: str, query: str) -> None:
         ui.navigate.history.replace(f"{path}?{query}" if query else path)
 
 
-def first_of(versions: Sequence[Chosen], wanted: str, remarks: list[str]) -> str:
-    """The address of the version that is wanted, or of the first; says why it is not the wanted."""
-    from atelier.playground.catalogue import chosen
-    from tasks.store.files import BadInput
-
+def found_or(default: str, wanted: str, data: Data, remarks: list[str]) -> str:
+    """The address of the version that is wanted, or a default; says why it is not the wanted."""
     if wanted:
         try:
-            return chosen(wanted, versions[0].data).address
+            return chosen(wanted, data).address
         except BadInput as error:
             remarks.append(str(error))
-    return versions[0].address
+    return default
 
 
 def query_parameters(request: Any) -> Mapping[str, str]:

@@ -60,8 +60,8 @@ def add_pages(versions: Versions) -> None:
         if not (listed := choices("text")):
             _nothing("Text", text_page.PATH, "text")
             return
-        a = layout.first_of(listed, state.a, remarks)
-        b = layout.first_of(listed, state.b, remarks) if state.b else ""
+        a = layout.found_or(listed[0].address, state.a, "text", remarks)
+        b = layout.found_or("", state.b, "text", remarks)
         main = layout.frame("Text", text_page.PATH, remarks)
         text_page.TextPage(versions, replace(state, a=a, b=b), listed).build(main)
 
@@ -71,8 +71,8 @@ def add_pages(versions: Versions) -> None:
         if not (listed := choices("images")):
             _nothing("Images", image_page.PATH, "images")
             return
-        a = layout.first_of(listed, state.a, remarks)
-        b = layout.first_of(listed, state.b, remarks) if state.b else ""
+        a = layout.found_or(listed[0].address, state.a, "images", remarks)
+        b = layout.found_or("", state.b, "images", remarks)
         main = layout.frame("Images", image_page.PATH, remarks)
         image_page.ImagePage(versions, replace(state, a=a, b=b), listed).build(main)
 
@@ -103,7 +103,7 @@ def _overview() -> None:
                 path = layout.PAGES[each.data]
                 address = f"{path}?a={quote(each.address, safe='/')}"
                 ui.link(each.name, address).classes("name")
-                text(f"version {each.number}, {FAMILIES[each.family].title}", "p", "small")
+                text(f"Version {each.number}. {FAMILIES[each.family].purpose}", "p", "small")
                 if rival is not None:
                     beside = f"{address}&b={quote(rival.address, safe='/')}"
                     ui.link(f"beside its challenger, version {rival.number}", beside)

@@ -338,7 +338,7 @@ class _Rivals:
                             else ("(no context)" if level["order"] else "(all tokens alike)")
                         )
                         text(told, "b", "glyph")
-                    text(f"{level['occurrences']:,} x" if level["order"] else "", "td")
+                    text(f"{level['occurrences']:,}" if level["order"] else "", "td")
                     with box("td"):
                         _bar(level["part"] / total, "-")
         text(

@@ -101,6 +101,7 @@ def _found(listed: dict[str, ListedModel], name: str) -> ListedModel:
 @pytest.fixture
 def visit(shelf: Shelf, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Visit:
     """Run what a user does with the pages."""
+    from nicegui import background_tasks
     from nicegui.testing import user_simulation
 
     from atelier.playground import layout
@@ -115,6 +116,8 @@ def visit(shelf: Shelf, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Visi
                 add_pages(shelf)  # type: ignore[arg-type]
                 await scenario(user)
 
+        # What a loop left that has ended, NiceGUI would wait for at the end of the next one.
+        background_tasks.running_tasks.clear()
         asyncio.run(simulated())
 
     return run

@@ -120,6 +120,7 @@ def test_hostile_text_stays_text(visit: Visit) -> None:
         ("/text?a=tale-vae/1&tokens=3", "tale-vae is a model of images, and this page is of text"),
         ("/text?a=nobody/1&tokens=3", "no model is named 'nobody'"),
         ("/images?a=tale-gan/9", "tale-gan has no version '9'"),
+        ("/images?a=tale-gan/1&b=tale-gan/9", "tale-gan has no version '9'"),
         ("/images?%3Cb%3E=1", "'<b>' is not known here"),
         ("/?version=nobody/1", "no model is named 'nobody'"),
     ],
@@ -128,6 +129,8 @@ def test_what_an_address_says_wrongly_is_told(path: str, remark: str, visit: Vis
     async def scenario(user: User) -> None:
         await user.open(path)
         await until(user, remark)
+        with user:
+            assert [each.value for each in ElementFilter(kind=ui.select)][1:] in ([], [""])
 
     visit(scenario)
 
