@@ -67,7 +67,7 @@ format: setup ## put the code into its style
 	@$(BIN)/ruff format .
 
 lock: ## resolve the dependencies again (needs uv)
-	uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade --group dev --group docs --extra postgresql --extra ray \
+	uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade --group dev --group docs --extra postgresql --extra ray --extra play \
 		--no-header --no-annotate pyproject.toml -o requirements.lock
 
 clean: ## remove the environment and the site; your runs under .atelier stay

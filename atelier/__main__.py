@@ -144,6 +144,7 @@ COMMANDS = {
     "search": ("search",),
     "models": ("models", "show"),
     "generate": ("generate",),
+    "play": ("play",),
     "export": ("export",),
     "registry": ("history", "rollback", "promote", "reproduce"),
     "compare": ("compare",),

@@ -8,7 +8,7 @@ from atelier.cli.options import Parser
 GROUPS = {
     "Train": ("run", "search", "settings", "step"),
     "Look": ("models", "show", "history", "compare", "explain", "open"),
-    "Use": ("generate", "export", "sample"),
+    "Use": ("generate", "play", "export", "sample"),
     "Decide": ("promote", "rollback", "reproduce", "verify"),
     "Unattended": ("up", "worker", "status", "down", "schedule"),
     "Upkeep": ("doctor", "gc", "completion"),

@@ -210,13 +210,18 @@ def find_registry() -> bool:
     """
     if os.environ.get("MLFLOW_TRACKING_URI"):
         return True
+    os.environ.update(found := registry_environment())
+    return bool(found) or (home() / "mlflow.db").exists()
+
+
+def registry_environment() -> dict[str, str]:
+    """What tells a process where the registry's server is: nothing where none of ours is up."""
     for server, is_healthy in local_servers.servers():
         if server.name == "mlflow" and is_healthy:
-            os.environ["MLFLOW_TRACKING_URI"] = server.url
             if server.is_read_at_home:
                 is_served_at(server.url)
-            return True
-    return (home() / "mlflow.db").exists()
+            return {"MLFLOW_TRACKING_URI": server.url}
+    return {}
 
 
 def in_a_process_of_its_own(ask: Callable[..., Result], *arguments: Any) -> Result:

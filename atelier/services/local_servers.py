@@ -92,7 +92,8 @@ def _listener_in_place_of(
         report(f"stopping the {name} server, to start it with the present guard")
         background_processes.stop(old)
     # Before a running server is stopped for another port.
-    listener = _listener(name, old.port if old and keeps_port else port)
+    wanted = old.port if old and keeps_port else port
+    listener = listening_socket(wanted, _PREFERRED_PORTS[name], f"--{name}-port")
     if old:
         background_processes.stop(old)
     return listener
@@ -178,10 +179,13 @@ def _serves_as_wanted(server: Server, port: int | None) -> bool:
     )
 
 
-def _listener(name: str, wanted: int | None) -> socket.socket:
-    """A socket that listens at the port already: nobody takes it while the server starts."""
-    preferred = _PREFERRED_PORTS[name] if wanted is None else wanted
-    for port in [preferred] if wanted else [preferred, 0]:
+def listening_socket(wanted: int | None, preferred: int, option: str) -> socket.socket:
+    """A socket that listens at the port already: nobody takes it while the server starts.
+
+    wanted: None takes the preferred one, or a free one where that is taken; option: by which a
+    person wanted it. Raises StackError for a wanted port that is taken.
+    """
+    for port in [wanted] if wanted else [preferred, 0]:
         found = socket.socket()
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -192,7 +196,7 @@ def _listener(name: str, wanted: int | None) -> socket.socket:
             continue
         return found
     raise StackError(
-        f"port {wanted} is taken by another program; choose another with --{name}-port, or leave"
+        f"port {wanted} is taken by another program; choose another with {option}, or leave"
         " the option out to get a free one"
     )
 

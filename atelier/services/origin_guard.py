@@ -1,4 +1,4 @@
-"""The guard before both servers: who may ask them, and what their pages may ask for.
+"""The guard before all servers: who may ask them, and what their pages may ask for.
 
 Any page that is open in a browser on this machine can send requests to a server on loopback. Both
 servers are able to run code (an automation starts a command, a model brings its own), so a request
@@ -21,9 +21,10 @@ LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 
 _AUTHORITY = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9_][a-z0-9_.-]*)(?::(?P<port>\d{1,5}))?")
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-_QUESTIONS = ("api", "ajax-api", "gateway", "graphql")
+_QUESTIONS = ("api", "ajax-api", "gateway", "graphql", "_nicegui_ws")
 """Below which paths programs ask. A GET may do something there: MLflow's server calls an address
-that the request names, or starts the command line of an assistant."""
+that the request names, or starts the command line of an assistant; the playground's begins a
+session."""
 _NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 

@@ -16,4 +16,5 @@ DIFFUSION = Family(
     seed_spreads={"quick": (0.081, 19)},
     curves=("loss",),
     growth="the same noise as training went on",
+    latents="models.diffusion.latents:DiffusionLatents",
 )

@@ -81,6 +81,12 @@ class Family:
     """Metrics of training that the gallery draws."""
     growth: str = ""
     """Caption of what it drew as training went on."""
+    latents: str = ""
+    """For images: a class with the interface `tasks.playground.latent_space.Latents`, called with
+    the model that a version brought along; empty where no point says what is drawn."""
+    explains_tokens: bool = False
+    """For text: whether its model tells by `explain(context, token)` how a probability came about,
+    order by order."""
     gallery_extras: tuple[str, ...] = ()
     """What the gallery shows besides samples: functions called with (model, seed, keep); see
     `tasks.samples.drawing`."""
@@ -88,6 +94,10 @@ class Family:
     def __post_init__(self) -> None:
         if self.data == "text" and (self.likelihood or self.draws_means):
             raise ValueError(f"{self.name}: likelihood and draws_means are of images, got text")
+        if self.latents and self.data == "text":
+            raise ValueError(f"{self.name}: latents are of images, got text")
+        if self.explains_tokens and self.data == "images":
+            raise ValueError(f"{self.name}: explains_tokens is of text, got images")
         if bool(self.continued) == bool(self.not_continued):
             raise ValueError(f"{self.name}: wanted is either continued or not_continued")
         if self.seed_spreads and "quick" not in self.seed_spreads:

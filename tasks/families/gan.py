@@ -26,4 +26,5 @@ GAN = Family(
     luck_level=0.86,
     curves=("generator_loss", "discriminator_loss"),
     growth="the same latent points as training went on",
+    latents="models.gan.latents:GanLatents",
 )

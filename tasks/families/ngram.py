@@ -16,5 +16,6 @@ NGRAM = Family(
     loader="load_counts",
     uses_gpu=False,
     seed_spreads={},  # counting knows no chance
+    explains_tokens=True,
     gallery_extras=("tasks.samples.token_attribution:attributed_text",),
 )

@@ -17,5 +17,6 @@ VAE = Family(
     seed_spreads={"quick": (0.0026, 19)},
     curves=("reconstruction", "kl"),
     growth="held-out images, their reconstructions, and new images, as training went on",
+    latents="models.vae.latents:VaeLatents",
     gallery_extras=("tasks.samples.latent_space:reconstructions_and_interpolations",),
 )

@@ -18,6 +18,7 @@ from tasks.evaluation.scorecard import (
 )
 from tasks.families.table import FAMILIES
 from tasks.runtime.markup import registry_markdown
+from tasks.runtime.play_address import play_url
 from tasks.runtime.templates import registry_page
 from tasks.tracking.mlflow_client import artifact_path, run_page, run_tags
 
@@ -70,6 +71,7 @@ def card(
         evaluation_page=run_page(scorecard.run_id),
         pipeline_page=run_tags(scorecard.run_id).get("prefect.url", ""),
         is_text=is_text,
+        play=play_url(fitted.name, number),
     )
 
 

@@ -22,6 +22,7 @@ from tasks.evaluation.result import (
 )
 from tasks.evaluation.scorecard import with_baseline
 from tasks.families.table import FAMILIES, purpose_of
+from tasks.runtime.play_address import play_url
 from tasks.runtime.templates import html_page
 from tasks.samples.drawing import CHOICES, COLUMNS, TEMPERATURE_OF_CHOICES
 from tasks.samples.tiles import Tiles, film_of, halves_of, tiles_of
@@ -210,6 +211,7 @@ def _shown(
         "numbers": _numbers(work, measured),
         "made": {name: told for name, told in work.made.items() if name != "command"},
         "command": work.made.get("command", ""),
+        "play": play_url(work.name, work.version),
     }
 
 

@@ -20,6 +20,7 @@ from tasks.families.table import FAMILIES, purpose_of
 from tasks.registry.loading import loaded
 from tasks.registry.version_tags import number_tag, record_tag, references_tag, text_tag
 from tasks.registry.versions import CHAMPION, champion_of, get_version
+from tasks.runtime.play_address import play_url
 from tasks.runtime.progress import log, show
 from tasks.runtime.retries import NETWORKED
 from tasks.runtime.templates import prefect_page
@@ -249,6 +250,7 @@ def _shown(work: ChampionSamples, run_id: str) -> dict[str, Any]:
     return {
         "name": work.name,
         "version": work.version,
+        "play": play_url(work.name, work.version),
         "page": version_url(work.name, work.version) if is_served() else "",
         "family": purpose_of(work.family),
         "metric": title(work.main_metric),

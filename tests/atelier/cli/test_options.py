@@ -1,5 +1,6 @@
 """What all commands share: how they refuse what they are given."""
 
+import os
 import subprocess
 import sys
 import tomllib
@@ -10,7 +11,9 @@ import pytest
 
 from atelier.__main__ import COMMANDS, main
 from atelier.cli.help import GROUPS
-from atelier.cli.options import Parser
+from atelier.cli.options import Parser, find_registry, registry_environment
+from atelier.services import local_servers
+from atelier.services.server_records import Server
 
 ROOT = Path(__file__).resolve().parents[3]
 LONG = "x" * 5000
@@ -107,3 +110,25 @@ def test_the_help_has_every_command_under_one_heading(capsys: pytest.CaptureFixt
         section = page.partition(f"\n{heading}:\n")[2].partition("\n\n")[0]
         shown = [line.split()[0] for line in section.splitlines() if line[2] != " "]
         assert tuple(shown) == names
+
+
+def test_the_registry_is_asked_through_its_server_while_that_is_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ATELIER_HOME", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    server = Server("mlflow", "http://127.0.0.1:5000", 5000, 1)
+    for found, environment in (
+        ([(server, True)], {"MLFLOW_TRACKING_URI": server.url}),
+        ([(server, False)], {}),
+        ([], {}),
+    ):
+        monkeypatch.setattr(local_servers, "servers", lambda found=found: found)
+        assert registry_environment() == environment
+    assert not find_registry()
+    (tmp_path / "mlflow.db").touch()
+    assert find_registry()
+    assert "MLFLOW_TRACKING_URI" not in os.environ
+    monkeypatch.setattr(local_servers, "servers", lambda: [(server, True)])
+    assert find_registry()
+    assert os.environ["MLFLOW_TRACKING_URI"] == server.url

@@ -120,6 +120,8 @@ def test_the_card_of_a_model_that_draws(tags: dict[str, str]) -> None:
         " [pipeline run in Prefect](http://127.0.0.1:4200/runs/1)\n\n"
         "**Limits.** Draws only what resembles its training images, and rare kinds less often than"
         " they occur. It gives no likelihood, so nothing says how probable an image is.\n\n"
+        "**Play with it** [in a browser](http://127.0.0.1:5050/?version=my_data-gan/5) while"
+        " `atelier play` runs on this machine.\n\n"
         "**Load it** (code, weights and vocabulary travel inside; nothing is pickled), after"
         " `atelier verify my_data-gan/5`, for loading runs its code:\n\n"
         "```python\nimport mlflow\n"

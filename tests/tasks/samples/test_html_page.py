@@ -400,7 +400,9 @@ def test_the_page_of_a_champion_that_draws(tmp_path: Path, monkeypatch: pytest.M
         '<section id="it&#x27;s &lt;b&gt;-gan" class="work">'
         "<header><h2>it&#x27;s &lt;b&gt;-gan</h2>"
         "<p>A generative adversarial network: two networks in competition. Version 3.</p>"
-        '<p class="metric"><b>0.5123</b> Fréchet distance (real data: 0.1000)</p></header>'
+        '<p class="metric"><b>0.5123</b> Fréchet distance (real data: 0.1000)</p>'
+        '<p class="play"><a href="http://127.0.0.1:5050/?version=it%27s%20%3Cb%3E-gan/3">'
+        "Play with it</a> while <code>atelier play</code> runs</p></header>"
         '<p class="remark">old</p><div class="hero">'
         f'<figure><img class="whole" alt="60 &quot;samples&quot;" src="{source}">'
         "<figcaption>60 &quot;samples&quot;</figcaption></figure>"

@@ -8,6 +8,8 @@ from tasks.samples import sampling
 from tasks.samples.html_page import Challenger, ChampionSamples
 from tasks.samples.sampling import _markdown
 
+PLAY = "[Play with it](http://127.0.0.1:5050/?version="
+
 
 def work(folder: Path, family: str, **changed: object) -> ChampionSamples:
     (folder / "a.txt").write_text("it\n```\n")
@@ -38,10 +40,12 @@ def test_pictures_travel_inside_where_no_server_has_them(tmp_path: Path) -> None
     assert _markdown([drawn, written], [], "r") == (
         "## book-gan version 2\n\nA generative adversarial network: two networks in competition."
         " Fréchet distance: **0.5000** (real data\\: 0.1000)\n\n"
+        f"{PLAY}book-gan/2) while `atelier play` runs on this machine.\n\n"
         "**Not of the present champion:** it \\*cannot\\*\n\n"
         "**60 \\[samples\\]**\n\n![60 \\[samples\\]](data:image/png;base64,cG5n)\n\n"
         "## book-gpt version 2\n\nA GPT from scratch: a decoder-only transformer."
         " Fréchet distance: **0.5000**\n\n"
+        f"{PLAY}book-gpt/2) while `atelier play` runs on this machine.\n\n"
         "**temperature 0.8**\n\n````text\nit\n```\n\n````"
     )
 
@@ -60,6 +64,7 @@ def test_with_a_server_its_pages_and_pictures_are_linked(
         "## [book-gan version 2](http://version_url/book-gan/2)\n\n"
         "A generative adversarial network: two networks in competition."
         " Fréchet distance: **0.5000**\n\n"
+        f"{PLAY}book-gan/2) while `atelier play` runs on this machine.\n\n"
         "**both**\n\n![both](http://artifact_url/run/gallery/book-gan/a.png)\n\n"
         "[All files of this gallery](http://run_url/run)"
     )

@@ -1,0 +1,211 @@
+"""The playground's server: its pages behind the guard, on loopback; it holds no weights.
+
+The pages' scripts come from this server alone. Those that NiceGUI writes into a page bear the
+page's own nonce, so that the policy needs to let no other script of a page's text pass.
+"""
+
+import secrets
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from urllib.parse import quote
+
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.responses import RedirectResponse, Response
+from nicegui import app as nicegui_app
+from nicegui import ui
+
+from atelier.playground import image_page, layout, text_page
+from atelier.playground.access import SecretAsked
+from atelier.playground.address import image_state, text_state
+from atelier.playground.catalogue import Chosen, choices, chosen
+from atelier.playground.layout import box, text
+from atelier.services import credentials
+from atelier.services.origin_guard import (
+    App,
+    Message,
+    OriginGuard,
+    Receive,
+    Send,
+    allowed,
+    page_policy,
+)
+from tasks.families.table import FAMILIES
+from tasks.playground.version_process import Versions
+from tasks.store.files import BadInput
+
+
+def add_pages(versions: Versions) -> None:
+    """Register the pages with NiceGUI."""
+
+    @ui.page("/")
+    async def overview(request: Request) -> Response | None:
+        remarks = []
+        if version := request.query_params.get("version", ""):
+            try:
+                found = chosen(version)
+                path = layout.PAGES[found.data]
+                return RedirectResponse(f"{path}?a={quote(found.address, safe='/')}")
+            except BadInput as error:
+                remarks.append(str(error))
+        main = layout.frame("Playground", "/", remarks)
+        with main:
+            _overview()
+        return None
+
+    @ui.page(text_page.PATH)
+    async def texts(request: Request) -> None:
+        state, remarks = text_state(layout.query_parameters(request))
+        if not (listed := choices("text")):
+            _nothing("Text", text_page.PATH, "text")
+            return
+        a = layout.found_or(listed[0].address, state.a, "text", remarks)
+        b = layout.found_or("", state.b, "text", remarks)
+        main = layout.frame("Text", text_page.PATH, remarks)
+        text_page.TextPage(versions, replace(state, a=a, b=b), listed).build(main)
+
+    @ui.page(image_page.PATH)
+    async def images(request: Request) -> None:
+        state, remarks = image_state(layout.query_parameters(request))
+        if not (listed := choices("images")):
+            _nothing("Images", image_page.PATH, "images")
+            return
+        a = layout.found_or(listed[0].address, state.a, "images", remarks)
+        b = layout.found_or("", state.b, "images", remarks)
+        main = layout.frame("Images", image_page.PATH, remarks)
+        image_page.ImagePage(versions, replace(state, a=a, b=b), listed).build(main)
+
+
+def _nothing(title: str, path: str, data: str) -> None:
+    with layout.frame(title, path):
+        text(layout.NOTHING_TO_PLAY_WITH.format(data=data), "p", "hint")
+
+
+def _overview() -> None:
+    """All champions, and the challengers beside them."""
+    listed = choices()
+    if not listed:
+        text(layout.NOTHING_TO_PLAY_WITH.format(data="any kind"), "p", "hint")
+    else:
+        text(
+            "Choose a champion. What a page shows stands in its address: keep it, or send it to"
+            " somebody who has the same home.",
+            "p",
+            "hint intro",
+        )
+    with box("div", "cards"):
+        for each in listed:
+            if "champion" not in each.aliases:
+                continue
+            rival = next((other for other in listed if _challenges(other, each)), None)
+            with box("article", "card"):
+                path = layout.PAGES[each.data]
+                address = f"{path}?a={quote(each.address, safe='/')}"
+                ui.link(each.name, address).classes("name")
+                text(f"Version {each.number}. {FAMILIES[each.family].purpose}", "p", "small")
+                if rival is not None:
+                    beside = f"{address}&b={quote(rival.address, safe='/')}"
+                    ui.link(f"beside its challenger, version {rival.number}", beside)
+
+
+def _challenges(other: Chosen, champion: Chosen) -> bool:
+    return other.name == champion.name and "challenger" in other.aliases
+
+
+class ScriptNonces:
+    """ASGI: a nonce of its own for each page's scripts, and for no other."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Pass on; of a page the whole text is awaited."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started: list[Message] = []
+        parts: list[bytes] = []
+
+        async def with_nonce(message: Message) -> None:
+            if message["type"] == "http.response.start" and _is_page(message):
+                started.append(message)
+            elif not started:
+                await send(message)
+            else:
+                parts.append(message.get("body", b""))
+                if not message.get("more_body"):
+                    head, body = _with_nonce(started[0], b"".join(parts))
+                    await send(head)
+                    await send({"type": "http.response.body", "body": body})
+
+        await self._app(scope, receive, with_nonce)
+
+
+def _is_page(start: Message) -> bool:
+    return any(
+        name.lower() == b"content-type" and value.startswith(b"text/html")
+        for name, value in start["headers"]
+    )
+
+
+def _with_nonce(start: Message, body: bytes) -> tuple[Message, bytes]:
+    """A page whose script elements bear a nonce that its policy names.
+
+    What people wrote stands in it escaped, without a "<".
+    """
+    nonce = secrets.token_urlsafe(18).encode()
+    body = body.replace(b"<script", b'<script nonce="' + nonce + b'"')
+    headers = [(name.lower(), value) for name, value in start["headers"]]
+    policy = dict(headers)[b"content-security-policy"]
+    policy = policy.replace(b"script-src", b"script-src 'nonce-" + nonce + b"'")
+    new = {b"content-security-policy": policy, b"content-length": str(len(body)).encode()}
+    kept = [(name, value) for name, value in headers if name not in new]
+    return {**start, "headers": [*kept, *new.items()]}, body
+
+
+def application(port: int, versions: Versions) -> App:
+    """The pages, behind the guard.
+
+    port: where they are served, as browsers name it.
+    """
+    pages = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    add_pages(versions)
+    nicegui_app.config.socket_io_js_transports = ["websocket"]  # what the guard looks at once
+    nicegui_app.on_shutdown(versions.close)
+    ui.run_with(
+        pages,
+        title="Atelier playground",
+        favicon="🎨",
+        dark=None,
+        tailwind=False,
+        show_welcome_message=False,
+        gzip_middleware_factory=None,  # the nonces are put into a page's text
+    )
+    secret = credentials.secret(creates=False)
+    inner: App = SecretAsked(pages, secret) if secret else pages
+    hosts = allowed(port)
+    return ScriptNonces(OriginGuard(inner, hosts, page_policy(hosts.origins), wants_json=False))
+
+
+def serve(listener: socket.socket, environment: Callable[[], Mapping[str, str]] = dict) -> None:
+    """Serve the pages at a socket that listens, until a signal comes.
+
+    environment: what a process that loads a version finds besides that of this one.
+    """
+    port = int(listener.getsockname()[1])
+    versions = Versions(environment=environment)
+    config = uvicorn.Config(
+        application(port, versions),
+        host="127.0.0.1",
+        port=port,
+        loop="asyncio",
+        http="h11",
+        h11_max_incomplete_event_size=1 << 17,  # a page's address holds the prompt
+        log_level="warning",
+        timeout_graceful_shutdown=2,
+    )
+    try:
+        uvicorn.Server(config).run([listener])
+    finally:
+        versions.close()

@@ -1,0 +1,112 @@
+"""The latent space of an image model in units of sigma, along what changes its pictures most.
+
+Points are whitened: a coordinate of 1 is one standard deviation of what the version draws. The axes
+are orthogonal there, and ordered by how much of the pictures varies with them: the singular vectors
+of the covariance between points and pixels (as in Härkönen et al. 2020, "GANSpace", which takes
+the layers behind for the pixels).
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+NUM_AXES = 8
+_POINTS, _PICTURES = 2048, 256
+"""Of how many points the spread is measured, and of how many the pictures."""
+_SEED = 0
+
+
+class Latents(Protocol):
+    """What a family's record names as `latents`, made with a version's model."""
+
+    can_encode: bool
+    """Whether pictures have points."""
+
+    def points(self, number: int, seed: int, temperature: float = 1.0) -> Tensor:
+        """The points (N, Z) of the samples that a seed gives."""
+        ...
+
+    def images(self, points: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Pictures (N, C, H, W) in [0, 1] of points (N, Z), and of classes (N,) int64."""
+        ...
+
+    def codes(self, images: Tensor) -> Tensor:
+        """The points (N, Z) of pictures (N, C, H, W) in [0, 1]; NotImplementedError without."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A point by its coordinates along the axes, and the rest that no axis changes."""
+
+    coordinates: Tensor
+    """(A,), in units of sigma."""
+    rest: Tensor
+    """(Z,) whitened; orthogonal to all axes."""
+
+
+class LatentSpace:
+    """Coordinates of a model's latent points."""
+
+    def __init__(self, latents: Latents, num_classes: int = 0) -> None:
+        """Measure the spread of the points, and find the axes; draws some hundred pictures."""
+        self.latents = latents
+        points = latents.points(_POINTS, _SEED).double()
+        self._mean = points.mean(0)
+        self._factor = _spread(points - self._mean)
+        white = self.whitened(points[:_PICTURES])
+        labels = torch.arange(len(white)) % num_classes if num_classes else None
+        pictures = latents.images(points[:_PICTURES].float(), labels).flatten(1).double()
+        effects = white.T @ _within_classes(pictures, labels) / len(white)  # (Z, P)
+        directions, _, patterns = torch.linalg.svd(effects, full_matrices=False)
+        brighter = torch.where(patterns.sum(1) < 0, -1.0, 1.0)  # a sign of its own is nobody's
+        self.axes = (directions * brighter)[:, :NUM_AXES]
+        """(Z, A), orthonormal in whitened space."""
+
+    def whitened(self, points: Tensor) -> Tensor:
+        """Points (N, Z) in units of sigma: (N, Z)."""
+        centred = (points.double() - self._mean).T
+        if self._factor.dim() == 1:
+            return (centred / self._factor[:, None]).T
+        white: Tensor = torch.linalg.solve_triangular(self._factor, centred, upper=False)
+        return white.T
+
+    def place_of(self, point: Tensor | None = None) -> Place:
+        """Where a point (Z,) lies; by default the middle of what is drawn."""
+        if point is None:
+            return Place(torch.zeros(self.axes.shape[1]).double(), torch.zeros_like(self._mean))
+        white = self.whitened(point[None])[0]
+        coordinates = white @ self.axes
+        return Place(coordinates, white - self.axes @ coordinates)
+
+    def points_at(self, coordinates: Tensor, rest: Tensor) -> Tensor:
+        """Points (N, Z) by their coordinates (N, A) and what no axis changes, (Z,)."""
+        white = coordinates.double() @ self.axes.T + rest
+        spread = white * self._factor if self._factor.dim() == 1 else white @ self._factor.T
+        points: Tensor = self._mean + spread
+        return points.float()
+
+
+def _spread(centred: Tensor) -> Tensor:
+    """What turns whitened points into these (N, Z): a triangle (Z, Z), or a deviation each (Z,).
+
+    So many numbers a point that their covariance is not known are taken as independent.
+    """
+    number, size = centred.shape
+    if 4 * size > number:
+        return centred.std(0).clamp(min=1e-6)
+    covariance = centred.T @ centred / (number - 1)
+    least = covariance.diagonal().mean().clamp(min=1e-12) * 1e-6
+    eye = torch.eye(size, dtype=covariance.dtype)
+    triangle: Tensor = torch.linalg.cholesky(covariance + least * eye)
+    return triangle
+
+
+def _within_classes(pictures: Tensor, labels: Tensor | None) -> Tensor:
+    """Pictures (N, P) less the mean of their class, which is no matter of the point."""
+    if labels is None:
+        return pictures - pictures.mean(0)
+    means = torch.stack([pictures[labels == each].mean(0) for each in range(int(labels.max()) + 1)])
+    return pictures - means[labels]

@@ -1,0 +1,254 @@
+"""What the two pages do when a person uses them: by NiceGUI's simulated user, without a browser."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+pytest.importorskip("nicegui", reason="the extra `play` is not installed")
+
+from nicegui import ElementFilter, ui
+from nicegui.testing import User
+
+from atelier.playground import layout
+from atelier.playground.text_page import percent, shade, visible
+from tests.atelier.playground.conftest import Shelf, Visit
+
+RETRIES = 60  # of a tenth of a second: what runs in threads is waited for
+
+
+def of_class(user: User, name: str) -> list[Any]:
+    with user:
+        return [each for each in ElementFilter() if name in each.classes]
+
+
+def tokens(user: User) -> list[Any]:
+    """The written tokens, without the legend's."""
+    return [each for each in of_class(user, "t") if "title" in each.props]
+
+
+def click(element: Any) -> None:
+    """What the browser sends for a click."""
+    for listener in element._event_listeners.values():
+        if listener.type == "click":
+            element._handle_event({"listener_id": listener.id, "args": {}})
+
+
+async def until(user: User, text: str) -> None:
+    await user.should_see(text, retries=RETRIES)
+
+
+@pytest.fixture
+def addresses(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the browser's address was set to."""
+    found: list[str] = []
+
+    def note(_: Any, path: str, query: str) -> None:
+        found.append(f"{path}?{query}")
+
+    monkeypatch.setattr(layout, "show_address", note)
+    return found
+
+
+def test_tokens_rivals_and_a_branch(visit: Visit, shelf: Shelf, addresses: list[str]) -> None:
+    async def scenario(user: User) -> None:
+        await user.open("/text?a=tale-ngram/2&prompt=%CE%BB&seed=4&tokens=30&temperature=1")
+        await until(user, "bits a character")
+        written = tokens(user)
+        assert len(written) == 30
+        model = shelf.get("tale-ngram", 2)
+        _, *wanted = model.ask(
+            "write", request={"prompt": "λ", "num_tokens": 30, "seed": 4, "temperature": 1.0}
+        )
+        assert [each.text for each in written] == [each["text"] for each in wanted]
+        shades = [int(next(c for c in each.classes if c[1:].isdigit())[1:]) for each in written]
+        assert shades == [shade(each["bits"]) for each in wanted]
+
+        click(written[5])
+        await until(user, "tokens are left after temperature")
+        await user.should_see("part of its probability")
+        rows = of_class(user, "rival")
+        assert len(rows) >= 10
+        before = "/text?a=tale-ngram/2&prompt=%CE%BB&seed=4&temperature=1&tokens=30"
+        assert addresses[-1] == f"{before}&at=a:5"
+        other = next(each for each in rows if "it" not in each.classes)
+        click(other)
+        for _ in range(RETRIES):
+            again = tokens(user)
+            if len(again) == 30 and "forced" in again[5].classes:
+                break
+            await asyncio.sleep(0.1)
+        assert addresses[-1] == f"{before}&chosen_a=5:{other.props['data-token']}&at=a:5"
+        assert [each.text for each in again[:5]] == [each.text for each in written[:5]]
+        assert "forced" in again[5].classes
+
+    visit(scenario)
+
+
+def test_an_address_gives_the_whole_state_back(visit: Visit, shelf: Shelf) -> None:
+    async def scenario(user: User) -> None:
+        await user.open(
+            "/text?a=tale-ngram@champion&b=tale-gpt/1&seed=2&tokens=12&chosen_a=3:9&at=a:3&top_k=40"
+        )
+        await until(user, "tokens are left after temperature")
+        assert "forced" in tokens(user)[3].classes
+        for _ in range(RETRIES):  # the other version's text comes by itself
+            asked = [request for what, request in shelf.get("tale-gpt", 1).asked if what == "write"]
+            if asked:
+                break
+            await asyncio.sleep(0.1)
+        assert asked[0]["request"]["top_k"] == 40 and asked[0]["request"]["forced"] == {}
+
+    visit(scenario)
+
+
+def test_hostile_text_stays_text(visit: Visit) -> None:
+    async def scenario(user: User) -> None:
+        await user.open("/text?a=tale-gpt/2&tokens=5&prompt=%3Cimg%20src=x%20onerror=alert(1)%3E")
+        await until(user, "bits a character")
+        (given,) = of_class(user, "given")
+        assert given.text == "<img src=x onerror=alert(1)>"
+        assert given.tag == "span" and "innerHTML" not in given.props
+
+    visit(scenario)
+
+
+@pytest.mark.parametrize(
+    ("path", "remark"),
+    [
+        ("/text?temperature=hot&tokens=3", "temperature is 'hot'"),
+        ("/text?a=tale-vae/1&tokens=3", "tale-vae is a model of images, and this page is of text"),
+        ("/text?a=nobody/1&tokens=3", "no model is named 'nobody'"),
+        ("/images?a=tale-gan/9", "tale-gan has no version '9'"),
+        ("/images?a=tale-gan/1&b=tale-gan/9", "tale-gan has no version '9'"),
+        ("/images?%3Cb%3E=1", "'<b>' is not known here"),
+        ("/?version=nobody/1", "no model is named 'nobody'"),
+    ],
+)
+def test_what_an_address_says_wrongly_is_told(path: str, remark: str, visit: Visit) -> None:
+    async def scenario(user: User) -> None:
+        await user.open(path)
+        await until(user, remark)
+        with user:
+            assert [each.value for each in ElementFilter(kind=ui.select)][1:] in ([], [""])
+
+    visit(scenario)
+
+
+def test_a_version_that_does_not_load_says_so_and_is_tried_again(
+    visit: Visit, shelf: Shelf
+) -> None:
+    async def scenario(user: User) -> None:
+        shelf.broken["tale-gpt", 2] = "its files are not what was registered"
+        await user.open("/text?a=tale-gpt/2&tokens=3")
+        await until(user, "its files are not what was registered")
+        shelf.broken.clear()
+        user.find("try again").click()
+        await until(user, "bits a character")
+        await user.should_not_see("its files are not what was registered")
+
+        shelf.broken["tale-vae", 2] = "it does not load"
+        await user.open("/images?a=tale-vae/2")
+        await until(user, "it does not load")
+        await user.should_not_see("Latent space")
+
+    visit(scenario)
+
+
+def test_samples_walks_and_ways(visit: Visit, shelf: Shelf, addresses: list[str]) -> None:
+    async def scenario(user: User) -> None:
+        await user.open("/images?a=tale-vae/2&samples=4&seed=6")
+        await until(user, "from the middle of what it draws")
+        assert len(of_class(user, "sample")) == 4 + 9  # and those on the way between two
+        samples = [each for each in of_class(user, "leads") if "walk from" in str(each.props)]
+        click(samples[2])
+        await until(user, "from sample 2")
+        vae = shelf.get("tale-vae", 2)
+        asked = [request for what, request in vae.asked if what == "point"]
+        assert asked[-1]["request"]["sample"] == 2
+        assert addresses[-1] == "/images?a=tale-vae/2&seed=6&samples=4&start=2"
+        assert asked[-1]["request"]["start"] == {
+            "number": 4,
+            "seed": 6,
+            "temperature": 1.0,
+            "label": -1,
+        }
+        await user.should_see("Between two held-out pictures")
+        with user:
+            (plane,) = ElementFilter(kind=ui.interactive_image)
+            sliders = list(ElementFilter(kind=ui.slider))
+        assert len(sliders) == 1 + 3  # temperature, and an axis for each number of a point
+        side = 7 * shelf.get("tale-vae", 2).facts()["width"]
+        at = {"mouse_event_type": "mousedown", "image_x": side / 2, "image_y": side / 14}
+        for listener in plane._event_listeners.values():
+            plane._handle_event({"listener_id": listener.id, "args": at})
+        for _ in range(RETRIES):
+            if "&at=0,3," in addresses[-1]:
+                break
+            await asyncio.sleep(0.1)
+        assert "&start=2&at=0,3," in addresses[-1]
+        (first, last) = [each for each in of_class(user, "leads") if each not in samples][1:]
+        click(first)
+        click(last)
+        for _ in range(RETRIES):
+            if ("between", {"first": 1, "last": 2}) in vae.asked:
+                break
+            await asyncio.sleep(0.1)
+        assert addresses[-1].endswith("&first=1&last=2")
+
+    visit(scenario)
+
+
+def test_a_family_shows_what_it_can_do_and_no_more(visit: Visit) -> None:
+    async def scenario(user: User) -> None:
+        await user.open("/images?a=tale-gan/2&b=tale-gan/1&samples=3&label=1")
+        await until(user, "from the middle of what it draws, class dog")
+        await user.should_not_see("Between two held-out pictures")
+        with user:
+            (dial,) = ElementFilter(kind=ui.toggle)
+            assert dial.value == 1
+            assert list(dial.options) == [-1, 0, 1, 2]  # type: ignore[attr-defined]
+        await user.open("/text?a=tale-gpt/2&tokens=3&at=a:1")
+        await until(user, "tokens are left after temperature")
+        await user.should_not_see("part of its probability")
+
+    visit(scenario)
+
+
+def test_the_overview_leads_to_champions_and_their_challengers(visit: Visit) -> None:
+    async def scenario(user: User) -> None:
+        await user.open("/")
+        with user:
+            links = [each.props["href"] for each in ElementFilter(kind=ui.link)]
+        assert "/text?a=tale-gpt/2" in links
+        assert "/images?a=tale-gan/2&b=tale-gan/1" in links
+        await user.open("/?version=tale-gpt/1")
+        await until(user, "tale-gpt · version 1 · challenger")
+
+    visit(scenario)
+
+
+def test_an_empty_registry_says_what_to_do(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    from atelier.playground import catalogue
+
+    monkeypatch.setattr(catalogue, "listed_models", dict)
+
+    async def scenario(user: User) -> None:
+        for path, data in (("/", "any kind"), ("/text", "text"), ("/images", "images")):
+            await user.open(path)
+            await user.should_see(f"no model of {data} is registered yet: `atelier run` trains")
+
+    visit(scenario)
+
+
+def test_tokens_and_probabilities_for_people() -> None:
+    assert visible(" a\n") == "␣a⏎"
+    assert visible("") == "(part of a character)"
+    assert [percent(p) for p in (0, 0.00005, 0.005, 0.1234, 1)] == [
+        "0",
+        "< 0.01 %",
+        "0.50 %",
+        "12.3 %",
+        "100.0 %",
+    ]
+    assert [shade(bits) for bits in (0, 0.99, 1, 6.5, 7, 99)] == [0, 0, 1, 6, 7, 7]
