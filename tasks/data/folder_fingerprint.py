@@ -21,7 +21,7 @@ SECONDS_TO_SETTLE = 10.0
 _READERS = (
     *("own_files", "image_folder", "image_layout", "image_pixels", "text_files"),
     *("text_spool", "source_address"),
-    *("sources", "ingestion", "image_splits", "manifests"),
+    *("sources", "ingestion", "image_splits", "kinds", "manifests"),
     *("image_shards", "picture_processes"),
 )
 """The modules beside this one that decide what is read from a file."""

@@ -1,6 +1,7 @@
 """The playground's pages without a browser, on versions that live in this process."""
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from pkgutil import resolve_name
@@ -18,6 +19,15 @@ from tasks.playground.version_worker import handlers_of
 from tasks.registry.listing import ListedModel, ListedVersion
 from tasks.store.files import BadInput
 from tests.tasks.samples.untrained import GREEK, untrained
+
+
+@pytest.fixture(autouse=True)
+def modules_stay() -> Iterator[None]:
+    """NiceGUI, when it resets, takes the modules of pages out, and all packages above them."""
+    before = dict(sys.modules)
+    yield
+    sys.modules.update({name: module for name, module in before.items() if name not in sys.modules})
+
 
 Visit = Callable[[Callable[[Any], Awaitable[None]]], None]
 

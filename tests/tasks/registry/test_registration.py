@@ -40,6 +40,7 @@ from tasks.registry.registration import register_version
 from tasks.registry.verdicts import apply_decision
 from tasks.registry.version_tags import RECORD
 from tasks.registry.versions import Version, champion_of, champions
+from tasks.runtime.play_address import play_url
 from tasks.runtime.processes import this_process
 from tasks.samples.sampling import draw_samples, publish_gallery
 from tasks.store.files import home, read_json
@@ -461,7 +462,10 @@ def test_the_gallery_is_one_self_contained_page(
     sources = re.findall(r'\ssrc="([^"]*)"', text)
     assert len(sources) >= sum(map(len, shown.values()))  # one for each picture of a sheet
     assert all(source.startswith("data:image/png;base64,") for source in sources)
-    assert "http://" not in text
+    links = re.findall(r'<a\s[^>]*href="([^"]*)"', text)
+    own = [play_url(each.fitted.name, 1) for each in (vae, gan, ngram)]
+    assert {link for link in links if not link.startswith("#")} <= {*own}
+    assert "http://" not in re.sub("|".join(map(re.escape, own)), "", text)
     assert "{{" not in text
     chosen = read_json(Path(works[2].folder) / "choices.json")
     written = (Path(works[2].folder) / "temperature-0.8.txt").read_text()
