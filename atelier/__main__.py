@@ -49,8 +49,9 @@ def _end(ended: list[int]) -> None:
     if not ended:
         return
     try:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:  # closed before the command began
+                stream.flush()
     except (OSError, ValueError):  # Python says what it says of that, and by which exit code
         return
     os._exit(ended[0])

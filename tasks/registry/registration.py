@@ -34,6 +34,7 @@ from tasks.store.leases import lives
 from tasks.store.names import checked_name
 from tasks.tracking.home_database import RegisteredVersion
 from tasks.tracking.mlflow_client import client, outages_named
+from tasks.tracking.registry_queries import as_stored
 from tasks.training.provenance import TrainingProvenance
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def register_version(
             raise RuntimeError(f"{name}: another home's version of this content did not load")
         _describe(found, fitted, scorecard, verdict, recipe, incumbent)
         if found.tags.get("state") != "complete":
-            client().set_model_version_tag(name, found.version, "state", "complete")
+            client().set_model_version_tag(name, str(found.version), "state", "complete")
             if _OWNER in found.tags:
                 _forget_owner(found)
         if source is not None:
@@ -125,7 +126,7 @@ def _settled(fitted: "TrainedModel") -> RegisteredVersion | None:
 def _forget_owner(version: RegisteredVersion) -> None:
     """Remove the tag; another home that completed what a killed one began may have done so."""
     try:
-        client().delete_model_version_tag(version.name, version.version, _OWNER)
+        client().delete_model_version_tag(version.name, str(version.version), _OWNER)
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
@@ -158,7 +159,7 @@ def _create_checked(
     }
     if data_change:
         tags[DATA_CHANGE] = data_change
-    created = registry.create_model_version(
+    made = registry.create_model_version(
         fitted.name,
         source=package.model_uri,
         run_id=fitted.run_id,
@@ -167,14 +168,15 @@ def _create_checked(
         tags=tags,
         await_creation_for=0,  # otherwise MLflow prints while it waits
     )
+    created = as_stored(made)
     first = find_version(fitted.name, fitted.digest)
     if first is not None and int(first.version) < int(created.version):
-        registry.delete_model_version(fitted.name, created.version)
+        registry.delete_model_version(fitted.name, str(created.version))
         return None
     try:
         _check(created, fitted, scorecard, package.files)
     except (LoadCheckFailed, PackageChanged):
-        registry.delete_model_version(fitted.name, created.version)
+        registry.delete_model_version(fitted.name, str(created.version))
         if is_first and not all_versions(fitted.name):  # another home may have come in between
             registry.delete_registered_model(fitted.name)
         raise
@@ -196,12 +198,12 @@ def _finished(
         files = unlisted_files(pending, expected_files(fitted))
         registry = client()
         registry.set_model_version_tag(
-            pending.name, pending.version, PACKAGE_TAG, digest_of_files(files)
+            pending.name, str(pending.version), PACKAGE_TAG, digest_of_files(files)
         )
         _check(pending, fitted, scorecard, files)
     except (LoadCheckFailed, PackageChanged) as error:
         log(f"{fitted.name}: a version left pending is made anew: {error}")
-        client().delete_model_version(fitted.name, pending.version)
+        client().delete_model_version(fitted.name, str(pending.version))
         number = int(pending.version)
         if audit_history.registration_of(audit_log.entries_of(fitted.name), number) is not None:
             audit_anchor.note_gone(fitted.name, [number], f"left pending, and made anew: {error}")
@@ -221,7 +223,7 @@ def _check(
     with fetched(pending, files) as folder:
         kind = FAMILIES[fitted.family].data
         check_loads(address, folder, kind, samples=scorecard.samples_digest)
-    client().set_model_version_tag(pending.name, pending.version, "load_check", "passed")
+    client().set_model_version_tag(pending.name, str(pending.version), "load_check", "passed")
     note_package(pending, files, "register", "loads in a clean process, and draws the same")
 
 
@@ -280,9 +282,9 @@ def _describe(
             number=int(version.version),
             data_change=version.tags.get(DATA_CHANGE, ""),
         )
-        registry.update_model_version(version.name, version.version, description=text)
+        registry.update_model_version(version.name, str(version.version), description=text)
     for name, value in changed.items():
-        registry.set_model_version_tag(version.name, version.version, name, value)
+        registry.set_model_version_tag(version.name, str(version.version), name, value)
 
 
 def _ensure_registered_model(fitted: "TrainedModel", source: ImageSet | Corpus | None) -> bool:

@@ -153,7 +153,7 @@ def _adopt(name: str, number: int | None) -> str:
     for version in versions:
         files = unlisted_files(version)
         digest = digest_of_files(files)
-        client().set_model_version_tag(name, version.version, PACKAGE_TAG, digest)
+        client().set_model_version_tag(name, str(version.version), PACKAGE_TAG, digest)
         note_package(version, files, "adopt", "adopted by hand, after a look into its files")
     numbers = ", ".join(str(version.version) for version in versions)
     return f"{name}: the audit log knows the packages of {numbers} from now on"

@@ -48,7 +48,7 @@ def find_version(name: str, digest: str) -> RegisteredVersion | None:
 
     def by_client() -> list[RegisteredVersion]:
         wanted = f"{named} and tags.content_digest = '{digest}'"
-        return list(client().search_model_versions(wanted))
+        return [registry_queries.as_stored(each) for each in client().search_model_versions(wanted)]
 
     found = asked(lambda tables: tables.versions_with(name, "content_digest", digest), by_client)
     return min(found, key=lambda version: int(version.version), default=None)

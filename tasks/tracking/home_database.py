@@ -36,8 +36,8 @@ class RegisteredVersion(Protocol):
         """Its model's."""
 
     @property
-    def version(self) -> Any:
-        """Its number, or that as text: servers tell it so."""
+    def version(self) -> int:
+        """Its number."""
 
     @property
     def source(self) -> str | None:
@@ -267,12 +267,13 @@ def asked(question: Callable[[HomeDatabase], Answer], by_client: Callable[[], An
     """What this home's database answers; where it cannot be asked, what MLflow's client does."""
     if is_at_hand():
         with suppress(sqlite3.Error), closing(opened()) as connection:
-            connection.execute("BEGIN")  # what one question tells is of one moment
             return question(HomeDatabase(connection))
     return by_client()
 
 
 def opened() -> sqlite3.Connection:
-    """This home's database, to be read; raises sqlite3.Error."""
+    """This home's database, to be read as it is at one moment; raises sqlite3.Error."""
     address = f"file:{quote(str(home() / 'mlflow.db'))}?mode=ro"
-    return sqlite3.connect(address, uri=True, timeout=_SECONDS_FOR_A_LOCK)
+    connection = sqlite3.connect(address, uri=True, timeout=_SECONDS_FOR_A_LOCK)
+    connection.execute("BEGIN")  # what one question tells is of one moment
+    return connection

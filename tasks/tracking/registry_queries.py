@@ -6,7 +6,7 @@ for a name's form: others' models may be called anything.
 
 from typing import Any
 
-from tasks.tracking.home_database import RegisteredVersion, StoredModel, asked
+from tasks.tracking.home_database import RegisteredVersion, StoredModel, StoredVersion, asked
 from tasks.tracking.mlflow_client import client, code_of, is_unknown
 
 MAX_VERSION = 2**31 - 1
@@ -47,7 +47,7 @@ def versions(name: str | None = None) -> list[RegisteredVersion]:
         token = None
         while True:
             page = client().search_model_versions(wanted, page_token=token)
-            found += page
+            found += map(as_stored, page)
             token = page.token
             if not token:
                 return found
@@ -62,12 +62,11 @@ def version_of_number(name: str, number: int) -> RegisteredVersion | None:
 
     def by_client() -> RegisteredVersion | None:
         try:
-            found: RegisteredVersion = client().get_model_version(name, str(number))
+            return as_stored(client().get_model_version(name, str(number)))
         except Exception as error:
             if not is_unknown(error):
                 raise
             return None
-        return found
 
     return asked(lambda tables: next(iter(tables.versions(name, number)), None), by_client)
 
@@ -77,16 +76,32 @@ def version_of_alias(name: str, alias: str) -> RegisteredVersion | None:
 
     def by_client() -> RegisteredVersion | None:
         try:
-            found: RegisteredVersion = client().get_model_version_by_alias(name, alias)
+            return as_stored(client().get_model_version_by_alias(name, alias))
         except Exception as error:
             if not is_unknown(error):
                 raise
             return None
-        return found
 
     if alias.lower() == _LATEST:
         return by_client()
     return asked(lambda tables: tables.version_called(name, alias), by_client)
+
+
+def as_stored(told: Any) -> RegisteredVersion:
+    """What MLflow's client tells of a version, as its database does: servers tell numbers as text.
+
+    One question may be answered by the database and the next by the client, and versions are
+    compared by their numbers.
+    """
+    return StoredVersion(
+        name=told.name,
+        version=int(told.version),
+        source=told.source or "",
+        run_id=told.run_id or "",
+        description=told.description or "",
+        creation_timestamp=told.creation_timestamp or 0,
+        tags=dict(told.tags),
+    )
 
 
 def _stored(told: Any) -> StoredModel:

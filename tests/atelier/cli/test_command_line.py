@@ -354,6 +354,19 @@ def test_a_path_that_is_not_utf8_is_named_under_every_locale(
     assert "Traceback" not in done.stderr
 
 
+def test_a_command_whose_output_was_closed_before_it_began_says_nothing(tmp_path: Path) -> None:
+    close = "import os, sys; os.close(1); os.execv(sys.argv[1], sys.argv[1:])"
+    command = [sys.executable, "-c", close, sys.executable, "-m", "atelier", "explain"]
+    environment = {**os.environ, "ATELIER_HOME": str(tmp_path)}
+
+    done = subprocess.run(
+        command, stderr=subprocess.PIPE, text=True, check=False, cwd=ROOT, env=environment
+    )
+
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
 def test_prefect_is_imported_after_its_settings_are_made() -> None:
     code = (
         "import atelier.__main__, sys; print([m for m in ('prefect', 'torch') if m in sys.modules])"

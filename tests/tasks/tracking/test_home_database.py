@@ -4,10 +4,14 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.store.entities import PagedList
 
 from tasks.registry import versions
 from tasks.store.files import home, sqlite_address
@@ -93,6 +97,32 @@ def test_the_client_is_not_asked_where_the_database_is_at_hand(
     monkeypatch.setattr(versions, "client", fail)
 
     QUESTIONS[what](registry.name)
+
+
+def test_a_number_is_one_whoever_tells_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One question may fall back on the client, and the next not; numbers are compared."""
+    by_server = ModelVersion("digits-vae", "3", 0, tags=[], run_id="r", source="models:/m-1")
+    server = SimpleNamespace(
+        get_model_version=lambda *_: by_server,
+        get_model_version_by_alias=lambda *_: by_server,
+        search_model_versions=lambda *_, **__: PagedList([by_server], None),
+    )
+    for module in (registry_queries, versions):
+        monkeypatch.setattr(module, "client", lambda: server)
+
+    for found in (
+        registry_queries.version_of_number("digits-vae", 3),
+        registry_queries.version_of_alias("digits-vae", "champion"),
+        *registry_queries.versions("digits-vae"),
+        versions.find_version("digits-vae", "0" * 64),
+    ):
+        assert found is not None
+        assert found.version == 3
+
+
+def test_what_is_read_is_of_one_moment(registry: Studio) -> None:
+    with closing(home_database.opened()) as connection:
+        assert connection.in_transaction
 
 
 def test_prompts_and_deleted_versions_are_no_versions(registry: Studio) -> None:
