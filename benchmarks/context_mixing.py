@@ -96,8 +96,12 @@ class ContextMixing:
 
     def __init__(self, alphabet: str, rates: Rates | None = None) -> None:
         """alphabet: the characters that there can be, 2 to 65 of code points below 256."""
-        if not 2 <= len(set(alphabet)) == len(alphabet) <= NUM_NODES + 1:
-            raise ValueError(f"an alphabet has 2 to 65 different characters, got {alphabet!r:.80}")
+        is_coded = all(ord(character) < 256 for character in alphabet)
+        if not is_coded or not 2 <= len(set(alphabet)) == len(alphabet) <= NUM_NODES + 1:
+            raise ValueError(
+                "an alphabet has 2 to 65 different characters of code points below 256, got"
+                f" {alphabet!r:.80}"
+            )
         self.rates = rates or Rates()
         self.alphabet = alphabet
         self._index = {character: index for index, character in enumerate(alphabet)}

@@ -85,7 +85,7 @@ def test_a_text_begun_anew_has_no_counts_of_the_one_before() -> None:
     assert not model._tables.slots.any()
 
 
-@pytest.mark.parametrize("alphabet", ["a", "aa", "".join(map(chr, range(32, 98)))], ids=len)
+@pytest.mark.parametrize("alphabet", ["a", "aa", "a€", "".join(map(chr, range(32, 98)))])
 def test_alphabets_without_a_choice_or_too_large_are_refused(alphabet: str) -> None:
     with pytest.raises(ValueError, match="an alphabet has 2 to 65 different characters"):
         ContextMixing(alphabet)
