@@ -119,8 +119,9 @@ class TextSession:
 
         "before" and "after" are the probabilities before and after temperature and filters.
         """
-        past = [*self._prompt_ids(request.prompt).tolist(), *written]
-        log_probs, allowed = self._distributions(past, request.decoding)
+        prompt = self._prompt_ids(request.prompt).tolist()
+        past = [*prompt, *written]
+        log_probs, allowed = self._distributions(prompt, written, request.decoding)
         chosen = log_probs.argsort(descending=True, stable=True)[:NUM_RIVALS].tolist()
         rank = int((log_probs > log_probs[token]).sum()) + 1
         if token not in chosen:
@@ -152,9 +153,23 @@ class TextSession:
         return ids.astype(np.int64)
 
     @torch.inference_mode()
-    def _distributions(self, past: list[int], config: DecodingConfig) -> tuple[Tensor, Tensor]:
-        """Of the token after all others, as the model says and as it is drawn: (V,), (V,)."""
-        log_probs = self._model.model.stream(1).feed(torch.tensor([past]))
+    def _distributions(
+        self, prompt: list[int], written: list[int], config: DecodingConfig
+    ) -> tuple[Tensor, Tensor]:
+        """Of the token after all others, as the model says and as it is drawn: (V,), (V,).
+
+        A stream that has no more room forgets the older half. So that it forgets where the writing
+        did, it gets the prompt, then what fits, and then the token that no longer does.
+        """
+        stream = self._model.model.stream(1)
+        log_probs = stream.feed(torch.tensor([prompt]))
+        fed = 0
+        while fed < len(written):
+            room = len(written)
+            if hasattr(stream, "visible"):  # models of counts look at the last few tokens only
+                room = max(1, self._model.model.context_length - stream.visible.shape[1])
+            log_probs = stream.feed(torch.tensor([written[fed : fed + room]]))
+            fed += room
         return log_probs[0], filtered_log_probs(log_probs, config)[0]
 
     def _levels(self, past: list[int], token: int) -> list[Answer]:

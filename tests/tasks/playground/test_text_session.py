@@ -88,6 +88,30 @@ def test_rivals_before_and_after_the_filters(family: str, tmp_path: Path) -> Non
     assert found["bits"] == pytest.approx(first["bits"], rel=1e-4)
 
 
+@pytest.mark.parametrize("family", TEXT)
+@pytest.mark.parametrize("prompt", ["λ", "ἐν ἀρχῇ ἦν ὁ λόγος, αβγδαβγδαβγδ"])
+def test_rivals_are_those_of_the_context_that_the_writing_had(
+    family: str, prompt: str, tmp_path: Path
+) -> None:
+    model = untrained(family, tmp_path)  # a GPT of 16 tokens, which forgets the older half
+    if family == "gpt":
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():  # whose fresh blocks add nothing, so that no context would count
+            for weight in model.model.blocks.parameters():
+                weight.normal_(std=0.5, generator=generator)
+    asked = TextSession(model)
+    request = WriteRequest(prompt=prompt, num_tokens=40, seed=3)
+    _, *tokens = asked.write(request)
+    written = [each["token"] for each in tokens]
+
+    found = [asked.rivals(request, written[:at], token) for at, token in enumerate(written)]
+
+    assert [each["bits"] for each in found] == pytest.approx(
+        [each["bits"] for each in tokens], rel=1e-4
+    )
+    assert [each["rank"] for each in found] == [each["rank"] for each in tokens]
+
+
 def test_a_token_that_is_no_rival_is_told_beside_the_ten(tmp_path: Path) -> None:
     asked = session("gpt", tmp_path)
     unlikely = next(
