@@ -77,7 +77,7 @@ class ImagePage:
                     self._panels[side] = SamplePanel(self, side)
             self._walk = WalkPanel(self)
             self._way = WayPanel(self)
-        self._spawn(self.restart(first=True))
+        layout.begin_once_connected(self._client, lambda: self._spawn(self.restart(first=True)))
 
     def _next_seed(self) -> None:
         self._seed.value = (self.state.seed + 1) % MAX_SEED

@@ -175,6 +175,20 @@ class Latest:
         return is_wanted()
 
 
+def begin_once_connected(client: Client, begin: Callable[[], Any]) -> None:
+    """Begin a page's work when its own socket has come, which the guard lets no other page open.
+
+    The page itself is a plain GET, which any page of the web can cause, and a prefetch too.
+    """
+    waiting = [begin]
+
+    def begin_first_time() -> None:
+        if waiting:  # a socket that was lost comes again
+            waiting.pop()()
+
+    client.on_connect(begin_first_time)
+
+
 def show_address(client: Client, path: str, query: str) -> None:
     """Let the browser's address tell the page's state, without a new page in its history."""
     with client:

@@ -89,7 +89,7 @@ class TextPage:
                     text(f"{each}{more}", "span", f"t s{each}")
                 text("copied from the training text", "span", "t copied")
                 text("chosen by you", "span", "t forced")
-        self._spawn(self.restart(first=True))
+        layout.begin_once_connected(self._client, lambda: self._spawn(self.restart(first=True)))
 
     def _build_controls(self) -> None:
         state = self.state

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("nicegui", reason="the extra `play` is not installed")
 
-from nicegui import ElementFilter, ui
+from nicegui import ElementFilter, background_tasks, ui
 from nicegui.testing import User
 
 from atelier.playground import layout
@@ -151,6 +151,23 @@ def test_a_version_that_does_not_load_says_so_and_is_tried_again(
         await user.open("/images?a=tale-vae/2")
         await until(user, "it does not load")
         await user.should_not_see("Latent space")
+
+    visit(scenario)
+
+
+@pytest.mark.parametrize("path", ["/text?a=tale-ngram/2&tokens=3", "/images?a=tale-vae/2"])
+def test_nothing_is_loaded_before_the_pages_own_socket_has_come(
+    path: str, visit: Visit, shelf: Shelf
+) -> None:
+    async def scenario(user: User) -> None:
+        found = await user.http_client.get(path)  # what a picture's address in another page does
+        assert found.status_code == 200
+        begun = background_tasks.running_tasks
+        await asyncio.gather(*(each for each in begun if "playground" in each.get_name()))
+        assert not shelf.held
+        await user.open(path)
+        await until(user, "bits a character" if "text" in path else "Latent space")
+        assert len(shelf.held) == 1
 
     visit(scenario)
 
