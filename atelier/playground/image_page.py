@@ -34,6 +34,7 @@ class ImagePage:
         self._latest = layout.Latest()
         self._panels: dict[str, SamplePanel] = {}
         self.classes: list[str] = []
+        self._class_choice: Any = None
 
     def build(self, main: Element) -> None:
         """Put the page together, and begin to draw."""
@@ -130,14 +131,17 @@ class ImagePage:
 
     def _show_dial(self, classes: list[str]) -> None:
         """The classes that the first version can be asked for."""
+        value = self.state.label if 0 <= self.state.label < len(classes) else -1
         if classes == self.classes and self._dial.default_slot.children:
+            if self._class_choice is not None:
+                self._class_choice.value = value
             return
         self.classes = classes
         self._dial.clear()
+        self._class_choice = None
         if not classes:
             return
         options = {-1: "each in turn", **dict(enumerate(classes))}
-        value = self.state.label if self.state.label in options else -1
         with self._dial:
             text("class")
             dial: Any
@@ -146,6 +150,7 @@ class ImagePage:
             else:
                 dial = ui.select(options, value=value, with_input=True).props("dense outlined")
             dial.on_value_change(lambda event: self._set(label=int(event.value)))
+            self._class_choice = dial
 
     def process_of(self, side: str) -> VersionProcess | None:
         """The process of a side's version; None where there is none on that side."""

@@ -232,6 +232,22 @@ def test_a_family_shows_what_it_can_do_and_no_more(visit: Visit) -> None:
     visit(scenario)
 
 
+def test_the_dial_tells_the_class_that_is_drawn(visit: Visit, shelf: Shelf) -> None:
+    async def scenario(user: User) -> None:
+        await user.open("/images?a=tale-gan/2&samples=3&label=1")
+        await until(user, "from the middle of what it draws, class dog")
+        with user:
+            (dial,) = ElementFilter(kind=ui.toggle)
+            version = next(iter(ElementFilter(kind=ui.select)))
+        version.value = "tale-gan/1"
+        await until(user, "from the middle of what it draws, class cat")
+        other = shelf.get("tale-gan", 1)
+        assert [each["request"]["label"] for what, each in other.asked if what == "draw"] == [-1]
+        assert dial.value == -1
+
+    visit(scenario)
+
+
 def test_the_overview_leads_to_champions_and_their_challengers(visit: Visit) -> None:
     async def scenario(user: User) -> None:
         await user.open("/")
