@@ -18,6 +18,7 @@ from tasks.playground.version_process import VersionFailed, VersionProcess, Vers
 PATH = "/images"
 PLANE_REACH = 3.0
 """How far the plane goes from the middle, in sigma: as `tasks.playground.image_session` says."""
+SLIDER_REACH = 4.0
 PLANE_SIDE = 7
 COPY_SHARE = 0.3
 """A sample nearer to a training picture than this share of what held-out ones keep may be one."""
@@ -192,7 +193,8 @@ class ImagePage:
 
     def walk_to(self, coordinates: tuple[float, ...], *, is_plane_new: bool) -> None:
         """Move along the axes."""
-        self.state = replace(self.state, at=coordinates)
+        reachable = tuple(max(-REACH, min(REACH, each)) for each in coordinates)
+        self.state = replace(self.state, at=reachable)
         self._spawn(self._walk.move(is_new=is_plane_new))
 
     def lead(self, first: int, last: int) -> None:
@@ -430,8 +432,8 @@ class WalkPanel:
                     self._sliders = [
                         layout.slider(
                             f"axis {index + 1}, sigma",
-                            -REACH,
-                            REACH,
+                            -SLIDER_REACH,
+                            SLIDER_REACH,
                             0.1,
                             round(value, 2),
                             partial(self._slid, index),
@@ -439,14 +441,14 @@ class WalkPanel:
                         for index, value in enumerate(self._coordinates)
                     ]
             for made, value in zip(self._sliders, self._coordinates, strict=True):
-                made.value = round(_within(value, REACH), 2)
+                made.value = round(_within(value, SLIDER_REACH), 2)
         finally:
             self._are_moved_by_us = False
 
     def _slid(self, index: int, value: float) -> None:
         if self._are_moved_by_us or abs(value - self._coordinates[index]) < 0.005:
             return
-        moved = [_within(each, REACH) for each in self._coordinates]
+        moved = list(self._coordinates)
         moved[index] = round(value, 2)
         self._page.walk_to(tuple(moved), is_plane_new=index > 1)
 

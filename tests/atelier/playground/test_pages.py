@@ -248,6 +248,37 @@ def test_the_dial_tells_the_class_that_is_drawn(visit: Visit, shelf: Shelf) -> N
     visit(scenario)
 
 
+def test_only_the_coordinate_that_is_moved_changes(
+    visit: Visit, shelf: Shelf, addresses: list[str]
+) -> None:
+    async def scenario(user: User) -> None:
+        path = "/images?a=tale-vae/2&samples=2"
+        await user.open(f"{path}&at=7.5,-6,5.25")
+        await until(user, "from the middle of what it draws")
+        await user.should_not_see("the default is taken")
+        with user:
+            (plane,) = ElementFilter(kind=ui.interactive_image)
+            sliders = list(ElementFilter(kind=ui.slider))[1:]
+        assert [each.value for each in sliders] == [4, -4, 4]
+        sliders[1].value = 1.0
+        await addressed(addresses, f"{path}&at=7.5,1,5.25")
+        middle = 7 * shelf.get("tale-vae", 2).facts()["width"] / 2
+        point = {"mouse_event_type": "mousedown", "image_x": middle, "image_y": middle}
+        for listener in plane._event_listeners.values():
+            plane._handle_event({"listener_id": listener.id, "args": point})
+        await addressed(addresses, f"{path}&at=0,0,5.25")
+
+    visit(scenario)
+
+
+async def addressed(addresses: list[str], wanted: str) -> None:
+    for _ in range(RETRIES):
+        if addresses[-1] == wanted:
+            return
+        await asyncio.sleep(0.1)
+    assert addresses[-1] == wanted
+
+
 def test_the_overview_leads_to_champions_and_their_challengers(visit: Visit) -> None:
     async def scenario(user: User) -> None:
         await user.open("/")
