@@ -276,7 +276,8 @@ class SamplePanel:
     def _show(self, pictures: list[dict[str, Any]], facts: dict[str, Any]) -> None:
         usual = facts["usual_distance"]
         self._status.set_text(
-            f"below each its nearest training picture; held-out ones are {usual:.2f} from theirs"
+            f"below each its nearest training picture; held-out ones are {usual:.2f} from theirs;"
+            f" a red distance is less than {COPY_SHARE:.0%} of that: perhaps a copy"
             if usual is not None
             else "its training pictures are not stored here any more"
         )

@@ -130,7 +130,7 @@ class TextSession:
             "rivals": [
                 {
                     "token": each,
-                    "text": self._spelled(each),
+                    "text": self._spelled_alone(each),
                     "before": float(log_probs[each].exp()),
                     "after": float(allowed[each].exp()),
                 }
@@ -194,6 +194,12 @@ class TextSession:
         lowest = levels[0].weight * levels[0].backoff
         uniform = {"order": 0, "context": "", "context_length": 0, "occurrences": 0}
         return [*found, {**uniform, "left_to_it": lowest, "part": rest, "backoff": 0.0}]
+
+    def _spelled_alone(self, token: int) -> str:
+        """A token's text; empty where its bytes are no more than a part of a character."""
+        text = self._spelled(token)
+        is_whole = text.encode() == self._model.tokenizer.token_bytes(token)
+        return text if is_whole else text.strip("\N{REPLACEMENT CHARACTER}")
 
     def _spelled(self, *tokens: int) -> str:
         return readable(self._model.tokenizer.decode(list(tokens)))

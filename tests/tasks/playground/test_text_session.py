@@ -157,6 +157,17 @@ def test_half_a_character_is_told_with_its_last_byte(tmp_path: Path) -> None:
     assert "".join(told) == "🦉" and told[-1] == "🦉"
 
 
+def test_a_rival_that_is_a_part_of_a_character_has_no_text(tmp_path: Path) -> None:
+    model = untrained("gpt", tmp_path)
+    asked = TextSession(model)
+    (first, *_) = model.tokenizer.encode("🤖").tolist()
+    assert model.tokenizer.token_bytes(first) == b"\xf0\x9f"
+    letter = next(each for each in range(300) if model.tokenizer.token_bytes(each) == b"a")
+    for token, text in ((first, ""), (letter, "a")):
+        rivals = asked.rivals(WriteRequest(), [], token)["rivals"]
+        assert next(each["text"] for each in rivals if each["token"] == token) == text
+
+
 def test_an_impossible_token_has_a_number_of_bits(tmp_path: Path) -> None:
     model = untrained("gpt", tmp_path)
     with torch.no_grad():
