@@ -14,13 +14,15 @@ from nicegui.elements.mixins.text_element import TextElement
 
 from atelier.playground.catalogue import Chosen, chosen
 from tasks.families.family import Data
-from tasks.store.files import BadInput
+from tasks.runtime.messages import one_line
 
 STYLE = Path(__file__).with_name("style.css")
 PAGES: dict[Data, str] = {"text": "/text", "images": "/images"}
 NOTHING_TO_PLAY_WITH = "no model of {data} is registered yet: `atelier run` trains some"
 ACCENT = "#c2530f"
 """Of buttons and sliders: legible on both papers."""
+UNREADABLE = (OSError, ValueError)
+"""BadInput, DamagedRecord, and TrackingUnavailable where the registry is a server."""
 SECONDS_OF_A_BATCH = 0.12
 SECONDS_OF_REST = 0.25
 """How long a control rests before what it asks for is computed: sliders move in many steps."""
@@ -200,8 +202,8 @@ def found_or(default: str, wanted: str, data: Data, remarks: list[str]) -> str:
     if wanted:
         try:
             return chosen(wanted, data).address
-        except BadInput as error:
-            remarks.append(str(error))
+        except UNREADABLE as error:
+            remarks.append(one_line(error))
     return default
 
 

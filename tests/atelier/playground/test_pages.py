@@ -12,8 +12,10 @@ pytest.importorskip("nicegui", reason="the extra `play` is not installed")
 from nicegui import ElementFilter, background_tasks, ui
 from nicegui.testing import User
 
-from atelier.playground import layout, text_page
+from atelier.playground import catalogue, layout, text_page
 from atelier.playground.text_page import percent, shade, visible
+from tasks.store.files import BadInput
+from tasks.tracking.mlflow_client import TrackingUnavailable
 from tests.atelier.playground.conftest import Shelf, Visit
 
 RETRIES = 60  # of a tenth of a second: what runs in threads is waited for
@@ -377,8 +379,6 @@ def test_the_overview_leads_to_champions_and_their_challengers(visit: Visit) -> 
 
 
 def test_an_empty_registry_says_what_to_do(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
-    from atelier.playground import catalogue
-
     monkeypatch.setattr(catalogue, "listed_models", dict)
 
     async def scenario(user: User) -> None:
@@ -387,6 +387,35 @@ def test_an_empty_registry_says_what_to_do(visit: Visit, monkeypatch: pytest.Mon
             await user.should_see(f"no model of {data} is registered yet: `atelier run` trains")
 
     visit(scenario)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        BadInput("the registry cannot be read now"),
+        TrackingUnavailable("MLflow at http://127.0.0.1:9 does not answer"),
+    ],
+)
+def test_a_registry_that_cannot_be_read_is_told(
+    error: Exception, visit: Visit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readers: set[int] = set()
+
+    def unreadable(*_: Any) -> Any:
+        readers.add(threading.get_ident())
+        raise error
+
+    monkeypatch.setattr(catalogue, "listed_models", unreadable)
+    monkeypatch.setattr(catalogue, "listed_model", unreadable)
+
+    async def scenario(user: User) -> None:
+        for path in ("/", "/?version=tale-gpt/1", "/text?a=tale-gpt/1", "/images"):
+            await user.open(path)
+            await user.should_see(str(error))
+            await user.should_not_see("is registered yet")
+
+    visit(scenario)
+    assert readers and threading.get_ident() not in readers  # which would keep all pages waiting
 
 
 def test_tokens_and_probabilities_for_people() -> None:
