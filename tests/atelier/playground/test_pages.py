@@ -147,9 +147,16 @@ def test_the_rivals_of_a_text_that_is_gone_are_not_shown(
 
 
 def test_one_token_is_marked_and_the_first_version_says_the_prompt(
-    visit: Visit, shelf: Shelf
+    visit: Visit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shelf.get("tale-gpt", 1)._session._model.prompt = "another one"
+    told: list[str] = []
+    begin_prompt = text_page.TextPage.begin_prompt
+
+    def noted(page: text_page.TextPage, prompt: str) -> None:
+        told.append(prompt)
+        begin_prompt(page, prompt)
+
+    monkeypatch.setattr(text_page.TextPage, "begin_prompt", noted)
 
     async def scenario(user: User) -> None:
         await user.open("/text?a=tale-ngram/2&b=tale-gpt/1&tokens=8&at=b:3")
@@ -161,6 +168,7 @@ def test_one_token_is_marked_and_the_first_version_says_the_prompt(
         with user:
             (prompt,) = ElementFilter(kind=ui.textarea)
         assert prompt.props["placeholder"] == "the version's own: ⏎"
+        assert told == ["\n"]  # of a alone, whichever is loaded last
 
     visit(scenario)
 
