@@ -17,8 +17,8 @@ from tasks.store.names import version_address
 
 MAX_SEED = 2**31 - 1
 MAX_PROMPT, MAX_TOKENS, MAX_SAMPLES = 4000, 1000, 64
-REACH = 4.0
-"""How far from the middle a coordinate may lie, in sigma."""
+REACH = 40.0
+"""How far from the middle a coordinate may lie, in sigma; those of samples may be unusual."""
 
 Value = TypeVar("Value")
 State = TypeVar("State", "TextState", "ImageState")

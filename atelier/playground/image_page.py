@@ -18,6 +18,7 @@ from tasks.playground.version_process import VersionFailed, VersionProcess, Vers
 PATH = "/images"
 PLANE_REACH = 3.0
 """How far the plane goes from the middle, in sigma: as `tasks.playground.image_session` says."""
+SLIDER_REACH = 4.0
 PLANE_SIDE = 7
 COPY_SHARE = 0.3
 """A sample nearer to a training picture than this share of what held-out ones keep may be one."""
@@ -34,6 +35,7 @@ class ImagePage:
         self._latest = layout.Latest()
         self._panels: dict[str, SamplePanel] = {}
         self.classes: list[str] = []
+        self._class_choice: Any = None
 
     def build(self, main: Element) -> None:
         """Put the page together, and begin to draw."""
@@ -77,7 +79,7 @@ class ImagePage:
                     self._panels[side] = SamplePanel(self, side)
             self._walk = WalkPanel(self)
             self._way = WayPanel(self)
-        self._spawn(self.restart(first=True))
+        layout.begin_once_connected(self._client, lambda: self._spawn(self.restart(first=True)))
 
     def _next_seed(self) -> None:
         self._seed.value = (self.state.seed + 1) % MAX_SEED
@@ -130,14 +132,17 @@ class ImagePage:
 
     def _show_dial(self, classes: list[str]) -> None:
         """The classes that the first version can be asked for."""
+        value = self.state.label if 0 <= self.state.label < len(classes) else -1
         if classes == self.classes and self._dial.default_slot.children:
+            if self._class_choice is not None:
+                self._class_choice.value = value
             return
         self.classes = classes
         self._dial.clear()
+        self._class_choice = None
         if not classes:
             return
         options = {-1: "each in turn", **dict(enumerate(classes))}
-        value = self.state.label if self.state.label in options else -1
         with self._dial:
             text("class")
             dial: Any
@@ -146,6 +151,7 @@ class ImagePage:
             else:
                 dial = ui.select(options, value=value, with_input=True).props("dense outlined")
             dial.on_value_change(lambda event: self._set(label=int(event.value)))
+            self._class_choice = dial
 
     def process_of(self, side: str) -> VersionProcess | None:
         """The process of a side's version; None where there is none on that side."""
@@ -187,7 +193,8 @@ class ImagePage:
 
     def walk_to(self, coordinates: tuple[float, ...], *, is_plane_new: bool) -> None:
         """Move along the axes."""
-        self.state = replace(self.state, at=coordinates)
+        reachable = tuple(max(-REACH, min(REACH, each)) for each in coordinates)
+        self.state = replace(self.state, at=reachable)
         self._spawn(self._walk.move(is_new=is_plane_new))
 
     def lead(self, first: int, last: int) -> None:
@@ -269,7 +276,8 @@ class SamplePanel:
     def _show(self, pictures: list[dict[str, Any]], facts: dict[str, Any]) -> None:
         usual = facts["usual_distance"]
         self._status.set_text(
-            f"below each its nearest training picture; held-out ones are {usual:.2f} from theirs"
+            f"below each its nearest training picture; held-out ones are {usual:.2f} from theirs;"
+            f" a red distance is less than {COPY_SHARE:.0%} of that: perhaps a copy"
             if usual is not None
             else "its training pictures are not stored here any more"
         )
@@ -425,8 +433,8 @@ class WalkPanel:
                     self._sliders = [
                         layout.slider(
                             f"axis {index + 1}, sigma",
-                            -REACH,
-                            REACH,
+                            -SLIDER_REACH,
+                            SLIDER_REACH,
                             0.1,
                             round(value, 2),
                             partial(self._slid, index),
@@ -434,14 +442,14 @@ class WalkPanel:
                         for index, value in enumerate(self._coordinates)
                     ]
             for made, value in zip(self._sliders, self._coordinates, strict=True):
-                made.value = round(_within(value, REACH), 2)
+                made.value = round(_within(value, SLIDER_REACH), 2)
         finally:
             self._are_moved_by_us = False
 
     def _slid(self, index: int, value: float) -> None:
         if self._are_moved_by_us or abs(value - self._coordinates[index]) < 0.005:
             return
-        moved = [_within(each, REACH) for each in self._coordinates]
+        moved = list(self._coordinates)
         moved[index] = round(value, 2)
         self._page.walk_to(tuple(moved), is_plane_new=index > 1)
 

@@ -14,13 +14,15 @@ from nicegui.elements.mixins.text_element import TextElement
 
 from atelier.playground.catalogue import Chosen, chosen
 from tasks.families.family import Data
-from tasks.store.files import BadInput
+from tasks.runtime.messages import one_line
 
 STYLE = Path(__file__).with_name("style.css")
 PAGES: dict[Data, str] = {"text": "/text", "images": "/images"}
 NOTHING_TO_PLAY_WITH = "no model of {data} is registered yet: `atelier run` trains some"
 ACCENT = "#c2530f"
 """Of buttons and sliders: legible on both papers."""
+UNREADABLE = (OSError, ValueError)
+"""BadInput, DamagedRecord, and TrackingUnavailable where the registry is a server."""
 SECONDS_OF_A_BATCH = 0.12
 SECONDS_OF_REST = 0.25
 """How long a control rests before what it asks for is computed: sliders move in many steps."""
@@ -175,6 +177,20 @@ class Latest:
         return is_wanted()
 
 
+def begin_once_connected(client: Client, begin: Callable[[], Any]) -> None:
+    """Begin a page's work when its own socket has come, which the guard lets no other page open.
+
+    The page itself is a plain GET, which any page of the web can cause, and a prefetch too.
+    """
+    waiting = [begin]
+
+    def begin_first_time() -> None:
+        if waiting:  # a socket that was lost comes again
+            waiting.pop()()
+
+    client.on_connect(begin_first_time)
+
+
 def show_address(client: Client, path: str, query: str) -> None:
     """Let the browser's address tell the page's state, without a new page in its history."""
     with client:
@@ -186,8 +202,8 @@ def found_or(default: str, wanted: str, data: Data, remarks: list[str]) -> str:
     if wanted:
         try:
             return chosen(wanted, data).address
-        except BadInput as error:
-            remarks.append(str(error))
+        except UNREADABLE as error:
+            remarks.append(one_line(error))
     return default
 
 

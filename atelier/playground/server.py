@@ -31,69 +31,90 @@ from atelier.services.origin_guard import (
     allowed,
     page_policy,
 )
+from tasks.families.family import Data
 from tasks.families.table import FAMILIES
 from tasks.playground.version_process import Versions
-from tasks.store.files import BadInput
+from tasks.runtime.messages import one_line
+
+SECONDS_TO_READ = 60.0
+"""The registry may be on a server that answers slowly, or not at all."""
 
 
 def add_pages(versions: Versions) -> None:
     """Register the pages with NiceGUI."""
 
-    @ui.page("/")
+    @ui.page("/", response_timeout=SECONDS_TO_READ)
     async def overview(request: Request) -> Response | None:
         remarks = []
         if version := request.query_params.get("version", ""):
             try:
-                found = chosen(version)
+                found = await layout.waited(chosen, version)
                 path = layout.PAGES[found.data]
                 return RedirectResponse(f"{path}?a={quote(found.address, safe='/')}")
-            except BadInput as error:
-                remarks.append(str(error))
-        main = layout.frame("Playground", "/", remarks)
-        with main:
-            _overview()
+            except layout.UNREADABLE as error:
+                remarks.append(one_line(error))
+        listed = await _listed(None, remarks)
+        with layout.frame("Playground", "/", remarks):
+            if listed:
+                _overview(listed)
+            elif listed is not None:
+                _nothing("any kind")
         return None
 
-    @ui.page(text_page.PATH)
+    @ui.page(text_page.PATH, response_timeout=SECONDS_TO_READ)
     async def texts(request: Request) -> None:
         state, remarks = text_state(layout.query_parameters(request))
-        if not (listed := choices("text")):
-            _nothing("Text", text_page.PATH, "text")
-            return
-        a = layout.found_or(listed[0].address, state.a, "text", remarks)
-        b = layout.found_or("", state.b, "text", remarks)
+        listed = await _listed("text", remarks)
+        if listed:
+            a = await layout.waited(layout.found_or, listed[0].address, state.a, "text", remarks)
+            b = await layout.waited(layout.found_or, "", state.b, "text", remarks)
         main = layout.frame("Text", text_page.PATH, remarks)
-        text_page.TextPage(versions, replace(state, a=a, b=b), listed).build(main)
+        if listed:
+            text_page.TextPage(versions, replace(state, a=a, b=b), listed).build(main)
+        elif listed is not None:
+            with main:
+                _nothing("text")
 
-    @ui.page(image_page.PATH)
+    @ui.page(image_page.PATH, response_timeout=SECONDS_TO_READ)
     async def images(request: Request) -> None:
         state, remarks = image_state(layout.query_parameters(request))
-        if not (listed := choices("images")):
-            _nothing("Images", image_page.PATH, "images")
-            return
-        a = layout.found_or(listed[0].address, state.a, "images", remarks)
-        b = layout.found_or("", state.b, "images", remarks)
+        listed = await _listed("images", remarks)
+        if listed:
+            a = await layout.waited(layout.found_or, listed[0].address, state.a, "images", remarks)
+            b = await layout.waited(layout.found_or, "", state.b, "images", remarks)
         main = layout.frame("Images", image_page.PATH, remarks)
-        image_page.ImagePage(versions, replace(state, a=a, b=b), listed).build(main)
+        if listed:
+            image_page.ImagePage(versions, replace(state, a=a, b=b), listed).build(main)
+        elif listed is not None:
+            with main:
+                _nothing("images")
 
 
-def _nothing(title: str, path: str, data: str) -> None:
-    with layout.frame(title, path):
-        text(layout.NOTHING_TO_PLAY_WITH.format(data=data), "p", "hint")
+async def _listed(data: Data | None, remarks: list[str]) -> list[Chosen] | None:
+    """The versions that there are; None where the registry cannot be read, and a remark says why.
+
+    Read in a thread: a server far away, or a file that is locked, would keep all pages waiting.
+    """
+    try:
+        return await layout.waited(choices, data)
+    except layout.UNREADABLE as error:
+        if (told := one_line(error)) not in remarks:
+            remarks.append(told)
+        return None
 
 
-def _overview() -> None:
+def _nothing(data: str) -> None:
+    text(layout.NOTHING_TO_PLAY_WITH.format(data=data), "p", "hint")
+
+
+def _overview(listed: list[Chosen]) -> None:
     """All champions, and the challengers beside them."""
-    listed = choices()
-    if not listed:
-        text(layout.NOTHING_TO_PLAY_WITH.format(data="any kind"), "p", "hint")
-    else:
-        text(
-            "Choose a champion. What a page shows stands in its address: keep it, or send it to"
-            " somebody who has the same home.",
-            "p",
-            "hint intro",
-        )
+    text(
+        "Choose a champion. What a page shows stands in its address: keep it, or send it to"
+        " somebody who has the same home.",
+        "p",
+        "hint intro",
+    )
     with box("div", "cards"):
         for each in listed:
             if "champion" not in each.aliases:

@@ -47,7 +47,7 @@ class TextPage:
         self.state = state
         self._versions, self._listed = versions, listed
         self._client = ui.context.client
-        self._latest = layout.Latest()
+        self._latest, self._latest_rivals = layout.Latest(), layout.Latest()
         self._panels: dict[str, TextPanel] = {}
 
     def build(self, main: Element) -> None:
@@ -89,7 +89,7 @@ class TextPage:
                     text(f"{each}{more}", "span", f"t s{each}")
                 text("copied from the training text", "span", "t copied")
                 text("chosen by you", "span", "t forced")
-        self._spawn(self.restart(first=True))
+        layout.begin_once_connected(self._client, lambda: self._spawn(self.restart(first=True)))
 
     def _build_controls(self) -> None:
         state = self.state
@@ -138,6 +138,7 @@ class TextPage:
         if all(getattr(self.state, name) == value for name, value in changes.items()):
             return
         self.state = replace(self.state, **changes, chosen_a={}, chosen_b={}, at="")
+        self._latest_rivals.begin()
         self._show_address()
         self._show_hint()
         self._spawn(self.restart())
@@ -187,7 +188,7 @@ class TextPage:
         }
 
     def begin_prompt(self, prompt: str) -> None:
-        """Tell which prompt stands for an empty one."""
+        """Tell which prompt of the first version stands for an empty one."""
         told = " ".join(visible(prompt[-40:]).split())
         self._prompt.props["placeholder"] = f"the version's own: {told}"
         self._prompt.props["stack-label"] = True
@@ -197,6 +198,7 @@ class TextPage:
         before = {at: each for at, each in self.chosen_on(side).items() if at < place}
         chosen: dict[str, Any] = {f"chosen_{side}": {**before, place: token}}
         self.state = replace(self.state, **chosen, at=f"{side}:{place}")
+        self._latest_rivals.begin()
         self._show_address()
         self._spawn(self._panels[side].restart())
 
@@ -223,7 +225,7 @@ class TextPage:
         panel = self._panels.get(side)
         if panel is None or not 0 <= int(place) < len(panel.tokens):
             return
-        at = self.state.at
+        is_wanted = self._latest_rivals.begin()
         tokens = panel.tokens
         token = tokens[int(place)]
         written = [each["token"] for each in tokens[: int(place)]]
@@ -239,11 +241,13 @@ class TextPage:
                 token=token["token"],
             )
         except VersionFailed as error:
-            panel.complain(str(error))
+            if is_wanted():
+                panel.complain(str(error))
             return
-        if self.state.at != at:
+        if not is_wanted() or panel.tokens is not tokens:
             return
-        panel.mark(int(place))
+        for each in self._panels.values():
+            each.mark(int(place) if each is panel else None)
         panel.scroll_to(int(place))
         self._rivals.clear()
         self._rivals.classes("open")
@@ -254,6 +258,7 @@ class TextPage:
         """Back to no token."""
         for panel in self._panels.values():
             panel.mark(None)
+        self._latest_rivals.begin()
         self.state = replace(self.state, at="")
         self._show_address()
         self._show_hint()
@@ -327,7 +332,7 @@ class _Rivals:
                 text("Nothing that was counted speaks for it: all tokens share the rest")
         with box("table", "bars levels"):
             with box("tr"):
-                for name in ("after", "seen", "part of its probability"):
+                for name in ("context", "seen", "part of its probability"):
                     text(name, "th")
             for level in levels:
                 with box("tr", "it" if level is deciding else ""):
@@ -421,7 +426,8 @@ class TextPanel:
             if not is_wanted():
                 return
             self._status.classes(remove="busy")
-            self._page.begin_prompt(facts["prompt"])
+            if self._side == "a":
+                self._page.begin_prompt(facts["prompt"])
             self._status.set_text("writing ...")
             self._stop.set_visibility(True)
             await self._write(process, is_wanted)
@@ -486,7 +492,7 @@ class TextPanel:
             if covering and start < end:
                 span.classes("copied")
                 told = span.props["title"]
-                span.props["title"] = f"{told}; in {max(covering)} characters copied"
+                span.props["title"] = f"{told}; part of a copy of {max(covering)} characters"
             start = end
         longest = max((n for _, n in spans), default=0)
         self._status.set_text(

@@ -15,6 +15,8 @@ from torch import Tensor
 NUM_AXES = 8
 _POINTS, _PICTURES = 2048, 256
 """Of how many points the spread is measured, and of how many the pictures."""
+_CLASSES = 16
+"""Of so many classes at most are the pictures, so that each has enough to vary among."""
 _SEED = 0
 
 
@@ -57,7 +59,7 @@ class LatentSpace:
         self._mean = points.mean(0)
         self._factor = _spread(points - self._mean)
         white = self.whitened(points[:_PICTURES])
-        labels = torch.arange(len(white)) % num_classes if num_classes else None
+        labels = torch.arange(len(white)) % min(num_classes, _CLASSES) if num_classes else None
         pictures = latents.images(points[:_PICTURES].float(), labels).flatten(1).double()
         effects = white.T @ _within_classes(pictures, labels) / len(white)  # (Z, P)
         directions, _, patterns = torch.linalg.svd(effects, full_matrices=False)

@@ -119,8 +119,9 @@ class TextSession:
 
         "before" and "after" are the probabilities before and after temperature and filters.
         """
-        past = [*self._prompt_ids(request.prompt).tolist(), *written]
-        log_probs, allowed = self._distributions(past, request.decoding)
+        prompt = self._prompt_ids(request.prompt).tolist()
+        past = [*prompt, *written]
+        log_probs, allowed = self._distributions(prompt, written, request.decoding)
         chosen = log_probs.argsort(descending=True, stable=True)[:NUM_RIVALS].tolist()
         rank = int((log_probs > log_probs[token]).sum()) + 1
         if token not in chosen:
@@ -129,7 +130,7 @@ class TextSession:
             "rivals": [
                 {
                     "token": each,
-                    "text": self._spelled(each),
+                    "text": self._spelled_alone(each),
                     "before": float(log_probs[each].exp()),
                     "after": float(allowed[each].exp()),
                 }
@@ -152,9 +153,23 @@ class TextSession:
         return ids.astype(np.int64)
 
     @torch.inference_mode()
-    def _distributions(self, past: list[int], config: DecodingConfig) -> tuple[Tensor, Tensor]:
-        """Of the token after all others, as the model says and as it is drawn: (V,), (V,)."""
-        log_probs = self._model.model.stream(1).feed(torch.tensor([past]))
+    def _distributions(
+        self, prompt: list[int], written: list[int], config: DecodingConfig
+    ) -> tuple[Tensor, Tensor]:
+        """Of the token after all others, as the model says and as it is drawn: (V,), (V,).
+
+        A stream that has no more room forgets the older half. So that it forgets where the writing
+        did, it gets the prompt, then what fits, and then the token that no longer does.
+        """
+        stream = self._model.model.stream(1)
+        log_probs = stream.feed(torch.tensor([prompt]))
+        fed = 0
+        while fed < len(written):
+            room = len(written)
+            if hasattr(stream, "visible"):  # models of counts look at the last few tokens only
+                room = max(1, self._model.model.context_length - stream.visible.shape[1])
+            log_probs = stream.feed(torch.tensor([written[fed : fed + room]]))
+            fed += room
         return log_probs[0], filtered_log_probs(log_probs, config)[0]
 
     def _levels(self, past: list[int], token: int) -> list[Answer]:
@@ -179,6 +194,12 @@ class TextSession:
         lowest = levels[0].weight * levels[0].backoff
         uniform = {"order": 0, "context": "", "context_length": 0, "occurrences": 0}
         return [*found, {**uniform, "left_to_it": lowest, "part": rest, "backoff": 0.0}]
+
+    def _spelled_alone(self, token: int) -> str:
+        """A token's text; empty where its bytes are no more than a part of a character."""
+        text = self._spelled(token)
+        is_whole = text.encode() == self._model.tokenizer.token_bytes(token)
+        return text if is_whole else text.strip("\N{REPLACEMENT CHARACTER}")
 
     def _spelled(self, *tokens: int) -> str:
         return readable(self._model.tokenizer.decode(list(tokens)))

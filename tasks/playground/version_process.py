@@ -16,6 +16,7 @@ from contextlib import suppress
 from types import MappingProxyType
 from typing import Any
 
+from tasks.runtime.messages import one_line
 from tasks.store.files import home, project_root
 
 SECONDS_TO_LOAD, SECONDS_FOR_AN_ANSWER = 300.0, 300.0
@@ -197,7 +198,7 @@ class Versions:
     def get(self, name: str, number: int) -> VersionProcess:
         """The process of a version, which may be loading still; one that has ended is replaced.
 
-        Raises VersionFailed where all that may be held are at work.
+        Raises VersionFailed where all that may be held are at work, and where it does not start.
         """
         with self._lock:
             found = self._held.get((name, number))
@@ -205,7 +206,13 @@ class Versions:
                 found.last_used = time.monotonic()
                 return found
             self._make_room()
-            started = self._held[name, number] = VersionProcess(name, number, self._environment())
+            try:
+                started = VersionProcess(name, number, self._environment())
+            except (OSError, ValueError) as error:  # BadInput and DamagedRecord are ValueErrors
+                raise VersionFailed(
+                    f"{name} version {number} cannot be started: {one_line(error)}"
+                ) from error
+            self._held[name, number] = started
             return started
 
     def close(self) -> None:

@@ -126,31 +126,31 @@ def read_requests(source: TextIO, requests: "queue.SimpleQueue[Request | None]")
 
 def session_of(name: str, number: int, model: Any, family: Family) -> TextSession | ImageSession:
     """A version's session, with the data that it learned from where this home has them."""
-    from tasks.data.ingestion import ImageSet
     from tasks.data.splits import load_images, text_pieces
     from tasks.data.tokenization import TokenSet
     from tasks.registry.rehearsal import data_in_store
     from tasks.registry.version_tags import record_tag
     from tasks.registry.versions import get_version
-    from tasks.store.records import DamagedRecord
     from tasks.training.provenance import TrainingProvenance
 
-    data = None
+    corpus = training = held_out = None
     try:
         recipe = record_tag(get_version(name, number), "recipe", TrainingProvenance)
         data = data_in_store(name, recipe, family.data, is_a_look=True)
-    except DamagedRecord as error:
-        sys.stderr.write(f"{error}\n")
+        if isinstance(data, TokenSet):
+            corpus = data.corpus
+        elif data is not None:
+            training, held_out = (load_images(data, split)[0] for split in ("train", "test"))
+    except (OSError, ValueError) as error:  # what is damaged is not shown; the version plays
+        sys.stderr.write(f"{name} version {number} plays without its data: {one_line(error)}\n")
     if family.data == "text":
-        corpus = data.corpus if isinstance(data, TokenSet) else None
         pieces = None if corpus is None else lambda: text_pieces(corpus, "train")
         return TextSession(model, explains=family.explains_tokens, training=pieces)
-    images = data if isinstance(data, ImageSet) else None
     return ImageSession(
         model,
         latents=resolve_name(family.latents)(model.model) if family.latents else None,
-        training=None if images is None else load_images(images, "train")[0],
-        held_out=None if images is None else load_images(images, "test")[0],
+        training=training,
+        held_out=held_out,
     )
 
 

@@ -38,7 +38,7 @@ IMAGE_STATES = st.builds(
     seed=st.integers(0, 2**31 - 1),
     label=st.integers(-1, 9),
     start=st.integers(-1, 63),
-    at=st.lists(st.integers(-400, 400).map(lambda n: n / 100), max_size=8).map(tuple),
+    at=st.lists(st.integers(-4000, 4000).map(lambda n: n / 100), max_size=8).map(tuple),
     first=st.integers(0, 99),
     last=st.integers(0, 99),
 )

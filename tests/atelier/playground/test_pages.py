@@ -1,17 +1,21 @@
 """What the two pages do when a person uses them: by NiceGUI's simulated user, without a browser."""
 
 import asyncio
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 pytest.importorskip("nicegui", reason="the extra `play` is not installed")
 
-from nicegui import ElementFilter, ui
+from nicegui import ElementFilter, background_tasks, ui
 from nicegui.testing import User
 
-from atelier.playground import layout
+from atelier.playground import catalogue, layout, text_page
 from atelier.playground.text_page import percent, shade, visible
+from tasks.store.files import BadInput
+from tasks.tracking.mlflow_client import TrackingUnavailable
 from tests.atelier.playground.conftest import Shelf, Visit
 
 RETRIES = 60  # of a tenth of a second: what runs in threads is waited for
@@ -36,6 +40,14 @@ def click(element: Any) -> None:
 
 async def until(user: User, text: str) -> None:
     await user.should_see(text, retries=RETRIES)
+
+
+async def eventually(is_so: Callable[[], bool]) -> None:
+    for _ in range(10 * RETRIES):
+        if is_so():
+            return
+        await asyncio.sleep(0.01)
+    assert is_so()
 
 
 @pytest.fixture
@@ -67,6 +79,9 @@ def test_tokens_rivals_and_a_branch(visit: Visit, shelf: Shelf, addresses: list[
         click(written[5])
         await until(user, "tokens are left after temperature")
         await user.should_see("part of its probability")
+        with user:
+            heads = [each.text for each in ElementFilter() if each.tag == "th"]
+        assert heads[-3:] == ["context", "seen", "part of its probability"]
         rows = of_class(user, "rival")
         assert len(rows) >= 10
         before = "/text?a=tale-ngram/2&prompt=%CE%BB&seed=4&temperature=1&tokens=30"
@@ -85,6 +100,79 @@ def test_tokens_rivals_and_a_branch(visit: Visit, shelf: Shelf, addresses: list[
     visit(scenario)
 
 
+def test_the_rivals_of_a_text_that_is_gone_are_not_shown(
+    visit: Visit, shelf: Shelf, addresses: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[int] = []
+    build = text_page._Rivals.build
+
+    def noted(panel: Any) -> None:
+        built.append(panel._place)
+        build(panel)
+
+    monkeypatch.setattr(text_page._Rivals, "build", noted)
+
+    async def scenario(user: User) -> None:
+        await user.open("/text?a=tale-ngram/2&tokens=30")
+        await until(user, "bits a character")
+        click(tokens(user)[5])
+        await until(user, "tokens are left after temperature")
+        other = next(each for each in of_class(user, "rival") if "it" not in each.classes)
+        held = shelf.get("tale-ngram", 2)
+        asked, has_arrived = held.ask, threading.Event()
+        gates = {"rivals": threading.Event(), "write": threading.Event()}
+
+        def slow(what: str, **arguments: Any) -> Iterator[Any]:
+            has_arrived.set()
+            if what in gates:
+                assert gates[what].wait(30)
+            yield from asked(what, **arguments)
+
+        monkeypatch.setattr(held, "ask", slow)
+        built.clear()
+        before = set(background_tasks.running_tasks)
+        click(tokens(user)[5])
+        (late,) = set(background_tasks.running_tasks) - before
+        assert await asyncio.to_thread(has_arrived.wait, 30)
+        click(other)
+        await eventually(lambda: not tokens(user))
+        gates["rivals"].set()
+        await late
+        assert built == []
+        gates["write"].set()
+        await eventually(lambda: bool(built))
+        assert built == [5] and "forced" in tokens(user)[5].classes
+
+    visit(scenario)
+
+
+def test_one_token_is_marked_and_the_first_version_says_the_prompt(
+    visit: Visit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    begin_prompt = text_page.TextPage.begin_prompt
+
+    def noted(page: text_page.TextPage, prompt: str) -> None:
+        told.append(prompt)
+        begin_prompt(page, prompt)
+
+    monkeypatch.setattr(text_page.TextPage, "begin_prompt", noted)
+
+    async def scenario(user: User) -> None:
+        await user.open("/text?a=tale-ngram/2&b=tale-gpt/1&tokens=8&at=b:3")
+        await until(user, "tokens are left after temperature")
+        await eventually(lambda: len(tokens(user)) == 16)
+        click(tokens(user)[2])
+        await eventually(lambda: "marked" in tokens(user)[2].classes)
+        assert len(of_class(user, "marked")) == 1
+        with user:
+            (prompt,) = ElementFilter(kind=ui.textarea)
+        assert prompt.props["placeholder"] == "the version's own: ⏎"
+        assert told == ["\n"]  # of a alone, whichever is loaded last
+
+    visit(scenario)
+
+
 def test_an_address_gives_the_whole_state_back(visit: Visit, shelf: Shelf) -> None:
     async def scenario(user: User) -> None:
         await user.open(
@@ -98,6 +186,19 @@ def test_an_address_gives_the_whole_state_back(visit: Visit, shelf: Shelf) -> No
                 break
             await asyncio.sleep(0.1)
         assert asked[0]["request"]["top_k"] == 40 and asked[0]["request"]["forced"] == {}
+
+    visit(scenario)
+
+
+def test_a_token_says_of_which_copy_it_is_a_part(visit: Visit, shelf: Shelf) -> None:
+    held = shelf.get("tale-ngram", 2)
+    held._handlers["copies"] = lambda _: iter([{"spans": [(0, 23)], "min_characters": 20}])
+
+    async def scenario(user: User) -> None:
+        await user.open("/text?a=tale-ngram/2&tokens=40")
+        await until(user, "longest copy 23 characters")
+        first = next(each for each in tokens(user) if each.text)
+        assert first.props["title"].endswith("; part of a copy of 23 characters")
 
     visit(scenario)
 
@@ -155,10 +256,28 @@ def test_a_version_that_does_not_load_says_so_and_is_tried_again(
     visit(scenario)
 
 
+@pytest.mark.parametrize("path", ["/text?a=tale-ngram/2&tokens=3", "/images?a=tale-vae/2"])
+def test_nothing_is_loaded_before_the_pages_own_socket_has_come(
+    path: str, visit: Visit, shelf: Shelf
+) -> None:
+    async def scenario(user: User) -> None:
+        found = await user.http_client.get(path)  # what a picture's address in another page does
+        assert found.status_code == 200
+        begun = background_tasks.running_tasks
+        await asyncio.gather(*(each for each in begun if "playground" in each.get_name()))
+        assert not shelf.held
+        await user.open(path)
+        await until(user, "bits a character" if "text" in path else "Latent space")
+        assert len(shelf.held) == 1
+
+    visit(scenario)
+
+
 def test_samples_walks_and_ways(visit: Visit, shelf: Shelf, addresses: list[str]) -> None:
     async def scenario(user: User) -> None:
         await user.open("/images?a=tale-vae/2&samples=4&seed=6")
         await until(user, "from the middle of what it draws")
+        await user.should_see("a red distance is less than 30% of that: perhaps a copy")
         assert len(of_class(user, "sample")) == 4 + 9  # and those on the way between two
         samples = [each for each in of_class(user, "leads") if "walk from" in str(each.props)]
         click(samples[2])
@@ -215,6 +334,45 @@ def test_a_family_shows_what_it_can_do_and_no_more(visit: Visit) -> None:
     visit(scenario)
 
 
+def test_the_dial_tells_the_class_that_is_drawn(visit: Visit, shelf: Shelf) -> None:
+    async def scenario(user: User) -> None:
+        await user.open("/images?a=tale-gan/2&samples=3&label=1")
+        await until(user, "from the middle of what it draws, class dog")
+        with user:
+            (dial,) = ElementFilter(kind=ui.toggle)
+            version = next(iter(ElementFilter(kind=ui.select)))
+        version.value = "tale-gan/1"
+        await until(user, "from the middle of what it draws, class cat")
+        other = shelf.get("tale-gan", 1)
+        assert [each["request"]["label"] for what, each in other.asked if what == "draw"] == [-1]
+        assert dial.value == -1
+
+    visit(scenario)
+
+
+def test_only_the_coordinate_that_is_moved_changes(
+    visit: Visit, shelf: Shelf, addresses: list[str]
+) -> None:
+    async def scenario(user: User) -> None:
+        path = "/images?a=tale-vae/2&samples=2"
+        await user.open(f"{path}&at=7.5,-6,5.25")
+        await until(user, "from the middle of what it draws")
+        await user.should_not_see("the default is taken")
+        with user:
+            (plane,) = ElementFilter(kind=ui.interactive_image)
+            sliders = list(ElementFilter(kind=ui.slider))[1:]
+        assert [each.value for each in sliders] == [4, -4, 4]
+        sliders[1].value = 1.0
+        await eventually(lambda: addresses[-1] == f"{path}&at=7.5,1,5.25")
+        middle = 7 * shelf.get("tale-vae", 2).facts()["width"] / 2
+        point = {"mouse_event_type": "mousedown", "image_x": middle, "image_y": middle}
+        for listener in plane._event_listeners.values():
+            plane._handle_event({"listener_id": listener.id, "args": point})
+        await eventually(lambda: addresses[-1] == f"{path}&at=0,0,5.25")
+
+    visit(scenario)
+
+
 def test_the_overview_leads_to_champions_and_their_challengers(visit: Visit) -> None:
     async def scenario(user: User) -> None:
         await user.open("/")
@@ -229,8 +387,6 @@ def test_the_overview_leads_to_champions_and_their_challengers(visit: Visit) -> 
 
 
 def test_an_empty_registry_says_what_to_do(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
-    from atelier.playground import catalogue
-
     monkeypatch.setattr(catalogue, "listed_models", dict)
 
     async def scenario(user: User) -> None:
@@ -239,6 +395,35 @@ def test_an_empty_registry_says_what_to_do(visit: Visit, monkeypatch: pytest.Mon
             await user.should_see(f"no model of {data} is registered yet: `atelier run` trains")
 
     visit(scenario)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        BadInput("the registry cannot be read now"),
+        TrackingUnavailable("MLflow at http://127.0.0.1:9 does not answer"),
+    ],
+)
+def test_a_registry_that_cannot_be_read_is_told(
+    error: Exception, visit: Visit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readers: set[int] = set()
+
+    def unreadable(*_: Any) -> Any:
+        readers.add(threading.get_ident())
+        raise error
+
+    monkeypatch.setattr(catalogue, "listed_models", unreadable)
+    monkeypatch.setattr(catalogue, "listed_model", unreadable)
+
+    async def scenario(user: User) -> None:
+        for path in ("/", "/?version=tale-gpt/1", "/text?a=tale-gpt/1", "/images"):
+            await user.open(path)
+            await user.should_see(str(error))
+            await user.should_not_see("is registered yet")
+
+    visit(scenario)
+    assert readers and threading.get_ident() not in readers  # which would keep all pages waiting
 
 
 def test_tokens_and_probabilities_for_people() -> None:

@@ -65,7 +65,7 @@ class Painted:
         return pictures
 
 
-@pytest.mark.parametrize("num_classes", [0, 3])
+@pytest.mark.parametrize("num_classes", [0, 3, 256])
 def test_the_first_axis_is_what_changes_the_pictures_most(num_classes: int) -> None:
     space = LatentSpace(Painted(), num_classes)
 

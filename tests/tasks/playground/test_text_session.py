@@ -88,6 +88,30 @@ def test_rivals_before_and_after_the_filters(family: str, tmp_path: Path) -> Non
     assert found["bits"] == pytest.approx(first["bits"], rel=1e-4)
 
 
+@pytest.mark.parametrize("family", TEXT)
+@pytest.mark.parametrize("prompt", ["λ", "ἐν ἀρχῇ ἦν ὁ λόγος, αβγδαβγδαβγδ"])
+def test_rivals_are_those_of_the_context_that_the_writing_had(
+    family: str, prompt: str, tmp_path: Path
+) -> None:
+    model = untrained(family, tmp_path)  # a GPT of 16 tokens, which forgets the older half
+    if family == "gpt":
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():  # whose fresh blocks add nothing, so that no context would count
+            for weight in model.model.blocks.parameters():
+                weight.normal_(std=0.5, generator=generator)
+    asked = TextSession(model)
+    request = WriteRequest(prompt=prompt, num_tokens=40, seed=3)
+    _, *tokens = asked.write(request)
+    written = [each["token"] for each in tokens]
+
+    found = [asked.rivals(request, written[:at], token) for at, token in enumerate(written)]
+
+    assert [each["bits"] for each in found] == pytest.approx(
+        [each["bits"] for each in tokens], rel=1e-4
+    )
+    assert [each["rank"] for each in found] == [each["rank"] for each in tokens]
+
+
 def test_a_token_that_is_no_rival_is_told_beside_the_ten(tmp_path: Path) -> None:
     asked = session("gpt", tmp_path)
     unlikely = next(
@@ -131,6 +155,17 @@ def test_half_a_character_is_told_with_its_last_byte(tmp_path: Path) -> None:
     assert len(one_byte_tokens) <= 6
     told = [token["text"] for token in tokens[: len(one_byte_tokens)]]
     assert "".join(told) == "🦉" and told[-1] == "🦉"
+
+
+def test_a_rival_that_is_a_part_of_a_character_has_no_text(tmp_path: Path) -> None:
+    model = untrained("gpt", tmp_path)
+    asked = TextSession(model)
+    (first, *_) = model.tokenizer.encode("🤖").tolist()
+    assert model.tokenizer.token_bytes(first) == b"\xf0\x9f"
+    letter = next(each for each in range(300) if model.tokenizer.token_bytes(each) == b"a")
+    for token, text in ((first, ""), (letter, "a")):
+        rivals = asked.rivals(WriteRequest(), [], token)["rivals"]
+        assert next(each["text"] for each in rivals if each["token"] == token) == text
 
 
 def test_an_impossible_token_has_a_number_of_bits(tmp_path: Path) -> None:

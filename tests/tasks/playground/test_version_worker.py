@@ -3,9 +3,15 @@
 import io
 import queue
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from tasks.playground.version_worker import read_requests, serve
+import pytest
+
+from tasks.data.ingestion import ImageSet
+from tasks.families.table import FAMILIES
+from tasks.playground.version_worker import read_requests, serve, session_of
+from tests.tasks.samples.untrained import untrained
 
 Told = list[dict[str, Any]]
 
@@ -78,6 +84,28 @@ def test_the_end_of_the_input_is_the_end() -> None:
     assert waiting.get() == {"id": 1, "ask": "count", "to": 1}
     assert waiting.get() is None
     serve({}, _ended(), lambda _: None)
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError("train.npy"), ValueError("cannot reshape")])
+def test_a_version_plays_without_pictures_that_are_damaged(
+    error: Exception,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def damaged(*_: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr("tasks.registry.versions.get_version", lambda *_: None)
+    monkeypatch.setattr("tasks.registry.version_tags.record_tag", lambda *_: None)
+    there = object.__new__(ImageSet)
+    monkeypatch.setattr("tasks.registry.rehearsal.data_in_store", lambda *_, **__: there)
+    monkeypatch.setattr("tasks.data.splits.load_images", damaged)
+
+    session = session_of("tale-vae", 3, untrained("vae", tmp_path), FAMILIES["vae"])
+
+    assert session.facts()["has_training"] is False
+    assert f"tale-vae version 3 plays without its data: {error}" in capsys.readouterr().err
 
 
 def _ended() -> "queue.SimpleQueue[Any]":
