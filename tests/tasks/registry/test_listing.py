@@ -115,6 +115,7 @@ def test_reading_changes_nothing(studio: Studio, monkeypatch: pytest.MonkeyPatch
         opened.append(connect(*arguments, **options, check_same_thread=False))  # type: ignore[call-overload]
         with pytest.raises(sqlite3.OperationalError, match="readonly"):
             opened[-1].execute("DELETE FROM registered_models")
+        opened[-1].rollback()  # Python has begun a transaction for it
         return opened[-1]
 
     monkeypatch.setattr(sqlite3, "connect", watched)
