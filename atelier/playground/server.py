@@ -16,11 +16,14 @@ from fastapi.responses import RedirectResponse, Response
 from nicegui import app as nicegui_app
 from nicegui import ui
 
-from atelier.playground import image_page, layout, text_page
+from atelier.playground import layout
 from atelier.playground.access import SecretAsked
 from atelier.playground.address import image_state, text_state
 from atelier.playground.catalogue import Chosen, choices, chosen
+from atelier.playground.image_page import ImagePage
 from atelier.playground.layout import box, text
+from atelier.playground.page import State, VersionPage
+from atelier.playground.text_page import TextPage
 from atelier.services import credentials
 from atelier.services.origin_guard import (
     App,
@@ -61,33 +64,31 @@ def add_pages(versions: Versions) -> None:
                 _nothing("any kind")
         return None
 
-    @ui.page(text_page.PATH, response_timeout=SECONDS_TO_READ)
-    async def texts(request: Request) -> None:
-        state, remarks = text_state(layout.query_parameters(request))
-        listed = await _listed("text", remarks)
-        if listed:
-            a = await layout.waited(layout.found_or, listed[0].address, state.a, "text", remarks)
-            b = await layout.waited(layout.found_or, "", state.b, "text", remarks)
-        main = layout.frame("Text", text_page.PATH, remarks)
-        if listed:
-            text_page.TextPage(versions, replace(state, a=a, b=b), listed).build(main)
-        elif listed is not None:
-            with main:
-                _nothing("text")
+    _add_kind("text", versions, text_state, TextPage)
+    _add_kind("images", versions, image_state, ImagePage)
 
-    @ui.page(image_page.PATH, response_timeout=SECONDS_TO_READ)
-    async def images(request: Request) -> None:
-        state, remarks = image_state(layout.query_parameters(request))
-        listed = await _listed("images", remarks)
+
+def _add_kind(
+    data: Data,
+    versions: Versions,
+    read: Callable[[Mapping[str, str]], tuple[State, list[str]]],
+    page: type[VersionPage[State]],
+) -> None:
+    """Register the page of models of a kind; read: its state of an address, and remarks."""
+
+    @ui.page(page.path, response_timeout=SECONDS_TO_READ)
+    async def shown(request: Request) -> None:
+        state, remarks = read(layout.query_parameters(request))
+        listed = await _listed(data, remarks)
         if listed:
-            a = await layout.waited(layout.found_or, listed[0].address, state.a, "images", remarks)
-            b = await layout.waited(layout.found_or, "", state.b, "images", remarks)
-        main = layout.frame("Images", image_page.PATH, remarks)
+            a = await layout.waited(layout.found_or, listed[0].address, state.a, data, remarks)
+            b = await layout.waited(layout.found_or, "", state.b, data, remarks)
+        main = layout.frame(data.capitalize(), page.path, remarks)
         if listed:
-            image_page.ImagePage(versions, replace(state, a=a, b=b), listed).build(main)
+            page(versions, replace(state, a=a, b=b), listed).build(main)
         elif listed is not None:
             with main:
-                _nothing("images")
+                _nothing(data)
 
 
 async def _listed(data: Data | None, remarks: list[str]) -> list[Chosen] | None:

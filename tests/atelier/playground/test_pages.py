@@ -12,8 +12,9 @@ pytest.importorskip("nicegui", reason="the extra `play` is not installed")
 from nicegui import ElementFilter, background_tasks, ui
 from nicegui.testing import User
 
-from atelier.playground import catalogue, layout, text_page
-from atelier.playground.text_page import percent, shade, visible
+from atelier.playground import catalogue, layout, rivals, text_page
+from atelier.playground.rivals import percent, visible
+from atelier.playground.text_page import shade
 from tasks.store.files import BadInput
 from tasks.tracking.mlflow_client import TrackingUnavailable
 from tests.atelier.playground.conftest import Shelf, Visit
@@ -104,13 +105,13 @@ def test_the_rivals_of_a_text_that_is_gone_are_not_shown(
     visit: Visit, shelf: Shelf, addresses: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built: list[int] = []
-    build = text_page._Rivals.build
+    build = rivals.Rivals.build
 
     def noted(panel: Any) -> None:
         built.append(panel._place)
         build(panel)
 
-    monkeypatch.setattr(text_page._Rivals, "build", noted)
+    monkeypatch.setattr(rivals.Rivals, "build", noted)
 
     async def scenario(user: User) -> None:
         await user.open("/text?a=tale-ngram/2&tokens=30")
