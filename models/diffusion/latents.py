@@ -15,8 +15,6 @@ from models.diffusion.sampling import images_of, noise_of
 class DiffusionLatents:
     """Starting noise, flattened: the ODE carries each point to one image; there is no way back."""
 
-    can_encode = False
-
     def __init__(self, model: Any) -> None:
         """model: a VelocityNetwork, ours or one that a registered version brought along."""
         self._model = model
@@ -34,7 +32,3 @@ class DiffusionLatents:
         if labels is None and config.num_classes:
             labels = torch.arange(len(points)) % config.num_classes
         return images_of(self._model, points.view(len(points), *config.shape), labels)
-
-    def codes(self, images: Tensor) -> Tensor:
-        """Not known."""
-        raise NotImplementedError("a diffusion model has no encoder")

@@ -15,8 +15,6 @@ from models.gan.networks import fixed_latents, images_of
 class GanLatents:
     """Standard normal points, as wide as the version samples them; there is no way back."""
 
-    can_encode = False
-
     def __init__(self, model: Any) -> None:
         """model: a Generator, ours or one that a registered version brought along."""
         self._model = model
@@ -32,7 +30,3 @@ class GanLatents:
         if labels is None and self._model.config.num_classes:
             labels = torch.arange(len(points)) % self._model.config.num_classes
         return images_of(self._model, points, labels)
-
-    def codes(self, images: Tensor) -> Tensor:
-        """Not known."""
-        raise NotImplementedError("a GAN has no encoder")

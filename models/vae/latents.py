@@ -14,9 +14,7 @@ from models.vae.model import SAMPLE_STREAM
 
 
 class VaeLatents:
-    """Points z of the mixture that the version samples from."""
-
-    can_encode = True
+    """Points z of the mixture that the version samples from, and those of images."""
 
     def __init__(self, model: Any) -> None:
         """model: a Vae, ours or one that a registered version brought along."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tasks import plots
-from tasks.playground.latent_space import Latents, LatentSpace, Place
+from tasks.playground.latent_space import EncodingLatents, Latents, LatentSpace, Place
 from tasks.playground.nearest import nearest_pictures
 from tasks.store.files import BadInput
 
@@ -78,7 +78,9 @@ class ImageSession:
             "height": self._model.config["height"],
             "width": self._model.config["width"],
             "has_latents": self._latents is not None,
-            "can_encode": self._latents is not None and self._latents.can_encode,
+            "can_encode": isinstance(self._latents, EncodingLatents),
+            "plane_side": PLANE_SIDE,
+            "plane_reach": PLANE_REACH,
             "num_examples": len(self._examples),
             "has_training": self._training is not None,
             "usual_distance": self._usual_distance if self._training is not None else None,
@@ -130,7 +132,7 @@ class ImageSession:
         count = len(self._examples)
         if not (0 <= first < count and 0 <= last < count):
             raise BadInput(f"held-out pictures are 0 to {count - 1}, got {first} and {last}")
-        if self._latents is None or not self._latents.can_encode:
+        if not isinstance(self._latents, EncodingLatents):
             raise BadInput("this family has no way from a picture to a point")
         ends = torch.from_numpy(self._examples[[first, last]]).float() / 255
         start, end = self._latents.codes(ends)

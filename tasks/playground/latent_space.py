@@ -7,7 +7,7 @@ the layers behind for the pixels).
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -23,9 +23,6 @@ _SEED = 0
 class Latents(Protocol):
     """What a family's record names as `latents`, made with a version's model."""
 
-    can_encode: bool
-    """Whether pictures have points."""
-
     def points(self, number: int, seed: int, temperature: float = 1.0) -> Tensor:
         """The points (N, Z) of the samples that a seed gives."""
         ...
@@ -34,8 +31,13 @@ class Latents(Protocol):
         """Pictures (N, C, H, W) in [0, 1] of points (N, Z), and of classes (N,) int64."""
         ...
 
+
+@runtime_checkable
+class EncodingLatents(Latents, Protocol):
+    """The same of a family that finds the points of pictures, too."""
+
     def codes(self, images: Tensor) -> Tensor:
-        """The points (N, Z) of pictures (N, C, H, W) in [0, 1]; NotImplementedError without."""
+        """The points (N, Z) of pictures (N, C, H, W) in [0, 1]."""
         ...
 
 
