@@ -21,6 +21,7 @@ from nicegui.testing.general import nicegui_reset_globals
 from atelier.playground import server
 from atelier.playground.server import ScriptNonces
 from tests.atelier.playground.conftest import Shelf
+from tests.imports import HEAVY, imported_by
 
 ROOT = Path(__file__).resolve().parents[3]
 UPGRADE = (
@@ -131,11 +132,6 @@ def test_loop_and_parser_are_named(shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 
 
 def test_whoever_serves_pages_holds_no_weights() -> None:
-    code = (
-        "import sys, atelier.playground.server;"
-        " print(sorted({'torch', 'mlflow', 'prefect', 'safetensors'} & set(sys.modules)))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
-    )
-    assert done.stdout == "[]\n"
+    imported, _ = imported_by("import atelier.playground.server", [*HEAVY, "safetensors"])
+
+    assert imported == []

@@ -1,17 +1,12 @@
 """What the program knows by itself: the digits of scikit-learn, read with and without it."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
 from tasks.data import sources
 from tasks.data.sources import read_digits
-
-ROOT = Path(__file__).resolve().parents[3]
+from tests.imports import imported_by
 
 
 @pytest.mark.parametrize("has_the_file", [True, False])
@@ -31,10 +26,8 @@ def test_digits_are_those_of_scikit_learn(
 
 
 def test_scikit_learn_is_not_imported_for_them() -> None:
-    code = "import sys; from tasks.data.sources import read_digits; read_digits();"
-    code += "print('sklearn' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT
+    imported, _ = imported_by(
+        "from tasks.data.sources import read_digits; read_digits()", ["sklearn"]
     )
 
-    assert done.stdout == "False\n", done.stderr
+    assert imported == []

@@ -1,8 +1,6 @@
 """`atelier verify`, `history` and `doctor --repair`, on a registry that was damaged."""
 
 import io
-import json
-import os
 import re
 import shutil
 import subprocess
@@ -18,6 +16,7 @@ from tasks.registry import audit_anchor, audit_log
 from tasks.registry.log_storage import known_models
 from tasks.registry.versions import champion_of
 from tasks.tracking.mlflow_client import client
+from tests.imports import imported_by
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[3]
@@ -183,22 +182,11 @@ def test_commands_that_only_look_import_no_library_that_takes_seconds(
 ) -> None:
     """On a sound registry; what has to be written, or told as MLflow tells it, may take longer."""
     words = command.format(name=studio.name).split()
-    heavy = "{'mlflow', 'prefect', 'torch', 'pandas', 'optuna'}"
-    code = (
-        f"import sys, json; from atelier.__main__ import main; code = main({words!r}); sys.stdout ="
-        f" sys.stderr; print(json.dumps([code, sorted({heavy} & {{*sys.modules}})]))"
-    )
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-        env=environment,
+    imported, done = imported_by(
+        f"from atelier.__main__ import main; print('returned', main({words!r}))"
     )
 
-    returned, imported = json.loads(done.stderr.splitlines()[-1])
+    returned = int(done.stdout.split()[-1])
     assert imported == []
     assert returned == 0 or words == ["doctor"], done.stdout  # which looks at this machine, too
     assert "could not be checked" not in done.stdout

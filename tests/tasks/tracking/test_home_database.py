@@ -1,8 +1,6 @@
 """This home's own database, read without MLflow: the same as MLflow's client tells."""
 
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -18,9 +16,8 @@ from tasks.store.files import home, sqlite_address
 from tasks.tracking import home_database, mlflow_client, registry_queries
 from tasks.tracking.home_database import asked, is_at_hand, is_served_at
 from tasks.tracking.mlflow_client import client, old_runs, our_packages, tracking_experiment
+from tests.imports import HEAVY, imported_by
 from tests.tasks.conftest import Studio
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
@@ -240,11 +237,6 @@ def test_a_writer_is_waited_for(registry: Studio, monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_what_commands_read_with_imports_no_library_that_takes_seconds(module: str) -> None:
-    heavy = "{'mlflow', 'prefect', 'torch', 'pandas', 'numpy', 'optuna'}"
-    code = f"import sys, {module}; print(sorted({heavy} & {{*sys.modules}}))"
+    imported, _ = imported_by(f"import {module}", [*HEAVY, "numpy"])
 
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT
-    )
-
-    assert done.stdout == "[]\n", done.stderr
+    assert imported == []
