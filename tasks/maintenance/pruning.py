@@ -48,11 +48,11 @@ def find_surplus(now: float | None = None) -> list[Surplus]:
         versions = every_version()
         names = project_models()
         gone = {
-            (name, int(each.version))
+            (name, each.version)
             for name in names
             for each in _spare([v for v in versions if v.name == name], name, now)
         }
-        kept = [each for each in versions if (each.name, int(each.version)) not in gone]
+        kept = [each for each in versions if (each.name, each.version) not in gone]
         # A version read back has no package's id, but names its package as its source.
         packages = {str(each.source).removeprefix("models:/") for each in kept}
         return [
@@ -108,11 +108,11 @@ def _spare(versions: list[Any], name: str, now: float) -> Iterator[Any]:
     told, pruned = audit_history.contents_by_number(entries), audit_history.pruned_versions(entries)
     # Of these a kill left no digest, so that they would not count as ours below.
     half_removed = [v for v in versions if "content_digest" not in v.tags]
-    yield from (v for v in half_removed if int(v.version) in pruned - named)
-    ours = [v for v in versions if told.get(int(v.version)) == v.tags.get("content_digest", "")]
+    yield from (v for v in half_removed if v.version in pruned - named)
+    ours = [v for v in versions if told.get(v.version) == v.tags.get("content_digest", "")]
     others = sorted(
-        (each for each in ours if int(each.version) not in named),
-        key=lambda each: int(each.version),
+        (each for each in ours if each.version not in named),
+        key=lambda each: each.version,
     )
     for each in others[: -versions_to_keep()]:
         if now - each.creation_timestamp / 1000 > HOURS_TO_BE_REGISTERED * 3600:

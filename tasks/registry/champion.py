@@ -42,7 +42,7 @@ def evaluate_champion(
         champion = champion_of(name)
     if champion is None:
         return None
-    version, digest = int(champion.version), champion.tags.get("content_digest", "")
+    version, digest = champion.version, champion.tags.get("content_digest", "")
     try:
         with verified_copy(name, str(version)):  # also where a stored evaluation answers
             pass

@@ -112,7 +112,7 @@ def _problems(name: str, with_packages: bool) -> Iterator[Problem]:
         yield from _gone(name, entries, versions)
     yield from _unknown(name, entries, versions)
     # One whose package the log does not tell was told of already.
-    if champion and audit_history.registration_of(entries, int(champion.version)) is not None:
+    if champion and audit_history.registration_of(entries, champion.version) is not None:
         yield from _champions_files(champion, with_packages)
 
 
@@ -151,7 +151,7 @@ def _moved(entries: list[audit_log.Entry], champion: RegisteredVersion | None) -
     Where this program moved it and was killed then, the next reader settles that.
     """
     intent = audit_history.unsettled(entries)
-    if intent and champion and int(champion.version) == intent.to_version:
+    if intent and champion and champion.version == intent.to_version:
         return ""
     return moved_outside(entries, champion) if entries else ""
 
@@ -182,7 +182,7 @@ def _gone(
     name: str, entries: list[audit_log.Entry], versions: list[RegisteredVersion]
 ) -> Iterator[Problem]:
     """Versions of the log that the registry lacks, or has with another content."""
-    contents = {int(v.version): v.tags.get("content_digest", "") for v in versions}
+    contents = {v.version: v.tags.get("content_digest", "") for v in versions}
     live = audit_history.live_versions(entries)
     missing = sorted(number for number in live if number not in contents)
     others = sorted(n for n in live.keys() & contents.keys() if live[n] != contents[n])
@@ -202,7 +202,7 @@ def _unknown(
     told, named, strange = audit_history.contents_by_number(entries), [], []
     registered = audit_history.registrations(entries)
     for version in versions:
-        number = int(version.version)
+        number = version.version
         if version.tags.get("state") != "complete":
             continue  # being made, or left pending by a kill: no reader sees it
         if number in registered:

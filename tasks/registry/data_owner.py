@@ -117,7 +117,7 @@ def _adopted(name: str) -> DataIdentity | None:
     family = FAMILIES.get(recipe.family)
     kind = "text" if family is None else family.data
     place, digest = _place(recipe.source), digest_tag(latest, "data")
-    identity = identity_by_digest(kind, place, digest, int(latest.version))
+    identity = identity_by_digest(kind, place, digest, latest.version)
     log(
         f"{name}: version {latest.version} is older than the tag that binds a model to its data;"
         f" by its record it was trained on {told(identity)}"

@@ -22,7 +22,7 @@ def export_version(name: str, alias_or_version: str, folder: Path) -> list[str]:
             raise BadInput(f"{name} version {version.version} is of no family that is known here")
         facts = {
             "model": name,
-            "version": int(version.version),
+            "version": version.version,
             "digest": version.tags.get("content_digest", ""),
             "purpose": family.purpose,
             "limits": family.limits,

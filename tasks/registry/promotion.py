@@ -77,7 +77,7 @@ def carry_out(version: Version, verdict: "PromotionDecision") -> Version | None:
         if champion is not None and champion.version == target.version:
             log(f"{name}: version {version.version} is the champion already")
             return CHAMPION
-        now = None if champion is None else int(champion.version)
+        now = None if champion is None else champion.version
         if verdict.accepted and now != verdict.champion_version:
             was = verdict.champion_version or "none"
             log(f"{name}: the champion is version {now}; when it was judged, it was {was}")
@@ -188,7 +188,7 @@ def reconcile(name: str) -> None:
     found = audit_anchor.checked_log(name)
     audit_log.join(name)
     entries, champion = list(found.entries), champion_of(name)
-    now = None if champion is None else int(champion.version)
+    now = None if champion is None else champion.version
     tags = audit_anchor.model_tags(name)
     if lost := audit_anchor.loss(found, tags):
         log(f"WARNING: {name}: {lost}")
@@ -199,7 +199,7 @@ def reconcile(name: str) -> None:
         if audit_log.is_under_way(name, intent):
             raise audit_log.overtaken(name, intent.number + 1)
         champion = _carried_on(intent, champion) if is_shared() else champion
-        now = None if champion is None else int(champion.version)
+        now = None if champion is None else champion.version
         kind: audit_log.Kind = "void"
         if champion is not None and now == intent.to_version:
             kind = "done"
@@ -231,7 +231,7 @@ def _carried_on(
     That home may still be about to move it, for nobody here can see whether its process lives: what
     both do must be the same. Where the version is gone, or another has the name, nothing is done.
     """
-    now = None if champion is None else int(champion.version)
+    now = None if champion is None else champion.version
     if intent.to_version is None or now not in (intent.from_version, intent.to_version):
         return champion
     target = get_version(intent.model, intent.to_version)
@@ -248,7 +248,7 @@ def moved_outside(entries: list[audit_log.Entry], champion: RegisteredVersion | 
     known = audit_history.champion_by(entries)
     if champion is None:
         return "" if known is None else "the alias was taken away without this program"
-    if int(champion.version) != known:
+    if champion.version != known:
         return "the alias was moved without this program"
     told = audit_history.contents_by_number(entries).get(known)
     if told and champion.tags.get("content_digest") != told:
@@ -274,7 +274,7 @@ def _champion_before(name: str) -> int:
     champion = champion_of(name)
     if champion is None:
         raise BadInput(f"{name} has no champion to roll back from")
-    now = int(champion.version)
+    now = champion.version
     entries, contents = audit_log.entries_of(name), contents_of(name)
     live, told = audit_history.live_versions(entries), audit_history.contents_by_number(entries)
     came_from = [
@@ -328,7 +328,7 @@ def _by_hand(
     except LoadCheckFailed as error:
         raise BadInput(f"version {number} cannot be champion: {error}") from error
     _move(target, champion, action, reason, evidence)
-    return (None if champion is None else int(champion.version)), number
+    return (None if champion is None else champion.version), number
 
 
 def _numbers(name: str) -> str:
@@ -343,14 +343,14 @@ def _move(
     evidence: dict[str, Any],
 ) -> None:
     """The alias and what tells of it, between two lines of the audit log."""
-    name, before = target.name, None if champion is None else int(champion.version)
+    name, before = target.name, None if champion is None else champion.version
     began = time.monotonic()
     intent = audit_anchor.append(
         name,
         "intent",
         action=action,
         from_version=before,
-        to_version=int(target.version),
+        to_version=target.version,
         why=reason,
         evidence=evidence,
         digests=_digests(target),
@@ -399,7 +399,7 @@ def _refuse(
     reason: str,
     evidence: dict[str, Any],
 ) -> None:
-    name, number = target.name, int(target.version)
+    name, number = target.name, target.version
     refusals = audit_history.refusals_by_champion(audit_log.entries_of(name))
     content = target.tags["content_digest"]
     told = (number, reason, content)
@@ -414,7 +414,7 @@ def _refuse(
         name,
         "refused",
         action=action,
-        from_version=None if champion is None else int(champion.version),
+        from_version=None if champion is None else champion.version,
         to_version=number,
         why=reason,
         evidence=evidence,
@@ -448,7 +448,7 @@ def _digests(target: RegisteredVersion) -> dict[str, str]:
     """What a version is: its package by the audit log, which the registry's tags may not tell."""
     told = {"content": tags_of(target).get("content_digest", "")}
     told |= {of: digest_tag(target, of) for of in _DIGESTS}
-    entry = audit_history.registration_of(audit_log.entries_of(target.name), int(target.version))
+    entry = audit_history.registration_of(audit_log.entries_of(target.name), target.version)
     return told | ({"package": entry.digests["package"]} if entry else {})
 
 
@@ -466,7 +466,7 @@ def _update_model_page(name: str, champion: RegisteredVersion | None, why: str) 
     from tasks.registry.model_card import family_page
 
     since = datetime.now(UTC).isoformat(timespec="minutes")
-    version = None if champion is None else int(champion.version)
+    version = None if champion is None else champion.version
     family = client().get_registered_model(name).tags["family"]
     text = family_page(family, name, version, since, why)
     client().update_registered_model(name, description=text)
@@ -493,5 +493,5 @@ def _emit(what: str, version: RegisteredVersion, payload: dict[str, Any]) -> Non
             "prefect.resource.id": f"atelier.model.{version.name}",
             "prefect.resource.name": version.name,
         },
-        payload={"version": int(version.version), **payload},
+        payload={"version": version.version, **payload},
     )

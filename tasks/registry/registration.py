@@ -34,7 +34,7 @@ from tasks.store.leases import lives
 from tasks.store.names import checked_name
 from tasks.tracking.home_database import RegisteredVersion
 from tasks.tracking.mlflow_client import client, outages_named
-from tasks.tracking.registry_queries import as_stored
+from tasks.tracking.registry_queries import stored_version
 from tasks.training.provenance import TrainingProvenance
 
 if TYPE_CHECKING:
@@ -81,10 +81,10 @@ def register_version(
             if _OWNER in found.tags:
                 _forget_owner(found)
         if source is not None:
-            keep_identity(name, source, before, int(found.version))
+            keep_identity(name, source, before, found.version)
     return Version(
         name=name,
-        version=int(found.version),
+        version=found.version,
         alias="",
         run_id=found.run_id or fitted.run_id,
         digest=fitted.digest,
@@ -168,9 +168,9 @@ def _create_checked(
         tags=tags,
         await_creation_for=0,  # otherwise MLflow prints while it waits
     )
-    created = as_stored(made)
+    created = stored_version(made)
     first = find_version(fitted.name, fitted.digest)
-    if first is not None and int(first.version) < int(created.version):
+    if first is not None and first.version < created.version:
         registry.delete_model_version(fitted.name, str(created.version))
         return None
     try:
@@ -204,7 +204,7 @@ def _finished(
     except (LoadCheckFailed, PackageChanged) as error:
         log(f"{fitted.name}: a version left pending is made anew: {error}")
         client().delete_model_version(fitted.name, str(pending.version))
-        number = int(pending.version)
+        number = pending.version
         if audit_history.registration_of(audit_log.entries_of(fitted.name), number) is not None:
             audit_anchor.note_gone(fitted.name, [number], f"left pending, and made anew: {error}")
         return None
@@ -235,14 +235,14 @@ def note_package(
     Returns None where it says so already.
     """
     digests = {"content": version.tags["content_digest"], "package": digest_of_files(files)}
-    known = audit_history.registration_of(audit_log.entries_of(version.name), int(version.version))
+    known = audit_history.registration_of(audit_log.entries_of(version.name), version.version)
     if known is not None and known.digests == digests:
         return None
     return audit_anchor.append(
         version.name,
         "registered",
         action=action,
-        to_version=int(version.version),
+        to_version=version.version,
         why=why,
         digests=digests,
         files=files,
@@ -279,7 +279,7 @@ def _describe(
             verdict,
             recipe,
             incumbent,
-            number=int(version.version),
+            number=version.version,
             data_change=version.tags.get(DATA_CHANGE, ""),
         )
         registry.update_model_version(version.name, str(version.version), description=text)

@@ -59,7 +59,7 @@ def _begin(name: str) -> str:
             name,
             "outside",
             action="accept",
-            to_version=int(champion.version),
+            to_version=champion.version,
             why="taken over from the registry with the new log",
             digests={"content": champion.tags.get("content_digest", "")},
         )
@@ -141,11 +141,11 @@ def _adopt(name: str, number: int | None) -> str:
     versions = [
         version
         for version in versions_of(name)
-        if int(version.version) == number
+        if version.version == number
         or (
             number is None
-            and audit_history.registration_of(entries, int(version.version)) is None
-            and told.get(int(version.version)) == version.tags.get("content_digest")
+            and audit_history.registration_of(entries, version.version) is None
+            and told.get(version.version) == version.tags.get("content_digest")
         )
     ]
     if not versions:
@@ -173,7 +173,7 @@ def _discard(name: str, number: int | None) -> str:
 
 
 def _note_discarded(name: str, target: RegisteredVersion, is_champion: bool) -> None:
-    number, why = int(target.version), "discarded by hand; its content is not withdrawn"
+    number, why = target.version, "discarded by hand; its content is not withdrawn"
     if not is_champion:
         audit_anchor.note_gone(name, [number], why)
         return

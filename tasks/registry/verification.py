@@ -59,7 +59,7 @@ def verified_copy(name: str, alias_or_version: str) -> Iterator[tuple[Path, Regi
     """
     with outages_named():
         version = _version(name, alias_or_version)
-        entry = audit_anchor.registered_package(name, int(version.version))
+        entry = audit_anchor.registered_package(name, version.version)
         _check_tags(version, entry)
         with fetched(version, entry.files) as folder:
             yield folder, version
@@ -89,7 +89,7 @@ def verified(name: str, alias_or_version: str, copy_to: Path | None = None) -> V
         if copy_to is not None:
             with atomic_folder(copy_to) as temporary:
                 shutil.copytree(folder, temporary, dirs_exist_ok=True)
-    number = int(version.version)
+    number = version.version
     entry = audit_anchor.registered_package(name, number)
     return Verified(
         name=name,

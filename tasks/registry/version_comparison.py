@@ -138,7 +138,7 @@ def _chosen(name: str, first: str, second: str) -> tuple[RegisteredVersion, Regi
         one = _version(name, CHAMPION) if champion_of(name) else _version(name, LATEST)
         other = named_version(name, CHALLENGER) or _version(name, LATEST)
         if one.version == other.version:
-            other = _before(name, int(one.version))
+            other = _before(name, one.version)
             one, other = other, one
     if one.version == other.version:
         raise BadInput(f"{name}: version {one.version} is on both sides; name two versions")
@@ -156,14 +156,14 @@ def _version(name: str, which: str) -> RegisteredVersion:
 
 def _before(name: str, number: int) -> RegisteredVersion:
     """The version before one, where that is both champion and the latest."""
-    earlier = [each for each in versions_of(name) if int(each.version) < number]
+    earlier = [each for each in versions_of(name) if each.version < number]
     if not earlier:
         raise BadInput(f"{name} has one version, and two are compared; train another first")
     return earlier[-1]
 
 
 def _side(version: RegisteredVersion, aliases: Mapping[str, str]) -> Side:
-    number = int(version.version)
+    number = version.version
     return Side(
         version=number,
         aliases=tuple(sorted(alias for alias, n in aliases.items() if int(n) == number)),
@@ -368,7 +368,7 @@ def _why_unpaired(one: RegisteredVersion, other: RegisteredVersion) -> str:
 
 
 def _on_the_newer(one: RegisteredVersion, other: RegisteredVersion) -> str:
-    older, newer = sorted((one, other), key=lambda version: int(version.version))
+    older, newer = sorted((one, other), key=lambda version: version.version)
     evaluate = f"atelier step evaluate {one.name}"
     return (
         f"`{evaluate}/{older.version} --data-of {newer.version}` and `{evaluate}/{newer.version}`"

@@ -48,10 +48,12 @@ def find_version(name: str, digest: str) -> RegisteredVersion | None:
 
     def by_client() -> list[RegisteredVersion]:
         wanted = f"{named} and tags.content_digest = '{digest}'"
-        return [registry_queries.as_stored(each) for each in client().search_model_versions(wanted)]
+        return [
+            registry_queries.stored_version(each) for each in client().search_model_versions(wanted)
+        ]
 
     found = asked(lambda tables: tables.versions_with(name, "content_digest", digest), by_client)
-    return min(found, key=lambda version: int(version.version), default=None)
+    return min(found, key=lambda version: version.version, default=None)
 
 
 def champion_of(name: str) -> RegisteredVersion | None:
@@ -72,13 +74,13 @@ def versions_of(name: str) -> list[RegisteredVersion]:
 
 def contents_of(name: str) -> dict[int, str]:
     """The content digest of each version of a model by its number, of those being made too."""
-    return {int(v.version): v.tags.get("content_digest", "") for v in all_versions(name)}
+    return {v.version: v.tags.get("content_digest", "") for v in all_versions(name)}
 
 
 def all_versions(name: str) -> list[RegisteredVersion]:
     """All versions of a model, oldest first, those being made too."""
     found = registry_queries.versions(checked_name("model", name))
-    return sorted(found, key=lambda version: int(version.version))
+    return sorted(found, key=lambda version: version.version)
 
 
 def every_version() -> list[RegisteredVersion]:
@@ -116,7 +118,7 @@ def recorded(name: str, which: str) -> tuple[Version, TrainingProvenance | None]
         raise BadInput(f"{name} has no version {which!r}; there are: {numbers}")
     version = Version(
         name=name,
-        version=int(found.version),
+        version=found.version,
         alias=which,
         run_id=found.run_id or "",
         digest=text_tag(found, "content_digest"),

@@ -58,7 +58,7 @@ def _challenger(version: RegisteredVersion, champion: int | None, reason: str) -
     return Challenger(
         name=version.name,
         family=version.tags.get("family", ""),
-        version=int(version.version),
+        version=version.version,
         champion=champion,
         main_metric=text_tag(version, "main_metric"),
         main_value=number_tag(version, "main_value"),

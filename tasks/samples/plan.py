@@ -67,7 +67,7 @@ def plan_gallery(names: Collection[str] | None, seed: int) -> list[Piece]:
     for name, version in present.items():
         before = shown.get(name)
         is_asked = not names or name in names
-        is_same = before is not None and before.version == int(version.version)
+        is_same = before is not None and before.version == version.version
         own = before.seed if is_same and before is not None else EVERYBODYS_SEED
         pieces.append(_piece(version, seed if is_asked else own))
     known = project_models()  # one that is known and has no champion has lost it on purpose
@@ -137,7 +137,7 @@ def last_work(piece: Piece, folder: str, reason: str) -> ChampionSamples:
 
 
 def _piece(version: RegisteredVersion, seed: int) -> Piece:
-    tags, number = tags_of(version), int(version.version)
+    tags, number = tags_of(version), version.version
     family = tags.get("family") or version.name.rpartition("-")[2]
     content = tags.get("content_digest", "unknown")
     extras = FAMILIES[family].gallery_extras if family in FAMILIES else ()

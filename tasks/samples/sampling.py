@@ -106,7 +106,7 @@ def _work(
     return ChampionSamples(
         name=champion.name,
         family=text_tag(champion, "family"),
-        version=int(champion.version),
+        version=champion.version,
         run_id=champion.run_id,
         scorecard_run_id=text_tag(champion, "scorecard_run_id"),
         main_metric=text_tag(champion, "main_metric"),

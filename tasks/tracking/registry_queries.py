@@ -19,7 +19,7 @@ def models() -> list[StoredModel]:
     """All registered models, others' too."""
 
     def by_client() -> list[StoredModel]:
-        return [_stored(each) for each in client().search_registered_models(max_results=1000)]
+        return [_stored_model(each) for each in client().search_registered_models(max_results=1000)]
 
     return asked(lambda tables: tables.models(), by_client)
 
@@ -29,7 +29,7 @@ def model(name: str) -> StoredModel | None:
 
     def by_client() -> StoredModel | None:
         try:
-            return _stored(client().get_registered_model(name))
+            return _stored_model(client().get_registered_model(name))
         except Exception as error:
             if code_of(error) != "RESOURCE_DOES_NOT_EXIST":
                 raise
@@ -47,7 +47,7 @@ def versions(name: str | None = None) -> list[RegisteredVersion]:
         token = None
         while True:
             page = client().search_model_versions(wanted, page_token=token)
-            found += map(as_stored, page)
+            found += map(stored_version, page)
             token = page.token
             if not token:
                 return found
@@ -62,7 +62,7 @@ def version_of_number(name: str, number: int) -> RegisteredVersion | None:
 
     def by_client() -> RegisteredVersion | None:
         try:
-            return as_stored(client().get_model_version(name, str(number)))
+            return stored_version(client().get_model_version(name, str(number)))
         except Exception as error:
             if not is_unknown(error):
                 raise
@@ -76,7 +76,7 @@ def version_of_alias(name: str, alias: str) -> RegisteredVersion | None:
 
     def by_client() -> RegisteredVersion | None:
         try:
-            return as_stored(client().get_model_version_by_alias(name, alias))
+            return stored_version(client().get_model_version_by_alias(name, alias))
         except Exception as error:
             if not is_unknown(error):
                 raise
@@ -87,7 +87,7 @@ def version_of_alias(name: str, alias: str) -> RegisteredVersion | None:
     return asked(lambda tables: tables.version_called(name, alias), by_client)
 
 
-def as_stored(told: Any) -> RegisteredVersion:
+def stored_version(told: Any) -> RegisteredVersion:
     """What MLflow's client tells of a version, as its database does: servers tell numbers as text.
 
     One question may be answered by the database and the next by the client, and versions are
@@ -104,7 +104,7 @@ def as_stored(told: Any) -> RegisteredVersion:
     )
 
 
-def _stored(told: Any) -> StoredModel:
+def _stored_model(told: Any) -> StoredModel:
     """What MLflow's client tells of a model, as its database does."""
     return StoredModel(
         name=told.name,
