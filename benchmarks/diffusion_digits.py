@@ -26,7 +26,7 @@ from models.metrics.classifier_training import ClassifierTraining
 from models.metrics.images import frechet_distance
 from models.metrics.recipe import classifier_recipe
 from models.metrics.sample_quality import bytes_of, features_of
-from models.presets import ImageShape
+from models.presets import ImageShape, Preset
 from models.training.protocol import ImageData, Trained, Training
 from tasks.evaluation.result import EVALUATION_SEED
 from tasks.families.table import FAMILIES
@@ -42,14 +42,31 @@ def run(training: Training) -> Trained:
     return training.finish("")
 
 
-def trained(name: str, data: ImageData, shape: ImageShape, seed: int) -> tuple[Any, float]:
+def trained(
+    name: str,
+    data: ImageData,
+    shape: ImageShape,
+    seed: int,
+    *,
+    preset: Preset = "standard",
+    device: torch.device = CPU,
+) -> tuple[Any, float]:
     """A family's model as a version would rebuild it, and the seconds of its training."""
     family, began = FAMILIES[name], time.monotonic()
-    settings = resolve_name(family.recipe)("standard", shape, seed)
-    kept = run(resolve_name(family.training)(data, CPU, **settings))
+    settings = resolve_name(family.recipe)(preset, shape, seed)
+    kept = run(resolve_name(family.training)(data, device, **settings))
     seconds = time.monotonic() - began
     serving = import_module(f"models.{name}.serving")
     return serving.build(asdict(kept.config), kept.tensors), seconds
+
+
+def drawn_distance(
+    name: str, model: Any, judge: Classifier, held_out: Tensor, wanted: Tensor
+) -> float:
+    """The Fréchet distance of samples of some classes, (N,), to features of held-out images."""
+    draw = import_module(f"models.{name}.serving").draw
+    drawn: Tensor = draw(model, len(wanted), EVALUATION_SEED, 1.0, wanted)
+    return frechet_distance(held_out, features_of(judge, bytes_of(drawn)))
 
 
 def main() -> None:
@@ -73,17 +90,12 @@ def main() -> None:
     floor = frechet_distance(held_out, features_of(judge, pixels))
     wanted = torch.from_numpy(np.resize(test[1], NUM_SAMPLES))
 
-    def distance(name: str, model: Any) -> float:
-        draw = import_module(f"models.{name}.serving").draw
-        drawn: Tensor = draw(model, NUM_SAMPLES, EVALUATION_SEED, 1.0, wanted)
-        return frechet_distance(held_out, features_of(judge, bytes_of(drawn)))
-
     found: dict[str, list[float]] = {"gan": [], "diffusion": [], "time": [], "bits": [], "s": []}
     for seed in seeds:
         seconds = {}
         for name in ("gan", "diffusion"):
             model, seconds[name] = trained(name, data, shape, seed)
-            found[name].append(distance(name, model))
+            found[name].append(drawn_distance(name, model, judge, held_out, wanted))
         nats = log_likelihood(model, *(torch.from_numpy(each) for each in test), seed=0)
         found["bits"].append(float(bits_per_dimension(nats, pixels[0].size).mean()))
         found["time"].append(seconds["diffusion"] / seconds["gan"])
