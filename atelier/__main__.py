@@ -62,13 +62,10 @@ def _run(arguments: "Sequence[str] | None") -> int:
     import os
     import warnings
 
-    from atelier.cli.options import nobody_reads, print_error, write_out
-    from atelier.services import ambient_settings, process_settings, terminal
-    from atelier.services.background_processes import StackError
+    from atelier.cli.options import print_error, write_out
+    from atelier.services import process_settings, terminal
     from atelier.services.private_home import OWNER_ONLY
     from tasks.runtime import stopping
-    from tasks.store.files import BadInput, ChecksumMismatch
-    from tasks.store.records import DamagedRecord
 
     for stream in (sys.stdout, sys.stderr):  # names and texts hold letters of every script
         if isinstance(stream, io.TextIOWrapper):
@@ -91,21 +88,37 @@ def _run(arguments: "Sequence[str] | None") -> int:
         with terminal.quiet_if(is_quiet), terminal.heard():
             code = int(options.command(options))
         write_out("")
-    except (BadInput, ChecksumMismatch, DamagedRecord, StackError) as error:
-        return print_error(str(error), 2)
-    except ConnectionError as error:
-        is_over = isinstance(error, BrokenPipeError) and nobody_reads()
-        return 0 if is_over else print_error(str(error), 1)
-    except OSError as error:
-        return print_error(_about_files(error), 2)
     except KeyboardInterrupt:
         return print_error(stopping.HOW_TO_GO_ON, stopping.EXIT_CODE)
     except Exception as error:
-        setting = ambient_settings.unreadable(error)
-        if not (reason := setting or _of_a_server(error)):
+        if stopping.stopped_by():  # it may show as any error
+            return print_error(stopping.HOW_TO_GO_ON, stopping.EXIT_CODE)
+        if (told := _told(error)) is None:
             raise
-        return print_error(reason, 2 if setting else 1)
+        return told
     return code
+
+
+def _told(error: Exception) -> "int | None":
+    """Say what went wrong; returns the exit code, or None for what nobody has foreseen."""
+    from atelier.cli.options import nobody_reads, print_error
+    from atelier.services import ambient_settings
+    from atelier.services.background_processes import StackError
+    from tasks.store.files import BadInput, ChecksumMismatch
+    from tasks.store.records import DamagedRecord
+
+    if isinstance(error, BadInput | ChecksumMismatch | DamagedRecord | StackError):
+        return print_error(str(error), 2)
+    if isinstance(error, ConnectionError):
+        is_over = isinstance(error, BrokenPipeError) and nobody_reads()
+        return 0 if is_over else print_error(str(error), 1)
+    if isinstance(error, OSError):
+        return print_error(_about_files(error), 2)
+    if setting := ambient_settings.unreadable(error):
+        return print_error(setting, 2)
+    if reason := _of_a_server(error):
+        return print_error(reason, 1)
+    return None
 
 
 def _of_a_server(error: Exception) -> str:

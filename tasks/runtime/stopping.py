@@ -1,7 +1,10 @@
 """How a command ends when a person or the system stops it: Ctrl-C, SIGTERM, a closed terminal.
 
-The first signal raises KeyboardInterrupt, so that whatever is open is closed. Prefect swallows one
-that comes while it closes a flow run inside another: `unless_stopped` raises it again there.
+The first signal raises KeyboardInterrupt, so that whatever is open is closed. It may get lost on
+its way up. Python drops one that is raised in a finalizer or in a callback of its garbage
+collector: it is raised once more, by a signal. A library may swallow it, or make another error of
+it: what runs for long asks `raise_if_stopped`, and whoever catches errors asks `stopped_by` first.
+Prefect swallows one that comes while it closes a flow run inside another: see `unless_stopped`.
 After some seconds, a second signal says that the closing takes a while, and a third ends the
 process at once; what is then left open, the next command closes.
 """
@@ -9,6 +12,7 @@ process at once; what is then left open, the next command closes.
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +23,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 EXIT_CODE = 130
 SECONDS_OF_ONE_STOP = 2.0
 """Signals that follow the first so soon, as from a key that is pressed twice, are the same stop."""
+_SECONDS_UNTIL_RAISED_AGAIN = 0.05
+"""By then Python has left the callback in which it dropped a stop."""
 HOW_TO_GO_ON = (
     "stopped; finished steps and checkpoints are kept: run the same command again to go on"
 )
@@ -34,6 +40,7 @@ class _Stops:
         self.came: list[int] = []
         self.first_at = 0.0
         self.is_deferred = False
+        self.is_dropped = False
 
 
 _stops = _Stops()
@@ -44,6 +51,7 @@ def listen() -> None:
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _stop)
+    sys.unraisablehook = _unraisable
 
 
 def leave(code: int) -> None:
@@ -71,8 +79,18 @@ def unless_stopped(result: Result) -> Result:
     and its run is being closed.
     """
     if _stops.came:
+        _stops.is_dropped = False
         raise KeyboardInterrupt
     return result
+
+
+def raise_if_stopped() -> None:
+    """Raise KeyboardInterrupt where a stop was asked for, has not ended what runs, and may do so.
+
+    For what runs long: a library may have swallowed the interrupt that the signal raised.
+    """
+    if not _stops.is_deferred:
+        unless_stopped(None)
 
 
 @contextmanager
@@ -88,6 +106,9 @@ def deferred() -> Iterator[None]:
 
 def _stop(number: int, _: FrameType | None) -> None:
     now = time.monotonic()
+    if _stops.is_dropped:
+        _stops.is_dropped = False
+        raise KeyboardInterrupt
     if not _stops.came:
         _stops.came, _stops.first_at = [number], now
         if not _stops.is_deferred:
@@ -100,6 +121,23 @@ def _stop(number: int, _: FrameType | None) -> None:
         say(_STILL_CLOSING)
     else:
         end_at_once()
+
+
+def _unraisable(dropped: "sys.UnraisableHookArgs") -> None:
+    """Tell of an error that Python drops; a stop among them is raised again."""
+    if not (issubclass(dropped.exc_type, KeyboardInterrupt) and _stops.came):
+        sys.__unraisablehook__(dropped)
+        return
+    _stops.is_dropped = True
+    again = threading.Timer(_SECONDS_UNTIL_RAISED_AGAIN, _raise_again, [_stops.came[0]])
+    again.daemon = True
+    again.start()
+
+
+def _raise_again(number: int) -> None:
+    """Send a signal to the main thread, which may wait for something, unless it has stopped."""
+    if _stops.is_dropped:
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
 
 
 def say(message: str) -> None:

@@ -169,6 +169,7 @@ def answer_to(line: str) -> dict[str, Any]:
         request: TrialRequest = shaped(json.loads(line), TrialRequest, "a trial's request")
         return asdict(try_out(request))
     except Exception as error:
+        stopping.raise_if_stopped()  # it may show as any error
         told = [name for name, kind in _ERRORS.items() if isinstance(error, kind)]
         kind = told[0] if told else type(error).__name__
         log(f"{kind}: {one_line(error)}")

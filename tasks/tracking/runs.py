@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tasks.runtime.disk_space import lack_of_room, watch
+from tasks.runtime.messages import one_line
 from tasks.runtime.processes import this_process
 from tasks.runtime.progress import log
+from tasks.runtime.stopping import stopped_by
 from tasks.store.files import DiskFull, home, left_by_the_killed, remove
 from tasks.store.leases import hold_lease, lives, observe
 from tasks.store.locks import file_lock
@@ -131,8 +133,8 @@ def _closed_at_the_end(run_id: str) -> Iterator[None]:
     try:
         yield
         status = "FINISHED"
-    except Exception:
-        status = "FAILED"
+    except Exception:  # a stop may show as any of them
+        status = "KILLED" if stopped_by() else "FAILED"
         raise
     finally:
         if status == "KILLED":
@@ -145,8 +147,8 @@ def _close_at_once(run_id: str) -> None:
     """Close a run that was stopped; whoever stopped it shall not wait for a server."""
     try:
         _close(run_id, "KILLED")
-    except TrackingUnavailable as error:
-        log(f"its MLflow run is closed by the next command: {error}")
+    except Exception as error:  # a request that was cut off may have left its session unusable
+        log(f"its MLflow run is closed by the next command: {one_line(error)}")
 
 
 def _retry_until_available(ask: Callable[[], Result]) -> Result:

@@ -16,6 +16,7 @@ from models.training.checkpoint import TrainingState
 from models.training.loops import Step
 from models.training.protocol import Training
 from tasks.runtime.progress import Progress
+from tasks.runtime.stopping import raise_if_stopped
 from tasks.store.files import ChecksumMismatch, atomic_file, remove
 from tasks.tracking.system_metrics import SystemMetrics
 from tasks.training.fit_store import FitContext
@@ -55,6 +56,7 @@ def _reported_steps(training: Training, place: FitContext, progress: Progress) -
     log_every = max(1, num_steps // NUM_LOGGED_STEPS)
     load = SystemMetrics()
     for step in training.steps():
+        raise_if_stopped()
         state.step = step.step
         if step.step % log_every == 0 or step.step == num_steps:
             place.journal.add(step.step, step.numbers())

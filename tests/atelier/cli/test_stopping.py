@@ -97,6 +97,86 @@ def test_what_must_not_be_left_half_done_is_finished_first() -> None:
     assert done.stdout == "recorded\nstopped\n"
 
 
+@pytest.mark.parametrize("place", ["weakref.finalize(it, send)", "it.end = Ends()"])
+def test_a_stop_that_python_drops_is_raised_again(place: str) -> None:
+    """As one that comes in a callback of the garbage collector, or in a finalizer."""
+    done = script(f"""
+        import weakref
+        class Ends:
+            def __del__(self): send()
+        class It: pass
+        it = It()
+        {place}
+        try:
+            del it
+            time.sleep(60)
+        except KeyboardInterrupt:
+            print("stopped")
+            time.sleep(0.2)  # not once more
+            print("closed")
+    """)
+    assert (done.stdout, done.stderr, done.returncode) == ("stopped\nclosed\n", "", 0)
+
+
+def test_a_dropped_stop_that_was_noticed_meanwhile_does_not_cut_the_closing_off() -> None:
+    done = script("""
+        class Ends:
+            def __del__(self): send()
+        try:
+            it = Ends()
+            del it
+            stopping.raise_if_stopped()
+            print("never")
+        except KeyboardInterrupt:
+            time.sleep(0.2)
+            print("closed")
+    """)
+    assert (done.stdout, done.stderr, done.returncode) == ("closed\n", "", 0)
+
+
+def test_other_errors_that_python_drops_are_told_as_ever() -> None:
+    done = script("""
+        class Ends:
+            def __del__(self): raise ValueError("told")
+        it = Ends()
+        del it
+    """)
+    assert done.stderr.startswith("Exception ignored in")
+    assert "ValueError: told" in done.stderr
+
+
+def test_a_stop_that_a_library_swallowed_ends_what_asks_for_it() -> None:
+    done = script("""
+        stopping.raise_if_stopped()
+        try:
+            send()
+        except BaseException:
+            pass
+        try:
+            stopping.raise_if_stopped()
+        except KeyboardInterrupt:
+            print("stopped")
+    """)
+    assert (done.stdout, done.returncode) == ("stopped\n", 0)
+
+
+def test_a_command_whose_stop_shows_as_another_error_ends_as_stopped(tmp_path: Path) -> None:
+    done = script(f"""
+        import sys
+        from atelier import __main__
+        os.environ["ATELIER_HOME"] = {str(tmp_path)!r}
+        def cut_off(_):
+            try:
+                send()
+            except KeyboardInterrupt:
+                raise ImportError("cannot import name 'half' of a module") from None
+        __main__._parser = lambda _: type("P", (), {{"parse_args": lambda *_: type(
+            "O", (), {{"command": staticmethod(cut_off), "applies_settings": False}})}})
+        sys.exit(__main__.main(["settings"]))
+    """)
+    assert (done.stdout, done.stderr, done.returncode) == ("", LINE, 130)
+
+
 def test_a_signal_that_a_shell_ignores_stays_ignored() -> None:
     done = subprocess.run(
         [

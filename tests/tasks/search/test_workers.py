@@ -1,5 +1,6 @@
 """Processes that try trials out: the same outcome in any of them, and none left behind."""
 
+import json
 import os
 import shutil
 import signal
@@ -8,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ import pytest
 
 from tasks.data.ingestion import ImageSet, ingest_images, ingest_text
 from tasks.data.tokenization import TokenSet, tokenize_corpus
+from tasks.runtime import stopping
 from tasks.search import workers
 from tasks.search.trial import TrialRequest, try_out
 from tasks.search.workers import TrialError, WorkerDied, Workers
-from tasks.store.files import home, project_root
+from tasks.store.files import project_root
 from tasks.tracking.mlflow_client import client
 from tasks.tracking.runs import open_run
 from tasks.training.device import computing_threads
@@ -88,6 +90,15 @@ def bench(
     (last,) = pool._processes.values()
     assert last.process.returncode == 0
     assert children() == []
+
+
+def until_it_trains(parent: str) -> None:
+    """Wait until the trial has told its first numbers, and is busy with the steps that follow.
+
+    One that is stopped while it writes into a bare database may find it locked by its own request,
+    and leaves its run to the next command.
+    """
+    until(lambda: [run for run in runs(parent) if "loss" in run.data.metrics])
 
 
 def test_a_killed_process_is_replaced_and_the_trial_goes_on_in_the_same_run(
@@ -163,13 +174,25 @@ def test_a_stop_ends_the_processes_and_closes_their_runs(
     with pytest.raises(KeyboardInterrupt), pool:
         trying = threading.Thread(target=try_it)
         trying.start()
-        until(lambda: list((home() / "journals").glob("*/vae.jsonl")))
+        until_it_trains(run_id)
         raise KeyboardInterrupt
 
     trying.join(10)
     assert len(errors) == 1
     assert children() == before
     assert [run.info.status for run in runs(run_id)] == ["KILLED"]
+
+
+def test_a_stop_that_shows_as_another_error_is_not_an_answer(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The search would take it for an error of the trial, and end with it."""
+    line = json.dumps(asdict(replace(ask(), data_kind="nothing")))
+    assert "error" in workers.answer_to(line)
+
+    monkeypatch.setattr(stopping._stops, "came", [signal.SIGTERM])
+    with pytest.raises(KeyboardInterrupt):
+        workers.answer_to(line)
 
 
 def test_nobody_to_answer_ends_a_process_in_the_middle_of_its_trial(
@@ -188,7 +211,7 @@ def test_nobody_to_answer_ends_a_process_in_the_middle_of_its_trial(
 
         trying = threading.Thread(target=try_it)
         trying.start()
-        until(lambda: list((home() / "journals").glob("*/vae.jsonl")))
+        until_it_trains(run_id)
         pool._is_closing = True
         pool._processes[0].process.stdin.close()
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from models.training.checkpoint import TrainingState
 from models.training.loops import Step
 from tasks.data.ingestion import ImageSet
 from tasks.families.table import FAMILIES
+from tasks.runtime import stopping
 from tasks.store.files import (
     DiskFull,
     append_lines,
@@ -252,6 +254,26 @@ def test_the_last_line_of_a_training_tells_the_numbers_of_its_last_step(
     said = [record.getMessage().partition("  done in")[0] for record in caplog.records]
     assert said[0] == f"training {place.name}: 100/100  loss 0.01"
     assert said[-1] == f"training {place.name}: 100/100"
+
+
+def test_a_training_notices_a_stop_that_a_library_swallowed(
+    place: FitContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Swallowing:
+        shown, num_steps, state = ("loss",), 100, small_state()
+
+        def steps(self) -> Iterator[Step]:
+            for step in range(1, 101):
+                if step == 7:
+                    monkeypatch.setattr(stopping._stops, "came", [signal.SIGTERM])
+                yield Step(step, {"loss": torch.tensor(1.0)})
+
+    training: Any = Swallowing()
+    with pytest.raises(KeyboardInterrupt):
+        for _ in checkpointed_steps(training, place):
+            pass
+
+    assert training.state.step == 6
 
 
 def test_a_result_without_its_manifest_is_told(place: FitContext) -> None:

@@ -1,5 +1,6 @@
 """The life of MLflow runs, with real processes that die."""
 
+import signal
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tasks.runtime import stopping
 from tasks.runtime.processes import is_alive, this_process
 from tasks.tracking.mlflow_client import (
     client,
@@ -59,6 +61,32 @@ def test_a_run_ends_as_finished_failed_or_killed(tracking_database: str) -> None
 
     ends = [run(run_id).info.status for run_id in (well, badly, stopped)]
     assert ends == ["FINISHED", "FAILED", "KILLED"]
+
+
+def test_a_stop_that_shows_as_another_error_is_a_stop(
+    tracking_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the signal came in the middle of an import, or of a request."""
+    monkeypatch.setattr(stopping._stops, "came", [signal.SIGTERM])
+
+    with pytest.raises(ImportError), open_run("stopped") as stopped:
+        raise ImportError("cut off")
+
+    assert run(stopped).info.status == "KILLED"
+
+
+def test_a_stop_stays_one_where_its_run_cannot_be_closed(
+    tracking_database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*_: str) -> None:
+        raise RuntimeError("this session is in a state of its own")
+
+    monkeypatch.setattr("tasks.tracking.runs.end_run", refused)
+    with pytest.raises(KeyboardInterrupt), open_run("stopped"):
+        raise KeyboardInterrupt
+
+    said = "closed by the next command: this session is in a state of its own"
+    assert said in capsys.readouterr().out
 
 
 def test_a_failed_task_goes_on_in_its_run(tracking_database: str) -> None:
