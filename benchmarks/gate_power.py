@@ -40,7 +40,7 @@ WORDS = {
 }
 STEPS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5)
 """Improvements that are tried, in goals."""
-MAX_PAIRS, NUM_ORDERS, NUM_TEXTS = 150, 2000, 400
+MAX_PAIRS, NUM_ORDERS, NUM_TEXTS = 150, 2000, 3000
 WANTED = 0.8
 
 

@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 from prefect import task
-from scipy.special import ndtri, stdtrit
+from scipy.special import ndtr, ndtri, stdtrit
 
 from models.metrics.bootstrap import paired_bootstrap
 from models.metrics.seed_variance import SeedSpread, pooled_spread
@@ -140,7 +140,10 @@ def difference_bounds(
 ) -> tuple[float, float]:
     """The same for scores (N,) of the same items or resamples; NaN where they say nothing.
 
-    confidence: of each bound; 0.975 makes of both an interval of 95 %.
+    confidence: of each bound; 0.975 makes of both an interval of 95 %. A percentile bootstrap's are
+    too narrow for few items: with 55 blocks of text 5.9 % of the texts on which nothing was gained
+    lay beyond a bound of 5 %. So it is expanded (Hesterberg 2015, "What teachers should know about
+    the bootstrap", section 5.3) to what a t interval would take.
     """
     if ours.shape != theirs.shape:
         raise ValueError(f"scores of {ours.shape} and {theirs.shape} items do not pair")
@@ -148,10 +151,17 @@ def difference_bounds(
     if not np.isfinite(differences).all() or len(differences) < 2:
         return math.nan, math.nan
     if not are_resamples:
-        interval = paired_bootstrap(differences, level=2 * confidence - 1)
+        expanded = _expanded(confidence, len(differences))
+        interval = paired_bootstrap(differences, level=2 * expanded - 1)
         return interval.low, interval.high
     error = float(ndtri(confidence)) * float(differences.std(ddof=1))
     return difference - error, difference + error
+
+
+def _expanded(confidence: float, num_items: int) -> float:
+    """The share of resamples below a bound that so few items need for this confidence."""
+    errors = math.sqrt(num_items / (num_items - 1)) * float(stdtrit(num_items - 1, confidence))
+    return min(float(ndtr(errors)), 1 - 1e-9)  # of two items the whole range
 
 
 def noise_margin(value: float, spread: SeedSpread, level: float) -> float:

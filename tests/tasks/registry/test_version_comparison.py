@@ -1,6 +1,7 @@
 """Two versions side by side: what made them, how they score, and what cannot be told."""
 
 import json
+import math
 import shutil
 from dataclasses import replace
 from typing import Any
@@ -8,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.metrics.bootstrap import paired_bootstrap
 from tasks.evaluation.cache import scores_in
+from tasks.registry.promotion_policy import difference_bounds
 from tasks.registry.version_comparison import (
     Change,
     VersionComparison,
@@ -57,8 +58,8 @@ def test_the_main_metric_has_a_paired_interval_of_95_per_cent(studio: Any) -> No
 
     assert pair is not None
     ((first, _), (second, _)) = (scores_in(evaluations_of(n)[0].folder) for n in (1, 2))
-    expected = paired_bootstrap(second - first, level=0.95)
-    assert (pair.low, pair.high) == pytest.approx((expected.low, expected.high))
+    expected = difference_bounds(second, first, False, math.nan, confidence=0.975)
+    assert (pair.low, pair.high) == pytest.approx(expected)
     assert pair.low <= pair.difference <= pair.high < 0
     assert pair.difference == pytest.approx(pair.second - pair.first)
     assert (pair.num_scores, pair.are_resamples) == (len(first), False)
