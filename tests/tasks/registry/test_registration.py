@@ -614,7 +614,7 @@ def test_a_model_that_another_home_has_a_version_of_outlives_a_failed_check(
 
 def pending(owner: str = "", state: str = "pending") -> Any:
     tags = {"state": state, **({"owner": owner} if owner else {})}
-    return SimpleNamespace(name="tale-ngram", version="7", tags=tags)
+    return SimpleNamespace(name="tale-ngram", version=7, tags=tags)
 
 
 @pytest.mark.parametrize(

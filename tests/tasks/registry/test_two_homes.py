@@ -54,7 +54,7 @@ class Registry:
         tags = {"content_digest": f"content {number}", "family": "ngram", "main_metric": "bits"}
         tags |= {"samples_digest": "drawn"}
         measured = dict.fromkeys(("main_value", "main_low", "main_high"), "1.0")
-        return SimpleNamespace(name=name, version=str(number), tags={**tags, **measured})
+        return SimpleNamespace(name=name, version=number, tags={**tags, **measured})
 
     def champion(self, name: str) -> Any:
         number = self.aliases.get("champion")

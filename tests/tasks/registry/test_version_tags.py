@@ -21,7 +21,7 @@ from tasks.store.records import DamagedRecord
 def test_what_real_data_score_is_read_by_its_name_of_today_or_of_before(prefix: str) -> None:
     metrics = {"test_frechet_distance": 0.5, f"{prefix}_frechet_distance": 0.1, f"{prefix}_x": 1.0}
     tags = {"main_metric": "test_frechet_distance", "metrics": json.dumps(metrics)}
-    version = SimpleNamespace(name="digits-gan", version="1", tags=tags)
+    version = SimpleNamespace(name="digits-gan", version=1, tags=tags)
 
     assert references_tag(version) == {"real_data_frechet_distance": 0.1}
 
@@ -30,7 +30,7 @@ FACTS = {f"{of}_digest": of * 3 for of in DIGESTS} | {"main_low": "0.25", "main_
 
 
 def version_with(**tags: str) -> SimpleNamespace:
-    return SimpleNamespace(name="digits-gan", version="1", tags=tags)
+    return SimpleNamespace(name="digits-gan", version=1, tags=tags)
 
 
 @pytest.mark.parametrize("tags", [FACTS, {"record": json.dumps(FACTS)}], ids=["before", "today"])

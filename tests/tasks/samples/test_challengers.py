@@ -18,7 +18,7 @@ def registry(atelier_home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, d
 
     def version(name: str, number: int) -> Any:
         tags = {"family": "gan", "main_metric": "m", "main_value": "0.5", "gate_reason": "of old"}
-        return SimpleNamespace(name=name, version=str(number), tags=tags)
+        return SimpleNamespace(name=name, version=number, tags=tags)
 
     monkeypatch.setattr(challengers, "aliases_by_model", lambda: aliases)
     monkeypatch.setattr(challengers, "get_version", version)
