@@ -1,7 +1,9 @@
 """What can be wrong with the store that several homes share."""
 
+import shlex
 import time
 import uuid
+from pathlib import Path
 
 from atelier.services.finding import Finding
 from tasks.store.files import BadInput
@@ -12,6 +14,8 @@ NAME = "shared store"
 
 def shared_store() -> Finding:
     """It can be reached, gives each name once, and has what this home made; nothing stays in it.
+
+    Of a folder this account may use all entries: those of other accounts, too.
 
     No clock is looked at: none is compared with another.
     """
@@ -25,6 +29,8 @@ def shared_store() -> Finding:
     except BadInput as error:
         return Finding(name=NAME, state="failed", what=str(error), to_do="correct it, or unset it")
     assert store is not None, "an address is set"
+    if store.folder is not None and (denied := store.denied()):
+        return _denied(denied, store.folder)
     waiting = len(unsent(store))
     try:
         name, began = f"doctor/{uuid.uuid4().hex}", time.monotonic()
@@ -53,3 +59,17 @@ def shared_store() -> Finding:
     rest += "; no home has written there yet: is it the right one, and mounted?" if is_new else ""
     what = f"{store.address} gives each name once, in {seconds * 250:.0f} ms a request{rest}"
     return Finding(name=NAME, state="ok", what=what)
+
+
+def _denied(paths: list[Path], folder: Path) -> Finding:
+    """paths: what this account has no right to use in a folder."""
+    first, more = paths[0], f" and {len(paths) - 1} more" * (len(paths) > 1)
+    what = "enter and write into the folder" if first.is_dir() else "read"
+    return Finding(
+        name=NAME,
+        state="attention",
+        what=f"{folder}: this account may not {what} {first}{more}, which others made: it works"
+        " without what lies there",
+        to_do="let the owners, or root, give them to a group of all accounts that share it: setfacl"
+        f" -R -m g:GROUP:rwX,d:g:GROUP:rwX {shlex.quote(str(folder))} (on NFS 4: nfs4_setfacl)",
+    )

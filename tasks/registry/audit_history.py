@@ -112,7 +112,8 @@ def withdrawal_reason(
     """Why a person left or declined a content, unless it was made champion again; or nothing.
 
     A move without this program counts as a person's, whoever made it: what lost the name there
-    shall not take it back by itself. What was lost with its database was not left by anybody.
+    shall not take it back by itself. What was lost with its database was not left by anybody, and
+    what an older database names champion again was not made champion by anybody.
     Versions are told apart by content: after a loss their numbers begin again.
     elsewhere: the contents of versions, by number, of which the log never told.
     """
@@ -126,7 +127,7 @@ def withdrawal_reason(
                 why = entry.evidence.get("withdrawn", {}).get(content, why)
             continue
         arrived = contents.get(entry.to_version or 0)
-        if entry.kind != "refused" and arrived == content:
+        if entry.kind != "refused" and entry.action != "lost" and arrived == content:
             why = ""
         by_hand = entry.action in ("rollback", "override", "outside", "restore")
         if by_hand and left == content and arrived != content:

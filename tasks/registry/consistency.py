@@ -88,7 +88,8 @@ def _problems(name: str, with_packages: bool) -> Iterator[Problem]:
     lost = audit_anchor.loss(found, tags)
     champion = champion_of(name)
     if lost:
-        yield Problem(model=name, what=f"{name}: {lost}", ways=("accept",))
+        what = f"{name}: {lost}{_left_by_hand(entries, champion)}"
+        yield Problem(model=name, what=what, ways=("accept",))
     elif moved := _moved(entries, champion):
         now = "none" if champion is None else f"version {champion.version}"
         known = audit_history.champion_by(entries)
@@ -98,7 +99,7 @@ def _problems(name: str, with_packages: bool) -> Iterator[Problem]:
         what = (
             f"{name}: {last.why} (noted {last.at[:10]}), from version {last.from_version or 'none'}"
         )
-        what += f" to {last.to_version or 'none'}"
+        what += f" to {last.to_version or 'none'}{_left_by_hand(entries, champion)}"
         yield Problem(model=name, what=what, ways=("accept", "restore"))
     if tags is None:
         return
@@ -154,6 +155,14 @@ def _moved(entries: list[audit_log.Entry], champion: RegisteredVersion | None) -
     if intent and champion and champion.version == intent.to_version:
         return ""
     return moved_outside(entries, champion) if entries else ""
+
+
+def _left_by_hand(entries: list[audit_log.Entry], champion: RegisteredVersion | None) -> str:
+    """That a person had left the version that is champion now, in words, or nothing."""
+    if champion is None:
+        return ""
+    why = audit_history.withdrawal_reason(entries, champion.tags.get("content_digest", ""))
+    return f"; the champion is version {champion.version}, left by hand: {why}" if why else ""
 
 
 def _strangers(name: str, found: audit_log.Log, tags: dict[str, str]) -> Iterator[Problem]:

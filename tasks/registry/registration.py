@@ -33,7 +33,7 @@ from tasks.runtime.retries import NETWORKED
 from tasks.store.leases import lives
 from tasks.store.names import checked_name
 from tasks.tracking.home_database import RegisteredVersion
-from tasks.tracking.mlflow_client import client, outages_named
+from tasks.tracking.mlflow_client import client, large_files, outages_named
 from tasks.tracking.registry_queries import stored_version
 from tasks.training.provenance import TrainingProvenance
 
@@ -146,7 +146,9 @@ def _create_checked(
     """
     from tasks.packaging.package import log_package
 
-    registry, package = client(), log_package(fitted, FAMILIES[fitted.family].data)
+    with large_files():
+        package = log_package(fitted, FAMILIES[fitted.family].data)
+    registry = client()
     # Late: a kill shall not leave one without versions.
     is_first = _ensure_registered_model(fitted, source)
     tags = {

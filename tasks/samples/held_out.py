@@ -39,7 +39,7 @@ def keep_held_out(name: str, recipe: TrainingProvenance, model: Any, keep: Keep)
     elif kind == "images":
         _keep_pictures(model.examples.numpy(), keep)
     else:
-        log(f"{name}: its text is not stored any more, so none stands beside what it wrote")
+        log(f"{name}: its text is not stored in this home, so none stands beside what it wrote")
 
 
 def _keep_pictures(pixels: np.ndarray, keep: Keep) -> None:

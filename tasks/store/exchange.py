@@ -191,6 +191,12 @@ class Exchange:
                 if not is_waiting:
                     self._say(f"{taken} is making it; waiting for its result")
                 is_waiting = True
+            # With the slot of this machine's device in hand, if the run has one. To give it back
+            # meanwhile, as for a lock of a task, could end in waiting for ever: the run would ask
+            # for it again while it holds this artifact's lock, and that of its model's registry or
+            # of the gallery, for which the run that got the slot may wait in turn. This wait ends
+            # by itself: nobody takes a slot with a claim in hand, so the maker needs none of ours,
+            # and one that falls silent is taken over from.
             time.sleep(SECONDS_BETWEEN_LOOKS)
 
     def offer(self, files: Files, digest: str) -> bool:

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -49,6 +50,8 @@ SECONDS_OF_SILENCE = 5.0
 """How long a store that did not answer is not asked again: many requests would each wait anew."""
 BYTES_OF_A_PART = 8 << 20
 NUM_PARTS_AT_ONCE = 2
+MAX_LOOKED_AT = 20_000
+"""How many entries of a folder, where each is looked at: a folder of a network answers slowly."""
 STORE_MARK = "store"
 """The name of the record whose token is the id of the store; no listing has it."""
 _CONTENT_OF_MARK = b"The token above is the id of this store. Keep this file with the others.\n"
@@ -87,6 +90,11 @@ class SharedStore:
         """The mark of the store that a home has used, by the home's folder."""
         self._away: tuple[float, str] | None = None
         """When, on the monotonic clock, the store did not answer last, and what was said then."""
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder that the store is, unless it is a bucket."""
+        return self._root
 
     @property
     def identity(self) -> str:
@@ -155,6 +163,17 @@ class SharedStore:
                         name = path.relative_to(self._root).as_posix()
                         found[name] = Entry(stat.st_size, moment)
         return found
+
+    def denied(self) -> list[Path]:
+        """What this account has no right to use in a folder: files to read, folders to write into.
+
+        In order, so a folder before what is in it. Of many entries MAX_LOOKED_AT are looked at.
+        """
+        if self._root is None:
+            return []
+        looked_at = islice(_with_needs(self._root), MAX_LOOKED_AT)
+        refused = (path for path, needs in looked_at if not os.access(path, needs))
+        return sorted(path for path in refused if os.path.lexists(path))  # some are gone by now
 
     def remove(self, name: str) -> None:
         """Remove a record or a file, if it is there."""
@@ -395,6 +414,13 @@ def _bucket(name: str, prefix: str, seconds: int) -> S3Store:
             },
         },
     )
+
+
+def _with_needs(root: Path) -> Iterator[tuple[Path, int]]:
+    """A folder and all that lies below it, with the rights that a home must have there."""
+    for folder, _, files in os.walk(root):
+        yield Path(folder), os.R_OK | os.W_OK | os.X_OK
+        yield from ((Path(folder, file), os.R_OK) for file in files)
 
 
 def _is_staged(name: str) -> bool:

@@ -6,6 +6,7 @@ in tasks. MLflow takes seconds to import, so it is where it is asked: what only 
 """
 
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -40,6 +41,9 @@ _EXPERIMENT_TAGS = {
     ),
 }
 _BATCH_SIZE = 1000  # the most metrics that the server takes in one request
+SECONDS_OF_A_LARGE_FILE = 600
+"""How long the server may be silent after a large file was handed to it."""
+_TIME_LIMIT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 
 
 class TrackingUnavailable(ConnectionError):
@@ -227,6 +231,24 @@ def log_file(run_id: str, path: Path, folder: str = "") -> None:
             client().log_artifacts(run_id, str(path), folder or None)
         else:
             client().log_artifact(run_id, str(path), folder or None)
+
+
+@contextmanager
+def large_files() -> Iterator[None]:
+    """Give the requests of a block SECONDS_OF_A_LARGE_FILE, unless a person set their limit.
+
+    The limit is of each piece of 16 KiB that is sent, and then of the wait for an answer. A slow
+    line meets it there: the last four megabytes may still lie in this machine's send buffer, and
+    then the server passes the file on to the bucket before it says a word.
+    """
+    is_ours = _TIME_LIMIT not in os.environ
+    if is_ours:  # MLflow reads it there with each request, and its calls take none
+        os.environ[_TIME_LIMIT] = str(SECONDS_OF_A_LARGE_FILE)
+    try:
+        yield
+    finally:
+        if is_ours:
+            os.environ.pop(_TIME_LIMIT, None)
 
 
 def log_picture(run_id: str, png: Path, key: str, step: int) -> None:

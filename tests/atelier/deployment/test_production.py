@@ -6,6 +6,7 @@ import re
 import tomllib
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import prefect
 import pytest
@@ -18,6 +19,13 @@ from atelier.__main__ import COMMANDS
 ROOT = Path(__file__).resolve().parents[3]
 DEPLOY = ROOT / "deploy"
 TYPES = "server/api/collections_data/views/aggregate-worker-metadata.json"
+BROWSERS = "PREFECT_UI_API_URL"
+"""The one address that is not asked from within, but by a browser outside."""
+KEYS_OF_A_SERVICE = {
+    *("image", "build", "command", "entrypoint", "environment", "configs", "volumes", "ports"),
+    *("depends_on", "healthcheck", "restart", "init", "stop_grace_period"),
+}
+"""As many of the format's as are used."""
 VARIABLE = re.compile(r"\{\{ (\w+) \}\}")
 
 
@@ -144,3 +152,51 @@ def test_composed_commands_are_commands_and_mounts_are_declared(composed: Any) -
     assert {mount.split(":")[0] for mount in mounts} == set(composed["volumes"])
     used = [c["source"] for s in composed["services"].values() for c in s.get("configs", ())]
     assert set(used) == set(composed["configs"])
+
+
+def test_composed_services_are_those_that_are_promised_and_find_each_other(composed: Any) -> None:
+    """Both servers on PostgreSQL, one object store for all workers; every host is a service."""
+    services = composed["services"]
+    environments = {name: each.get("environment", {}) for name, each in services.items()}
+    prefect, mlflow = environments["prefect"], environments["mlflow"]
+
+    assert prefect["PREFECT_SERVER_DATABASE_CONNECTION_URL"].startswith("postgresql+asyncpg://")
+    assert mlflow["MLFLOW_BACKEND_STORE_URI"].startswith("postgresql+psycopg2://")
+    assert prefect["PREFECT_SERVER_API_AUTH_STRING"] == "${SECRET}"
+    clients = [environments[name] for name in ("worker", "deployments")]
+    assert all(each["ATELIER_STORE"].startswith("s3://atelier/") for each in clients)
+    addresses = [
+        value
+        for each in environments.values()
+        for name, value in each.items()
+        if "://" in value and not value.startswith(("s3:", "file:")) and name != BROWSERS
+    ]
+    hosts = {urlsplit(address.replace("${PASSWORD}", "word")).hostname for address in addresses}
+    assert hosts == {"postgres", "objects", "prefect", "mlflow"}
+    assert hosts <= services.keys()
+
+
+def test_what_composed_services_keep_outlives_them(composed: Any) -> None:
+    """Databases, objects and MLflow's files; a worker's home can be made again from the store."""
+    volumes = {
+        name: [mount.partition(":")[2] for mount in each["volumes"]]
+        for name, each in composed["services"].items()
+        if "volumes" in each
+    }
+    mlflow = composed["services"]["mlflow"]["environment"]["MLFLOW_ARTIFACTS_DESTINATION"]
+
+    assert volumes.keys() == {"postgres", "objects", "mlflow"}
+    assert volumes["postgres"] == ["/var/lib/postgresql/data"]  # of the image
+    assert f"-dir={volumes['objects'][0]}" in composed["services"]["objects"]["command"]
+    assert urlsplit(mlflow).path.startswith(f"{volumes['mlflow'][0]}/")
+
+
+def test_composed_files_have_only_keys_of_the_format(composed: Any) -> None:
+    """A misspelt one would be refused only where it is run."""
+    known = {"name", "services", "configs", "volumes"}
+    assert {name for name in composed if not name.startswith("x-")} <= known
+    for name, service in composed["services"].items():
+        assert service.keys() <= KEYS_OF_A_SERVICE, name
+        assert service.get("healthcheck", {}).keys() <= {"test", "interval", "retries"}, name
+    for name, config in composed["configs"].items():
+        assert config.keys() == {"content"}, name

@@ -1,6 +1,8 @@
 """What `atelier doctor` tells of the store that several homes share."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,3 +65,82 @@ def test_a_bad_address_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv(STORE_VARIABLE, "gs://bucket")
 
     assert shared_store().state == "failed"
+
+
+def written(root: Path) -> Path:
+    """A store as another account would leave it: two records, one of which is returned."""
+    store = SharedStore(f"file://{root}")
+    for name in ("claims/a b/1.claim", "homes/one"):
+        store.create(name, b"content")
+    return root / "claims" / "a b" / "1.claim"
+
+
+def told_of(root: Path, path: Path, what: str, more: str = "") -> None:
+    found = shared_store()
+
+    assert found.state == "attention"
+    assert f"this account may not {what} {path}{more}, which others made" in found.what
+    assert f"setfacl -R -m g:GROUP:rwX,d:g:GROUP:rwX {root} " in found.to_do
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write anywhere")
+def test_a_file_or_folder_of_another_account_that_is_closed_is_named(root: Path) -> None:
+    record = written(root)
+    record.chmod(0)
+    told_of(root, record, "read")
+
+    record.chmod(0o600)
+    record.parent.chmod(0o500)  # as is a folder that others may look into only
+    try:
+        told_of(root, record.parent, "enter and write into the folder")
+    finally:
+        record.parent.chmod(0o700)
+    assert shared_store().state == "ok"
+
+
+def test_what_is_closed_to_this_account_is_named_and_counted(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As above, for whoever runs the tests: the system's answers are those of closed entries."""
+    record = written(root)
+    closed = {str(record): os.R_OK}
+
+    def access(path: Any, needs: int) -> bool:
+        return not closed.get(str(path), 0) & needs
+
+    monkeypatch.setattr(os, "access", access)
+    told_of(root, record, "read")
+
+    closed.update({str(record.parent): os.W_OK, str(root / "homes" / "one"): os.R_OK})
+    found = shared_store()
+    assert f"enter and write into the folder {record.parent} and 2 more" in found.what
+
+    closed.clear()
+    closed[str(record)] = os.W_OK  # nobody writes into a file
+    assert shared_store().state == "ok"
+
+
+def test_what_is_gone_meanwhile_is_not_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = written(root)
+
+    def access(path: Any, needs: int) -> bool:
+        if str(path) == str(record):
+            record.unlink()
+            return False
+        return True
+
+    monkeypatch.setattr(os, "access", access)
+
+    assert shared_store().state == "ok"
+
+
+def test_of_a_large_store_the_first_entries_are_looked_at(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(root)
+    looked_at = []
+    monkeypatch.setattr(os, "access", lambda path, _: looked_at.append(path) or True)
+    monkeypatch.setattr("tasks.store.shared.MAX_LOOKED_AT", 3)
+
+    assert shared_store().state == "ok"
+    assert len(looked_at) == 3

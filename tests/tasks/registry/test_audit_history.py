@@ -92,6 +92,22 @@ def test_a_withdrawal_is_of_the_content_and_not_of_the_number(
     }
 
 
+def test_what_an_older_database_names_champion_stays_withdrawn_until_somebody_names_it(
+    move: Callable[..., None], atelier_home: Path
+) -> None:
+    move("m", None, 1)
+    move("m", 1, 2)
+    move("m", 2, 1, "rollback")
+    lost = {"action": "lost", "from_version": 1, "to_version": 2}
+    audit_log.append("m", "outside", **lost, digests={"content": "content 2"})
+
+    assert audit_history.withdrawn_contents(audit_log.entries_of("m")) == {"content 2": "for 1"}
+
+    move("m", 2, 1, "restore")
+    move("m", 1, 2, "override")
+    assert audit_history.withdrawal_reason(audit_log.entries_of("m"), "content 2") == ""
+
+
 def test_what_a_log_never_told_of_a_version_comes_from_the_registry(
     move: Callable[..., None], atelier_home: Path
 ) -> None:

@@ -1,6 +1,7 @@
 """From a fit to a version that loads anywhere: evaluation, gate, registry, samples, gallery."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -30,6 +31,7 @@ from tasks.evaluation.images import evaluate_images
 from tasks.evaluation.scorecard import PromotionDecision, Scorecard
 from tasks.evaluation.text import evaluate_tokens
 from tasks.families.table import FAMILIES
+from tasks.packaging import package
 from tasks.packaging.bundled_code import package_name
 from tasks.packaging.load_check import LoadCheckFailed
 from tasks.registry import registration
@@ -44,7 +46,12 @@ from tasks.runtime.play_address import play_url
 from tasks.runtime.processes import this_process
 from tasks.samples.sampling import draw_samples, publish_gallery
 from tasks.store.files import home, read_json
-from tasks.tracking.mlflow_client import EXPERIMENT, client, tracking_experiment
+from tasks.tracking.mlflow_client import (
+    EXPERIMENT,
+    SECONDS_OF_A_LARGE_FILE,
+    client,
+    tracking_experiment,
+)
 from tasks.tracking.runs import open_run
 from tasks.training.fit import fit_model
 from tasks.training.fit_store import TrainedModel
@@ -516,6 +523,24 @@ def test_versions_and_their_files_go_to_our_experiment_whatever_is_ambient(
     with loaded(ngram.fitted.name) as subject:
         assert subject.family == "ngram"
     assert not (tmp_path / "foreign.db").exists()
+
+
+def test_a_package_has_the_time_that_a_large_file_takes(
+    ngram: Candidate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[str | None] = []
+    log_package = package.log_package
+
+    def logged(*arguments: Any) -> Any:
+        limits.append(os.environ.get("MLFLOW_HTTP_REQUEST_TIMEOUT"))
+        return log_package(*arguments)
+
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_TIMEOUT", raising=False)
+    monkeypatch.setattr(package, "log_package", logged)
+
+    register(ngram)
+
+    assert limits == [str(SECONDS_OF_A_LARGE_FILE)]
 
 
 def test_a_deleted_experiment_is_restored_with_its_runs_and_that_is_said(
