@@ -129,9 +129,9 @@ class ImagePage(VersionPage[ImageState]):
         self.state = replace(self.state, at=reachable)
         self.spawn(self._walk.move(is_new=is_plane_new))
 
-    def lead(self, first: int, last: int) -> None:
-        """Show the way between two held-out pictures."""
-        self.state = replace(self.state, first=first, last=last)
+    def lead(self, **ends: Any) -> None:
+        """Show the way between other ends: fields of the state."""
+        self.state = replace(self.state, **ends)
         self.show_address()
         self.spawn(self._way.show())
 

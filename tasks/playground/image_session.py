@@ -15,7 +15,13 @@ import torch
 from torch import Tensor
 
 from tasks import plots
-from tasks.playground.latent_space import EncodingLatents, Latents, LatentSpace, Place
+from tasks.playground.latent_space import (
+    EncodingLatents,
+    Latents,
+    LatentSpace,
+    Place,
+    along_the_sphere,
+)
 from tasks.playground.nearest import nearest_pictures
 from tasks.store.files import BadInput
 
@@ -48,6 +54,16 @@ class PointRequest:
     """In units of sigma, along the first axes; those that are not given are the start's."""
     label: int = -1
     """A class's index; -1 is the start's, and of the middle the first."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WayRequest:
+    """The way between the first samples of two seeds."""
+
+    start: DrawRequest = DrawRequest()
+    """How they are drawn; its seed is not heeded."""
+    from_seed: int = 0
+    to_seed: int = 1
 
 
 class ImageSession:
@@ -139,6 +155,21 @@ class ImageSession:
         shares = torch.linspace(0, 1, steps)[:, None]
         pictures = _bytes_of(self._latents.images(torch.lerp(start, end, shares)))
         return {"pictures": self._beside_training(pictures)}
+
+    def between_seeds(self, request: WayRequest, steps: int = 9) -> Answer:
+        """The pictures on the way along the sphere between the first samples of two seeds.
+
+        For families whose points are normal; the class is that of the first sample.
+        """
+        if self._latents is None:
+            raise BadInput("this family has no latent space to find a way in")
+        start = request.start
+        first, last = (
+            self._latents.points(start.number, seed, start.temperature)[0]
+            for seed in (request.from_seed, request.to_seed)
+        )
+        points = along_the_sphere(first, last, torch.linspace(0, 1, steps))
+        return {"pictures": self._beside_training(self._decoded(points, max(start.label, 0)))}
 
     def _classes(self) -> list[str]:
         """The names of the classes that the model can be asked for; none where it knows none."""

@@ -18,7 +18,7 @@ from typing import Any, TextIO
 
 from tasks.families.family import Family
 from tasks.families.table import FAMILIES
-from tasks.playground.image_session import DrawRequest, ImageSession, PointRequest
+from tasks.playground.image_session import DrawRequest, ImageSession, PointRequest, WayRequest
 from tasks.playground.text_session import TextSession, WriteRequest
 from tasks.runtime.messages import one_line
 from tasks.store.records import shaped
@@ -64,6 +64,9 @@ def image_handlers(session: ImageSession) -> dict[str, Handler]:
     def between(request: Request) -> Iterator[Any]:
         yield session.between(int(request["first"]), int(request["last"]))
 
+    def between_seeds(request: Request) -> Iterator[Any]:
+        yield session.between_seeds(shaped(request["request"], WayRequest, "a request"))
+
     return {
         "draw": draw,
         "examples": examples,
@@ -71,6 +74,7 @@ def image_handlers(session: ImageSession) -> dict[str, Handler]:
         "point": point,
         "plane": plane,
         "between": between,
+        "between_seeds": between_seeds,
     }
 
 

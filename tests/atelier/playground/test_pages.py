@@ -319,6 +319,52 @@ def test_samples_walks_and_ways(visit: Visit, shelf: Shelf, addresses: list[str]
     visit(scenario)
 
 
+@pytest.mark.parametrize("family", ["gan", "diffusion"])
+def test_the_way_between_two_seeds_and_on(
+    family: str, visit: Visit, shelf: Shelf, addresses: list[str]
+) -> None:
+    async def scenario(user: User) -> None:
+        path = f"/images?a=tale-{family}/2&samples=2"
+        await user.open(f"{path}&from_seed=5&to_seed=7")
+        await until(user, "from the first sample of one seed to that of the other")
+        await user.should_see("Between two seeds")
+        assert len(of_class(user, "sample")) == 2 + 9
+        with user:
+            fields = {each.props["label"]: each for each in ElementFilter(kind=ui.number)}
+        assert (fields["from seed"].value, fields["to seed"].value) == (5, 7)
+        held = shelf.get(f"tale-{family}", 2)
+
+        def seeds() -> tuple[int, int]:
+            asked = [each["request"] for what, each in held.asked if what == "between_seeds"]
+            return asked[-1]["from_seed"], asked[-1]["to_seed"]
+
+        user.find("go on").click()
+        await eventually(lambda: seeds() == (7, 8))
+        assert addresses[-1] == f"{path}&from_seed=7&to_seed=8"
+        assert (fields["from seed"].value, fields["to seed"].value) == (7, 8)
+        fields["from seed"].value = 3
+        await eventually(lambda: seeds() == (3, 8))
+        assert addresses[-1] == f"{path}&from_seed=3&to_seed=8"
+        assert held.asked[-1][1]["request"]["start"]["number"] == 2
+
+    visit(scenario)
+
+
+def test_a_way_is_offered_between_what_a_family_has(visit: Visit) -> None:
+    async def scenario(user: User) -> None:
+        await user.open("/images?a=tale-vae/2&samples=2")
+        await until(user, "click the picture where the way begins")
+        with user:
+            version = next(iter(ElementFilter(kind=ui.select)))
+        await user.should_not_see("go on")
+        version.value = "tale-gan/2"
+        await until(user, "from the first sample of one seed to that of the other")
+        await user.should_see("go on")
+        await user.should_not_see("Between two held-out pictures")
+
+    visit(scenario)
+
+
 def test_a_family_shows_what_it_can_do_and_no_more(visit: Visit) -> None:
     async def scenario(user: User) -> None:
         await user.open("/images?a=tale-gan/2&b=tale-gan/1&samples=3&label=1")

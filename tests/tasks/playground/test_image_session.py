@@ -18,6 +18,7 @@ from tasks.playground.image_session import (
     DrawRequest,
     ImageSession,
     PointRequest,
+    WayRequest,
 )
 from tasks.store.files import BadInput
 from tests.tasks.samples.untrained import CLASSES, IMAGES, untrained
@@ -105,6 +106,23 @@ def test_the_way_between_two_pictures_has_their_reconstructions_at_its_ends(tmp_
     ]
 
 
+@pytest.mark.parametrize("family", ["gan", "diffusion"])
+@pytest.mark.parametrize("label", [-1, 2])
+def test_the_way_between_two_seeds_begins_and_ends_with_their_first_samples(
+    family: str, label: int, tmp_path: Path
+) -> None:
+    model, asked = session(family, tmp_path)
+    start = DrawRequest(number=5, seed=9, temperature=0.8, label=label)
+
+    way = asked.between_seeds(WayRequest(start=start, from_seed=4, to_seed=6))["pictures"]
+
+    assert len(way) == 9 and "nearest" in way[4]
+    for answer, seed in ((way[0], 4), (way[-1], 6)):
+        wanted = model.draw_images(5, seed, 0.8, label)[0, 0].astype(int)
+        assert np.abs(pixels(answer["picture"]).astype(int) - wanted).max() <= 1
+    assert not np.array_equal(pixels(way[0]["picture"]), pixels(way[-1]["picture"]))
+
+
 def test_what_cannot_be_is_refused_in_words(tmp_path: Path) -> None:
     _, vae = session("vae", tmp_path / "vae")
     _, gan = session("gan", tmp_path / "gan")
@@ -117,6 +135,8 @@ def test_what_cannot_be_is_refused_in_words(tmp_path: Path) -> None:
     without = ImageSession(untrained("gan", tmp_path / "bare"))
     with pytest.raises(BadInput, match="no latent space"):
         without.axes()
+    with pytest.raises(BadInput, match="no latent space to find a way in"):
+        without.between_seeds(WayRequest())
 
 
 def test_facts_tell_what_a_family_can_do(tmp_path: Path) -> None:
