@@ -23,6 +23,7 @@ from tasks.playground.latent_space import (
     along_the_sphere,
 )
 from tasks.playground.nearest import nearest_pictures
+from tasks.playground.own_picture import own_picture
 from tasks.store.files import BadInput
 
 PLANE_SIDE, PLANE_REACH = 7, 3.0
@@ -170,6 +171,23 @@ class ImageSession:
         )
         points = along_the_sphere(first, last, torch.linspace(0, 1, steps))
         return {"pictures": self._beside_training(self._decoded(points, max(start.label, 0)))}
+
+    def own(self, content: bytes, name: str, *, is_negative: bool = False) -> Answer:
+        """A picture that a person brings, as the version takes it, and its nearest neighbour.
+
+        content, name: of its file; is_negative: exchange light and dark. Beside it stands the
+        reconstruction, where the family finds the points of pictures, with the distance of the two.
+        Raises BadInput for what is no picture.
+        """
+        given = own_picture(content, name, self._examples.shape[1:])
+        pictures = 255 - given.pixels[None] if is_negative else given.pixels[None]
+        found: Answer = {"remarks": list(given.remarks), **self._beside_training(pictures)[0]}
+        if isinstance(self._latents, EncodingLatents):
+            images = torch.from_numpy(pictures).float() / 255
+            again = _bytes_of(self._latents.images(self._latents.codes(images)))
+            found["reconstruction"] = _png(again[0])
+            found["error"] = round(float(nearest_pictures(pictures, again)[1][0]), 3)
+        return found
 
     def _classes(self) -> list[str]:
         """The names of the classes that the model can be asked for; none where it knows none."""

@@ -7,6 +7,7 @@ answer, so that a long text keeps no other page waiting. The first line of all t
 why the version does not load. The process ends when its input does.
 """
 
+import base64
 import json
 import os
 import queue
@@ -67,6 +68,11 @@ def image_handlers(session: ImageSession) -> dict[str, Handler]:
     def between_seeds(request: Request) -> Iterator[Any]:
         yield session.between_seeds(shaped(request["request"], WayRequest, "a request"))
 
+    def own(request: Request) -> Iterator[Any]:
+        content = base64.b64decode(request["content"], validate=True)
+        is_negative = bool(request["is_negative"])
+        yield session.own(content, str(request["name"]), is_negative=is_negative)
+
     return {
         "draw": draw,
         "examples": examples,
@@ -75,6 +81,7 @@ def image_handlers(session: ImageSession) -> dict[str, Handler]:
         "plane": plane,
         "between": between,
         "between_seeds": between_seeds,
+        "own": own,
     }
 
 

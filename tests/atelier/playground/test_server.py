@@ -19,6 +19,7 @@ pytest.importorskip("nicegui", reason="the extra `play` is not installed")
 from nicegui.testing.general import nicegui_reset_globals
 
 from atelier.playground import server
+from atelier.playground.own import MAX_BYTES
 from atelier.playground.server import ScriptNonces
 from tests.atelier.playground.conftest import Shelf
 from tests.imports import HEAVY, imported_by
@@ -87,6 +88,16 @@ def test_only_this_machine_and_its_own_pages_are_answered(port: int) -> None:
     polling = SOCKET.replace("websocket", "polling")
     assert status(port, polling, "Sec-Fetch-Site: cross-site") == 403
     assert status(port, "/docs") == status(port, "/openapi.json") == 404
+
+
+@pytest.mark.slow
+def test_a_body_is_refused_before_it_is_read(port: int) -> None:
+    path, same = "/_nicegui/client/x/upload/1", "Sec-Fetch-Site: same-origin"
+    for length, wanted in ((MAX_BYTES, 404), (MAX_BYTES + 100_000, 413), (10**15, 413)):
+        # Nothing is sent of it: who waits for all of it does not answer.
+        assert status(port, path, same, f"Content-Length: {length}", method="POST") == wanted
+    assert status(port, path, same, "Transfer-Encoding: chunked", method="POST") == 411
+    assert status(port, path, "Origin: http://evil.example", method="POST") == 403
 
 
 @pytest.mark.slow
