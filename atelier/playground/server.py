@@ -43,6 +43,10 @@ from tasks.runtime.messages import one_line
 
 BYTES_AROUND_A_FILE = 1 << 16
 """What a form adds to a file: its name, its type, and the lines between."""
+SECONDS_TO_RECONNECT = 30.0
+"""How long a page that has fallen silent is waited for, before it begins from the beginning; it is
+asked for a sign of life within 0.4 of that. A machine that trains meanwhile leaves pages and server
+waiting for seconds."""
 SECONDS_TO_READ = 60.0
 """The registry may be on a server that answers slowly, or not at all."""
 
@@ -205,6 +209,7 @@ def application(port: int, versions: Versions) -> App:
         favicon="🎨",
         dark=None,
         tailwind=False,
+        reconnect_timeout=SECONDS_TO_RECONNECT,
         show_welcome_message=False,
         gzip_middleware_factory=None,  # the nonces are put into a page's text
     )

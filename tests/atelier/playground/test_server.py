@@ -16,6 +16,7 @@ import uvicorn
 
 pytest.importorskip("nicegui", reason="the extra `play` is not installed")
 
+from nicegui import app
 from nicegui.testing.general import nicegui_reset_globals
 
 from atelier.playground import server
@@ -140,6 +141,20 @@ def test_loop_and_parser_are_named(shelf: Shelf, monkeypatch: pytest.MonkeyPatch
         server.serve(listener)
     (config,) = configs
     assert (config.loop, config.http, config.host) == ("asyncio", "h11", "127.0.0.1")
+
+
+def test_a_busy_machine_does_not_make_pages_begin_anew(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of itself NiceGUI gives a page up after two silent seconds, and its text is written again."""
+    waited: list[float] = []
+    monkeypatch.setattr(
+        uvicorn.Server, "run", lambda *_, **__: waited.append(app.config.reconnect_timeout)
+    )
+    with nicegui_reset_globals(), socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        server.serve(listener)
+    assert waited == [30]
 
 
 def test_whoever_serves_pages_holds_no_weights() -> None:
