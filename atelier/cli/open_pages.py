@@ -4,24 +4,31 @@ import argparse
 import webbrowser
 
 from atelier.cli.options import Commands
-from atelier.services import local_servers
-from atelier.services.credentials import how_to_log_in
+from atelier.services import credentials, local_servers, playgrounds
 from tasks.store.files import BadInput, home
 
-PAGES = ("gallery", "prefect", "mlflow")
+PAGES = ("gallery", "play", "prefect", "mlflow")
 
 
 def add(commands: Commands) -> None:
     """Add the command to the parser."""
-    pages = commands.add_parser("open", help="open the gallery, or a server's pages, in a browser")
+    pages = commands.add_parser(
+        "open", help="open the gallery, the playground or a server's pages in a browser"
+    )
     pages.add_argument("page", choices=PAGES, metavar="|".join(PAGES), help="which one")
     pages.set_defaults(command=_open)
 
 
 def _open(options: argparse.Namespace) -> int:
-    address = _gallery() if options.page == "gallery" else _server(options.page)
+    to_log_in = None
+    if options.page == "gallery":
+        address = _gallery()
+    elif options.page == "play":
+        address, to_log_in = _playground(), playgrounds.how_to_log_in()
+    else:
+        address, to_log_in = _server(options.page), credentials.how_to_log_in()
     print(address, flush=True)
-    if options.page != "gallery" and (to_log_in := how_to_log_in()):
+    if to_log_in:
         print(f"log in  {to_log_in}", flush=True)
     if not webbrowser.open(address):
         print("no browser could be started here; open that address yourself")
@@ -33,6 +40,13 @@ def _gallery() -> str:
     if not page.is_file():
         raise BadInput(f"there is no gallery at {page}: `atelier run` or `atelier sample` makes it")
     return page.as_uri()
+
+
+def _playground() -> str:
+    """The address of the playground that was started last."""
+    if found := playgrounds.running():
+        return found[0].url
+    raise BadInput("no playground of this home is running; `atelier play` starts one")
 
 
 def _server(name: str) -> str:

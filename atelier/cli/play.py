@@ -5,7 +5,7 @@ import os
 from importlib.util import find_spec
 
 from atelier.cli.options import Commands, check_registry, port, registry_environment
-from atelier.services import credentials, local_servers
+from atelier.services import local_servers, playgrounds
 from tasks.runtime.play_address import PLAY_PORT
 from tasks.store.files import BadInput, home
 
@@ -38,17 +38,13 @@ def _play(options: argparse.Namespace) -> int:
     with local_servers.listening_socket(options.port, PLAY_PORT, "--port") as listener:
         from atelier.playground.server import serve
 
-        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        print(f"playground  {address}\nCtrl-C stops it", flush=True)
-        if found := credentials.secret(creates=False):
-            print(
-                f"log in      as {found.user}, with what follows the colon in"
-                f" {credentials.secret_path()}",
-                flush=True,
-            )
         try:
-            # Our own server may come and go meanwhile: each process looks for it anew.
-            serve(listener, dict if is_named else registry_environment)
+            with playgrounds.noted(int(listener.getsockname()[1])) as playground:
+                print(f"playground  {playground.url}\nCtrl-C stops it", flush=True)
+                if to_log_in := playgrounds.how_to_log_in():
+                    print(f"log in      {to_log_in}", flush=True)
+                # Our own server may come and go meanwhile: each process looks for it anew.
+                serve(listener, dict if is_named else registry_environment)
         except KeyboardInterrupt:  # Ctrl-C is how it ends, and nothing was left unfinished
             print("stopped")
     return 0

@@ -65,6 +65,9 @@ class ImageState:
     first: int = 0
     """The held-out pictures between which the way leads."""
     last: int = 1
+    from_seed: int = 0
+    """The seeds between whose first samples the way leads, where pictures have no points."""
+    to_seed: int = 1
 
 
 def text_state(query: Mapping[str, str]) -> tuple[TextState, list[str]]:
@@ -207,4 +210,6 @@ _IMAGES: dict[str, Callable[[str], Any]] = {
     "at": _coordinates,
     "first": _whole(0, 10**6),
     "last": _whole(0, 10**6),
+    "from_seed": _whole(0, MAX_SEED),
+    "to_seed": _whole(0, MAX_SEED),
 }

@@ -1,4 +1,4 @@
-"""The page of images: samples beside their nearest training pictures, a walk, a way between two."""
+"""The page of images: samples beside their nearest training pictures, a walk, a way, an own one."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -10,6 +10,7 @@ from nicegui import ui
 from atelier.playground import layout
 from atelier.playground.address import MAX_SAMPLES, REACH, ImageState
 from atelier.playground.layout import box, text
+from atelier.playground.own import OwnPanel
 from atelier.playground.page import SIDES, VersionPage, VersionPanel
 from atelier.playground.pictures import COPY_SHARE, beside_training
 from atelier.playground.walk import WalkPanel
@@ -42,6 +43,7 @@ class ImagePage(VersionPage[ImageState]):
             self.panels = {side: SamplePanel(self, side) for side in SIDES}
         self._walk = WalkPanel(self)
         self._way = WayPanel(self)
+        self._own = OwnPanel(self)
 
     def _swap(self) -> None:
         a, b = self.state.a, self.state.b
@@ -68,12 +70,14 @@ class ImagePage(VersionPage[ImageState]):
         """Show nothing of a version on the first side that does not load."""
         self._walk.hide()
         self._way.hide()
+        self._own.hide()
         self._dial.clear()
 
     async def loaded(self, facts: dict[str, Any]) -> None:
         """Show what the version on the first side can do besides, once it is loaded."""
         self._show_dial(facts["classes"])
-        await asyncio.gather(self._walk.restart(facts), self._way.restart(facts))
+        panels = (self._walk, self._way, self._own)
+        await asyncio.gather(*(panel.restart(facts) for panel in panels))
 
     def _show_dial(self, classes: list[str]) -> None:
         """The classes that the first version can be asked for."""
@@ -129,9 +133,9 @@ class ImagePage(VersionPage[ImageState]):
         self.state = replace(self.state, at=reachable)
         self.spawn(self._walk.move(is_new=is_plane_new))
 
-    def lead(self, first: int, last: int) -> None:
-        """Show the way between two held-out pictures."""
-        self.state = replace(self.state, first=first, last=last)
+    def lead(self, **ends: Any) -> None:
+        """Show the way between other ends: fields of the state."""
+        self.state = replace(self.state, **ends)
         self.show_address()
         self.spawn(self._way.show())
 

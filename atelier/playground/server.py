@@ -19,9 +19,11 @@ from nicegui import ui
 from atelier.playground import layout
 from atelier.playground.access import SecretAsked
 from atelier.playground.address import image_state, text_state
+from atelier.playground.bodies import BodyLimit
 from atelier.playground.catalogue import Chosen, choices, chosen
 from atelier.playground.image_page import ImagePage
 from atelier.playground.layout import box, text
+from atelier.playground.own import MAX_BYTES
 from atelier.playground.page import State, VersionPage
 from atelier.playground.text_page import TextPage
 from atelier.services import credentials
@@ -39,6 +41,12 @@ from tasks.families.table import FAMILIES
 from tasks.playground.version_process import Versions
 from tasks.runtime.messages import one_line
 
+BYTES_AROUND_A_FILE = 1 << 16
+"""What a form adds to a file: its name, its type, and the lines between."""
+SECONDS_TO_RECONNECT = 30.0
+"""How long a page that has fallen silent is waited for, before it begins from the beginning; it is
+asked for a sign of life within 0.4 of that. A machine that trains meanwhile leaves pages and server
+waiting for seconds."""
 SECONDS_TO_READ = 60.0
 """The registry may be on a server that answers slowly, or not at all."""
 
@@ -201,11 +209,13 @@ def application(port: int, versions: Versions) -> App:
         favicon="🎨",
         dark=None,
         tailwind=False,
+        reconnect_timeout=SECONDS_TO_RECONNECT,
         show_welcome_message=False,
         gzip_middleware_factory=None,  # the nonces are put into a page's text
     )
     secret = credentials.secret(creates=False)
-    inner: App = SecretAsked(pages, secret) if secret else pages
+    limited: App = BodyLimit(pages, MAX_BYTES + BYTES_AROUND_A_FILE)
+    inner: App = SecretAsked(limited, secret) if secret else limited
     hosts = allowed(port)
     return ScriptNonces(OriginGuard(inner, hosts, page_policy(hosts.origins), wants_json=False))
 

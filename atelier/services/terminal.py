@@ -17,7 +17,7 @@ from tasks.runtime.watching import Reading
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import TaskID
+    from rich.progress import Task, TaskID
 
 _LOGGER = "atelier"
 DRAWINGS_A_SECOND = 5
@@ -124,6 +124,10 @@ def live() -> Iterator[None]:
             _voice.console = None
 
 
+MIN_BAR, MAX_BAR = 8, 24
+"""Columns of a bar: the narrower the terminal, the shorter it is."""
+
+
 class Rows:
     """A row for all that goes on: a bar where its length is known, else how long it has taken.
 
@@ -133,19 +137,26 @@ class Rows:
     def __init__(self, console: "Console") -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
         from rich.table import Column
+        from rich.text import Text
+
+        class Elapsed(TimeElapsedColumn):
+            """Where no end is known; elsewhere the room is for what is told."""
+
+            def render(self, task: "Task") -> Text:
+                return super().render(task) if task.total is None else Text()
 
         self.progress = Progress(
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            TimeElapsedColumn(),
+            BarColumn(bar_width=MAX_BAR),
             TextColumn("{task.fields[told]}", markup=False, table_column=Column(no_wrap=True)),
+            Elapsed(),
             console=console,
             refresh_per_second=DRAWINGS_A_SECOND,
             transient=True,  # a finished piece of work has its line
             speed_estimate_period=SECONDS_OF_SPEED,
         )
         self._bars: dict[str, TaskID] = {}
-        self._numbers: dict[str, str] = {}
+        self._numbers: dict[str, list[str]] = {}
         self._others: dict[str, TaskID] = {}
         self._lock = RLock()  # a signal's handler may come back here
 
@@ -170,12 +181,12 @@ class Rows:
             self.progress.update(row, completed=reading.done)
             if reading.numbers:
                 pairs = [f"{name} {value:.4g}" for name, value in reading.numbers.items()]
-                self._numbers[what] = "  ".join(pairs)
+                self._numbers[what] = pairs
             speed = next(task.speed for task in self.progress.tasks if task.id == row)
             told = [f"{reading.done}/{reading.total}"]
             if speed:
                 told += [f"{speed:.3g}/s", f"{(reading.total - reading.done) / speed:.0f} s left"]
-            self.progress.update(row, told="  ".join([*told, self._numbers.get(what, "")]))
+            self.progress.update(row, told=self._fitting([*told, *self._numbers.get(what, [])]))
 
     def ended(self, what: str) -> None:
         """See `Watcher`."""
@@ -186,6 +197,20 @@ class Rows:
                     self.progress.remove_task(row)
             if not self._bars:
                 self._show_others(True)
+
+    def _fitting(self, told: list[str]) -> str:
+        """As much of it as stands beside a short bar; the last comes off first, as a whole.
+
+        The table takes what it lacks from the bar, and what it still lacks from every column.
+        """
+        from rich.cells import cell_len
+
+        names = [task.description for task in self.progress.tasks if task.visible]
+        taken = max(map(cell_len, names), default=0) + MIN_BAR + len("  ") + 1
+        room = self.progress.console.width - taken
+        while len(told) > 1 and cell_len("  ".join(told)) > room:
+            told = told[:-1]
+        return "  ".join(told)
 
     def _show_others(self, is_visible: bool) -> None:
         for row in self._others.values():

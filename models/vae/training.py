@@ -41,6 +41,7 @@ class VaeTraining:
         self._validation = self._held_out.to(device).float() / 255
         if model.likelihood == "bernoulli":
             self._validation = binarize(self._validation, seed=0)
+        self._told: str | None = None
 
     def steps(self) -> Iterator[Step]:
         """Updates, with losses on the validation images and the use made of z now and then."""
@@ -65,7 +66,10 @@ class VaeTraining:
         counts = step.step > model.config.kl_warmup_steps or step.step == self.num_steps
         if counts:
             self._fit.best.offer(step.step, loss, model)
-        remarks = (f"step {step.step}: {alarm}",) if counts and alarm else ()
+        remarks: tuple[str, ...] = ()
+        if counts:  # told when it changes: it may stand for the rest of a training
+            remarks = (f"step {step.step}: {alarm}",) if alarm and alarm != self._told else ()
+            self._told = alarm
         return replace(step, measured=measured, remarks=remarks)
 
     def drawn(self) -> Tensor:

@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from tasks.data.image_layout import Layout, layout_of
-from tasks.data.image_pixels import CANNOT_DECODE, NOT_A_PICTURE, decoded
+from tasks.data.image_pixels import CANNOT_DECODE, NOT_A_PICTURE, Size, decoded
 from tasks.data.image_shards import Decoded, FolderPixels, Reader, reader_of, remarks_of
 from tasks.data.own_files import Listing, OwnFile, SetAside, counted, listed, readable
-from tasks.data.picture_processes import Size
 from tasks.store.files import BadInput
 
 MIN_SIDE, MAX_SIDE = 8, 64

@@ -21,6 +21,8 @@ from tasks.data.own_files import opened as open_file
 
 logging.getLogger("PIL").setLevel(logging.CRITICAL)  # what is wrong with a file is in its reason
 
+Size = tuple[int, int]
+"""Width and height in pixels."""
 NOT_A_PICTURE = "no picture of a known format"
 CANNOT_DECODE = "cannot be decoded"
 
@@ -65,7 +67,7 @@ class Picture:
     """What was done to it, besides resizing."""
 
 
-def size_of(path: Path) -> tuple[int, int]:
+def size_of(path: Path) -> Size:
     """Width and height as shown, from the header alone; NotAPicture for other files."""
     with _opened(path) as image:
         width, height = image.size
@@ -73,9 +75,10 @@ def size_of(path: Path) -> tuple[int, int]:
         return (height, width) if is_on_its_side else (width, height)
 
 
-def decoded(path: Path, image_size: int | None) -> Picture:
-    """The picture in a file, cropped and resized to a square if a side is given.
+def decoded(path: Path, image_size: int | Size | None) -> Picture:
+    """The picture in a file, cropped and resized to a size if one is given.
 
+    image_size: the side of a square, or width and height.
     Raises NotAPicture, and almost anything else for a damaged file.
     """
     with _opened(path) as opened:
@@ -91,7 +94,8 @@ def decoded(path: Path, image_size: int | None) -> Picture:
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         image = image.convert(mode)
         if image_size is not None:
-            image = ImageOps.fit(image, (image_size, image_size), Image.Resampling.BOX)
+            size = (image_size, image_size) if isinstance(image_size, int) else image_size
+            image = ImageOps.fit(image, size, Image.Resampling.BOX)
         if _has_more_frames(opened):
             remarks.append(FIRST_FRAME)
         return Picture(pixels=_grey_if_equal(np.asarray(image)), remarks=tuple(remarks))

@@ -16,12 +16,11 @@ import numpy as np
 
 from tasks.data import picture_processes
 from tasks.data.folder_fingerprint import is_fresh, readers_digest
-from tasks.data.image_pixels import as_grey
+from tasks.data.image_pixels import Size, as_grey
 from tasks.data.kinds import SHARDS
 from tasks.data.own_files import OwnFile
 from tasks.data.picture_processes import (
     Readers,
-    Size,
     picture_or_reason,
     pictures_of,
     shard_record,

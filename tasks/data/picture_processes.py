@@ -29,14 +29,13 @@ from tasks.data.image_pixels import (
     NOT_A_PICTURE,
     NotAPicture,
     Picture,
+    Size,
     decoded,
     size_of,
 )
 from tasks.data.own_files import CANNOT_OPEN, content_digest, readable
 from tasks.store.files import CannotWrite, DiskFull, atomic_file, project_root
 
-Size = tuple[int, int]
-"""Width and height in pixels."""
 _MARK_BYTES = 8
 SECONDS_TO_END = 5.0
 _ERRORS: dict[str, type[OSError]] = {"CannotWrite": CannotWrite, "DiskFull": DiskFull}
@@ -64,8 +63,11 @@ def size_or_reason(path: Path) -> Size | str:
         return _reason(error, path)
 
 
-def picture_or_reason(path: Path, size: Size, image_size: int | None) -> Picture | str:
-    """A picture, or why it cannot be read. size: what its header says."""
+def picture_or_reason(path: Path, size: Size, image_size: int | Size | None) -> Picture | str:
+    """A picture, or why it cannot be read.
+
+    size: what its header says; image_size: see `decoded`.
+    """
     try:
         picture = decoded(path, image_size)
         height, width = picture.pixels.shape[:2]

@@ -15,8 +15,15 @@ import torch
 from torch import Tensor
 
 from tasks import plots
-from tasks.playground.latent_space import EncodingLatents, Latents, LatentSpace, Place
+from tasks.playground.latent_space import (
+    EncodingLatents,
+    Latents,
+    LatentSpace,
+    Place,
+    along_the_sphere,
+)
 from tasks.playground.nearest import nearest_pictures
+from tasks.playground.own_picture import own_picture
 from tasks.store.files import BadInput
 
 PLANE_SIDE, PLANE_REACH = 7, 3.0
@@ -48,6 +55,16 @@ class PointRequest:
     """In units of sigma, along the first axes; those that are not given are the start's."""
     label: int = -1
     """A class's index; -1 is the start's, and of the middle the first."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WayRequest:
+    """The way between the first samples of two seeds."""
+
+    start: DrawRequest = DrawRequest()
+    """How they are drawn; its seed is not heeded."""
+    from_seed: int = 0
+    to_seed: int = 1
 
 
 class ImageSession:
@@ -139,6 +156,38 @@ class ImageSession:
         shares = torch.linspace(0, 1, steps)[:, None]
         pictures = _bytes_of(self._latents.images(torch.lerp(start, end, shares)))
         return {"pictures": self._beside_training(pictures)}
+
+    def between_seeds(self, request: WayRequest, steps: int = 9) -> Answer:
+        """The pictures on the way along the sphere between the first samples of two seeds.
+
+        For families whose points are normal; the class is that of the first sample.
+        """
+        if self._latents is None:
+            raise BadInput("this family has no latent space to find a way in")
+        start = request.start
+        first, last = (
+            self._latents.points(start.number, seed, start.temperature)[0]
+            for seed in (request.from_seed, request.to_seed)
+        )
+        points = along_the_sphere(first, last, torch.linspace(0, 1, steps))
+        return {"pictures": self._beside_training(self._decoded(points, max(start.label, 0)))}
+
+    def own(self, content: bytes, name: str, *, is_negative: bool = False) -> Answer:
+        """A picture that a person brings, as the version takes it, and its nearest neighbour.
+
+        content, name: of its file; is_negative: exchange light and dark. Beside it stands the
+        reconstruction, where the family finds the points of pictures, with the distance of the two.
+        Raises BadInput for what is no picture.
+        """
+        given = own_picture(content, name, self._examples.shape[1:])
+        pictures = 255 - given.pixels[None] if is_negative else given.pixels[None]
+        found: Answer = {"remarks": list(given.remarks), **self._beside_training(pictures)[0]}
+        if isinstance(self._latents, EncodingLatents):
+            images = torch.from_numpy(pictures).float() / 255
+            again = _bytes_of(self._latents.images(self._latents.codes(images)))
+            found["reconstruction"] = _png(again[0])
+            found["error"] = round(float(nearest_pictures(pictures, again)[1][0]), 3)
+        return found
 
     def _classes(self) -> list[str]:
         """The names of the classes that the model can be asked for; none where it knows none."""

@@ -93,6 +93,25 @@ class LatentSpace:
         return points.float()
 
 
+def along_the_sphere(start: Tensor, end: Tensor, shares: Tensor) -> Tensor:
+    """Points (S, Z) on the way between two points (Z,) at shares (S,) of it, 0 to 1.
+
+    Normal points of many numbers lie near a sphere, and the straight way leads through its inside,
+    where none is drawn: this one turns evenly from one direction into the other, and its length
+    goes evenly from one to the other (Shoemake 1985, "slerp"). Between points of one line through
+    the middle it is straight.
+    """
+    first, last, at = start.double(), end.double(), shares.double()[:, None]
+    lengths = first.norm(), last.norm()
+    angle = torch.arccos((first @ last / (lengths[0] * lengths[1])).clamp(-1, 1))
+    if not torch.sin(angle) > 1e-6:  # also where one has no direction
+        return torch.lerp(first, last, at).to(start.dtype)
+    directions = torch.sin((1 - at) * angle) * first / lengths[0]
+    directions = directions + torch.sin(at * angle) * last / lengths[1]
+    found: Tensor = directions / torch.sin(angle) * torch.lerp(*lengths, at)
+    return found.to(start.dtype)
+
+
 def _spread(centred: Tensor) -> Tensor:
     """What turns whitened points into these (N, Z): a triangle (Z, Z), or a deviation each (Z,).
 

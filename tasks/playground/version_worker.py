@@ -7,6 +7,7 @@ answer, so that a long text keeps no other page waiting. The first line of all t
 why the version does not load. The process ends when its input does.
 """
 
+import base64
 import json
 import os
 import queue
@@ -18,7 +19,7 @@ from typing import Any, TextIO
 
 from tasks.families.family import Family
 from tasks.families.table import FAMILIES
-from tasks.playground.image_session import DrawRequest, ImageSession, PointRequest
+from tasks.playground.image_session import DrawRequest, ImageSession, PointRequest, WayRequest
 from tasks.playground.text_session import TextSession, WriteRequest
 from tasks.runtime.messages import one_line
 from tasks.store.records import shaped
@@ -64,6 +65,14 @@ def image_handlers(session: ImageSession) -> dict[str, Handler]:
     def between(request: Request) -> Iterator[Any]:
         yield session.between(int(request["first"]), int(request["last"]))
 
+    def between_seeds(request: Request) -> Iterator[Any]:
+        yield session.between_seeds(shaped(request["request"], WayRequest, "a request"))
+
+    def own(request: Request) -> Iterator[Any]:
+        content = base64.b64decode(request["content"], validate=True)
+        is_negative = bool(request["is_negative"])
+        yield session.own(content, str(request["name"]), is_negative=is_negative)
+
     return {
         "draw": draw,
         "examples": examples,
@@ -71,6 +80,8 @@ def image_handlers(session: ImageSession) -> dict[str, Handler]:
         "point": point,
         "plane": plane,
         "between": between,
+        "between_seeds": between_seeds,
+        "own": own,
     }
 
 

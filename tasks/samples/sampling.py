@@ -225,7 +225,8 @@ def publish_gallery(
         ),
     )
     refused = f", and {len(challengers)} refused" if challengers else ""
-    log(f"gallery of {len(works)} champions{refused} written")
+    champions = "1 champion" if len(works) == 1 else f"{len(works)} champions"
+    log(f"gallery of {champions}{refused} written")
     return keep_gallery(folder, is_complete=not any(work.remark for work in works))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from atelier.services import local_servers
+from atelier.services import local_servers, playgrounds
 from atelier.services.server_records import Server
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -90,14 +90,41 @@ def test_without_a_browser_the_address_is_there_to_be_copied(
     assert "no browser could be started here" in done.stdout
 
 
-@pytest.mark.parametrize("page", ["gallery", "prefect", "mlflow"])
+def test_the_playground_that_was_started_last_is_opened(
+    tmp_path: Path, call: Command, opened: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ATELIER_HOME", str(tmp_path))
+    with playgrounds.noted(5050), playgrounds.noted(40123):
+        done = call(tmp_path, "open", "play")
+
+    assert done.stdout == "http://127.0.0.1:40123\n"
+    assert opened == ["http://127.0.0.1:40123"]
+
+
+def test_a_playground_says_how_to_log_in(
+    tmp_path: Path, call: Command, opened: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ATELIER_HOME", str(tmp_path))
+    secret = tmp_path / "secret"
+    secret.touch(0o600)
+    secret.write_text("ann:a long password\n".replace(" ", "-"))
+    with playgrounds.noted(5050):
+        done = call(tmp_path, "open", "play")
+
+    assert done.stdout == (
+        f"http://127.0.0.1:5050\nlog in  as ann, with what follows the colon in {secret}\n"
+    )
+
+
+@pytest.mark.parametrize("page", ["gallery", "play", "prefect", "mlflow"])
 def test_what_is_not_there_is_told_with_the_way_to_it(
     tmp_path: Path, call: Command, opened: list[str], page: str
 ) -> None:
     done = call(tmp_path, "open", page)
 
     assert (done.returncode, done.stdout, opened) == (2, "", [])
-    assert ("`atelier run`" if page == "gallery" else "`atelier up`") in done.stderr
+    way = {"gallery": "`atelier run`", "play": "`atelier play`"}.get(page, "`atelier up`")
+    assert way in done.stderr
     assert done.stderr.count("\n") == 1
 
 

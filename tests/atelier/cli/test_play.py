@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from atelier.cli import play
+from atelier.services import playgrounds
+from atelier.services.playgrounds import Playground
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -48,3 +50,26 @@ def test_a_port_that_is_taken_is_told(
         f"atelier: port {number} is taken by another program; choose another with --port, or leave"
         " the option out to get a free one\n"
     )
+
+
+def test_it_is_known_by_its_address_as_long_as_it_serves(
+    tmp_path: Path, call: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("nicegui")
+    from atelier.playground import server
+
+    while_it_serves: list[Playground] = []
+
+    def stopped(*_: object) -> None:
+        while_it_serves.extend(playgrounds.running())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(server, "serve", stopped)
+    monkeypatch.setattr(play, "check_registry", lambda: None)
+    monkeypatch.setenv("ATELIER_HOME", str(tmp_path))
+
+    done = call(tmp_path, "play")
+
+    (known,) = while_it_serves
+    assert done.stdout == f"playground  {known.url}\nCtrl-C stops it\nstopped\n"
+    assert playgrounds.running() == []

@@ -41,6 +41,8 @@ IMAGE_STATES = st.builds(
     at=st.lists(st.integers(-4000, 4000).map(lambda n: n / 100), max_size=8).map(tuple),
     first=st.integers(0, 99),
     last=st.integers(0, 99),
+    from_seed=st.integers(0, 2**31 - 1),
+    to_seed=st.integers(0, 2**31 - 1),
 )
 
 

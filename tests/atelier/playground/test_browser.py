@@ -1,5 +1,6 @@
 """Both pages in a real browser, on real champions in processes of their own."""
 
+import io
 import os
 import re
 import socket
@@ -11,6 +12,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from PIL import Image
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 ROOT = Path(__file__).resolve().parents[3]
@@ -65,6 +67,12 @@ def watched(page: Any, playground: str) -> Iterator[Any]:
     yield page
     assert wrong == []
     assert [each for each in asked if not each.startswith((playground, "data:"))] == []
+
+
+def picture_file() -> bytes:
+    content = io.BytesIO()
+    Image.linear_gradient("L").save(content, "PNG")
+    return content.getvalue()
 
 
 def query(page: Any) -> dict[str, list[str]]:
@@ -134,5 +142,16 @@ def test_pictures_are_drawn_and_walked_between(watched: Any, playground: str) ->
     page.locator(".offered img").nth(7).click()
     page.wait_for_function("location.search.includes('first=3&last=7')")
     assert page.locator(".way .strip .sample").count() == 9
+    address = page.url
+    for content, wanted in (
+        (bytes(100), "own.png: no picture of a known format: its content is of no known format"),
+        (bytes(21_000_000), "not taken: wanted is one picture"),  # by the browser itself
+        (picture_file(), "own.png; it stays in this tab"),
+    ):
+        file = {"name": "own.png", "mimeType": "image/png", "buffer": content}
+        page.locator("input[type=file]").set_input_files(file)
+        page.wait_for_selector(f"text={wanted}")
+    assert page.locator(".own .here img").count() == 3
+    assert page.url == address
     page.set_viewport_size({"width": 390, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -1,11 +1,15 @@
 """What the two pages do when a person uses them: by NiceGUI's simulated user, without a browser."""
 
 import asyncio
+import base64
+import io
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("nicegui", reason="the extra `play` is not installed")
 
@@ -13,6 +17,7 @@ from nicegui import ElementFilter, background_tasks, ui
 from nicegui.testing import User
 
 from atelier.playground import catalogue, layout, rivals, text_page
+from atelier.playground.own import MAX_BYTES
 from atelier.playground.rivals import percent, visible
 from atelier.playground.text_page import shade
 from tasks.store.files import BadInput
@@ -315,6 +320,155 @@ def test_samples_walks_and_ways(visit: Visit, shelf: Shelf, addresses: list[str]
                 break
             await asyncio.sleep(0.1)
         assert addresses[-1].endswith("&first=1&last=2")
+
+    visit(scenario)
+
+
+@pytest.mark.parametrize("family", ["gan", "diffusion"])
+def test_the_way_between_two_seeds_and_on(
+    family: str, visit: Visit, shelf: Shelf, addresses: list[str]
+) -> None:
+    async def scenario(user: User) -> None:
+        path = f"/images?a=tale-{family}/2&samples=2"
+        await user.open(f"{path}&from_seed=5&to_seed=7")
+        await until(user, "from the first sample of one seed to that of the other")
+        await user.should_see("Between two seeds")
+        assert len(of_class(user, "sample")) == 2 + 9
+        with user:
+            fields = {each.props["label"]: each for each in ElementFilter(kind=ui.number)}
+        assert (fields["from seed"].value, fields["to seed"].value) == (5, 7)
+        held = shelf.get(f"tale-{family}", 2)
+
+        def seeds() -> tuple[int, int]:
+            asked = [each["request"] for what, each in held.asked if what == "between_seeds"]
+            return asked[-1]["from_seed"], asked[-1]["to_seed"]
+
+        user.find("go on").click()
+        await eventually(lambda: seeds() == (7, 8))
+        assert addresses[-1] == f"{path}&from_seed=7&to_seed=8"
+        assert (fields["from seed"].value, fields["to seed"].value) == (7, 8)
+        fields["from seed"].value = 3
+        await eventually(lambda: seeds() == (3, 8))
+        assert addresses[-1] == f"{path}&from_seed=3&to_seed=8"
+        assert held.asked[-1][1]["request"]["start"]["number"] == 2
+
+    visit(scenario)
+
+
+def a_file(name: str, content: bytes) -> Any:
+    return ui.upload.SmallFileUpload(name, "image/png", content)
+
+
+def as_png(pixels: np.ndarray) -> bytes:
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "PNG")
+    return content.getvalue()
+
+
+def own(user: User) -> Any:
+    with user:
+        (upload,) = ElementFilter(kind=ui.upload)
+    return upload
+
+
+def shown(user: User) -> list[str]:
+    """The words below the pictures of an own one."""
+    (box,) = of_class(user, "shown")
+    return [each.text for each in box.descendants() if each.tag == "figcaption"]
+
+
+def test_an_own_picture_is_shown_to_each_version(
+    visit: Visit, shelf: Shelf, addresses: list[str]
+) -> None:
+    pixels = np.arange(28 * 28, dtype=np.uint8).reshape(28, 28)
+
+    async def scenario(user: User) -> None:
+        await user.open("/images?a=tale-vae/2&samples=2")
+        await until(user, "A picture of your own")
+        await until(user, "click the picture where the way begins")
+        before = list(addresses)
+        name = "<b>ramp</b>\u202e.png"
+        await own(user).handle_uploads([a_file(name, as_png(pixels))])
+        await until(user, "; it stays in this tab: the page's address cannot hold it")
+        await user.should_see("<b>ramp</b>\\u202e.png; it stays")
+        wanted = ["your picture", "reconstruction", "the nearest training picture"]
+        assert shown(user)[::2] == wanted
+        assert shown(user)[1] == "as the version takes it, 28x28"
+        held = shelf.get("tale-vae", 2)
+
+        def own_requests(held: Any) -> list[dict[str, Any]]:
+            return [request for what, request in held.asked if what == "own"]
+
+        sent = {"content": base64.b64encode(as_png(pixels)).decode(), "name": name}
+        assert own_requests(held) == [{**sent, "is_negative": False}]
+        with user:
+            (switch,) = ElementFilter(kind=ui.switch)
+        switch.value = True
+        await eventually(lambda: own_requests(held)[1:] == [{**sent, "is_negative": True}])
+        assert addresses == before  # which tell nothing of it
+        with user:
+            version = next(iter(ElementFilter(kind=ui.select)))
+        version.value = "tale-gan/2"
+        await until(user, "this family has no encoder, so there is no reconstruction")
+        await eventually(lambda: shown(user)[::2] == [wanted[0], wanted[2]])
+        assert own_requests(shelf.get("tale-gan", 2)) == [{**sent, "is_negative": True}]
+
+    visit(scenario)
+
+
+def test_a_file_that_is_no_picture_is_refused_in_one_line(visit: Visit) -> None:
+    async def scenario(user: User) -> None:
+        await user.open("/images?a=tale-vae/2&samples=2")
+        await until(user, "click the picture where the way begins")
+        sound = as_png(np.zeros((28, 28), np.uint8))
+        torn = as_png(np.arange(10_000, dtype=np.uint8).reshape(100, 100))[:80]
+        await own(user).handle_uploads([a_file("black.png", sound)])
+        await eventually(lambda: len(shown(user)) == 6)
+        for content, reason in (
+            (b"", "odd.png: no picture of a known format: an empty file"),
+            (b"GIF89a, not really", "odd.png: no picture of a known format: its content is"),
+            (torn, "odd.png: cannot be decoded: "),
+            (bytes(MAX_BYTES + 1), "not taken: wanted is one picture, such as PNG or JPEG, of at"),
+        ):
+            await own(user).handle_uploads([a_file("odd.png", content)])
+            await until(user, reason)
+            assert shown(user) == []
+        for listener in list(own(user)._event_listeners.values()):
+            if listener.type in ("rejected", "failed"):
+                own(user)._handle_event({"listener_id": listener.id, "args": []})
+                told = {"rejected": "not taken: ", "failed": "the file did not arrive"}
+                await until(user, told[listener.type])
+        await own(user).handle_uploads([a_file("black.png", sound)])
+        await eventually(lambda: len(shown(user)) == 6)
+
+    visit(scenario)
+
+
+def test_without_training_pictures_a_family_without_an_encoder_asks_for_none(
+    visit: Visit, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gan = shelf.get("tale-gan", 2)
+    monkeypatch.setattr(gan._session, "_training", None)
+
+    async def scenario(user: User) -> None:
+        await user.open("/images?a=tale-gan/2&samples=2")
+        await until(user, "from the first sample of one seed to that of the other")
+        await user.should_not_see("A picture of your own")
+
+    visit(scenario)
+
+
+def test_a_way_is_offered_between_what_a_family_has(visit: Visit) -> None:
+    async def scenario(user: User) -> None:
+        await user.open("/images?a=tale-vae/2&samples=2")
+        await until(user, "click the picture where the way begins")
+        with user:
+            version = next(iter(ElementFilter(kind=ui.select)))
+        await user.should_not_see("go on")
+        version.value = "tale-gan/2"
+        await until(user, "from the first sample of one seed to that of the other")
+        await user.should_see("go on")
+        await user.should_not_see("Between two held-out pictures")
 
     visit(scenario)
 

@@ -16,9 +16,11 @@ import uvicorn
 
 pytest.importorskip("nicegui", reason="the extra `play` is not installed")
 
+from nicegui import app
 from nicegui.testing.general import nicegui_reset_globals
 
 from atelier.playground import server
+from atelier.playground.own import MAX_BYTES
 from atelier.playground.server import ScriptNonces
 from tests.atelier.playground.conftest import Shelf
 from tests.imports import HEAVY, imported_by
@@ -90,6 +92,16 @@ def test_only_this_machine_and_its_own_pages_are_answered(port: int) -> None:
 
 
 @pytest.mark.slow
+def test_a_body_is_refused_before_it_is_read(port: int) -> None:
+    path, same = "/_nicegui/client/x/upload/1", "Sec-Fetch-Site: same-origin"
+    for length, wanted in ((MAX_BYTES, 404), (MAX_BYTES + 100_000, 413), (10**15, 413)):
+        # Nothing is sent of it: who waits for all of it does not answer.
+        assert status(port, path, same, f"Content-Length: {length}", method="POST") == wanted
+    assert status(port, path, same, "Transfer-Encoding: chunked", method="POST") == 411
+    assert status(port, path, "Origin: http://evil.example", method="POST") == 403
+
+
+@pytest.mark.slow
 def test_a_pages_scripts_bear_its_nonce_and_no_other_host_is_named(port: int) -> None:
     def page() -> tuple[str, str]:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/text") as found:
@@ -129,6 +141,20 @@ def test_loop_and_parser_are_named(shelf: Shelf, monkeypatch: pytest.MonkeyPatch
         server.serve(listener)
     (config,) = configs
     assert (config.loop, config.http, config.host) == ("asyncio", "h11", "127.0.0.1")
+
+
+def test_a_busy_machine_does_not_make_pages_begin_anew(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of itself NiceGUI gives a page up after two silent seconds, and its text is written again."""
+    waited: list[float] = []
+    monkeypatch.setattr(
+        uvicorn.Server, "run", lambda *_, **__: waited.append(app.config.reconnect_timeout)
+    )
+    with nicegui_reset_globals(), socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        server.serve(listener)
+    assert waited == [30]
 
 
 def test_whoever_serves_pages_holds_no_weights() -> None:

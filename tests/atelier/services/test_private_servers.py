@@ -120,7 +120,7 @@ def test_every_command_works(stack: Stack) -> None:
     for arguments, told in (
         (("status",), "Completed"),
         (("history", "tale-ngram"), "promote  none -> 1"),
-        (("sample", "--seed", "3"), "gallery of 1 champions written"),
+        (("sample", "--seed", "3"), "gallery of 1 champion written"),
         (("explain", "tale-ngram"), "made"),
         (("gc",), ""),
         (("reproduce", "tale-ngram@champion"), ""),

@@ -98,6 +98,37 @@ def test_a_bar_has_its_numbers_until_it_ends(rows: Rows) -> None:
     assert drawn(rows) == []
 
 
+@pytest.mark.parametrize(
+    ("width", "told"),
+    [
+        (50, "300/1800  5/s"),
+        (80, "300/1800  5/s  300 s left"),
+        (100, "300/1800  5/s  300 s left  generator_loss 0.8168"),
+        (120, "300/1800  5/s  300 s left  generator_loss 0.8168  discriminator_loss 0.8377"),
+    ],
+)
+def test_a_narrow_terminal_shows_a_bar_and_whole_numbers(width: int, told: str) -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, color_system=None, width=width)
+    rows, now = Rows(console), [0.0]
+    rows.progress.get_time = lambda: now[0]
+    numbers = {"generator_loss": 0.8168, "discriminator_loss": 0.83771}
+    for _ in range(3):
+        now[0] += 10.0
+        done = int(now[0] * 5) + 150
+        rows.moved(
+            Reading(what="training digits-diffusion", done=done, total=1800, numbers=numbers)
+        )
+
+    console.print(rows.progress.get_renderable())
+
+    assert isinstance(console.file, io.StringIO)
+    (line,) = [each for each in console.file.getvalue().splitlines() if each.strip()]
+    assert len(line) <= width
+    name, bar, numbers_told = re.split(r" (?=━)|(?<=[━╸ ]) +(?=[0-9])", line.rstrip(), maxsplit=2)
+    assert (name, numbers_told) == ("training digits-diffusion", told)
+    assert set(bar.strip()) <= set("━╸")
+
+
 def test_work_of_unknown_length_is_shown_while_no_bar_is(rows: Rows) -> None:
     rows.began("train digits-vae")
     assert [line.split("  ")[0].split(" ━")[0] for line in drawn(rows)] == ["train digits-vae"]

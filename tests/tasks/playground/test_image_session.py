@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -18,6 +19,7 @@ from tasks.playground.image_session import (
     DrawRequest,
     ImageSession,
     PointRequest,
+    WayRequest,
 )
 from tasks.store.files import BadInput
 from tests.tasks.samples.untrained import CLASSES, IMAGES, untrained
@@ -105,6 +107,56 @@ def test_the_way_between_two_pictures_has_their_reconstructions_at_its_ends(tmp_
     ]
 
 
+@pytest.mark.parametrize("family", ["gan", "diffusion"])
+@pytest.mark.parametrize("label", [-1, 2])
+def test_the_way_between_two_seeds_begins_and_ends_with_their_first_samples(
+    family: str, label: int, tmp_path: Path
+) -> None:
+    model, asked = session(family, tmp_path)
+    start = DrawRequest(number=5, seed=9, temperature=0.8, label=label)
+
+    way = asked.between_seeds(WayRequest(start=start, from_seed=4, to_seed=6))["pictures"]
+
+    assert len(way) == 9 and "nearest" in way[4]
+    for answer, seed in ((way[0], 4), (way[-1], 6)):
+        wanted = model.draw_images(5, seed, 0.8, label)[0, 0].astype(int)
+        assert np.abs(pixels(answer["picture"]).astype(int) - wanted).max() <= 1
+    assert not np.array_equal(pixels(way[0]["picture"]), pixels(way[-1]["picture"]))
+
+
+def as_file(picture: np.ndarray, kind: str = "PNG") -> bytes:
+    content = io.BytesIO()
+    Image.fromarray(picture).save(content, kind)
+    return content.getvalue()
+
+
+@pytest.mark.usefixtures("atelier_home")
+def test_an_own_picture_stands_beside_its_reconstruction_and_its_nearest(tmp_path: Path) -> None:
+    model, asked = session("vae", tmp_path)
+    mine = training_of(model)[17, 0] ^ 1
+
+    found = asked.own(as_file(mine), "mine.png")
+
+    again = model.reconstruct(mine[None, None])[0, 0]
+    assert np.array_equal(pixels(found["picture"]), mine)
+    assert np.array_equal(pixels(found["reconstruction"]), again)
+    assert np.array_equal(pixels(found["nearest"]), training_of(model)[17, 0])
+    assert found["distance"] == pytest.approx(math.sqrt(mine.size) / 255, abs=1e-3)
+    error = np.sqrt((((again - mine.astype(float)) / 255) ** 2).sum())
+    assert found["error"] == pytest.approx(error, abs=1e-3)
+    negative = asked.own(as_file(mine), "mine.png", is_negative=True)
+    assert np.array_equal(pixels(negative["picture"]), 255 - mine)
+    assert found["remarks"] == negative["remarks"] == []
+
+
+@pytest.mark.usefixtures("atelier_home")
+def test_without_an_encoder_an_own_picture_has_its_nearest_alone(tmp_path: Path) -> None:
+    model, asked = session("gan", tmp_path)
+    found = asked.own(as_file(training_of(model)[3, 0]), "mine.png")
+    assert set(found) == {"remarks", "picture", "nearest", "distance"}
+    assert found["distance"] == 0
+
+
 def test_what_cannot_be_is_refused_in_words(tmp_path: Path) -> None:
     _, vae = session("vae", tmp_path / "vae")
     _, gan = session("gan", tmp_path / "gan")
@@ -117,6 +169,8 @@ def test_what_cannot_be_is_refused_in_words(tmp_path: Path) -> None:
     without = ImageSession(untrained("gan", tmp_path / "bare"))
     with pytest.raises(BadInput, match="no latent space"):
         without.axes()
+    with pytest.raises(BadInput, match="no latent space to find a way in"):
+        without.between_seeds(WayRequest())
 
 
 def test_facts_tell_what_a_family_can_do(tmp_path: Path) -> None:

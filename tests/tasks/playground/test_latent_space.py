@@ -1,5 +1,6 @@
 """The latent spaces of all families that have one, and coordinates in units of sigma."""
 
+import math
 from pathlib import Path
 from pkgutil import resolve_name
 
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tasks.families.table import FAMILIES
-from tasks.playground.latent_space import EncodingLatents, LatentSpace
+from tasks.playground.latent_space import EncodingLatents, LatentSpace, along_the_sphere
 from tests.tasks.samples.untrained import CLASSES, untrained
 
 WITH_LATENTS = [name for name, family in FAMILIES.items() if family.latents]
@@ -103,3 +104,34 @@ def test_a_space_of_more_numbers_than_points_is_taken_as_independent() -> None:
     assert space.whitened(point[None])[0].mean() == pytest.approx(1.0, abs=0.05)
     place = space.place_of(point)
     assert torch.allclose(space.points_at(place.coordinates[None], place.rest)[0], point, atol=1e-3)
+
+
+def test_a_way_along_the_sphere_turns_evenly_and_keeps_lengths() -> None:
+    start, end = torch.tensor([2.0, 0.0, 0.0]), torch.tensor([0.0, 2.0, 0.0])
+
+    way = along_the_sphere(start, end, torch.linspace(0, 1, 5))
+
+    assert torch.allclose(way[0], start) and torch.allclose(way[-1], end, atol=1e-6)
+    assert torch.allclose(way.norm(dim=1), torch.full((5,), 2.0))
+    turned = (way[:-1] * way[1:]).sum(1) / 4
+    assert torch.allclose(turned, torch.full((4,), math.cos(math.pi / 8)))
+
+
+def test_lengths_of_a_way_go_evenly_from_one_to_the_other() -> None:
+    start, end = torch.randn(2, 64, generator=torch.Generator().manual_seed(0))
+    end = end / 3
+
+    lengths = along_the_sphere(start, end, torch.linspace(0, 1, 9)).norm(dim=1)
+
+    wanted = torch.linspace(float(start.norm()), float(end.norm()), 9)
+    assert torch.allclose(lengths, wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.5, -1.0, 0.0])
+def test_a_way_between_points_of_one_line_is_straight(factor: float) -> None:
+    start = torch.tensor([1.0, -2.0, 0.5])
+    shares = torch.linspace(0, 1, 3)
+
+    way = along_the_sphere(start, factor * start, shares)
+
+    assert torch.allclose(way, (1 - shares + factor * shares)[:, None] * start, atol=1e-6)
