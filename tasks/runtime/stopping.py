@@ -108,7 +108,8 @@ def _stop(number: int, _: FrameType | None) -> None:
     now = time.monotonic()
     if _stops.is_dropped:
         _stops.is_dropped = False
-        raise KeyboardInterrupt
+        raise_if_stopped()
+        return
     if not _stops.came:
         _stops.came, _stops.first_at = [number], now
         if not _stops.is_deferred:

@@ -134,6 +134,23 @@ def test_a_dropped_stop_that_was_noticed_meanwhile_does_not_cut_the_closing_off(
     assert (done.stdout, done.stderr, done.returncode) == ("closed\n", "", 0)
 
 
+def test_a_dropped_stop_waits_for_the_end_of_what_must_not_be_left_half_done() -> None:
+    done = script("""
+        class Ends:
+            def __del__(self): send()
+        try:
+            it = Ends()
+            del it
+            with stopping.deferred():
+                time.sleep(0.2)
+                print("recorded")
+            print("never")
+        except KeyboardInterrupt:
+            print("stopped")
+    """)
+    assert (done.stdout, done.stderr, done.returncode) == ("recorded\nstopped\n", "", 0)
+
+
 def test_other_errors_that_python_drops_are_told_as_ever() -> None:
     done = script("""
         class Ends:
