@@ -22,15 +22,13 @@ def shared_store() -> Finding:
     if not has_shared_store():
         return Finding(name=NAME, state="ok", what=f"none: {STORE_VARIABLE} is not set")
     from tasks.store.outbox import unsent
-    from tasks.store.shared import StoreAway, shared
+    from tasks.store.shared import MAX_LOOKED_AT, StoreAway, shared
 
     try:
         store = shared()
     except BadInput as error:
         return Finding(name=NAME, state="failed", what=str(error), to_do="correct it, or unset it")
     assert store is not None, "an address is set"
-    if store.folder is not None and (denied := store.denied()):
-        return _denied(denied, store.folder)
     waiting = len(unsent(store))
     try:
         name, began = f"doctor/{uuid.uuid4().hex}", time.monotonic()
@@ -55,8 +53,12 @@ def shared_store() -> Finding:
             " records",
             to_do="use a store with conditional writes (If-None-Match), or a shared folder",
         )
+    denied, is_all = store.denied()
+    if denied and store.folder is not None:
+        return _denied(denied, store.folder)
     rest = f"; {waiting} results go there with the next step" if waiting else ""
     rest += "; no home has written there yet: is it the right one, and mounted?" if is_new else ""
+    rest += "" if is_all else f"; the rights of its first {MAX_LOOKED_AT:,} entries were looked at"
     what = f"{store.address} gives each name once, in {seconds * 250:.0f} ms a request{rest}"
     return Finding(name=NAME, state="ok", what=what)
 

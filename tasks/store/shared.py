@@ -164,16 +164,19 @@ class SharedStore:
                         found[name] = Entry(stat.st_size, moment)
         return found
 
-    def denied(self) -> list[Path]:
+    def denied(self) -> tuple[list[Path], bool]:
         """What this account has no right to use in a folder: files to read, folders to write into.
 
-        In order, so a folder before what is in it. Of many entries MAX_LOOKED_AT are looked at.
+        In order, so a folder before what is in it; and whether all was looked at: of many entries
+        it is MAX_LOOKED_AT.
         """
         if self._root is None:
-            return []
-        looked_at = islice(_with_needs(self._root), MAX_LOOKED_AT)
+            return [], True
+        entries = _with_needs(self._root)
+        looked_at = islice(entries, MAX_LOOKED_AT)
         refused = (path for path, needs in looked_at if not os.access(path, needs))
-        return sorted(path for path in refused if os.path.lexists(path))  # some are gone by now
+        paths = sorted(path for path in refused if os.path.lexists(path))  # some are gone by now
+        return paths, next(entries, None) is None
 
     def remove(self, name: str) -> None:
         """Remove a record or a file, if it is there."""
@@ -417,10 +420,15 @@ def _bucket(name: str, prefix: str, seconds: int) -> S3Store:
 
 
 def _with_needs(root: Path) -> Iterator[tuple[Path, int]]:
-    """A folder and all that lies below it, with the rights that a home must have there."""
-    for folder, _, files in os.walk(root):
-        yield Path(folder), os.R_OK | os.W_OK | os.X_OK
-        yield from ((Path(folder, file), os.R_OK) for file in files)
+    """A folder and all that lies below it, with the rights that a home must have there.
+
+    Each folder is named by the one that holds it: one that cannot be listed tells nothing itself.
+    """
+    of_folder = os.R_OK | os.W_OK | os.X_OK
+    yield root, of_folder
+    for folder, folders, files in os.walk(root):
+        yield from ((Path(folder, each), of_folder) for each in folders)
+        yield from ((Path(folder, each), os.R_OK) for each in files)
 
 
 def _is_staged(name: str) -> bool:

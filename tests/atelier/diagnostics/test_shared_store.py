@@ -120,6 +120,41 @@ def test_what_is_closed_to_this_account_is_named_and_counted(
     assert shared_store().state == "ok"
 
 
+def test_a_folder_that_cannot_be_listed_is_named(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As another account makes them, with umask 077."""
+    folder = written(root).parent
+    listed, has_right = os.scandir, os.access
+
+    def scandir(path: Any) -> Any:
+        if str(path) == str(folder):
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    monkeypatch.setattr(
+        os, "access", lambda path, needs: str(path) != str(folder) and has_right(path, needs)
+    )
+
+    told_of(root, folder, "enter and write into the folder")
+
+
+def test_a_store_that_gives_a_name_twice_is_told_before_its_rights(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(root)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(SharedStore, "create", lambda *_, **__: True)
+    monkeypatch.setattr(SharedStore, "read", lambda *_: b"second")
+    monkeypatch.setattr(SharedStore, "remove", lambda *_: None)
+
+    found = shared_store()
+
+    assert found.state == "failed"
+    assert "gives one name twice" in found.what
+
+
 def test_what_is_gone_meanwhile_is_not_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record = written(root)
 
@@ -142,5 +177,8 @@ def test_of_a_large_store_the_first_entries_are_looked_at(
     monkeypatch.setattr(os, "access", lambda path, _: looked_at.append(path) or True)
     monkeypatch.setattr("tasks.store.shared.MAX_LOOKED_AT", 3)
 
-    assert shared_store().state == "ok"
+    found = shared_store()
+
+    assert found.state == "ok"
     assert len(looked_at) == 3
+    assert "the rights of its first 3 entries were looked at" in found.what
