@@ -113,11 +113,13 @@ def withdrawal_reason(
 
     A move without this program counts as a person's, whoever made it: what lost the name there
     shall not take it back by itself. What was lost with its database was not left by anybody, and
-    what an older database names champion again was not made champion by anybody.
+    what an older database names champion again was not made champion by anybody, until a person
+    accepts it; one who restores the log's champion instead has left nothing.
     Versions are told apart by content: after a loss their numbers begin again.
     elsewhere: the contents of versions, by number, of which the log never told.
     """
     contents, why = dict(elsewhere or {}), ""
+    is_lost, named_by_loss = False, None
     taking_effect = {(entry.number, entry.kind) for entry in moves(entries)}
     for entry in entries:
         left = contents.get(entry.from_version or 0)
@@ -125,11 +127,19 @@ def withdrawal_reason(
         if (entry.number, entry.kind) not in taking_effect:
             if entry.action in _NEW_LOGS:
                 why = entry.evidence.get("withdrawn", {}).get(content, why)
+            if entry.action == "accept" and is_lost and named_by_loss == content:
+                why = ""
             continue
         arrived = contents.get(entry.to_version or 0)
-        if entry.kind != "refused" and entry.action != "lost" and arrived == content:
+        if entry.action == "lost":
+            is_lost, named_by_loss = True, arrived
+            continue
+        if entry.kind != "refused" and arrived == content:
             why = ""
-        by_hand = entry.action in ("rollback", "override", "outside", "restore")
+        by_hand = entry.action in ("rollback", "override", "outside") or (
+            entry.action == "restore" and not is_lost
+        )
+        is_lost = is_lost and entry.kind == "refused"
         if by_hand and left == content and arrived != content:
             why = entry.why
         if entry.action == "decline" and arrived == content:

@@ -108,6 +108,38 @@ def test_what_an_older_database_names_champion_stays_withdrawn_until_somebody_na
     assert audit_history.withdrawal_reason(audit_log.entries_of("m"), "content 2") == ""
 
 
+def test_who_restores_the_champion_of_the_log_after_a_loss_has_left_nothing(
+    move: Callable[..., None], atelier_home: Path
+) -> None:
+    """An older database names version 1 again, which was beaten and left by nobody."""
+    move("m", None, 1)
+    move("m", 1, 2)
+    lost = {"action": "lost", "from_version": 2, "to_version": 1}
+    audit_log.append("m", "outside", **lost, digests={"content": "content 1"})
+    audit_log.append("m", "refused", action="refuse", to_version=3, why="worse")
+    move("m", 1, 2, "restore")
+
+    assert audit_history.withdrawn_contents(audit_log.entries_of("m")) == {}
+
+    move("m", 2, 1)
+    move("m", 1, 2, "restore")  # not of a loss: somebody took the name from it
+    assert audit_history.withdrawn_contents(audit_log.entries_of("m")) == {"content 1": "for 2"}
+
+
+def test_who_accepts_what_an_older_database_names_has_made_it_champion(
+    move: Callable[..., None], atelier_home: Path
+) -> None:
+    for number in (1, 2, 3):
+        move("m", number - 1 or None, number)
+    move("m", 3, 2, "rollback")
+    move("m", 2, 1, "rollback")
+    lost = {"action": "lost", "from_version": 1, "to_version": 3}
+    audit_log.append("m", "outside", **lost, digests={"content": "content 3"})
+    audit_log.append("m", "repair", action="accept", why="by hand")
+
+    assert audit_history.withdrawn_contents(audit_log.entries_of("m")) == {"content 2": "for 1"}
+
+
 def test_what_a_log_never_told_of_a_version_comes_from_the_registry(
     move: Callable[..., None], atelier_home: Path
 ) -> None:

@@ -70,7 +70,7 @@ def backup(
 
 def champion(studio: Any) -> int | None:
     found = champion_of(studio.name)
-    return None if found is None else int(found.version)
+    return None if found is None else found.version
 
 
 def problem_of(studio: Any) -> Problem:
@@ -119,9 +119,40 @@ def test_a_champion_of_an_older_database_whom_a_person_left_stays_left(
     assert problem_of(studio).ways == ("accept", "restore")
 
     assert repair(studio.name, "restore") == f"{studio.name}: version 1 is champion again"
+    assert promotion.withdrawal_reason(studio.name, left) == "it swears"
 
     assert studio.admitted(3).digest == left  # better than the champion, and nevertheless
     assert champion(studio) == 1
+    assert problems_of(studio.name) == []
+
+
+@pytest.mark.parametrize("backup", [SHARED], indirect=True)
+def test_a_backup_of_one_moment_beside_homes_that_went_on(studio: Any, backup: Backup) -> None:
+    """As docs/production.md restores one: each home's copy of the shared log is put aside."""
+    studio.admitted(4)
+    backup.put_back_database()
+    backup.put_back_store()
+    assert "the store has 6 lines, and this home has read 9 lines of it" in problem_of(studio).what
+
+    (studio.home / "ledger" / "shared").rename(studio.home / "ledger" / "shared.before")
+
+    assert problems_of(studio.name) == []
+    assert champion(studio) == 2
+    with loaded(studio.name) as model:
+        assert model.family == "ngram"
+
+
+@pytest.mark.parametrize("backup", [OWN, SHARED], indirect=True)
+def test_who_accepts_an_older_database_takes_its_champion(studio: Any, backup: Backup) -> None:
+    promotion.rollback(studio.name, reason="it swears")
+    accepted = contents_of(studio.name)[2]
+    backup.put_back_database()
+    assert "left by hand: it swears" in problem_of(studio).what
+
+    repair(studio.name, "accept")
+
+    assert champion(studio) == 2
+    assert promotion.withdrawal_reason(studio.name, accepted) == ""
     assert problems_of(studio.name) == []
 
 
