@@ -113,7 +113,7 @@ def _adopted(name: str) -> DataIdentity | None:
     recorded = [(v, recipe) for v in complete if (recipe := _recipe(v)) is not None]
     if not recorded:
         return None
-    latest, recipe = max(recorded, key=lambda pair: int(pair[0].version))
+    latest, recipe = max(recorded, key=lambda pair: pair[0].version)
     family = FAMILIES.get(recipe.family)
     kind = "text" if family is None else family.data
     place, digest = _place(recipe.source), digest_tag(latest, "data")

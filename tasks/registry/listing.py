@@ -143,23 +143,24 @@ def _read(database: sqlite3.Connection) -> dict[str, ListedModel]:
 
 def _found_by_client() -> dict[str, ListedModel]:
     from tasks.registry.versions import all_versions
-    from tasks.tracking.mlflow_client import client, outages_named
+    from tasks.tracking.mlflow_client import outages_named
+    from tasks.tracking.registry_queries import models
 
     found = {}
     with outages_named():
-        for each in client().search_registered_models(max_results=1000):
+        for each in models():
             if not is_name(each.name):
                 continue
             versions = {
-                int(v.version): ListedVersion(
-                    number=int(v.version), description=v.description or "", tags=dict(v.tags)
+                v.version: ListedVersion(
+                    number=v.version, description=v.description, tags=dict(v.tags)
                 )
                 for v in all_versions(each.name)
             }
             found[each.name] = ListedModel(
                 name=each.name,
                 tags=dict(each.tags),
-                aliases={alias: int(number) for alias, number in each.aliases.items()},
+                aliases=dict(each.aliases),
                 versions=_complete(versions),
             )
     return found

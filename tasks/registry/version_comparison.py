@@ -167,7 +167,7 @@ def _side(version: RegisteredVersion, aliases: Mapping[str, str]) -> Side:
     return Side(
         version=number,
         aliases=tuple(sorted(alias for alias, n in aliases.items() if int(n) == number)),
-        run_id=version.run_id or "",
+        run_id=version.run_id,
         digest=text_tag(version, "content_digest"),
     )
 

@@ -120,7 +120,7 @@ def recorded(name: str, which: str) -> tuple[Version, TrainingProvenance | None]
         name=name,
         version=found.version,
         alias=which,
-        run_id=found.run_id or "",
+        run_id=found.run_id,
         digest=text_tag(found, "content_digest"),
         main_metric=text_tag(found, "main_metric"),
         main_value=number_tag(found, "main_value"),

@@ -8,11 +8,11 @@ that is busy and one that is damaged is asked through MLflow's client, which say
 
 import os
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from tasks.store.files import home, sqlite_address
@@ -28,48 +28,22 @@ _served: dict[Path, str] = {}
 """By home: the address of the server of ours that keeps its database and its files there."""
 
 
-class RegisteredVersion(Protocol):
-    """A version of the registry: of MLflow's description of it what is read here."""
-
-    @property
-    def name(self) -> str:
-        """Its model's."""
-
-    @property
-    def version(self) -> int:
-        """Its number."""
-
-    @property
-    def source(self) -> str | None:
-        """Where its files are, `models:/m-...`."""
-
-    @property
-    def run_id(self) -> str | None:
-        """The run that trained it."""
-
-    @property
-    def description(self) -> str | None:
-        """Its card, in Markdown."""
-
-    @property
-    def creation_timestamp(self) -> int:
-        """When it was registered, in milliseconds since 1970."""
-
-    @property
-    def tags(self) -> Mapping[str, str]:
-        """By name."""
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StoredVersion:
-    """A row of versions, with its tags: a `RegisteredVersion`."""
+class RegisteredVersion:
+    """A version of the registry, with its tags."""
 
     name: str
+    """Its model's."""
     version: int
+    """Its number."""
     source: str
+    """Where its files are, `models:/m-...`."""
     run_id: str
+    """The run that trained it."""
     description: str
+    """Its card, in Markdown."""
     creation_timestamp: int
+    """When it was registered, in milliseconds since 1970."""
     tags: dict[str, str] = field(default_factory=dict)
 
 
@@ -125,7 +99,9 @@ class HomeDatabase:
                 found[each].aliases[alias] = int(number)
         return [found[each] for each in sorted(found) if found[each].tags.get(_PROMPT) != "true"]
 
-    def versions(self, name: str | None = None, number: int | None = None) -> list[StoredVersion]:
+    def versions(
+        self, name: str | None = None, number: int | None = None
+    ) -> list[RegisteredVersion]:
         """All versions of all models or of one, by model and number, or the one of a number."""
         chosen, values = _where("name", name, "version", number)
         told = (
@@ -133,7 +109,7 @@ class HomeDatabase:
             f"{chosen} AND current_stage != 'Deleted_Internal' ORDER BY name, version"
         )
         found = {
-            (of, each): StoredVersion(
+            (of, each): RegisteredVersion(
                 name=of,
                 version=int(each),
                 source=source or "",
@@ -158,7 +134,7 @@ class HomeDatabase:
         )
         return [each for (number,) in rows for each in self.versions(name, int(number))]
 
-    def version_called(self, name: str, alias: str) -> StoredVersion | None:
+    def version_called(self, name: str, alias: str) -> RegisteredVersion | None:
         """The version of a model that has an alias, if there is one."""
         rows = self._rows(
             "SELECT version FROM registered_model_aliases"

@@ -6,7 +6,7 @@ for a name's form: others' models may be called anything.
 
 from typing import Any
 
-from tasks.tracking.home_database import RegisteredVersion, StoredModel, StoredVersion, asked
+from tasks.tracking.home_database import RegisteredVersion, StoredModel, asked
 from tasks.tracking.mlflow_client import client, code_of, is_unknown
 
 MAX_VERSION = 2**31 - 1
@@ -93,7 +93,7 @@ def stored_version(told: Any) -> RegisteredVersion:
     One question may be answered by the database and the next by the client, and versions are
     compared by their numbers.
     """
-    return StoredVersion(
+    return RegisteredVersion(
         name=told.name,
         version=int(told.version),
         source=told.source or "",
