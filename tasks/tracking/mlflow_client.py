@@ -41,8 +41,12 @@ _EXPERIMENT_TAGS = {
     ),
 }
 _BATCH_SIZE = 1000  # the most metrics that the server takes in one request
-SECONDS_OF_A_LARGE_FILE = 600
-"""How long the server may be silent after a large file was handed to it."""
+SECONDS_OF_A_LARGE_FILE = 300
+"""How long the server may be silent after a large file was handed to it.
+
+MLflow tries five times, so a server that takes files and never answers is given up after 25
+minutes.
+"""
 _TIME_LIMIT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 
 
@@ -239,7 +243,8 @@ def large_files() -> Iterator[None]:
 
     The limit is of each piece of 16 KiB that is sent, and then of the wait for an answer. A slow
     line meets it there: the last four megabytes may still lie in this machine's send buffer, and
-    then the server passes the file on to the bucket before it says a word.
+    then the server passes the file on to the bucket before it says a word. The environment is the
+    process's: not for two threads at one time.
     """
     is_ours = _TIME_LIMIT not in os.environ
     if is_ours:  # MLflow reads it there with each request, and its calls take none

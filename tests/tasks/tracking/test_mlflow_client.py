@@ -15,7 +15,7 @@ from tasks.tracking.mlflow_client import SECONDS_OF_A_LARGE_FILE, large_files
 
 LIMIT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 SIZE = 1_000_000
-BYTES_OF_A_PIECE = 65_536
+BYTES_OF_A_PIECE = 16_384
 
 
 class Handler(BaseHTTPRequestHandler):
