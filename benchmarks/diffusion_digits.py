@@ -42,6 +42,14 @@ def run(training: Training) -> Trained:
     return training.finish("")
 
 
+def judge_of(data: ImageData, shape: ImageShape, device: torch.device = CPU) -> Classifier:
+    """The network whose features are compared, trained by its recipe; on the CPU."""
+    kept = run(ClassifierTraining(data, device, **classifier_recipe(shape)))
+    judge = Classifier(kept.config).eval()
+    judge.load_state_dict(kept.tensors)
+    return judge
+
+
 def trained(
     name: str,
     data: ImageData,
@@ -83,9 +91,7 @@ def main() -> None:
         validation=validation[0],
         validation_labels=validation[1],
     )
-    kept = run(ClassifierTraining(data, CPU, **classifier_recipe(shape)))
-    judge = Classifier(kept.config).eval()
-    judge.load_state_dict(kept.tensors)
+    judge = judge_of(data, shape)
     held_out = features_of(judge, np.concatenate([validation[0], test[0]]))
     floor = frechet_distance(held_out, features_of(judge, pixels))
     wanted = torch.from_numpy(np.resize(test[1], NUM_SAMPLES))

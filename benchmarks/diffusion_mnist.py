@@ -12,12 +12,9 @@ import argparse
 import numpy as np
 import torch
 
-from benchmarks.diffusion_digits import drawn_distance, run, trained
+from benchmarks.diffusion_digits import drawn_distance, judge_of, trained
 from benchmarks.measured import named_on, prepare, record
-from models.metrics.classifier import Classifier
-from models.metrics.classifier_training import ClassifierTraining
 from models.metrics.images import frechet_distance
-from models.metrics.recipe import classifier_recipe
 from models.metrics.sample_quality import features_of
 from models.presets import ImageShape
 from models.training.batches import generator_at
@@ -40,9 +37,7 @@ def main() -> None:
     device = torch.device(options.device)
     data = _split()
     shape = ImageShape(1, 28, 28, num_classes=10)
-    kept = run(ClassifierTraining(data, device, **classifier_recipe(shape)))
-    judge = Classifier(kept.config).eval()
-    judge.load_state_dict(kept.tensors)
+    judge = judge_of(data, shape, device)
     held_out = features_of(judge, data.validation)
     floor = frechet_distance(held_out, features_of(judge, data.train[:NUM_HELD_OUT]))
     wanted = torch.from_numpy(np.resize(data.validation_labels, options.samples))

@@ -141,9 +141,9 @@ def difference_bounds(
     """The same for scores (N,) of the same items or resamples; NaN where they say nothing.
 
     confidence: of each bound; 0.975 makes of both an interval of 95 %. A percentile bootstrap's are
-    too narrow for few items: with 55 blocks of text 5.9 % of the texts on which nothing was gained
-    lay beyond a bound of 5 %. So it is expanded (Hesterberg 2015, "What teachers should know about
-    the bootstrap", section 5.3) to what a t interval would take.
+    too narrow for few items, so it is expanded to what a t interval would take (Hesterberg 2014,
+    "What teachers should know about the bootstrap", arXiv:1411.5279): from five items on, fewer
+    have no wider range.
     """
     if ours.shape != theirs.shape:
         raise ValueError(f"scores of {ours.shape} and {theirs.shape} items do not pair")

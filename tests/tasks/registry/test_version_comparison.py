@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
+from models.metrics.bootstrap import paired_bootstrap
 from tasks.evaluation.cache import scores_in
-from tasks.registry.promotion_policy import difference_bounds
 from tasks.registry.version_comparison import (
     Change,
     VersionComparison,
@@ -58,8 +59,9 @@ def test_the_main_metric_has_a_paired_interval_of_95_per_cent(studio: Any) -> No
 
     assert pair is not None
     ((first, _), (second, _)) = (scores_in(evaluations_of(n)[0].folder) for n in (1, 2))
-    expected = difference_bounds(second, first, False, math.nan, confidence=0.975)
-    assert (pair.low, pair.high) == pytest.approx(expected)
+    wider = stats.t.ppf(0.975, len(first) - 1) * math.sqrt(len(first) / (len(first) - 1))
+    expected = paired_bootstrap(second - first, level=2 * stats.norm.cdf(wider) - 1)
+    assert (pair.low, pair.high) == pytest.approx((expected.low, expected.high))
     assert pair.low <= pair.difference <= pair.high < 0
     assert pair.difference == pytest.approx(pair.second - pair.first)
     assert (pair.num_scores, pair.are_resamples) == (len(first), False)
